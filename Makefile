@@ -1,0 +1,57 @@
+# figkd-pipeline. `make help` lists what there is. Every target sets up .venv itself.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that really runs and is 3.11 or 3.12 (version managers leave shims that do not).
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
+	$$p -c 'import sys; raise SystemExit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+CONFIG ?= deploy_configs/fonts_cpu.yaml
+ARGS ?=
+
+.PHONY: help setup pipeline plan doctor test test-slow lint format bench docs clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+# Made again when what it was made from changes.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed and was not found" >&2; \
+		echo "  fix: install it, or say where it is: make PYTHON=/path/to/python3.12 ..." >&2; exit 4; }
+	@echo "setting up $(VENV) with $$($(PYTHON) --version) (downloads several GB the first time)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[rtx,dev]'
+	@touch $@
+
+setup: $(VENV)/.ready ## create .venv and install everything
+
+pipeline: $(VENV)/.ready ## run a deploy config: make pipeline CONFIG=deploy_configs/fonts_cpu.yaml [ARGS="--set ..."]
+	@$(BIN)/figkd-pipeline run $(CONFIG) $(ARGS)
+
+plan: $(VENV)/.ready ## show what `make pipeline` would do
+	@$(BIN)/figkd-pipeline plan $(CONFIG) $(ARGS)
+
+doctor: $(VENV)/.ready ## look at this machine, and at what CONFIG needs of it
+	@$(BIN)/figkd-pipeline doctor $(CONFIG) $(ARGS)
+
+test: $(VENV)/.ready ## run the tests (no GPU needed)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.ready ## run the tests that take minutes
+	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+lint: $(VENV)/.ready ## ruff and mypy --strict
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: $(VENV)/.ready ## format the code
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+bench: $(VENV)/.ready ## run the benchmarks; results go to benchmarks/results/
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/.ready ## write the generated reference and the editors' schema again
+	@$(BIN)/python -m pipeline.docs
+
+clean: ## remove .venv, caches and what runs wrote
+	@rm -rf $(VENV) .figkd runs .mypy_cache .ruff_cache .pytest_cache build *.egg-info
