@@ -1,0 +1,245 @@
+"""Contradictions between keys, and names that no package knows: everything a type cannot say.
+
+Each check is a generator over one concern. Heavy packages are not imported here, so that loading a
+config stays fast; what only a package can tell (does this model take this image size?) is preflight's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from figkd import model_names
+from figkd.data import DATASETS
+from pipeline.config.problems import Problem, did_you_mean, nearest
+from pipeline.config.schema import DeployConfig, Goal, Target
+
+COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
+# The same as export.precision.calibration.MIN_CALIBRATION_IMAGES, which cannot be imported without onnx.
+MIN_CALIBRATION_IMAGES = 32
+P99_SAMPLES = 1000
+_SSH = re.compile(r"^ssh://([A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+(:\d{1,5})?$")
+
+# Which sides of a goal make sense for each metric.
+_ACCURACY = frozenset({"min", "max_drop"})
+GOAL_SIDES: dict[str, frozenset[str]] = {
+    "top1": _ACCURACY,
+    "top5": _ACCURACY,
+    "mean_per_class": _ACCURACY,
+    "worst_class": _ACCURACY,
+    "agreement": frozenset({"min"}),
+    "latency_p50_ms": frozenset({"max"}),
+    "latency_p99_ms": frozenset({"max"}),
+    "throughput": frozenset({"min"}),
+    "engine_mb": frozenset({"max"}),
+}
+
+
+def check(config: DeployConfig) -> list[Problem]:
+    """Every problem of a config whose types are right."""
+    checks = (_data, _models, _training, _method, _precision, _targets, _benchmark, _budgets)
+    return [problem for find in checks for problem in find(config)]
+
+
+def _data(config: DeployConfig) -> Iterator[Problem]:
+    data = config.data
+    info = DATASETS.get(data.dataset)
+    if info is None:
+        yield Problem("data.dataset", "unknown data set", did_you_mean(data.dataset, DATASETS), data.dataset)
+        return
+    if info.needs_root and data.root is None:
+        yield Problem("data.root", f"is required by data set '{data.dataset}'", "name the folder of the images")
+    for name, value in data.options.items():
+        if name not in info.options:
+            fix = did_you_mean(name, info.options) if info.options else "it has no options"
+            yield Problem(f"data.options.{name}", f"data set '{data.dataset}' has no such option", fix, value)
+        elif not _is_a(value, info.options[name]):
+            yield Problem(f"data.options.{name}", f"must be of type {info.options[name].__name__}", "", value)
+        elif isinstance(value, int | float) and value < 0:
+            yield Problem(f"data.options.{name}", "must not be negative", "", value)
+    if data.store_size is not None and data.store_size < data.image_size:
+        yield Problem(
+            "data.store_size", f"is smaller than data.image_size = {data.image_size}", "enlarge it", data.store_size
+        )
+
+
+def _is_a(value: object, wanted: type) -> bool:
+    if wanted is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is wanted
+
+
+def _models(config: DeployConfig) -> Iterator[Problem]:
+    for key, name in (("teacher.model", config.teacher.model), ("student.model", config.student.model)):
+        if not model_names.known_model(name):
+            close = model_names.suggest(name)
+            fix = f"did you mean {' or '.join(repr(c) for c in close)}?" if close else (
+                "write timm/<name>, torchvision/<name> or figkd/<name>"
+            )
+            yield Problem(key, "unknown model", fix, name)
+
+
+def _training(config: DeployConfig) -> Iterator[Problem]:
+    teacher, distill = config.teacher, config.distill
+    if teacher.checkpoint is not None:
+        if not teacher.checkpoint.is_file():
+            yield Problem("teacher.checkpoint", "no such file", "", str(teacher.checkpoint))
+        if teacher.pretrained:
+            yield Problem("teacher.pretrained", "contradicts teacher.checkpoint", "give one of the two", True)
+        if "epochs" in teacher.model_fields_set and teacher.epochs > 0:
+            yield Problem(
+                "teacher.epochs", "contradicts teacher.checkpoint, which is taken as it is", "remove one", teacher.epochs
+            )
+    elif teacher.epochs == 0 and not teacher.pretrained:
+        yield Problem("teacher.epochs", "a teacher that learnt nothing", "train it, or give checkpoint or pretrained", 0)
+    if distill.epochs == 0:
+        yield Problem("distill.epochs", "a student must be trained", "at least 1", 0)
+    for key, section in (("teacher", teacher), ("distill", distill)):
+        if section.warmup_epochs and section.warmup_epochs >= max(section.epochs, 1):
+            yield Problem(
+                f"{key}.warmup_epochs", f"leaves nothing of {key}.epochs = {section.epochs}", "", section.warmup_epochs
+            )
+        if section.views.kind.startswith("shift") and section.views.pad == 0:
+            yield Problem(f"{key}.views.pad", "a shift needs padding", "at least 1, or kind: none", 0)
+
+
+def _method(config: DeployConfig) -> Iterator[Problem]:
+    options = config.distill.figkd
+    if options.wavelet != "haar" or options.mode != "symmetric":
+        import pywt
+
+        wavelets = pywt.wavelist(kind="discrete")
+        if options.wavelet not in wavelets:
+            close = nearest(options.wavelet, wavelets, 3)
+            fix = f"did you mean {' or '.join(close)}?" if close else "such as haar, db2, sym4, coif1"
+            yield Problem("distill.figkd.wavelet", "unknown discrete wavelet", fix, options.wavelet)
+        if options.mode not in pywt.Modes.modes:
+            fix = did_you_mean(options.mode, pywt.Modes.modes)
+            yield Problem("distill.figkd.mode", "unknown extension mode", fix, options.mode)
+    if options.order == "hierarchy" and options.hierarchy is None:
+        yield Problem("distill.figkd.hierarchy", "is required by order: hierarchy", "name a file of class names")
+    if options.hierarchy is not None:
+        if options.order != "hierarchy":
+            yield Problem(
+                "distill.figkd.hierarchy", f"is not used by order: {options.order}", "set order: hierarchy, or remove it"
+            )
+        yield from _file("distill.figkd.hierarchy", options.hierarchy)
+
+
+def _file(key: str, path: Path) -> Iterator[Problem]:
+    if not path.is_file():
+        yield Problem(key, "no such file", "paths are relative to where the command runs", str(path))
+
+
+def _precision(config: DeployConfig) -> Iterator[Problem]:
+    precision, export = config.precision, config.export
+    if len(set(precision.modes)) < len(precision.modes):
+        yield Problem("precision.modes", "names a precision twice", "", precision.modes)
+    if "int8" not in precision.modes:
+        return
+    if precision.calibration_images < MIN_CALIBRATION_IMAGES:
+        yield Problem(
+            "precision.calibration_images",
+            f"INT8 needs at least {MIN_CALIBRATION_IMAGES} training images to calibrate",
+            "512 is usual; or take int8 out of precision.modes",
+            precision.calibration_images,
+        )
+    if export.opset < 19:
+        yield Problem("export.opset", "INT8 with an FP16 remainder needs opset 19 or later", "20 is usual", export.opset)
+
+
+def _targets(config: DeployConfig) -> Iterator[Problem]:
+    made = {"fp32", *config.precision.modes}
+    for name, target in config.targets.items():
+        key = f"targets.{name}"
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}", name):
+            yield Problem(key, "a target's name is letters, digits, '-' and '_'", "", name)
+        for precision in target.precisions or ():
+            if precision not in made:
+                yield Problem(
+                    f"{key}.precisions", "is not made", f"add {precision} to precision.modes", precision
+                )
+        if target.batch_sizes != [1] and not config.export.dynamic_batch:
+            yield Problem(
+                f"{key}.batch_sizes", "the exported file has batch 1", "set export.dynamic_batch: true", target.batch_sizes
+            )
+        if target.device != "local" and not _SSH.fullmatch(target.device):
+            yield Problem(f"{key}.device", "must be local or ssh://[user@]host[:port]", "", target.device)
+        yield from _engine_keys(key, target, made)
+
+
+def _engine_keys(key: str, target: Target, made: Collection[str]) -> Iterator[Problem]:
+    only_for = {
+        "compute_capabilities": ("tensorrt_rtx",),
+        "threads": ("onnxruntime",),
+        "workspace_mb": ("tensorrt", "tensorrt_rtx"),
+        "optimization_level": ("tensorrt",),
+    }
+    for field, engines in only_for.items():
+        if field in target.model_fields_set and target.engine not in engines:
+            yield Problem(
+                f"{key}.{field}", f"is not for engine: {target.engine}", f"it belongs to {' and '.join(engines)}",
+                getattr(target, field),
+            )  # fmt: skip
+    for capability in target.compute_capabilities or ():
+        if capability not in COMPUTE_CAPABILITIES:
+            yield Problem(
+                f"{key}.compute_capabilities", "unknown", did_you_mean(capability, COMPUTE_CAPABILITIES), capability
+            )
+        if capability == "SM75" and "fp32" in (target.precisions or made):
+            yield Problem(
+                f"{key}.compute_capabilities", "TensorRT-RTX builds no FP32 for Turing",
+                "set this target's precisions: [fp16, int8]", capability,
+            )  # fmt: skip
+
+
+def _benchmark(config: DeployConfig) -> Iterator[Problem]:
+    benchmark = config.benchmark
+    if benchmark.max_seconds < benchmark.min_seconds:
+        yield Problem(
+            "benchmark.max_seconds", f"is below benchmark.min_seconds = {benchmark.min_seconds}", "", benchmark.max_seconds
+        )
+    if "image_to_class" in benchmark.boundaries and config.export.input != "uint8_nhwc":
+        yield Problem(
+            "benchmark.boundaries", "image_to_class needs a graph that normalises inside",
+            "set export.input: uint8_nhwc, or leave the boundary out", "image_to_class",
+        )  # fmt: skip
+
+
+def _budgets(config: DeployConfig) -> Iterator[Problem]:
+    for metric, sides in GOAL_SIDES.items():
+        goal: Goal | None = getattr(config.budgets, metric)
+        if goal is None:
+            continue
+        key = f"budgets.{metric}"
+        given = {side for side in ("min", "max", "max_drop") if getattr(goal, side) is not None}
+        if not given:
+            yield Problem(key, "sets no goal", f"give {' or '.join(sorted(sides))}")
+        for side in sorted(given - sides):
+            fix = f"use {' or '.join(sorted(sides))}"
+            yield Problem(f"{key}.{side}", f"makes no sense for {metric}", fix, getattr(goal, side))
+        if metric.startswith("latency") or metric == "throughput":
+            yield from _latency_budget(key, metric, config)
+        yield from _budget_scope(key, goal, config)
+
+
+def _latency_budget(key: str, metric: str, config: DeployConfig) -> Iterator[Problem]:
+    if "engine" not in config.benchmark.boundaries:
+        yield Problem(key, "is judged at boundary 'engine', which is not measured", "add it to benchmark.boundaries")
+    if metric == "latency_p99_ms" and config.benchmark.min_samples < P99_SAMPLES:
+        yield Problem(
+            key, f"a p99 needs {P99_SAMPLES} samples; benchmark.min_samples = {config.benchmark.min_samples}", "raise it"
+        )
+
+
+def _budget_scope(key: str, goal: Goal, config: DeployConfig) -> Iterator[Problem]:
+    for name in goal.target or ():
+        if name not in config.targets:
+            yield Problem(f"{key}.target", "no such target", did_you_mean(name, config.targets), name)
+    judged = [t for n, t in config.targets.items() if goal.target is None or n in goal.target]
+    built = {p for t in judged for p in (t.precisions or {"fp32", *config.precision.modes})}
+    for precision in goal.precision or ():
+        if precision not in built:
+            fix = f"built are: {', '.join(sorted(built)) or 'none'}"
+            yield Problem(f"{key}.precision", "a budget on a precision that is not built", fix, precision)

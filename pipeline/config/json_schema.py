@@ -1,0 +1,23 @@
+"""The JSON schema of deploy configs: editors complete and check from it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.config.schema import DeployConfig
+
+
+def json_schema() -> dict[str, Any]:
+    """The schema, with what `load_config` handles before validation added."""
+    schema = DeployConfig.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "figkd-pipeline deploy config"
+    schema["properties"]["extends"] = {
+        "type": "string",
+        "description": "Another config, relative to this file, whose values this one refines.",
+    }
+    # A config that extends another may leave out what that one gives.
+    schema.pop("required", None)
+    for section in ("Data", "Teacher", "Student", "Target"):
+        schema["$defs"][section].pop("required", None)
+    return schema

@@ -1,0 +1,313 @@
+"""The deploy config: every key, its type, its range, its default and what it is for.
+
+The models carry no behaviour. `pipeline.config.load` reads files into them, `pipeline.config.check`
+finds contradictions between sections, and each stage takes from them the plain arguments it needs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Precision = Literal["fp32", "fp16", "int8"]
+Boundary = Literal["engine", "engine+copies", "image_to_class"]
+Method = Literal["figkd", "ce", "kd", "logit_mse", "centred_logit_mse"]
+Scalar = bool | int | float | str
+
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values do not change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Data(Section):
+    """Which labelled images, and at what size."""
+
+    dataset: str
+    """Name of a data set: `fonts`, `image_folder`, `stanford_dogs`, ..."""
+    root: Path | None = None
+    """Folder that holds the images (relative to where the command runs). `fonts` needs none."""
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 224
+    """Side of the square image that the model sees, in pixels."""
+    store_size: Annotated[int, Field(ge=8, le=2048)] | None = None
+    """Side of the prepared images that training crops from, in pixels. Default: `image_size` for rendered
+    data, `image_size` x 256/224 for files."""
+    validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.1
+    """Share of the training images held out for choosing anything, where the data set has no split for it."""
+    options: dict[str, Scalar] = Field(default_factory=dict)
+    """Options of the data set, such as `train_per_class` of `fonts`."""
+
+
+class Views(Section):
+    """Augmentation as a finite, replayable set of views of each image, so that teacher logits can be cached."""
+
+    kind: Literal["none", "shift", "shift_flip", "random_resized_crop"] = "random_resized_crop"
+    """`none`: centre crop. `shift`: pad and crop. `shift_flip`: the same, mirrored too.
+    `random_resized_crop`: random scale, ratio, place and mirroring."""
+    pad: Annotated[int, Field(ge=0, le=64)] = 4
+    """Padding in pixels for the shift kinds: (2 pad + 1)^2 views."""
+    count: Positive | None = None
+    """How many views of each image exist. Default: all of a shift kind; one per epoch otherwise."""
+
+
+class Training(Section):
+    """How a network is trained."""
+
+    epochs: Annotated[int, Field(ge=0)] = 50
+    """Passes over the training images. 0 (with `pretrained` or `checkpoint`) takes the network as it is."""
+    batch_size: Positive = 64
+    """Images in a step."""
+    optimizer: Literal["sgd", "adamw"] = "adamw"
+    """SGD has Nesterov momentum 0.9."""
+    lr: Annotated[float, Field(gt=0)] = 1e-3
+    """Peak learning rate."""
+    weight_decay: NonNegative = 0.05
+    """Weight decay; not applied to norms and biases."""
+    schedule: Literal["cosine", "one_cycle", "step"] = "cosine"
+    """Learning-rate schedule. `step` multiplies by 0.1 at 62.5 %, 75 % and 87.5 % of the epochs."""
+    warmup_epochs: NonNegative = 0.0
+    """Linear warm-up, in epochs."""
+    grad_clip: Annotated[float, Field(gt=0)] | None = None
+    """Largest norm of the gradient."""
+    ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Decay of an exponential moving average of the weights, which is then what is kept."""
+    amp: Literal["auto", "none", "bf16"] = "auto"
+    """Mixed precision. `auto`: bf16 on a CUDA GPU, none on a CPU."""
+    views: Views = Views()
+    """Augmentation."""
+
+
+class Teacher(Training):
+    """The network that is learnt from: trained here, or taken."""
+
+    model: str
+    """`timm/<name>`, `torchvision/<name>` or one of the small `figkd/<name>` networks."""
+    pretrained: bool = False
+    """Start from the library's published weights."""
+    checkpoint: Path | None = None
+    """A checkpoint of this model, taken as it is instead of training."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Label smoothing of the teacher's cross entropy."""
+
+
+class Student(Section):
+    """The compact network that is shipped."""
+
+    model: str
+    """`timm/<name>`, `torchvision/<name>` or one of the small `figkd/<name>` networks."""
+    pretrained: bool = False
+    """Start from the library's published weights."""
+
+
+class FiGKD(Section):
+    """Options of `distill.method: figkd`. The paper's values are not public; these are our choices."""
+
+    wavelet: str = "haar"
+    """Any discrete wavelet of PyWavelets."""
+    level: Annotated[int, Field(ge=1)] | Literal["max"] = 1
+    """Levels of the transform."""
+    mode: str = "symmetric"
+    """How PyWavelets extends the signal at its ends; it matters when the class count is odd."""
+    order: Literal["given", "confusion", "random", "hierarchy"] = "confusion"
+    """Order of the classes before the transform. `confusion` puts classes that the teacher confuses side by side."""
+    hierarchy: Path | None = None
+    """For `order: hierarchy`: a JSON file of nested objects or lists whose leaves are the class names."""
+    weight: NonNegative = 1.0
+    """Weight of the detail's distance."""
+    ce_weight: NonNegative = 1.0
+    """Weight of the labels' cross entropy."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Logits are divided by this before the transform."""
+    standardise: bool = False
+    """Scale each row of logits to zero mean and unit deviation before the transform."""
+
+
+class KD(Section):
+    """Options of `distill.method: kd` (Hinton et al. 2015)."""
+
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+    """Softening temperature."""
+    weight: NonNegative = 0.9
+    """Weight of T^2 KL(teacher || student)."""
+    ce_weight: NonNegative = 0.1
+    """Weight of the labels' cross entropy."""
+
+
+class LogitMSE(Section):
+    """Options of `distill.method: logit_mse` and `centred_logit_mse`."""
+
+    weight: NonNegative = 1.0
+    """Weight of the squared error."""
+    ce_weight: NonNegative = 1.0
+    """Weight of the labels' cross entropy."""
+
+
+class Distill(Training):
+    """How the student learns from the teacher."""
+
+    method: Method = "figkd"
+    """`figkd`, or a baseline: `ce`, `kd`, `logit_mse`, `centred_logit_mse`."""
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the student alone. Default: the top-level `seed`."""
+    figkd: FiGKD = FiGKD()
+    """Options of `method: figkd`."""
+    kd: KD = KD()
+    """Options of `method: kd`."""
+    logit_mse: LogitMSE = LogitMSE()
+    """Options of `method: logit_mse` and `centred_logit_mse`."""
+
+
+class Parity(Section):
+    """How closely the ONNX file must follow the torch student; a failed check stops the run."""
+
+    max_relative_error: Annotated[float, Field(gt=0)] = 1e-3
+    """Largest |ONNX - torch|, as a share of the largest |torch| logit."""
+    min_cosine: Annotated[float, Field(gt=0, le=1)] = 0.9999
+    """Smallest cosine between the two logit vectors of an image."""
+    min_top1_agreement: Percent = 99.0
+    """Share of real images with the same top-1, in percent."""
+
+
+class Export(Section):
+    """The ONNX file."""
+
+    input: Literal["uint8_nhwc", "float32_nchw"] = "uint8_nhwc"
+    """`uint8_nhwc` takes what a camera gives and normalises inside. `float32_nchw` expects normalised input."""
+    opset: Annotated[int, Field(ge=18, le=23)] = 20
+    """ONNX opset. 19 is the floor of FP16 Q/DQ, 20 the ceiling of TensorRT 10.3 (JetPack 6)."""
+    dynamic_batch: bool = False
+    """false: batch 1. true: any batch; needed for `batch_sizes` other than [1]."""
+    parity: Parity = Parity()
+    """The check of the file against the torch student."""
+
+
+class PrecisionSection(Section):
+    """Which precisions are made as ONNX files, and how INT8 is calibrated."""
+
+    modes: Annotated[list[Precision], Field(min_length=1)] = ["fp32", "fp16", "int8"]
+    """Precisions to make. `fp32` is always made: it is what the others are judged against."""
+    calibration_images: Annotated[int, Field(ge=0)] = 512
+    """Training images, balanced over the classes, that set the INT8 ranges."""
+    calibration_method: Literal["minmax", "percentile"] = "minmax"
+    """How ranges follow from the observed activations."""
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.999
+    """For `calibration_method: percentile`."""
+    exclude: list[str] = Field(default_factory=list)
+    """Names of ONNX nodes that stay out of INT8."""
+
+
+class Target(Section):
+    """One kind of engine on one device."""
+
+    engine: Literal["onnxruntime", "tensorrt", "tensorrt_rtx"]
+    """Back end that runs the engine."""
+    device: str = "local"
+    """`local`, or `ssh://[user@]host[:port]`."""
+    precisions: list[Precision] | None = None
+    """Precisions to build here. Default: all of `precision.modes`."""
+    batch_sizes: Annotated[list[Positive], Field(min_length=1)] = [1]
+    """Batch sizes that the engine accepts and that are timed; the first one is what budgets are judged at."""
+    compute_capabilities: list[str] | None = None
+    """For `tensorrt_rtx`: GPUs to build for, such as `SM86`. Default: SM86, SM89, SM120."""
+    threads: Positive | None = None
+    """CPU threads of ONNX Runtime. Default: all cores."""
+    workspace_mb: Positive | None = None
+    """Largest scratch memory of TensorRT's tactics, in MiB."""
+    optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
+    """TensorRT's builder optimization level."""
+    required: bool = True
+    """false: a back end that is missing is reported, and does not fail the run."""
+
+
+class Benchmark(Section):
+    """How latency is measured (trtexec's terms)."""
+
+    boundaries: Annotated[list[Boundary], Field(min_length=1)] = ["engine", "engine+copies", "image_to_class"]
+    """`engine`: inference alone. `engine+copies`: with input and output copies. `image_to_class`: JPEG decode,
+    resize, inference, argmax."""
+    warmup_ms: NonNegative = 200
+    """Warm-up before the first sample, in ms."""
+    min_samples: Positive = 1000
+    """Fewest samples of an engine, batch size and boundary; a p99 is refused below 1,000."""
+    min_seconds: NonNegative = 3.0
+    """Least time spent on each."""
+    max_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """Most time spent on each, even if `min_samples` is not reached."""
+    rounds: Positive = 5
+    """Engines take turns in this many rounds, so that a disturbance hits all alike."""
+
+
+class Goal(Section):
+    """A budget on one metric. `precision` and `target` narrow it to some engines."""
+
+    min: float | None = None
+    """Smallest allowed value."""
+    max: float | None = None
+    """Largest allowed value."""
+    max_drop: NonNegative | None = None
+    """Largest allowed loss against the torch student, in percentage points."""
+    precision: list[Precision] | None = None
+    """Judge only engines of these precisions, and fail the run if one of them misses."""
+    target: list[str] | None = None
+    """Judge only engines of these targets, and fail the run if one of them misses."""
+
+
+class Budgets(Section):
+    """What an engine must reach to be shipped. Accuracy in percent of the test set."""
+
+    top1: Goal | None = None
+    """Top-1 accuracy, percent."""
+    top5: Goal | None = None
+    """Top-5 accuracy, percent."""
+    mean_per_class: Goal | None = None
+    """Mean of the per-class accuracies, percent."""
+    worst_class: Goal | None = None
+    """Accuracy of the worst class, percent."""
+    agreement: Goal | None = None
+    """Images with the torch student's top-1, percent."""
+    latency_p50_ms: Goal | None = None
+    """Median latency at boundary `engine` and the first batch size, ms."""
+    latency_p99_ms: Goal | None = None
+    """99th percentile of the same, ms."""
+    throughput: Goal | None = None
+    """Images per second at boundary `engine` and the first batch size."""
+    engine_mb: Goal | None = None
+    """Size of the engine file, MB (10^6 bytes)."""
+
+
+class DeployConfig(Section):
+    """One file, one deployment."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+    """Name of the deployment; its report is written to `<output>/<name>/`."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of everything random."""
+    data: Data
+    """Images."""
+    teacher: Teacher
+    """Teacher."""
+    student: Student
+    """Student."""
+    distill: Distill = Distill()
+    """Distillation."""
+    export: Export = Export()
+    """ONNX export."""
+    precision: PrecisionSection = PrecisionSection()
+    """FP16 and INT8."""
+    targets: Annotated[dict[str, Target], Field(min_length=1)]
+    """Engines to build, by a name of your choice."""
+    benchmark: Benchmark = Benchmark()
+    """Latency."""
+    budgets: Budgets = Budgets()
+    """Goals."""
+    output: Path = Path("runs")
+    """Folder for reports (relative to where the command runs)."""
+    store: Path = Path(".figkd")
+    """Folder for artifacts, shared between configs (relative to where the command runs)."""

@@ -1,0 +1,57 @@
+"""What can go wrong, and the exit code each kind of failure ends with."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of `figkd-pipeline`; docs/configuration.md lists them for users."""
+
+    OK = 0
+    STAGE_FAILED = 1
+    CONFIG = 2
+    BUDGET_MISSED = 3
+    ENVIRONMENT = 4
+    DEVICE = 5
+    INTERRUPTED = 130
+
+
+class PipelineError(Exception):
+    """A failure that the user can act on: what happened, where, and how to mend it."""
+
+    exit_code: Exit = Exit.STAGE_FAILED
+
+    def __init__(self, what: str, *, where: str = "", fix: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.fix = fix
+
+    def __str__(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{head}\n  fix: {self.fix}" if self.fix else head
+
+
+class ConfigError(PipelineError):
+    """The config, or the command line, asks for something that cannot be."""
+
+    exit_code = Exit.CONFIG
+
+
+class EnvironmentFault(PipelineError):
+    """Data, disk, package or back end that this machine lacks."""
+
+    exit_code = Exit.ENVIRONMENT
+
+
+class DeviceFault(PipelineError):
+    """A remote device that cannot be reached or failed."""
+
+    exit_code = Exit.DEVICE
+
+
+class StageFailed(PipelineError):
+    """A stage started and could not finish; what earlier stages made is kept."""
+
+    exit_code = Exit.STAGE_FAILED
