@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from figkd import model_names
 from figkd.data import DATASETS
@@ -19,6 +18,7 @@ COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 # The same as export.precision.calibration.MIN_CALIBRATION_IMAGES, which cannot be imported without onnx.
 MIN_CALIBRATION_IMAGES = 32
 P99_SAMPLES = 1000
+_RELATIVE = "paths are relative to where the command runs"
 _SSH = re.compile(r"^ssh://([A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+(:\d{1,5})?$")
 
 # Which sides of a goal make sense for each metric.
@@ -84,7 +84,7 @@ def _training(config: DeployConfig) -> Iterator[Problem]:
     teacher, distill = config.teacher, config.distill
     if teacher.checkpoint is not None:
         if not teacher.checkpoint.is_file():
-            yield Problem("teacher.checkpoint", "no such file", "", str(teacher.checkpoint))
+            yield Problem("teacher.checkpoint", "no such file", _RELATIVE, str(teacher.checkpoint))
         if teacher.pretrained:
             yield Problem("teacher.pretrained", "contradicts teacher.checkpoint", "give one of the two", True)
         if "epochs" in teacher.model_fields_set and teacher.epochs > 0:
@@ -124,12 +124,8 @@ def _method(config: DeployConfig) -> Iterator[Problem]:
             yield Problem(
                 "distill.figkd.hierarchy", f"is not used by order: {options.order}", "set order: hierarchy, or remove it"
             )
-        yield from _file("distill.figkd.hierarchy", options.hierarchy)
-
-
-def _file(key: str, path: Path) -> Iterator[Problem]:
-    if not path.is_file():
-        yield Problem(key, "no such file", "paths are relative to where the command runs", str(path))
+        elif not options.hierarchy.is_file():
+            yield Problem("distill.figkd.hierarchy", "no such file", _RELATIVE, str(options.hierarchy))
 
 
 def _precision(config: DeployConfig) -> Iterator[Problem]:
@@ -177,7 +173,8 @@ def _engine_keys(key: str, target: Target, made: Collection[str]) -> Iterator[Pr
         "optimization_level": ("tensorrt",),
     }
     for field, engines in only_for.items():
-        if field in target.model_fields_set and target.engine not in engines:
+        given = getattr(target, field) != Target.model_fields[field].default
+        if given and target.engine not in engines:
             yield Problem(
                 f"{key}.{field}", f"is not for engine: {target.engine}", f"it belongs to {' and '.join(engines)}",
                 getattr(target, field),

@@ -1,0 +1,195 @@
+"""From the artifacts of a run to its Result: reads JSON, judges budgets, invents nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from pipeline.budgets import choose, judge, miss
+from pipeline.config.schema import DeployConfig
+from pipeline.files import read_json
+from pipeline.result import Accuracy, Engine, Epoch, Latency, Network, Result, Shipping
+from pipeline.store import MANIFEST
+
+_BINS = 40
+
+
+def assemble(
+    config: Mapping[str, Any], inputs: Mapping[str, Path], failures: Mapping[str, Mapping[str, Any]]
+) -> Result:
+    """Build the Result of a run.
+
+    Args:
+        config: the resolved config as plain values.
+        inputs: artifact folders by step id; steps of failed targets are absent.
+        failures: failed steps: `what`, `fix`, `exit_code`.
+    """
+    resolved = DeployConfig.model_validate(config)
+    manifests = {step: read_json(path / MANIFEST) for step, path in inputs.items()}
+    student = _network(inputs["distill"])
+    student.class_order = _optional(inputs["distill"] / "order.json")
+    engines: list[Engine] = []
+    shipping: list[Shipping] = []
+    machine: dict[str, Any] = {}
+    for target in resolved.targets:
+        rows = _engines(target, inputs)
+        for row in rows:
+            if row.accuracy is not None:
+                row.drop = student.test.top1 - row.accuracy.top1
+            row.budgets = judge(row, resolved.budgets, student.test)
+        engines += rows
+        failed = [f for step, f in failures.items() if step.endswith(f"@{target}")]
+        if failed:
+            shipping.append(Shipping(target=target, engine=None, state="failed", why=failed[0]["what"]))
+        else:
+            shipping.append(choose(target, rows))
+        if bench := inputs.get(f"benchmark@{target}"):
+            machine = machine or read_json(bench / "machine.json")
+    verdict = _verdict(engines, shipping, failures, resolved)
+    data = read_json(inputs["data"] / "data.json") | {"class_names": read_json(inputs["data"] / "classes.json")}
+    newest = max(manifests.values(), key=lambda m: str(m["created"]))
+    return Result(
+        name=resolved.name,
+        created=newest["created"],
+        verdict=verdict,
+        summary=_summary(shipping, engines, student),
+        shipping=shipping,
+        data=data,
+        teacher=_network(inputs["teacher"]),
+        student=student,
+        parity=read_json(inputs["export"] / "parity.json")["cases"],
+        engines=engines,
+        failures={step: dict(f) for step, f in failures.items()},
+        steps=[_step(step, manifest) for step, manifest in manifests.items()],
+        machine=machine,
+        packages=newest["provenance"]["packages"],
+        git=newest["provenance"]["git"],
+        config=dict(config),
+    )
+
+
+def _network(folder: Path) -> Network:
+    facts = read_json(folder / "metrics.json")
+    return Network(
+        model=facts["model"],
+        parameters=facts["parameters"],
+        test=_accuracy({"source": "torch", **facts["test"]}),
+        val_top1=facts["val"]["top1"],
+        history=[Epoch.model_validate(_known(Epoch, record)) for record in read_json(folder / "history.json")],
+        method=facts.get("method"),
+        options=facts.get("options", {}),
+    )
+
+
+def _accuracy(facts: Mapping[str, Any]) -> Accuracy:
+    return Accuracy.model_validate(_known(Accuracy, facts) | {"confused": facts["confusions"]})
+
+
+def _known(part: type[Any], facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if key in part.model_fields}
+
+
+def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
+    built = inputs.get(f"build@{target}")
+    if built is None:
+        return []
+    validated, timed = inputs.get(f"validate@{target}"), inputs.get(f"benchmark@{target}")
+    accuracy = read_json(validated / "accuracy.json") if validated else {}
+    latency = read_json(timed / "latency.json") if timed else []
+    samples = dict(np.load(timed / "samples.npz")) if timed else {}
+    seconds = read_json(built / "timing.json")
+    engines = []
+    for row in read_json(built / "engines.json"):
+        measured = [_latency(facts, samples) for facts in latency if facts["id"] == row["id"]]
+        ran = row["runs"] and bool(measured) and row["id"] in accuracy
+        engines.append(
+            Engine(
+                id=row["id"],
+                target=target,
+                backend=row["backend"],
+                precision=row["precision"],
+                compute_capability=row["compute_capability"],
+                state="ran" if ran else row["state"],
+                detail=row["detail"],
+                fix=row["fix"],
+                onnx=row["onnx"],
+                onnx_mb=row["onnx_bytes"] / 1e6,
+                engine_mb=row["bytes"] / 1e6 if "bytes" in row else None,
+                build_seconds=seconds.get(row["id"]),
+                accuracy=_accuracy(accuracy[row["id"]]) if row["id"] in accuracy else None,
+                drop=None,
+                latency=measured,
+                budgets=[],
+                file=f"engines/{target}/{row['file']}" if "file" in row else None,
+            )
+        )
+    return engines
+
+
+def _latency(facts: Mapping[str, Any], samples: Mapping[str, np.ndarray]) -> Latency:
+    raw = samples[f"{facts['samples']}|latency".replace("/", ":")]
+    return Latency.model_validate(_known(Latency, facts) | {"histogram": _histogram(raw)})
+
+
+def _histogram(samples: np.ndarray) -> list[tuple[float, int]]:
+    shown = samples[samples <= np.quantile(samples, 0.99)]
+    counts, edges = np.histogram(shown, bins=_BINS)
+    return [(float(edge), int(count)) for edge, count in zip(edges[1:], counts, strict=True)]
+
+
+def _verdict(
+    engines: Sequence[Engine],
+    shipping: Sequence[Shipping],
+    failures: Mapping[str, Any],
+    config: DeployConfig,
+) -> Literal["pass", "budget_missed", "failed"]:
+    if failures or any(e.state == "failed" and config.targets[e.target].required for e in engines):
+        return "failed"
+    if any(s.state == "budget_missed" for s in shipping) or scoped_misses(engines):
+        return "budget_missed"
+    return "pass"
+
+
+def scoped_misses(engines: Sequence[Engine]) -> list[str]:
+    """Missed goals that name the engine's precision or target: these are demands, not a filter."""
+    return [
+        f"{engine.id}: {miss(judged)}"
+        for engine in engines
+        for judged in engine.budgets
+        if judged.scoped and judged.verdict == "miss"
+    ]
+
+
+def _summary(shipping: Sequence[Shipping], engines: Sequence[Engine], student: Network) -> str:
+    parts = []
+    for choice in shipping:
+        if choice.engine is None:
+            parts.append(f"{choice.target}: {choice.why}")
+            continue
+        engine = next(e for e in engines if e.id == choice.engine)
+        row = engine.latency_at() or engine.latency[0]
+        assert engine.accuracy is not None  # `choose` takes only engines with an accuracy
+        parts.append(
+            f"ship {engine.id}: top-1 {engine.accuracy.top1:.1f} % ({engine.drop or 0.0:+.2f} points drop from the "
+            f"student), {row.median:.3f} ms median, {engine.engine_mb:.2f} MB"
+        )
+    parts += scoped_misses(engines)
+    return "; ".join(parts) or f"student top-1 {student.test.top1:.1f} %"
+
+
+def _step(step: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "step": step,
+        "key": manifest["key"],
+        "digest": manifest["digest"],
+        "created": manifest["created"],
+        "seconds": manifest["provenance"]["seconds"],
+        "bytes": sum(f["bytes"] for f in manifest["files"].values()),
+    }
+
+
+def _optional(path: Path) -> Any:
+    return read_json(path) if path.is_file() else None

@@ -1,0 +1,107 @@
+"""Goals against measurements, and which engine to ship: pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pipeline.config.schema import Budgets, Goal
+from pipeline.result import Accuracy, Engine, Judged, Shipping, Verdict
+
+
+def metric(engine: Engine, name: str) -> float | None:
+    """The value of a budget's metric for an engine; None if it was not measured."""
+    if name == "engine_mb":
+        return engine.engine_mb
+    if name in ("latency_p50_ms", "latency_p99_ms", "throughput"):
+        row = engine.latency_at("engine")
+        if row is None:
+            return None
+        return {"latency_p50_ms": row.median, "latency_p99_ms": row.p99, "throughput": row.throughput}[name]
+    return None if engine.accuracy is None else _accuracy(engine.accuracy, name)
+
+
+def judge(engine: Engine, budgets: Budgets, student: Accuracy) -> list[Judged]:
+    """Apply every goal that concerns an engine.
+
+    Args:
+        engine: with its accuracy and latency filled in.
+        budgets: the config's goals.
+        student: the torch student's accuracy, which `max_drop` is counted from.
+    """
+    judged: list[Judged] = []
+    for name in type(budgets).model_fields:
+        goal: Goal | None = getattr(budgets, name)
+        if goal is None or not _concerns(goal, engine):
+            continue
+        value = metric(engine, name)
+        scoped = goal.precision is not None or goal.target is not None
+        sides: tuple[Literal["min", "max", "max_drop"], ...] = ("min", "max", "max_drop")
+        for side in sides:
+            limit = getattr(goal, side)
+            if limit is None:
+                continue
+            shown = value
+            if side == "max_drop" and value is not None:
+                reference = _accuracy(student, name)
+                shown = None if reference is None else reference - value
+            judged.append(_verdict(name, side, limit, shown, scoped))
+    return judged
+
+
+def choose(target: str, engines: Sequence[Engine]) -> Shipping:
+    """What to ship for a target: the fastest engine that ran and met every goal.
+
+    Args:
+        target: its name.
+        engines: its rows, budgets judged.
+    """
+    ran = [e for e in engines if e.state == "ran"]
+    if not ran:
+        state: Literal["failed", "not_run"] = "failed" if any(e.state == "failed" for e in engines) else "not_run"
+        built = sum(e.state == "built" for e in engines)
+        why = f"{built} engines built, none can run here" if built else (engines[0].detail if engines else "no engine")
+        return Shipping(target=target, engine=None, state=state, why=why)
+    good = [e for e in ran if e.within_budget and e.accuracy is not None and e.accuracy.finite]
+    if not good:
+        closest = min(ran, key=lambda e: sum(j.verdict == "miss" for j in e.budgets))
+        misses = "; ".join(miss(j) for j in closest.budgets if j.verdict != "pass")
+        why = f"no engine meets every budget; closest is {closest.id}: {misses}"
+        return Shipping(target=target, engine=None, state="budget_missed", why=why)
+    # `ran` implies a latency; the id breaks ties so that the choice does not depend on order.
+    best = min(good, key=lambda e: (_median(e), e.id))
+    others = ", ".join(f"{e.precision} {_median(e):.3f} ms" for e in good if e is not best)
+    why = f"fastest of {len(good)} within budget: median {_median(best):.3f} ms" + (f" (others: {others})" if others else "")
+    return Shipping(target=target, engine=best.id, state="ship", why=why)
+
+
+def miss(judged: Judged) -> str:
+    """A goal that was not met, in words."""
+    sign = {"min": ">=", "max": "<=", "max_drop": "drop <="}[judged.goal]
+    if judged.value is None:
+        return f"{judged.metric} {sign} {judged.limit:g}: not measured"
+    return f"{judged.metric} {sign} {judged.limit:g}: {judged.value:.3f}, missed by {-(judged.margin or 0.0):.3f}"
+
+
+def _median(engine: Engine) -> float:
+    row = engine.latency_at("engine") or (engine.latency[0] if engine.latency else None)
+    return row.median if row else float("inf")
+
+
+def _concerns(goal: Goal, engine: Engine) -> bool:
+    return (goal.precision is None or engine.precision in goal.precision) and (
+        goal.target is None or engine.target in goal.target
+    )
+
+
+def _accuracy(accuracy: Accuracy, name: str) -> float | None:
+    value: float | None = getattr(accuracy, name)
+    return value
+
+
+def _verdict(
+    name: str, side: Literal["min", "max", "max_drop"], limit: float, value: float | None, scoped: bool
+) -> Judged:
+    margin = None if value is None else (value - limit if side == "min" else limit - value)
+    verdict: Verdict = "not_judged" if margin is None else ("pass" if margin >= 0 else "miss")
+    return Judged(metric=name, goal=side, limit=limit, value=value, verdict=verdict, margin=margin, scoped=scoped)

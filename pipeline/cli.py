@@ -1,0 +1,409 @@
+"""The command line: thin. Every command loads what it needs when it runs, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from pipeline.errors import ConfigError, Exit, PipelineError
+
+if TYPE_CHECKING:
+    from pipeline.conductor import Selection
+    from pipeline.config import DeployConfig
+    from pipeline.result import Result
+
+_VERDICT_CODES = {"pass": Exit.OK, "budget_missed": Exit.BUDGET_MISSED, "failed": Exit.STAGE_FAILED}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_CONFIG = click.argument("config_path", metavar="CONFIG", type=click.Path(path_type=Path))
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config key, e.g. distill.epochs=20."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout; logs on stderr.")
+_VERBOSE = click.option("-v", "--verbose", count=True, help="Say why steps run and where artifacts are.")
+_QUIET = click.option("-q", "--quiet", is_flag=True, help="Print only the outcome.")
+
+
+def _stage_name(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    from pipeline.config.problems import did_you_mean
+    from pipeline.stages import STAGE_NAMES
+
+    for name in (value,) if isinstance(value, str) else value or ():
+        if name not in STAGE_NAMES:
+            raise click.BadParameter(f"no stage '{name}'; {did_you_mean(name, STAGE_NAMES)}")
+    return value
+
+
+def _common(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="figkd-pipeline")
+def cli() -> None:
+    """From labelled images and one YAML file to a validated, benchmarked inference engine.
+
+    Stages: data, teacher, logits, distill, export, precision, build, validate, benchmark, report.
+
+    Exit codes: 0 ok, 1 a stage failed, 2 config or usage, 3 a budget is missed (everything is kept),
+    4 environment, 5 device, 130 interrupted.
+    """
+
+
+@cli.command()
+@_common(_CONFIG, _SET, _JSON, _VERBOSE, _QUIET)
+@click.option("--from", "first", callback=_stage_name, metavar="STAGE", help="Run this stage and what follows anew.")
+@click.option("--until", callback=_stage_name, metavar="STAGE", help="Stop after this stage.")
+@click.option("--force", multiple=True, callback=_stage_name, metavar="STAGE", help="Run this stage anew.")
+@click.option("--dry-run", is_flag=True, help="The same as `plan`.")
+def run(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    verbose: int,
+    quiet: bool,
+    first: str | None,
+    until: str | None,
+    force: tuple[str, ...],
+    dry_run: bool,
+) -> None:
+    """Run every stage that is not done yet, and write the report."""
+    from pipeline.conductor import Selection
+
+    config = _load(config_path, overrides)
+    selection = Selection(first, until, frozenset(force))
+    if dry_run:
+        _print_plan(config, selection, as_json)
+        return
+    _, code = _run(config, selection, as_json=as_json, verbosity=-1 if quiet else verbose)
+    sys.exit(code)
+
+
+@cli.command()
+@_common(_CONFIG, _SET, _JSON)
+@click.option("--from", "first", callback=_stage_name, metavar="STAGE", help="As for `run`.")
+@click.option("--until", callback=_stage_name, metavar="STAGE", help="As for `run`.")
+@click.option("--force", multiple=True, callback=_stage_name, metavar="STAGE", help="As for `run`.")
+def plan(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    first: str | None,
+    until: str | None,
+    force: tuple[str, ...],
+) -> None:
+    """Show what `run` would do, and why."""
+    from pipeline.conductor import Selection
+
+    _print_plan(_load(config_path, overrides), Selection(first, until, frozenset(force)), as_json)
+
+
+@cli.command()
+@_common(_CONFIG, _SET, _JSON, _VERBOSE, _QUIET)
+@click.option(
+    "--model", "models", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    help="Time this ONNX or engine file instead of the config's engines; repeat to compare several.",
+)  # fmt: skip
+@click.option("--baseline", type=click.Path(path_type=Path), metavar="RESULT", help="An earlier result.json to compare with.")
+@click.option(
+    "--max-regression", metavar="PERCENT", help="With --baseline: exit 3 if a median is slower by more, e.g. 5%."
+)
+def benchmark(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    verbose: int,
+    quiet: bool,
+    models: tuple[Path, ...],
+    baseline: Path | None,
+    max_regression: str | None,
+) -> None:
+    """Time the engines again (and only that), or files given with --model."""
+    from pipeline import compare
+    from pipeline.conductor import Selection
+
+    if max_regression is not None and baseline is None:
+        raise click.UsageError("--max-regression needs --baseline")
+    config = _load(config_path, overrides)
+    limit = compare.parse_percent(max_regression)
+    before = compare.read_rows(baseline) if baseline else None
+    code = int(Exit.OK)
+    if models:
+        from pipeline.given import time_files
+
+        rows = time_files(config, models, _interface(-1 if quiet else verbose))
+    else:
+        selection = Selection(force=frozenset({"benchmark"}))
+        result, code = _run(config, selection, as_json=False, verbosity=-1 if quiet else verbose, show=not as_json)
+        rows = compare.rows_of(result) if result else []
+    compared = compare.against(rows, before) if before is not None else []
+    if as_json:
+        click.echo(json.dumps({"latency": rows, "comparison": compared}, indent=1))
+    else:
+        compare.print_rows(rows if models else [], compared)
+    slower = [c for c in compared if limit is not None and c["change_percent"] > limit]
+    if slower:
+        worst = max(slower, key=lambda c: float(c["change_percent"]))
+        click.echo(
+            f"regression: {worst['id']} ({worst['boundary']}, batch {worst['batch']}) is "
+            f"{worst['change_percent']:.1f} % slower than the baseline; allowed {limit:g} %",
+            err=True,
+        )
+        code = code or Exit.BUDGET_MISSED
+    sys.exit(code)
+
+
+@cli.command()
+@_common(_CONFIG, _SET, _JSON, _VERBOSE, _QUIET)
+@click.option(
+    "--model", "models", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
+    help="Score this ONNX or engine file on the config's test images instead.",
+)  # fmt: skip
+def validate(
+    config_path: Path,
+    overrides: tuple[str, ...],
+    as_json: bool,
+    verbose: int,
+    quiet: bool,
+    models: tuple[Path, ...],
+) -> None:
+    """Score the engines on the test images again (and only that), or files given with --model."""
+    from pipeline.conductor import Selection
+
+    config = _load(config_path, overrides)
+    if not models:
+        selection = Selection(force=frozenset({"validate"}))
+        sys.exit(_run(config, selection, as_json=as_json, verbosity=-1 if quiet else verbose)[1])
+    from pipeline.given import score_files
+
+    rows = score_files(config, models, _interface(-1 if quiet else verbose))
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for row in rows:
+        agreement = "" if row["agreement"] is None else f", agrees with the student on {row['agreement']:.2f} %"
+        click.echo(f"{row['id']}: top-1 {row['top1']:.2f} %, mean per class {row['mean_per_class']:.2f} % "
+                   f"of {row['n']} test images{agreement}")  # fmt: skip
+
+
+@cli.command()
+@_common(_CONFIG, _SET, _JSON)
+@click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
+def report(config_path: Path, overrides: tuple[str, ...], as_json: bool, open_page: bool) -> None:
+    """Write the report again from what there is; runs nothing else."""
+    from pipeline.conductor import Selection, plan
+
+    config = _load(config_path, overrides)
+    missing = [p.step.id for p in plan(config, _store(config)) if p.state == "run" and p.step.stage.name != "report"]
+    if missing:
+        raise ConfigError(f"not finished yet: {', '.join(missing)}", fix=f"figkd-pipeline run {config_path}")
+    _, code = _run(config, Selection(force=frozenset({"report"})), as_json=as_json, verbosity=-1)
+    if open_page:
+        click.launch(str(config.output / config.name / "report.html"))
+    sys.exit(code)
+
+
+@cli.command()
+@click.argument("config_path", metavar="[CONFIG]", type=click.Path(path_type=Path), required=False)
+@_common(_SET, _JSON)
+def doctor(config_path: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Look at this machine, and at what a config needs of it."""
+    from dataclasses import asdict
+
+    from pipeline.doctor import examine
+
+    findings = examine(_load(config_path, overrides) if config_path else None)
+    if as_json:
+        click.echo(json.dumps([asdict(f) for f in findings], indent=1))
+    else:
+        marks = {"ok": ("ok", "green"), "absent": ("--", "yellow"), "fault": ("!!", "red")}
+        for finding in findings:
+            mark, colour = marks[finding.state]
+            click.echo(f"{click.style(mark, fg=colour)}  {finding.what:<24} {finding.found}")
+            if finding.fix and finding.state != "ok":
+                click.echo(f"    {'':<24} fix: {finding.fix}" if finding.state == "fault" else f"    {'':<24} {finding.fix}")
+    if any(f.state == "fault" for f in findings):
+        sys.exit(Exit.ENVIRONMENT)
+
+
+@cli.group()
+def config() -> None:
+    """Show, check and describe deploy configs."""
+
+
+@config.command("show")
+@_common(_CONFIG, _SET, _JSON)
+def config_show(config_path: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print a config with every default filled in."""
+    import yaml
+
+    values = _load(config_path, overrides).model_dump(mode="json")
+    click.echo(json.dumps(values, indent=1) if as_json else yaml.safe_dump(values, sort_keys=False).rstrip())
+
+
+@config.command("schema")
+def config_schema() -> None:
+    """Print the JSON schema of deploy configs, for editors."""
+    from pipeline.config.json_schema import json_schema
+
+    click.echo(json.dumps(json_schema(), indent=1))
+
+
+@config.command("check")
+@click.argument("paths", metavar="CONFIG...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@_SET
+def config_check(paths: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
+    """Check configs without running anything; shows all problems of each."""
+    failed = False
+    for path in paths:
+        try:
+            _load(path, overrides)
+            click.echo(f"{path}: ok")
+        except PipelineError as error:
+            click.echo(str(error), err=True)
+            failed = True
+    if failed:
+        sys.exit(Exit.CONFIG)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; default <folder name>.yaml.")
+@click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
+def init(folder: Path, output: Path | None, force: bool) -> None:
+    """Write a commented starter config for a folder of images (one subfolder a class)."""
+    from pipeline.starter import write_starter
+
+    path = write_starter(folder, output, force=force)
+    click.echo(f"wrote {path}\nnext: figkd-pipeline run {path}")
+
+
+def _load(path: Path, overrides: tuple[str, ...]) -> DeployConfig:
+    from pipeline.config import load_config
+
+    return load_config(path, overrides)
+
+
+def _store(config: DeployConfig) -> Any:
+    from pipeline.store import Store
+
+    return Store(config.store)
+
+
+def _interface(verbosity: int) -> Any:
+    from pipeline.console import ConsoleInterface
+
+    return ConsoleInterface(verbosity)
+
+
+def _run(
+    config: DeployConfig, selection: Selection, *, as_json: bool, verbosity: int, show: bool = True
+) -> tuple[Result | None, int]:
+    """Preflight, run, publish, show; the result (None before the report stage) and the exit code it deserves."""
+    from pipeline import conductor
+    from pipeline.preflight import preflight
+    from pipeline.publish import publish
+    from pipeline.result import Result
+
+    store, ui = _store(config), _interface(verbosity)
+    try:
+        with _terminate_as_interrupt():
+            preflight(config, conductor.plan(config, store, selection), ui.note)
+            outcome = conductor.run(config, store, ui, selection)
+    finally:
+        ui.close()
+    code = next((int(error.exit_code) for error in outcome.failures.values()), int(Exit.OK))
+    if "report" not in outcome.artifacts:  # --until
+        if as_json:
+            click.echo(json.dumps({step: str(a.path) for step, a in outcome.artifacts.items()}, indent=1))
+        return None, code
+    result = Result.model_validate_json((outcome.artifacts["report"].path / "result.json").read_text())
+    folder = config.output / config.name
+    publish(result, outcome.artifacts, folder)
+    if as_json:
+        click.echo(result.model_dump_json(indent=1))
+    elif show:
+        _show(result, folder, quiet=verbosity < 0)
+    return result, code or _VERDICT_CODES[result.verdict]
+
+
+def _show(result: Result, folder: Path, *, quiet: bool) -> None:
+    from rich.console import Console
+
+    from pipeline.report.terminal import render_table
+
+    console = Console(highlight=False)
+    if not quiet:
+        console.print(render_table(result))
+    else:
+        console.print(f"{result.verdict.replace('_', ' ')}: {result.summary}", soft_wrap=True, markup=False)
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, markup=False)
+
+
+def _print_plan(config: DeployConfig, selection: Selection, as_json: bool) -> None:
+    from pipeline.conductor import plan
+
+    planned = plan(config, _store(config), selection)
+    if as_json:
+        rows = [
+            {"step": p.step.id, "state": p.state, "reason": p.reason, "artifact": str(p.artifact.path) if p.artifact else None}
+            for p in planned
+        ]  # fmt: skip
+        click.echo(json.dumps(rows, indent=1))
+        return
+    for p in planned:
+        colour = "cyan" if p.state == "cached" else "yellow"
+        click.echo(f"{click.style(f'{p.state:<6}', fg=colour)}  {p.step.id:<18} {p.reason}".rstrip())
+
+
+@contextlib.contextmanager
+def _terminate_as_interrupt() -> Iterator[None]:
+    """Treat SIGTERM as Ctrl-C, so that a stopped service leaves the store as clean."""
+
+    def interrupt(_signal: int, _frame: Any) -> NoReturn:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def main() -> NoReturn:
+    """Entry point: run the command and end with a documented exit code."""
+    code = 0
+    try:
+        cli.main(standalone_mode=False)
+    except PipelineError as error:
+        click.echo(f"error: {error}", err=True)
+        if "--json" in sys.argv:
+            click.echo(json.dumps({"error": {"what": error.what, "where": error.where, "fix": error.fix}}, indent=1))
+        code = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = Exit.CONFIG
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what was finished is kept, and the same command goes on from there", err=True)
+        code = Exit.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error, and nothing may be printed any more.
+        sys.stderr.close()
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

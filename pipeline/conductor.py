@@ -1,0 +1,317 @@
+"""Which steps a config needs, which of them are done already, and doing the others.
+
+Each step's recipe names the digests of its inputs, so a plan is exact up to the first step that has to
+run; what follows it is planned again once its outcome is known.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from export.errors import BackendMissing, ExportError
+from figkd.errors import FigkdError
+from pipeline import environment
+from pipeline.config.schema import DeployConfig
+from pipeline.errors import ConfigError, EnvironmentFault, PipelineError, StageFailed
+from pipeline.files import read_json, write_json, write_text
+from pipeline.fingerprint import fingerprint
+from pipeline.stages import REPORT, STAGES
+from pipeline.stages.base import Progress, Stage, Work
+from pipeline.store import Artifact, Recipe, Store
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage, for one target if it is per target."""
+
+    stage: Stage
+    target: str = ""
+
+    @property
+    def id(self) -> str:
+        """Name in messages and folders, such as `distill` or `build@cpu`."""
+        return f"{self.stage.name}@{self.target}" if self.target else self.stage.name
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which steps to run anew and where to stop, by stage name."""
+
+    first: str | None = None
+    until: str | None = None
+    force: frozenset[str] = frozenset()
+
+    def forced(self, stage: Stage) -> bool:
+        """Whether this stage runs even if its artifact exists."""
+        order = [s.name for s in STAGES]
+        after_first = self.first is not None and order.index(stage.name) >= order.index(self.first)
+        return after_first or stage.name in self.force
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What would happen to a step, and why."""
+
+    step: Step
+    state: Literal["cached", "run"]
+    reason: str
+    artifact: Artifact | None = None
+
+
+@dataclass
+class Outcome:
+    """What a run made."""
+
+    artifacts: dict[str, Artifact] = field(default_factory=dict)
+    ran: list[str] = field(default_factory=list)
+    failures: dict[str, PipelineError] = field(default_factory=dict)
+
+
+class Interface(Protocol):
+    """What the conductor tells the person (or program) that started it."""
+
+    def step_started(self, step: str, reason: str) -> Progress:
+        """A step begins to run."""
+
+    def step_finished(self, step: str, summary: str, seconds: float, artifact: Path) -> None:
+        """A step ran to its end."""
+
+    def step_cached(self, step: str, summary: str) -> None:
+        """A step was done before."""
+
+    def step_failed(self, step: str, error: PipelineError) -> None:
+        """A step failed; other targets go on."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+
+
+def steps_of(config: DeployConfig, until: str | None = None) -> list[Step]:
+    """The steps of a config in the order in which they run."""
+    steps: list[Step] = []
+    for stage in STAGES:
+        steps += [Step(stage, target) for target in config.targets] if stage.per_target else [Step(stage)]
+        if stage.name == until:
+            break
+    return steps
+
+
+def plan(config: DeployConfig, store: Store, selection: Selection = Selection()) -> list[Planned]:
+    """What `run` would do, without doing it."""
+    done: dict[str, Artifact] = {}
+    planned: list[Planned] = []
+    last = _read_last(store, config)
+    for step in steps_of(config, selection.until):
+        waiting = [i for i in _input_ids(step, config) if i not in done]
+        if waiting:
+            planned.append(Planned(step, "run", f"after {', '.join(waiting)}"))
+            continue
+        recipe = _recipe(step, config, store, done, {})
+        artifact = store.find(recipe)
+        if artifact is None:
+            planned.append(Planned(step, "run", _why(recipe, store.named(step.id, last.get(step.id)))))
+        elif selection.forced(step.stage):
+            planned.append(Planned(step, "run", "asked for"))
+        elif damage := store.damage(artifact):
+            planned.append(Planned(step, "run", f"its artifact is damaged: {damage}"))
+        else:
+            done[step.id] = artifact
+            planned.append(Planned(step, "cached", "", artifact))
+    return planned
+
+
+def run(config: DeployConfig, store: Store, ui: Interface, selection: Selection = Selection()) -> Outcome:
+    """Run every step that is not done; return what there is now.
+
+    A failing step of one target does not stop the other targets; a failing step that all of them need
+    does. What was made is kept in either case.
+
+    Raises:
+        PipelineError: a step that everything else needs failed, or `selection.first` lacks what comes before it.
+    """
+    outcome = Outcome()
+    store.clean_drafts()
+    last = _read_last(store, config)
+    for step in steps_of(config, selection.until):
+        broken = [i for i in _input_ids(step, config) if i not in outcome.artifacts]
+        if broken and step.target:
+            continue  # its target failed earlier, and said so
+        try:
+            recipe = _recipe(step, config, store, outcome.artifacts, outcome.failures)
+            artifact = _make(step, recipe, config, store, ui, selection, outcome, last)
+        except PipelineError as error:
+            if not step.target:
+                raise
+            outcome.failures[step.id] = error
+            ui.step_failed(step.id, error)
+            continue
+        outcome.artifacts[step.id] = artifact
+        last[step.id] = artifact.path.name
+        write_json(_last_path(store, config), last)
+    return outcome
+
+
+def artifacts_of(config: DeployConfig, store: Store) -> dict[str, Artifact]:
+    """The finished artifacts of a config, by step, as far as they follow from each other."""
+    return {p.step.id: p.artifact for p in plan(config, store) if p.artifact is not None}
+
+
+def _make(
+    step: Step,
+    recipe: Recipe,
+    config: DeployConfig,
+    store: Store,
+    ui: Interface,
+    selection: Selection,
+    outcome: Outcome,
+    last: Mapping[str, str],
+) -> Artifact:
+    with store.lock(recipe, lambda: ui.note(f"{step.id}: another run is making this; waiting for it")):
+        artifact = store.find(recipe)
+        if artifact is not None and (damage := store.damage(artifact)):
+            place = store.set_aside(artifact)
+            ui.note(f"{step.id}: the stored artifact is damaged ({damage}); made again, the old one is in {place}")
+            artifact = None
+        forced = selection.forced(step.stage)
+        if artifact is not None and not forced:
+            ui.step_cached(step.id, step.stage.summary(artifact.path))
+            return artifact
+        if selection.first is not None and not forced:
+            raise ConfigError(
+                f"--from {selection.first} needs the artifact of '{step.id}', which does not exist",
+                fix="run once without --from",
+            )
+        reason = "asked for" if artifact is not None else _why(recipe, store.named(step.id, last.get(step.id)))
+        progress = ui.step_started(step.id, reason)
+        started = time.monotonic()
+        with store.draft(recipe) as draft:
+            scratch = store.scratch(recipe)
+            work = Work(
+                arguments=recipe.arguments,
+                inputs={i: outcome.artifacts[i].path for i in _input_ids(step, config) if i in outcome.artifacts},
+                sources={name: source.root for name, source in step.stage.sources(config).items()},
+                out=draft,
+                scratch=scratch,
+                progress=progress,
+            )
+            _run_stage(step, work, store)
+            seconds = time.monotonic() - started
+            artifact = store.commit(
+                recipe, draft, volatile=step.stage.volatile, provenance=_provenance(config, seconds)
+            )
+        outcome.ran.append(step.id)
+        ui.step_finished(step.id, step.stage.summary(artifact.path), seconds, artifact.path)
+        return artifact
+
+
+def _run_stage(step: Step, work: Work, store: Store) -> None:
+    try:
+        step.stage.run(work)
+    except PipelineError as error:
+        error.where = error.where or step.id
+        raise
+    except BackendMissing as error:
+        raise EnvironmentFault(error.what, where=step.id, fix=error.fix) from error
+    except (FigkdError, ExportError) as error:
+        raise StageFailed(error.what, where=step.id, fix=error.fix) from error
+    except MemoryError as error:
+        raise StageFailed(
+            "ran out of memory", where=step.id, fix="lower batch_size or data.image_size, or free memory"
+        ) from error
+    except Exception as error:  # a defect of ours: keep the traceback out of the user's way, but keep it
+        log = store.root / "logs" / f"{step.id}-{time.strftime('%Y%m%dT%H%M%S')}.txt"
+        write_text(log, traceback.format_exc())
+        raise StageFailed(
+            f"unexpected {type(error).__name__}: {error}", where=step.id, fix=f"please report it with {log}"
+        ) from error
+
+
+def _input_ids(step: Step, config: DeployConfig) -> list[str]:
+    """Ids of the steps that a step reads; for the report, whatever there is of each target."""
+    by_name = {stage.name: stage for stage in STAGES}
+    ids: list[str] = []
+    for name in step.stage.inputs:
+        if not by_name[name].per_target:
+            ids.append(name)
+        elif step.target:
+            ids.append(f"{name}@{step.target}")
+        else:
+            ids += [f"{name}@{target}" for target in config.targets]
+    return ids
+
+
+def _recipe(
+    step: Step,
+    config: DeployConfig,
+    store: Store,
+    done: Mapping[str, Artifact],
+    failures: Mapping[str, PipelineError],
+) -> Recipe:
+    arguments = step.stage.arguments(config, step.target)
+    if step.stage.name == REPORT:
+        arguments["failures"] = {
+            i: {"what": e.what, "fix": e.fix, "exit_code": int(e.exit_code)} for i, e in failures.items()
+        }
+    inputs = {i: done[i].digest for i in _input_ids(step, config) if i in done}
+    for name, source in step.stage.sources(config).items():
+        try:
+            digest = fingerprint(source.root, source.files(), store.root / "fingerprints" / f"{config.name}.json")
+        except (OSError, FigkdError) as error:
+            what = error.what if isinstance(error, FigkdError) else f"cannot be read: {error}"
+            raise EnvironmentFault(what, where=f"{step.id}: {name}", fix=getattr(error, "fix", "")) from error
+        inputs[f"source:{name}"] = digest
+    return Recipe(step.id, step.stage.version, arguments, inputs, dict(step.stage.environment(arguments)))
+
+
+def _why(recipe: Recipe, old: Artifact | None) -> str:
+    """Why a step has to run: what differs from the artifact that this config used before."""
+    if old is None:
+        return "never made"
+    before: Mapping[str, Any] = old.manifest["recipe"]
+    changes = ["the stage itself changed"] if before["version"] != recipe.version else []
+    changes += _differences(before["arguments"], recipe.arguments, "")
+    for name in sorted(set(before["inputs"]) | set(recipe.inputs)):
+        if before["inputs"].get(name) != recipe.inputs.get(name):
+            changes.append(f"{name} has other contents")
+    changes += _differences(before["environment"], recipe.environment, "environment ")
+    return "; ".join(changes) or "its artifact is gone"
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str) -> Iterator[str]:
+    for key in sorted(set(before) | set(now)):
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key}: {old} -> {new}"
+
+
+def _provenance(config: DeployConfig, seconds: float) -> dict[str, Any]:
+    from pipeline import __version__
+
+    packages = ("torch", "timm", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "PyWavelets", "numpy")
+    return {
+        "config": config.name,
+        "seconds": round(seconds, 3),
+        "pipeline": __version__,
+        "git": environment.git_revision(),
+        "cpu": environment.cpu_model(),
+        "gpu": environment.gpu_name(),
+        "packages": environment.versions(packages),
+    }
+
+
+def _last_path(store: Store, config: DeployConfig) -> Path:
+    return store.root / "last" / f"{config.name}.json"
+
+
+def _read_last(store: Store, config: DeployConfig) -> dict[str, str]:
+    try:
+        return dict(read_json(_last_path(store, config)))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,126 @@
+"""Writes what is generated: the editors' schema and the configuration reference. `make docs` runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pipeline.config.json_schema import json_schema
+from pipeline.config.schema import DeployConfig
+from pipeline.errors import Exit
+from pipeline.files import write_text
+
+_INTRO = """\
+# Configuration reference
+
+Generated from the schema by `make docs`; do not edit. `figkd-pipeline config show CONFIG` prints a config with
+every default filled in, `figkd-pipeline config check CONFIG` tells all its problems at once.
+
+- **Editors.** The first line `# yaml-language-server: $schema=deploy.schema.json` of a config gives completion
+  and checks in editors with a YAML language server.
+- **`extends: other.yaml`** refines another file, relative to this one: sections merge key by key, lists are
+  replaced, and `null` takes back what the other file says.
+- **`--set a.b=c`** overrides a key from the command line; values are YAML.
+- **Paths** are relative to where the command runs.
+"""
+
+_EXIT_MEANING = {
+    Exit.OK: "done, every budget that could be judged is met",
+    Exit.STAGE_FAILED: "a stage failed; what came before is kept",
+    Exit.CONFIG: "the config or the command line is wrong",
+    Exit.BUDGET_MISSED: "a budget is missed; everything is kept, the report says which and by how much",
+    Exit.ENVIRONMENT: "data, disk, a package or a back end is missing on this machine",
+    Exit.DEVICE: "a remote device cannot be reached, or failed",
+    Exit.INTERRUPTED: "interrupted; the same command goes on from there",
+}
+
+
+def configuration_reference() -> str:
+    """The reference as Markdown."""
+    lines = [_INTRO]
+    for path, model in _sections(DeployConfig, ""):
+        lines.append(f"## `{path}`\n" if path else "## Top level\n")
+        if model.__doc__:
+            lines.append(f"{model.__doc__.strip()}\n")
+        lines.append("| key | type | default | meaning |\n| --- | --- | --- | --- |")
+        for name, field in model.model_fields.items():
+            meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+            lines.append(f"| `{name}` | {_type(field)} | {_default(field)} | {meaning} |")
+        lines.append("")
+    lines.append("## Exit codes\n\n| code | meaning |\n| --- | --- |")
+    lines += [f"| {int(code)} | {meaning} |" for code, meaning in _EXIT_MEANING.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield path, model
+    for name, field in model.model_fields.items():
+        section = _section(field.annotation)
+        if section is not None:
+            inner = f"{path}.{name}" if path else name
+            if get_origin(field.annotation) is dict:
+                inner += ".<name>"
+            if path == "budgets" and name != "top1":
+                continue  # all goals have the same keys
+            yield from _sections(section, inner)
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for a in get_args(annotation) if (found := _section(a)) is not None), None)
+
+
+def _type(field: FieldInfo) -> str:
+    text = _type_name(field.annotation)
+    limits = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    bounds = [
+        f"{sign} {getattr(m, name):g}" for m in field.metadata for name, sign in limits.items() if hasattr(m, name)
+    ]
+    return text + (f", {', '.join(bounds)}" if bounds else "")
+
+
+def _type_name(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin is dict:
+        return f"mapping of {_type_name(arguments[1])}"
+    if origin is list:
+        return f"list of {_type_name(arguments[0])}"
+    if arguments and all(isinstance(a, str) for a in arguments):
+        return " \\| ".join(f"`{a}`" for a in arguments)
+    if hasattr(annotation, "__metadata__"):
+        return _type_name(arguments[0])
+    if arguments:
+        return " \\| ".join(_type_name(a) for a in arguments)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    return {"Path": "path", "str": "text", "bool": "true/false", "int": "integer", "float": "number"}.get(
+        getattr(annotation, "__name__", str(annotation)), repr(annotation)
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "**required**"
+    value = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    if isinstance(value, BaseModel):
+        return "see below"
+    return f"`{json.dumps(str(value) if isinstance(value, Path) else value)}`"
+
+
+def main() -> None:
+    """Write the generated files into the working copy."""
+    root = Path(__file__).resolve().parent.parent
+    write_text(root / "deploy_configs" / "deploy.schema.json", json.dumps(json_schema(), indent=1) + "\n")
+    write_text(root / "docs" / "configuration.md", configuration_reference())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,126 @@
+"""What must be true before anything runs: data, disk, models, back ends, devices. All faults in one go."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from figkd.errors import FigkdError
+from pipeline.conductor import Planned
+from pipeline.config.schema import DeployConfig
+from pipeline.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError
+
+# What a run needs beside its data: checkpoints, ONNX files, engines.
+_SPARE_BYTES = 1_000_000_000
+
+
+def preflight(config: DeployConfig, planned: Sequence[Planned], note: Callable[[str], None]) -> None:
+    """Check what the steps that are going to run will need.
+
+    Args:
+        config: the deploy config.
+        planned: the plan; steps that are cached need nothing.
+        note: told about what is missing and not required.
+
+    Raises:
+        PipelineError: every fault; the exit code is that of the gravest (config, then device, then environment).
+    """
+    running = {p.step.stage.name for p in planned if p.state == "run"}
+    targets = {p.step.target for p in planned if p.state == "run" and p.step.target}
+    faults: list[PipelineError] = []
+    faults += _devices(config, targets)
+    if "build" in running:
+        faults += _back_ends(config, targets, note)
+    if "data" in running:
+        found = list(_data(config))
+        faults += found or list(_disk(config))
+    if running & {"teacher", "logits", "distill"}:
+        faults += _models(config)
+    if not faults:
+        return
+    if len(faults) == 1:
+        raise faults[0]
+    gravest = next(f for kind in (ConfigError, DeviceFault, PipelineError) for f in faults if isinstance(f, kind))
+    text = "\n".join(f"  {str(f).replace(chr(10), chr(10) + '  ')}" for f in faults)
+    raise type(gravest)(f"{len(faults)} things are missing before this can run\n{text}")
+
+
+def data_faults(config: DeployConfig) -> list[PipelineError]:
+    """What is wrong with the data folder (for preflight and doctor)."""
+    return list(_data(config))
+
+
+def _data(config: DeployConfig) -> Iterator[PipelineError]:
+    from figkd.data import check
+
+    for problem in check(config.data.dataset, config.data.root, dict(config.data.options)):
+        where = "data.root" if config.data.root else "data"
+        what, _, fix = problem.partition("\n")
+        yield EnvironmentFault(what, where=where, fix=fix.strip())
+
+
+def _disk(config: DeployConfig) -> Iterator[PipelineError]:
+    from figkd.data import DATASETS, source_files
+
+    data = config.data
+    needed = _SPARE_BYTES
+    if DATASETS[data.dataset].needs_root:
+        side = data.store_size or round(data.image_size * 256 / 224)
+        needed += 3 * side * side * len(source_files(data.dataset, data.root, dict(data.options)))
+    folder = existing_parent(config.store)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        yield EnvironmentFault(
+            f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free on the disk of {folder}",
+            where="store",
+            fix="free some space, lower data.store_size, or set store: to a folder on another disk",
+        )
+
+
+def _models(config: DeployConfig) -> Iterator[PipelineError]:
+    from figkd.models import build_model
+
+    size = config.data.image_size
+    for key, name, pretrained in (
+        ("teacher", config.teacher.model, config.teacher.pretrained),
+        ("student", config.student.model, config.student.pretrained),
+    ):
+        try:
+            build_model(name, 2, image_size=size, pretrained=pretrained)
+        except FigkdError as error:
+            kind = EnvironmentFault if pretrained and "weights" in error.what else ConfigError
+            yield kind(error.what, where=f"{key}.model", fix=error.fix)
+
+
+def _back_ends(config: DeployConfig, targets: set[str], note: Callable[[str], None]) -> Iterator[PipelineError]:
+    from export.engines import BACKENDS
+
+    for name, target in config.targets.items():
+        if name not in targets or target.device != "local":
+            continue
+        found = BACKENDS[target.engine].availability()
+        if found.built:
+            continue
+        if target.required:
+            yield EnvironmentFault(found.detail, where=f"targets.{name}.engine = {target.engine}", fix=found.fix)
+        else:
+            note(f"targets.{name}: {found.detail}; its rows will say so ({found.fix})")
+
+
+def _devices(config: DeployConfig, targets: set[str]) -> Iterator[PipelineError]:
+    for name, target in config.targets.items():
+        if name in targets and target.device != "local":
+            yield DeviceFault(
+                f"{target.device}: building on a remote device is not supported by this version",
+                where=f"targets.{name}.device",
+                fix=f"run on the device itself with --set targets.{name}.device=local",
+            )
+
+
+def existing_parent(path: Path) -> Path:
+    """The nearest folder on the way to `path` that exists."""
+    path = path.absolute()
+    while not path.exists():
+        path = path.parent
+    return path

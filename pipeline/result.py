@@ -1,0 +1,193 @@
+"""`result.json`: the truth that every report is a view of. A documented, versioned schema.
+
+Numbers carry their unit in their name or in the field's description; accuracies are percent of the test
+set, latencies milliseconds. Fields that were not measured are null, never zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+EngineState = Literal["ran", "built", "missing", "failed"]
+Verdict = Literal["pass", "miss", "not_judged"]
+
+
+class Part(BaseModel):
+    """Base of every part of a result."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Epoch(Part):
+    """One epoch of a training run."""
+
+    epoch: int
+    loss: float
+    train_top1: float | None = None
+    """Percent, on the augmented training images."""
+    val_top1: float | None = None
+    """Percent, on the validation images."""
+    lr: float | None = None
+
+
+class Accuracy(Part):
+    """Accuracy on the test set, percent."""
+
+    source: str
+    """What computed the logits: `engine`, or the ONNX file in ONNX Runtime where the engine could not run."""
+    n: int
+    """Test images."""
+    top1: float
+    top5: float | None
+    mean_per_class: float
+    worst_classes: list[dict[str, Any]]
+    """The five worst: `name`, `n`, `accuracy`."""
+    confused: list[dict[str, Any]]
+    """The most frequent mistakes: `true`, `predicted`, `count`."""
+    agreement: float | None
+    """Percent of images with the torch student's top-1."""
+    finite: bool
+    """All logits are finite numbers."""
+    identical_rows: bool | None = None
+    """Rows of one image in a batch get the same logits."""
+
+    @property
+    def worst_class(self) -> float:
+        """Accuracy of the worst class, percent."""
+        return float(self.worst_classes[0]["accuracy"])
+
+
+class Latency(Part):
+    """Latency of one engine, batch size and boundary, in trtexec's terms; ms unless said."""
+
+    batch: int
+    boundary: Literal["engine", "engine+copies", "image_to_class"]
+    n: int
+    """Samples."""
+    min: float
+    mean: float
+    median: float
+    p90: float
+    p95: float
+    p99: float | None
+    """Null below 1,000 samples."""
+    max: float
+    std: float
+    cv_percent: float
+    """Standard deviation over mean, percent."""
+    throughput: float
+    """Images per second of wall time."""
+    drift_percent: float | None
+    """Median of the last third against the first third, percent."""
+    warnings: list[str]
+    samples: str
+    """Name of the raw samples in the benchmark artifact's samples.npz."""
+    histogram: list[tuple[float, int]] = []
+    """(upper edge in ms, count) of the raw samples up to their 99th percentile, for plots."""
+    median_of_parts_ms: dict[str, float] = {}
+    """Medians of the parts, such as `decode` and `infer`."""
+
+
+class Judged(Part):
+    """One budget applied to one engine."""
+
+    metric: str
+    goal: Literal["min", "max", "max_drop"]
+    limit: float
+    value: float | None
+    """The metric; for `max_drop` the drop in percentage points."""
+    verdict: Verdict
+    margin: float | None
+    """How much room is left; negative by how much it is missed."""
+    scoped: bool = False
+    """The goal names this engine's precision or target."""
+
+
+class Engine(Part):
+    """One row of the table."""
+
+    id: str
+    target: str
+    backend: str
+    precision: str
+    compute_capability: str
+    state: EngineState
+    """`ran`: built, validated and timed here. `built`: built and inspected, could not run here."""
+    detail: str
+    fix: str
+    onnx: str
+    onnx_mb: float
+    engine_mb: float | None
+    """MB of 10^6 bytes."""
+    build_seconds: float | None
+    accuracy: Accuracy | None
+    drop: float | None
+    """Top-1 of the torch student minus this, percentage points."""
+    latency: list[Latency]
+    budgets: list[Judged]
+    file: str | None = None
+    """Engine file, relative to the report."""
+
+    def latency_at(self, boundary: str = "engine") -> Latency | None:
+        """The row that budgets are judged at: the first batch size."""
+        return next((row for row in self.latency if row.boundary == boundary), None)
+
+    @property
+    def within_budget(self) -> bool:
+        """Nothing is missed, and nothing that has a goal is unknown."""
+        return all(judged.verdict == "pass" for judged in self.budgets)
+
+
+class Network(Part):
+    """Teacher or student."""
+
+    model: str
+    parameters: int
+    test: Accuracy
+    val_top1: float
+    history: list[Epoch]
+    method: str | None = None
+    options: dict[str, Any] = {}
+    class_order: list[str] | None = None
+
+
+class Shipping(Part):
+    """What to ship for one target."""
+
+    target: str
+    engine: str | None
+    """Id of the engine; null if none can be recommended."""
+    state: Literal["ship", "budget_missed", "not_run", "failed"]
+    why: str
+
+
+class Result(Part):
+    """Everything a run found out."""
+
+    schema_version: int = SCHEMA_VERSION
+    name: str
+    created: str
+    """UTC."""
+    verdict: Literal["pass", "budget_missed", "failed"]
+    summary: str
+    shipping: list[Shipping]
+    data: dict[str, Any]
+    """`dataset`, `classes`, `counts`, `image_size`, `class_names`, `skipped`."""
+    teacher: Network
+    student: Network
+    parity: list[dict[str, Any]]
+    """Checks of the ONNX file against torch."""
+    engines: list[Engine]
+    failures: dict[str, dict[str, Any]]
+    """Steps that failed: `what`, `fix`, `exit_code`."""
+    steps: list[dict[str, Any]]
+    """Artifacts: `step`, `key`, `digest`, `created`, `seconds`, `bytes`."""
+    machine: dict[str, Any]
+    packages: dict[str, str]
+    git: str
+    config: dict[str, Any]
+    """The resolved config."""

@@ -1,0 +1,64 @@
+"""What a stage is: a function from arguments and input folders to an output folder, and how it is described."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.schema import DeployConfig
+
+Progress = Callable[[int, int, str], None]
+"""Called as `progress(done, total, note)`."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files from outside the store that a stage reads; their contents count for its key, their place does not."""
+
+    root: Path | None
+    files: Callable[[], Sequence[Path]]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run of a stage: what it is given, and where it writes."""
+
+    arguments: Mapping[str, Any]
+    inputs: Mapping[str, Path]
+    sources: Mapping[str, Path | None]
+    out: Path
+    scratch: Path
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A kind of step in the pipeline.
+
+    Attributes:
+        name: as the command line knows it.
+        version: raised when the same arguments and inputs would give another result.
+        inputs: stages whose artifacts are read. An input that is per target means the one of the same
+            target, and all of them for a stage that is not per target itself.
+        arguments: the config's keys that decide the result, as plain JSON values; they go into the key.
+            The second argument is the target's name, empty for stages that are not per target.
+        run: does the work.
+        summary: one line for the terminal, read from a finished artifact.
+        sources: files from outside the store.
+        environment: facts of this machine that decide the result; they go into the key.
+        volatile: files that are kept and verified, but that differ from run to run.
+        per_target: one step for each of the config's targets.
+    """
+
+    name: str
+    version: int
+    inputs: tuple[str, ...]
+    arguments: Callable[[DeployConfig, str], dict[str, Any]]
+    run: Callable[[Work], None]
+    summary: Callable[[Path], str]
+    sources: Callable[[DeployConfig], Mapping[str, Source]] = lambda _: {}
+    environment: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda _: {}
+    volatile: frozenset[str] = field(default_factory=frozenset)
+    per_target: bool = False

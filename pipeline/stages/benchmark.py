@@ -1,0 +1,91 @@
+"""`benchmark`: the latency of each engine of a target that runs here, with the raw samples kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline import environment
+from pipeline.config.schema import DeployConfig
+from pipeline.files import read_json, write_json
+from pipeline.stages import build
+from pipeline.stages.base import Stage, Work
+
+# Images that a benchmark cycles through; decoding differs a little between images.
+IMAGES = 32
+
+
+def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
+    section = config.targets[target]
+    return {
+        "target": target,
+        "engine": section.engine,
+        "threads": section.threads,
+        "batch_sizes": section.batch_sizes,
+        "image_size": config.data.image_size,
+        "input": config.export.input,
+        **config.benchmark.model_dump(mode="json"),
+    }
+
+
+def _environment(arguments: Mapping[str, Any]) -> dict[str, str]:
+    machine = {"cpu": environment.cpu_model(), "cores": str(environment.cores())}
+    return machine | dict(build.STAGE.environment(arguments))
+
+
+def _run(work: Work) -> None:
+    from export.engines import BACKENDS
+    from figkd.data import open_split
+    from pipeline.latency import measure_engines, save_samples
+    from pipeline.stages.precision import inputs_of
+
+    arguments = work.arguments
+    built = work.inputs[f"build@{arguments['target']}"]
+    stored = open_split(work.inputs["data"], "test").images[:IMAGES]
+    runnable = [row for row in read_json(built / "engines.json") if row["runs"]]
+    engines = {row["id"]: BACKENDS[row["backend"]].load(built / row["file"], threads=arguments["threads"]) for row in runnable}
+    try:
+        found = measure_engines(
+            engines,
+            stored,
+            inputs_of(work, stored),
+            image_size=arguments["image_size"],
+            batch_sizes=arguments["batch_sizes"],
+            boundaries=arguments["boundaries"],
+            warmup_s=arguments["warmup_ms"] / 1000,
+            min_samples=arguments["min_samples"],
+            min_seconds=arguments["min_seconds"],
+            max_seconds=arguments["max_seconds"],
+            rounds=arguments["rounds"],
+            progress=work.progress,
+        )
+    finally:
+        for engine in engines.values():
+            engine.close()
+    save_samples(work.out / "samples.npz", found.samples)
+    write_json(work.out / "latency.json", found.statistics)
+    write_json(work.out / "machine.json", found.machine)
+
+
+def _summary(out: Path) -> str:
+    rows = [row for row in read_json(out / "latency.json") if row["boundary"] == "engine"]
+    if not rows:
+        return "no engine runs here"
+    first = min(row["batch"] for row in rows)
+    parts = (
+        f"{row['id'].split('/', 1)[1]} {row['median']:.3f} ms (n={row['n']})" for row in rows if row["batch"] == first
+    )
+    return f"median at batch {first}, engine alone: " + ", ".join(parts)
+
+
+STAGE = Stage(
+    name="benchmark",
+    version=1,
+    inputs=("data", "distill", "build"),
+    arguments=_arguments,
+    run=_run,
+    summary=_summary,
+    environment=_environment,
+    per_target=True,
+)

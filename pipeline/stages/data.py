@@ -1,0 +1,48 @@
+"""`data`: a data set as it lies on disk, turned once into packed, memory-mappable arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from figkd.data import DATASETS, prepare, source_files
+from pipeline.config.schema import DeployConfig
+from pipeline.files import read_json
+from pipeline.stages.base import Source, Stage, Work
+
+
+def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+    data = config.data
+    info = DATASETS[data.dataset]
+    default_store = data.image_size if not info.needs_root else round(data.image_size * 256 / 224)
+    return {
+        "dataset": data.dataset,
+        "options": dict(data.options),
+        "image_size": data.image_size,
+        "store_size": data.store_size or default_store,
+        "val_fraction": data.validation_fraction,
+        "seed": config.seed,
+    }
+
+
+def _sources(config: DeployConfig) -> Mapping[str, Source]:
+    data = config.data
+    return {"files": Source(data.root, lambda: source_files(data.dataset, data.root, dict(data.options)))}
+
+
+def _run(work: Work) -> None:
+    arguments = dict(work.arguments)
+    prepare(arguments.pop("dataset"), work.sources["files"], work.out, progress=work.progress, **arguments)
+
+
+def _summary(out: Path) -> str:
+    facts = read_json(out / "data.json")
+    counts = ", ".join(f"{n} {split}" for split, n in facts["counts"].items())
+    skipped = f", {len(facts['skipped'])} files skipped" if facts["skipped"] else ""
+    return f"{facts['classes']} classes: {counts} images{skipped}"
+
+
+STAGE = Stage(
+    name="data", version=1, inputs=(), arguments=_arguments, sources=_sources, run=_run, summary=_summary
+)

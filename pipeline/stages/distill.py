@@ -1,0 +1,119 @@
+"""`distill`: the student learns from the labels and from the teacher's logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.schema import DeployConfig
+from pipeline.files import read_json, write_json
+from pipeline.stages.base import Source, Stage, Work
+from pipeline.stages.training import (
+    VOLATILE,
+    fresh_model,
+    network_facts,
+    pick_device,
+    scores,
+    split_timing,
+    train_options,
+    training_arguments,
+    views_of,
+)
+
+
+def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+    distill = config.distill
+    options: dict[str, Any] = {}
+    if distill.method == "figkd":
+        options = distill.figkd.model_dump(mode="json", exclude={"hierarchy"})
+    elif distill.method == "kd":
+        options = distill.kd.model_dump(mode="json")
+    elif distill.method != "ce":
+        options = distill.logit_mse.model_dump(mode="json")
+    return training_arguments(distill) | {
+        "model": config.student.model,
+        "pretrained": config.student.pretrained,
+        "image_size": config.data.image_size,
+        "method": distill.method,
+        "options": options,
+        "seed": config.seed if distill.seed is None else distill.seed,
+        "view_seed": config.seed,
+    }
+
+
+def _sources(config: DeployConfig) -> Mapping[str, Source]:
+    hierarchy = config.distill.figkd.hierarchy if config.distill.method == "figkd" else None
+    return {} if hierarchy is None else {"hierarchy": Source(hierarchy, lambda: [hierarchy])}
+
+
+def _run(work: Work) -> None:
+    import numpy as np
+
+    from figkd import checkpoint, losses, order
+    from figkd.data import class_names, open_split
+    from figkd.data.logits import open_logits
+    from figkd.evaluate import predict
+    from figkd.methods import METHODS
+    from figkd.train import train
+
+    arguments, data, teacher = work.arguments, work.inputs["data"], work.inputs["logits"]
+    names = class_names(data)
+    size, seed, method = arguments["image_size"], arguments["seed"], METHODS[arguments["method"]]
+    options = dict(arguments["options"])
+    class_order = None
+    if method.uses_order:
+        val = open_split(data, "val")
+        class_order = order.make_order(
+            options.pop("order"),
+            len(names),
+            logits=np.load(teacher / "val.npy"),
+            labels=val.labels,
+            groups_file=work.sources.get("hierarchy"),
+            classes=names,
+            seed=seed,
+        )
+        write_json(work.out / "order.json", [names[i] for i in class_order])
+    model = fresh_model(
+        arguments["model"], len(names), image_size=size, pretrained=arguments["pretrained"], seed=seed
+    )
+    split = open_split(data, "train")
+    history = train(
+        model,
+        split,
+        loss=losses.build_loss(arguments["method"], len(names), order=class_order, **options),
+        views=views_of(arguments, split.images.shape[1], arguments["view_seed"]),
+        val=open_split(data, "val"),
+        teacher_logits=open_logits(teacher / "train.npy") if method.needs_teacher else None,
+        **train_options(arguments, work),
+    )
+    facts = network_facts(arguments["model"], model) | {"method": arguments["method"], "options": arguments["options"]}
+    for name in ("val", "test"):
+        part = open_split(data, name)
+        logits = predict(model, part.images, image_size=size, device=pick_device())
+        facts[name] = scores(logits, part.labels, names)
+        if name == "test":
+            np.save(work.out / "test_logits.npy", logits)
+    checkpoint.save(work.out / "model.pt", model.state_dict(), {"model": arguments["model"], "classes": names})
+    split_timing(history, work.out)
+    write_json(work.out / "metrics.json", facts)
+
+
+def _summary(out: Path) -> str:
+    facts = read_json(out / "metrics.json")
+    return (
+        f"{facts['model']}, {facts['parameters']:,} parameters, {facts['method']}: "
+        f"top-1 {facts['test']['top1']:.1f} % on {facts['test']['n']} test images"
+    )
+
+
+STAGE = Stage(
+    name="distill",
+    version=1,
+    inputs=("data", "logits"),
+    arguments=_arguments,
+    sources=_sources,
+    run=_run,
+    summary=_summary,
+    volatile=VOLATILE,
+)

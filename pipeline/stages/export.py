@@ -1,0 +1,116 @@
+"""`export`: the student as one ONNX file that agrees with the torch student, or no file at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline import environment
+from pipeline.config.schema import DeployConfig
+from pipeline.errors import StageFailed
+from pipeline.files import read_json, write_json
+from pipeline.stages.base import Stage, Work
+from pipeline.stages.inputs import graph_inputs
+
+# Exporters change between versions, and so does what they write.
+_EXPORTERS = ("torch", "onnx", "onnxscript", "onnxslim")
+_PARITY_IMAGES = 96
+
+
+def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+    return {
+        "student": config.student.model,
+        "image_size": config.data.image_size,
+        **config.export.model_dump(mode="json"),
+        "seed": config.seed,
+    }
+
+
+def _run(work: Work) -> None:
+    import numpy as np
+    import torch
+
+    from export import onnx
+    from figkd import checkpoint, models
+    from figkd.data import class_names, open_split
+
+    arguments, data = work.arguments, work.inputs["data"]
+    size = arguments["image_size"]
+    names = class_names(data)
+    classifier = models.build_model(arguments["student"], len(names), image_size=size)
+    checkpoint.load_into(classifier, work.inputs["distill"] / "model.pt")
+
+    deployed = models.reparameterize_for_export(classifier)
+    module = deployed if arguments["input"] == "uint8_nhwc" else deployed.get_submodule("backbone")
+    noise = np.random.default_rng(arguments["seed"]).integers(0, 256, (6, size, size, 3), dtype=np.uint8)
+    images, noise = (
+        graph_inputs(
+            raw, image_size=size, layout=arguments["input"], student=work.inputs["distill"] / "model.pt"
+        )
+        for raw in (open_split(data, "test").images[:_PARITY_IMAGES], noise)
+    )
+
+    work.progress(0, 4, "exporting")
+    dynamic = work.scratch / "dynamic.onnx"
+    final = work.out / "student.onnx"
+    example = torch.from_numpy(np.ascontiguousarray(images[:1]))
+    onnx.export_onnx(module, example, dynamic, opset=arguments["opset"], dynamic_batch=True)
+    if arguments["dynamic_batch"]:
+        dynamic.replace(final)
+        dynamic = final
+    else:
+        onnx.fix_batch(dynamic, final, 1)
+
+    tolerance = arguments["parity"]
+    report: dict[str, Any] = {"tolerance": tolerance, "cases": []}
+    checks = (
+        ("real images", dynamic, images, (1, 3)),
+        ("random images", dynamic, noise, (1, 3)),
+        ("real images, shipped file", final, images, (1,)),
+    )
+    for done, (what, path, inputs, batches) in enumerate(checks, start=1):
+        work.progress(done, 4, f"parity: {what}")
+        found = onnx.check_parity(
+            module,
+            path,
+            [np.ascontiguousarray(inputs)],
+            max_abs=tolerance["max_relative_error"],
+            min_cosine=tolerance["min_cosine"],
+            batch_sizes=batches,
+        )
+        cases = [{"what": what, **case, "top1_agreement": 100 * case["top1_agreement"]} for case in found["cases"]]
+        report["cases"] += cases
+        onnx.require_parity(found)
+        for case in cases:
+            if what != "random images" and case["top1_agreement"] < tolerance["min_top1_agreement"]:
+                raise StageFailed(
+                    f"the ONNX file and the student agree on the top-1 of only {case['top1_agreement']:.2f} % of "
+                    f"{case['n']} real images (export.parity.min_top1_agreement: "
+                    f"{tolerance['min_top1_agreement']})",
+                    fix="another opset or model, or loosen export.parity",
+                )
+    write_json(work.out / "parity.json", report)
+    write_json(work.out / "classes.json", names)
+    write_json(work.out / "model.json", onnx.describe(final))
+    work.progress(4, 4, "done")
+
+
+def _summary(out: Path) -> str:
+    facts, parity = read_json(out / "model.json"), read_json(out / "parity.json")
+    worst = max(case["max_abs"] for case in parity["cases"])
+    images = sum(case["n"] for case in parity["cases"])
+    return (
+        f"opset {facts['opset']}, {facts['bytes'] / 1e6:.2f} MB; "
+        f"differs from torch by at most {worst:.1e} on {images} images"
+    )
+
+
+STAGE = Stage(
+    name="export",
+    version=1,
+    inputs=("data", "distill"),
+    arguments=_arguments,
+    run=_run,
+    summary=_summary,
+    environment=lambda _: environment.versions(_EXPORTERS),
+)

@@ -1,0 +1,43 @@
+"""`report`: result.json from the artifacts of all stages, and the pages that show it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.schema import DeployConfig
+from pipeline.files import read_json, write_json, write_text
+from pipeline.stages.base import Stage, Work
+
+
+def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+    return {"config": config.model_dump(mode="json")}
+
+
+def _run(work: Work) -> None:
+    from pipeline.assemble import assemble
+    from pipeline.report.html import render_html
+    from pipeline.report.markdown import render_markdown
+
+    work.progress(0, 3, "result.json")
+    result = assemble(work.arguments["config"], work.inputs, work.arguments.get("failures", {}))
+    write_json(work.out / "result.json", result.model_dump(mode="json"))
+    work.progress(1, 3, "report.html")
+    write_text(work.out / "report.html", render_html(result))
+    work.progress(2, 3, "report.md")
+    write_text(work.out / "report.md", render_markdown(result))
+    work.progress(3, 3, "done")
+
+
+def _summary(out: Path) -> str:
+    return str(read_json(out / "result.json")["verdict"]).replace("_", " ")
+
+
+STAGE = Stage(
+    name="report",
+    version=1,
+    inputs=("data", "teacher", "logits", "distill", "export", "precision", "build", "validate", "benchmark"),
+    arguments=_arguments,
+    run=_run,
+    summary=_summary,
+)

@@ -1,0 +1,115 @@
+"""What `teacher` and `distill` have in common: the keys of a training run, and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.schema import Training
+from pipeline.files import write_json
+from pipeline.stages.base import Work
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from figkd.data.views import Views
+    from figkd.models import ImageClassifier
+
+# Timing differs from run to run; the rest of a training's record does not.
+VOLATILE = frozenset({"timing.json", "log.jsonl"})
+
+
+def training_arguments(section: Training) -> dict[str, Any]:
+    """The plain training keys of a section."""
+    keys = (
+        "epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "warmup_epochs", "grad_clip",
+        "ema_decay", "amp",
+    )  # fmt: skip
+    return {key: getattr(section, key) for key in keys} | {"views": views_arguments(section)}
+
+
+def views_arguments(section: Training) -> dict[str, Any]:
+    """The view set of a section; random crops have one view an epoch unless the config counts them."""
+    views = section.views
+    count = views.count
+    if count is None and views.kind == "random_resized_crop":
+        count = max(section.epochs, 1)
+    return {"kind": views.kind, "pad": views.pad, "count": count}
+
+
+def split_timing(history: list[dict[str, Any]], out: Path) -> None:
+    """Write a training's history without its timing, and the timing beside it."""
+    write_json(out / "history.json", [{k: v for k, v in record.items() if k != "timing"} for record in history])
+    write_json(out / "timing.json", [record.get("timing", {}) for record in history])
+
+
+def pick_device() -> str:
+    """`cuda` if there is a usable GPU, else `cpu`."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def pick_amp(amp: str, device: str) -> str:
+    """Resolve `auto`."""
+    return ("bf16" if device == "cuda" else "none") if amp == "auto" else amp
+
+
+def scores(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], class_names: list[str]) -> dict[str, Any]:
+    """Accuracy of a set of logits, as the report shows it."""
+    from export.accuracy import accuracy
+
+    return accuracy(logits, labels, class_names)
+
+
+def fresh_model(name: str, classes: int, *, image_size: int, pretrained: bool, seed: int) -> ImageClassifier:
+    """A network whose random weights follow from the seed."""
+    import torch
+
+    from figkd.models import build_model
+
+    torch.manual_seed(seed)
+    return build_model(name, classes, image_size=image_size, pretrained=pretrained)
+
+
+def train_options(arguments: Mapping[str, Any], work: Work) -> dict[str, Any]:
+    """The keyword arguments of `figkd.train.train` that teacher and student take from their sections alike."""
+    device = pick_device()
+    epochs = arguments["epochs"]
+    keys = (
+        "epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "warmup_epochs", "grad_clip",
+        "ema_decay", "seed",
+    )  # fmt: skip
+    return {key: arguments[key] for key in keys} | {
+        # The literature's 240-epoch schedule, decayed at 150, 180 and 210, as shares of any number of epochs.
+        "step_epochs": tuple(round(epochs * share) for share in (0.625, 0.75, 0.875)),
+        "amp": pick_amp(arguments["amp"], device),
+        "device": device,
+        "state_path": work.scratch / "state.pt",
+        "log_path": work.out / "log.jsonl",
+        "progress": work.progress,
+    }
+
+
+def views_of(arguments: Mapping[str, Any], store_size: int, seed: int) -> Views:
+    """The view set that `views_arguments` describes."""
+    from figkd.data.views import make_views
+
+    views = arguments["views"]
+    return make_views(
+        views["kind"],
+        image_size=arguments["image_size"],
+        store_size=store_size,
+        pad=views["pad"],
+        count=views["count"],
+        seed=seed,
+    )
+
+
+def network_facts(name: str, model: ImageClassifier) -> dict[str, Any]:
+    """Name and size of a network."""
+    from figkd.models import parameter_count
+
+    return {"model": name, "parameters": parameter_count(model)}

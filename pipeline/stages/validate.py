@@ -1,0 +1,69 @@
+"""`validate`: what each engine of a target says about the whole test set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.config.schema import DeployConfig
+from pipeline.files import read_json, write_json
+from pipeline.stages import build
+from pipeline.stages.base import Stage, Work
+from pipeline.stages.precision import inputs_of, read_logits, score
+
+
+def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
+    section = config.targets[target]
+    return {
+        "target": target,
+        "engine": section.engine,
+        "threads": section.threads,
+        "image_size": config.data.image_size,
+        "input": config.export.input,
+    }
+
+
+def _run(work: Work) -> None:
+    from export.engines import BACKENDS
+    from figkd.data import class_names, open_split
+
+    data, built = work.inputs["data"], work.inputs[f"build@{work.arguments['target']}"]
+    names, test = class_names(data), open_split(data, "test")
+    reference = read_logits(work.inputs["distill"] / "test_logits.npy")
+    rows = read_json(built / "engines.json")
+    in_onnx_runtime = read_json(work.inputs["precision"] / "accuracy.json")
+    results: dict[str, Any] = {}
+    for done, row in enumerate(rows):
+        work.progress(done, len(rows), row["id"])
+        if not row["runs"]:
+            results[row["id"]] = {"source": f"{row['onnx']} in ONNX Runtime", **in_onnx_runtime[row["onnx"]]}
+            continue
+        engine = BACKENDS[row["backend"]].load(built / row["file"], threads=work.arguments["threads"])
+        try:
+            images = inputs_of(work, test.images)
+            results[row["id"]] = {"source": "engine", **score(engine, images, test.labels, names, reference)}
+        finally:
+            engine.close()
+    write_json(work.out / "accuracy.json", results)
+    work.progress(len(rows), len(rows), "done")
+
+
+def _summary(out: Path) -> str:
+    results = read_json(out / "accuracy.json")
+    ran = {name: facts for name, facts in results.items() if facts["source"] == "engine"}
+    if not ran:
+        return "no engine ran here; accuracy is that of the ONNX files"
+    parts = (f"{name.split('/', 1)[1]} {facts['top1']:.1f} %" for name, facts in ran.items())
+    return f"top-1 on {next(iter(ran.values()))['n']} test images: " + ", ".join(parts)
+
+
+STAGE = Stage(
+    name="validate",
+    version=1,
+    inputs=("data", "distill", "precision", "build"),
+    arguments=_arguments,
+    run=_run,
+    summary=_summary,
+    environment=build.STAGE.environment,
+    per_target=True,
+)
