@@ -14,7 +14,7 @@ from pipeline.files import read_json
 from pipeline.result import Accuracy, Engine, Epoch, Latency, Network, Result, Shipping
 from pipeline.store import MANIFEST
 
-_BINS = 40
+_BINS = 60
 
 
 def assemble(
@@ -136,7 +136,8 @@ def _latency(facts: Mapping[str, Any], samples: Mapping[str, np.ndarray]) -> Lat
 
 def _histogram(samples: np.ndarray) -> list[tuple[float, int]]:
     shown = samples[samples <= np.quantile(samples, 0.99)]
-    counts, edges = np.histogram(shown, bins=_BINS)
+    # Latencies have a long tail: bins of equal ratio show the bulk and the tail alike.
+    counts, edges = np.histogram(shown, bins=np.geomspace(shown.min(), shown.max() * (1 + 1e-9), _BINS + 1))
     return [(float(edge), int(count)) for edge, count in zip(edges[1:], counts, strict=True)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from pipeline.config.schema import Budgets, Goal
+from pipeline.report import words
 from pipeline.result import Accuracy, Engine, Judged, Shipping, Verdict
 
 
@@ -60,7 +61,7 @@ def choose(target: str, engines: Sequence[Engine]) -> Shipping:
     if not ran:
         state: Literal["failed", "not_run"] = "failed" if any(e.state == "failed" for e in engines) else "not_run"
         built = sum(e.state == "built" for e in engines)
-        why = f"{built} engines built, none can run here" if built else (engines[0].detail if engines else "no engine")
+        why = f"built {built} engine{'s'[: built > 1]}, which cannot run here" if built else (engines[0].detail if engines else "no engine")
         return Shipping(target=target, engine=None, state=state, why=why)
     good = [e for e in ran if e.within_budget and e.accuracy is not None and e.accuracy.finite]
     if not good:
@@ -77,10 +78,8 @@ def choose(target: str, engines: Sequence[Engine]) -> Shipping:
 
 def miss(judged: Judged) -> str:
     """A goal that was not met, in words."""
-    sign = {"min": ">=", "max": "<=", "max_drop": "drop <="}[judged.goal]
-    if judged.value is None:
-        return f"{judged.metric} {sign} {judged.limit:g}: not measured"
-    return f"{judged.metric} {sign} {judged.limit:g}: {judged.value:.3f}, missed by {-(judged.margin or 0.0):.3f}"
+    gap = f" ({words.gap(judged)})" if judged.margin is not None else ""
+    return f"{words.goal(judged)}: {words.value(judged)}{gap}"
 
 
 def _median(engine: Engine) -> float:

@@ -56,8 +56,8 @@ def _data(config: DeployConfig) -> Iterator[PipelineError]:
 
     for problem in check(config.data.dataset, config.data.root, dict(config.data.options)):
         where = "data.root" if config.data.root else "data"
-        what, _, fix = problem.partition("\n")
-        yield EnvironmentFault(what, where=where, fix=fix.strip())
+        what, _, fix = problem.partition("; ")  # the loaders say first what is missing, then how to get it
+        yield EnvironmentFault(what, where=where, fix=fix.replace("\n", "\n       "))
 
 
 def _disk(config: DeployConfig) -> Iterator[PipelineError]:

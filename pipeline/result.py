@@ -87,7 +87,7 @@ class Latency(Part):
     samples: str
     """Name of the raw samples in the benchmark artifact's samples.npz."""
     histogram: list[tuple[float, int]] = []
-    """(upper edge in ms, count) of the raw samples up to their 99th percentile, for plots."""
+    """(upper edge in ms, count) of the raw samples up to their 99th percentile, in bins of equal ratio."""
     median_of_parts_ms: dict[str, float] = {}
     """Medians of the parts, such as `decode` and `infer`."""
 
@@ -180,7 +180,8 @@ class Result(Part):
     teacher: Network
     student: Network
     parity: list[dict[str, Any]]
-    """Checks of the ONNX file against torch."""
+    """Checks of the ONNX file against torch: `what` (which images), `batch`, `n`, `max_abs` and `allowed` (logits),
+    `cosine` (the smallest), `top1_agreement` (percent), `ok`."""
     engines: list[Engine]
     failures: dict[str, dict[str, Any]]
     """Steps that failed: `what`, `fix`, `exit_code`."""

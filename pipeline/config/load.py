@@ -106,6 +106,8 @@ def _apply_override(layered: _Layered, text: str) -> None:
     if isinstance(node, list):
         _list_item(node, path[-1], text)
         node[int(path[-1])] = value
+    elif value is None and path[-1] in node:  # as in a file: takes back what was said
+        del node[path[-1]]
     else:
         node[path[-1]] = value
     layered.places[path] = f"--set {text}"

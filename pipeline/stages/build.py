@@ -14,6 +14,7 @@ from pipeline.stages.base import Stage, Work
 from pipeline.stages.precision import onnx_file
 
 DEFAULT_COMPUTE_CAPABILITIES = ("SM86", "SM89", "SM120")
+_ELSEWHERE = "run the same config on a machine with a GPU that the engine was built for"
 _SUFFIX = {"onnxruntime": "onnx", "tensorrt": "engine", "tensorrt_rtx": "engine"}
 
 
@@ -85,7 +86,7 @@ def _run(work: Work) -> None:
                 "state": "built",
                 "runs": can.run,
                 "detail": "" if can.run else f"built, not run: {can.detail}",
-                "fix": "",
+                "fix": "" if can.run else _ELSEWHERE,
                 "file": file.name,
                 "bytes": file.stat().st_size,
                 "layers": info.layers,

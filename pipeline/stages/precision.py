@@ -82,7 +82,7 @@ def _run(work: Work) -> None:
         finally:
             engine.close()
     write_json(work.out / "timing.json", {n: s.pop("seconds") for n, s in summaries.items() if "seconds" in s})
-    write_json(work.out / "precision.json", summaries)
+    write_json(work.out / "precision.json", {n: {k: v for k, v in s.items() if k != "file"} for n, s in summaries.items()})
     write_json(work.out / "accuracy.json", scores)
     work.progress(total, total, "done")
 

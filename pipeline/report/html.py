@@ -1,0 +1,145 @@
+"""The report as one web page that needs nothing else: no network, no script, no file beside it."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jinja2
+import yaml
+from markupsafe import Markup
+
+from pipeline.report import parity, plots, words
+from pipeline.result import Engine, Judged, Result
+
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|pp|MB|s)(?!\w))|(?<=\bn) (?==)|(?<=\bn =) ")
+
+
+@dataclass(frozen=True)
+class Remark:
+    """Why some engines of a target have no timings, and what to do about it."""
+
+    state: str
+    engines: list[str]
+    reason: str
+    fix: str
+
+
+@dataclass(frozen=True)
+class Goals:
+    """The goals of the run as columns, and what each engine makes of them."""
+
+    columns: list[Judged]
+    """One verdict of each goal; its metric, side and limit name the column."""
+    cells: dict[str, list[Judged | None]]
+    """By engine id, in the order of the columns; None where a goal does not concern the engine."""
+
+
+def render_html(result: Result) -> str:
+    """The page; equal results give equal text."""
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        r=result,
+        w=words,
+        targets=[(name, engines, remarks(engines)) for name, engines in words.by_target(result)],
+        goals=goals(result.engines),
+        ships={s.engine for s in result.shipping if s.engine},
+        scatter=plots.accuracy_against_latency(result),
+        distributions=plots.latency_distributions(result),
+        validation=plots.validation_curves(result),
+        loss=plots.loss_curves(result),
+        parity=parity.summarise(result.parity),
+        machine=machine_facts(result),
+        config=yaml.safe_dump(result.config, sort_keys=False, allow_unicode=True),
+        data=list(flatten({k: v for k, v in result.data.items() if k not in ("class_names", "skipped")})),
+    )
+
+
+def remarks(engines: list[Engine]) -> list[Remark]:
+    """Reasons and fixes of a target's engines, each said once."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for engine in engines:
+        if engine.detail or engine.fix:
+            key = (engine.state, words.reason(engine), engine.fix)
+            found.setdefault(key, []).append(words.short_id(engine))
+    return [Remark(state, ids, reason, fix) for (state, reason, fix), ids in found.items()]
+
+
+def goals(engines: list[Engine]) -> Goals:
+    """Every distinct goal, in the order in which it first appears, against every engine."""
+    columns: dict[tuple[str, Literal["min", "max", "max_drop"], float], Judged] = {}
+    for engine in engines:
+        for judged in engine.budgets:
+            columns.setdefault((judged.metric, judged.goal, judged.limit), judged)
+    cells: dict[str, list[Judged | None]] = {}
+    for engine in engines:
+        mine = {(j.metric, j.goal, j.limit): j for j in engine.budgets}
+        cells[engine.id] = [mine.get(key) for key in columns]
+    return Goals(list(columns.values()), cells)
+
+
+def machine_facts(result: Result) -> list[tuple[str, str, str]]:
+    """Facts about the machine as (name, value, value after the timings if it is another by then).
+
+    Packages that the result lists elsewhere in the same version are left out.
+    """
+    before = result.machine.get("before")
+    after = result.machine.get("after")
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        rest = {k: v for k, v in result.machine.items() if k not in ("before", "after")}
+        first, second = {**rest, **before}, {**rest, **after}
+    else:
+        first = second = result.machine
+    old, new = dict(flatten(first)), dict(flatten(second))
+    known = {f"packages.{name}": version for name, version in result.packages.items()}
+    return [
+        (key, old.get(key, words.DASH), new.get(key, words.DASH) if old.get(key) != new.get(key) else "")
+        for key in dict.fromkeys([*old, *new])
+        if known.get(key) != old.get(key) or old.get(key) is None
+    ]
+
+
+def flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Nested facts as (dotted name, text) pairs."""
+    for key, value in facts.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{name}.")
+        elif isinstance(value, list | tuple):
+            yield name, ", ".join(str(v) for v in value) or words.DASH
+        elif value is not None:
+            yield name, str(value)
+
+
+def tight(text: str) -> str:
+    """Keep a number and its unit, and `n = 100`, on one line."""
+    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": words.percent,
+        "ms": words.ms,
+        "mb": words.mb,
+        "rate": words.rate,
+        "count": words.count,
+        "fixed": words.fixed,
+        "drop": words.signed_drop,
+        "magnitude": words.magnitude,
+        "seconds": words.seconds,
+        "size": words.size,
+        "tight": tight,
+        "svg": lambda chart: Markup(chart.svg),
+    }
+    return environment

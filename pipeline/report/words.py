@@ -1,0 +1,308 @@
+"""Numbers with units, states and verdicts in words: what the three views say alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+from pipeline.result import Accuracy, Engine, Judged, Latency, Network, Result, Shipping
+
+DASH = "–"
+MINUS = "\N{MINUS SIGN}"
+
+VERDICTS = {"pass": "Pass", "budget_missed": "Budget missed", "failed": "Failed"}
+STATES = {"ran": "ran", "built": "built, not run", "missing": "back end missing", "failed": "failed"}
+SHIPPING = {
+    "ship": "Ship",
+    "budget_missed": "Nothing to ship: budget missed",
+    "not_run": "Not judged: nothing ran here",
+    "failed": "Nothing to ship: failed",
+}
+BOUNDARIES = {"engine": "engine", "engine+copies": "engine + copies", "image_to_class": "image to class"}
+BOUNDARY_MEANING = {
+    "engine": "inference alone",
+    "engine+copies": "inference with the copies of input and output",
+    "image_to_class": "JPEG decode, resize, inference and argmax of one image",
+}
+BACKENDS = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+# Metric of a budget: its name, its unit and the digits after the point.
+_METRICS = {
+    "top1": ("top-1", "%", 2),
+    "top5": ("top-5", "%", 2),
+    "mean_per_class": ("mean per class", "%", 2),
+    "worst_class": ("worst class", "%", 2),
+    "agreement": ("agreement", "%", 2),
+    "latency_p50_ms": ("median latency", "ms", 3),
+    "latency_p99_ms": ("p99 latency", "ms", 3),
+    "throughput": ("throughput", "img/s", 0),
+    "engine_mb": ("engine size", "MB", 3),
+}
+_SHORT = {"latency_p50_ms": "median", "latency_p99_ms": "p99", "engine_mb": "size"}
+# Parts of `image_to_class`, in the order in which they happen.
+_PARTS = ("decode", "resize", "infer", "argmax")
+
+
+def fixed(value: float | None, digits: int) -> str:
+    """A number with so many digits after the point and thousands apart; a dash for what was not measured."""
+    if value is None:
+        return DASH
+    if not math.isfinite(value):
+        return str(value)
+    text = f"{value:,.{digits}f}"
+    return text.replace("-", MINUS) if float(text.replace(",", "")) else text.lstrip("-")
+
+
+def count(value: float | None) -> str:
+    """A whole number with its thousands apart."""
+    return fixed(value, 0)
+
+
+def percent(value: float | None) -> str:
+    """A percentage (without its sign) or percentage points, to a hundredth."""
+    return fixed(value, 2)
+
+
+def ms(value: float | None) -> str:
+    """Milliseconds: to the microsecond below 100 ms."""
+    return fixed(value, 3 if value is None or value < 100 else 1)
+
+
+def mb(value: float | None) -> str:
+    """Megabytes (10^6 bytes), to three significant digits or the nearest kB."""
+    return fixed(value, 3 if value is None or value < 10 else 1)
+
+
+def rate(value: float | None) -> str:
+    """Images per second."""
+    return fixed(value, 0 if value is None or value >= 100 else 1)
+
+
+def signed_drop(drop: float | None) -> str:
+    """A drop as the change that it is: 0.31 lost is '−0.31', 0.05 gained '+0.05'."""
+    if drop is None:
+        return DASH
+    text = fixed(-drop, 2)
+    return text if text.startswith(MINUS) or not float(text) else f"+{text}"
+
+
+def magnitude(value: float | None) -> str:
+    """A small number by its order: '3.1e-06', shown as '3.1 × 10⁻⁶'."""
+    if value is None:
+        return DASH
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa} × 10{power}"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: '0.4 s', '12 s', '3 min 05 s'."""
+    if value is None:
+        return DASH
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60:02d} s"
+
+
+def size(value: float | None) -> str:
+    """Bytes as kB, MB or GB (powers of ten)."""
+    if value is None:
+        return DASH
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def confidence(accuracy: Accuracy) -> float:
+    """Half width of the 95 % Wilson score interval of a top-1 accuracy, percentage points."""
+    if not accuracy.n:
+        return 100.0
+    z, p, n = 1.959964, accuracy.top1 / 100, accuracy.n
+    return 100 * z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+
+
+def metric_name(name: str, *, short: bool = False) -> str:
+    """A budget's metric in words."""
+    return (_SHORT.get(name) if short else None) or _METRICS.get(name, (name, "", 3))[0]
+
+
+def unit(judged: Judged) -> str:
+    """Unit of a budget's value and limit."""
+    return "pp" if judged.goal == "max_drop" else _METRICS.get(judged.metric, ("", "", 3))[1]
+
+
+def goal(judged: Judged, *, short: bool = False) -> str:
+    """A goal in words: 'p99 latency ≤ 5 ms', 'top-1 drop ≤ 1 pp'."""
+    drop = " drop" if judged.goal == "max_drop" else ""
+    sign = "≥" if judged.goal == "min" else "≤"
+    return f"{metric_name(judged.metric, short=short)}{drop} {sign} {judged.limit:g} {unit(judged)}".rstrip()
+
+
+def value(judged: Judged) -> str:
+    """The measured value of a goal with its unit."""
+    if judged.value is None:
+        return "not measured"
+    digits = 2 if judged.goal == "max_drop" else _METRICS.get(judged.metric, ("", "", 3))[2]
+    return f"{fixed(judged.value, digits)} {unit(judged)}".rstrip()
+
+
+def gap(judged: Judged) -> str:
+    """How far a value is from its limit: '0.420 ms over', '1.20 % short', '0.69 pp to spare'."""
+    if judged.margin is None:
+        return ""
+    digits = 2 if judged.goal == "max_drop" else _METRICS.get(judged.metric, ("", "", 3))[2]
+    amount = f"{fixed(abs(judged.margin), digits)} {unit(judged)}".rstrip()
+    if judged.goal != "max_drop":
+        amount = amount.replace(" %", " pp")
+    if judged.verdict == "miss":
+        return f"{amount} {'short' if judged.goal == 'min' else 'over'}"
+    return f"{amount} to spare"
+
+
+def missed(judged: Judged) -> str:
+    """A missed goal in few words: 'p99 0.096 ms over'."""
+    drop = " drop" if judged.goal == "max_drop" else ""
+    return f"{metric_name(judged.metric, short=True)}{drop} {gap(judged)}"
+
+
+def budget_summary(engine: Engine) -> str:
+    """'4 of 4 met', '1 of 4 missed', '2 of 4 not measured'; a dash if no goal concerns the engine."""
+    total = len(engine.budgets)
+    if not total:
+        return DASH
+    missed = sum(j.verdict == "miss" for j in engine.budgets)
+    unknown = sum(j.verdict == "not_judged" for j in engine.budgets)
+    parts = [f"{missed} of {total} missed"] if missed else []
+    parts += [f"{unknown} of {total} not measured"] if unknown else []
+    return ", ".join(parts) or f"{total} of {total} met"
+
+
+def reason(engine: Engine) -> str:
+    """Why a row has no timings; empty for an engine that ran without remark."""
+    return engine.detail.removeprefix("built, not run: ")
+
+
+def measured_elsewhere(engine: Engine) -> bool:
+    """The accuracy is that of the ONNX file, not of the engine."""
+    return engine.accuracy is not None and engine.accuracy.source != "engine"
+
+
+def short_id(engine: Engine) -> str:
+    """An engine's id without its target: 'int8', 'int8-SM89'."""
+    return engine.id.removeprefix(f"{engine.target}/")
+
+
+def by_target(result: Result) -> list[tuple[str, list[Engine]]]:
+    """Engines grouped by target, in the order of the result."""
+    groups: dict[str, list[Engine]] = {}
+    for engine in result.engines:
+        groups.setdefault(engine.target, []).append(engine)
+    return list(groups.items())
+
+
+def shipped(result: Result, shipping: Shipping) -> Engine | None:
+    """The recommended engine of a target."""
+    return next((e for e in result.engines if e.id == shipping.engine), None)
+
+
+def timed(engines: Iterable[Engine]) -> list[tuple[Engine, Latency]]:
+    """Engines that were timed at boundary `engine`, with the row that budgets are judged at."""
+    rows = [(engine, engine.latency_at("engine")) for engine in engines]
+    return [(engine, row) for engine, row in rows if row is not None]
+
+
+def n_range(rows: Sequence[Latency]) -> str:
+    """Sample counts of several rows: 'n = 1,000' or 'n = 1,000 to 8,412'."""
+    if not rows:
+        return ""
+    low, high = min(r.n for r in rows), max(r.n for r in rows)
+    return f"n = {count(low)}" if low == high else f"n = {count(low)} to {count(high)}"
+
+
+def method(network: Network) -> str:
+    """How a network was trained: its distillation method and options in one line."""
+    if network.method is None:
+        return DASH
+    options = ", ".join(f"{k} {v}" for k, v in network.options.items() if v is not None)
+    return f"{network.method} ({options})" if options else network.method
+
+
+def batches(timed_rows: Sequence[tuple[Engine, Latency]]) -> str:
+    """The batch sizes of several rows: '1' or '1, 8'."""
+    return ", ".join(str(b) for b in sorted({row.batch for _, row in timed_rows}))
+
+
+def rows(timed_rows: Sequence[tuple[Engine, Latency]]) -> list[Latency]:
+    """The latency rows alone."""
+    return [row for _, row in timed_rows]
+
+
+def tested(engines: Iterable[Engine]) -> int:
+    """Test images that the engines' accuracy comes from; 0 if there is none."""
+    return max((e.accuracy.n for e in engines if e.accuracy), default=0)
+
+
+def any_elsewhere(engines: Iterable[Engine]) -> bool:
+    """Some row's accuracy is not the engine's own."""
+    return any(measured_elsewhere(e) for e in engines)
+
+
+def any_open(engines: Iterable[Engine]) -> bool:
+    """Some budget could not be judged."""
+    return any(j.verdict == "not_judged" for e in engines for j in e.budgets)
+
+
+def at_boundary(engines: Iterable[Engine], boundary: str) -> list[tuple[Engine, Latency]]:
+    """All rows of a boundary, every batch size."""
+    return [(e, row) for e in engines for row in e.latency if row.boundary == boundary]
+
+
+def parts(timed_rows: Sequence[tuple[Engine, Latency]]) -> list[str]:
+    """Names of the timed parts in the order in which they happen; unknown ones at the end."""
+    found = dict.fromkeys(name for _, row in timed_rows for name in row.median_of_parts_ms)
+    return sorted(found, key=lambda name: _PARTS.index(name) if name in _PARTS else len(_PARTS))
+
+
+def longest(timed_rows: Sequence[tuple[Engine, Latency]]) -> float:
+    """The largest sum of a row's parts, ms."""
+    return max((sum(row.median_of_parts_ms.values()) for _, row in timed_rows), default=0.0) or 1.0
+
+
+def warnings(timed_rows: Sequence[tuple[Engine, Latency]]) -> list[tuple[str, list[str]]]:
+    """Warnings with the engines that they concern."""
+    found: dict[str, list[str]] = {}
+    for engine, row in timed_rows:
+        for text in row.warnings:
+            found.setdefault(text, []).append(engine.id)
+    return list(found.items())
+
+
+def classes(result: Result) -> int:
+    """Number of classes."""
+    given = result.data.get("classes", result.data.get("class_names", []))
+    return len(given) if isinstance(given, list) else int(given)
+
+
+def compared(result: Result) -> str:
+    """Teacher and student in one sentence: size and top-1."""
+    teacher, student = result.teacher, result.student
+    behind = teacher.test.top1 - student.test.top1
+    accuracy = f"{percent(abs(behind))} pp {'behind' if behind >= 0 else 'ahead of'} the teacher in top-1"
+    if student.parameters <= 0:
+        return f"The student is {accuracy}."
+    times = teacher.parameters / student.parameters
+    share = f"{times:,.0f}" if times >= 10 else f"{times:.1f}"
+    return f"The teacher has {share} times the student's parameters; the student is {accuracy}."
+
+
+def skipped(result: Result) -> list[tuple[str, str]]:
+    """Files that the data stage left out, with the reason."""
+    return [(str(s.get("file", "")), str(s.get("reason", ""))) for s in result.data.get("skipped", [])]
+
+
+def total_seconds(result: Result) -> float:
+    """Time of all steps together, whenever they ran."""
+    return sum(float(s.get("seconds") or 0.0) for s in result.steps)

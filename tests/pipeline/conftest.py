@@ -1,0 +1,91 @@
+"""Running the command line as a user does: a process of its own, its exit code, stdout and stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FONTS = ROOT / "deploy_configs" / "fonts_cpu.yaml"
+
+# Small enough for seconds; every stage still does its real work.
+TINY: dict[str, Any] = {
+    "data.options": "{train_per_class: 12, val_per_class: 4, test_per_class: 4}",
+    "teacher.epochs": 2,
+    "distill.epochs": 2,
+    "distill.views.count": 2,
+    "precision.calibration_images": 32,
+    "targets.rtx.compute_capabilities": "[SM86]",
+    "benchmark.min_samples": 30,
+    "benchmark.min_seconds": 0,
+    "benchmark.warmup_ms": 5,
+    "benchmark.rounds": 2,
+    "budgets.top1": "null",
+    "budgets.latency_p99_ms": "null",
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Stdout as one JSON document."""
+        return json.loads(self.out)
+
+
+def sets(values: dict[str, Any]) -> list[str]:
+    """`--set` arguments."""
+    return [argument for key, value in values.items() for argument in ("--set", f"{key}={value}")]
+
+
+def command(*arguments: str | Path) -> list[str]:
+    """The command line of the tool under test."""
+    return [sys.executable, "-m", "pipeline.cli", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """Two processes with two threads each on two cores would only wait for each other."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+def figkd(*arguments: str | Path, cwd: Path) -> Done:
+    """Run `figkd-pipeline` in a folder."""
+    done = subprocess.run(
+        command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=500, stdin=subprocess.DEVNULL
+    )  # fmt: skip
+    assert "Traceback (most recent call last)" not in done.stderr, done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A folder in which the tiny demonstration has run."""
+
+    folder: Path
+    done: Done
+
+    def figkd(self, name: str, *arguments: str | Path, **changes: Any) -> Done:
+        """Run a command on the tiny demonstration, with keys changed."""
+        return figkd(name, FONTS, *sets(TINY | changes), *arguments, cwd=self.folder)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The tiny demonstration, run once; tests may run more on its store, and must not break it."""
+    folder = tmp_path_factory.mktemp("finished")
+    done = figkd("run", FONTS, *sets(TINY), cwd=folder)
+    assert done.code == 0, done.err
+    return Finished(folder, done)

@@ -1,0 +1,78 @@
+"""Numbers in words: units, signs and what was not measured."""
+
+from __future__ import annotations
+
+import pytest
+from sample import accuracy, judged, sample, sample_bare
+from scipy.stats import binomtest
+
+from pipeline.report import words
+
+
+def test_not_measured_is_never_zero() -> None:
+    """A dash for what is null; zero only for what is zero."""
+    for show in (
+        words.percent,
+        words.ms,
+        words.mb,
+        words.rate,
+        words.count,
+        words.signed_drop,
+        words.seconds,
+        words.magnitude,
+        words.size,
+    ):
+        assert show(None) == words.DASH
+        assert "0" in show(0.0)
+
+
+@pytest.mark.parametrize(
+    ("drop", "text"),
+    [(0.314, "−0.31"), (-0.05, "+0.05"), (0.0, "0.00"), (-0.0, "0.00"), (0.001, "0.00"), (-0.004, "0.00")],
+)
+def test_change_has_the_right_sign(drop: float, text: str) -> None:
+    """A drop is a negative change; a change that rounds to nothing has no sign."""
+    assert words.signed_drop(drop) == text
+
+
+def test_units_and_digits() -> None:
+    """Digits that the measurement supports, thousands apart, powers of ten."""
+    assert words.ms(0.1234) == "0.123" and words.ms(1234.56) == "1,234.6"
+    assert words.mb(0.0344) == "0.034" and words.mb(12.34) == "12.3"
+    assert words.rate(8140.4) == "8,140" and words.rate(12.34) == "12.3"
+    assert words.magnitude(3.14e-6) == "3.1 × 10⁻⁶" and words.magnitude(0.0) == "0"
+    assert words.seconds(98.2) == "1 min 38 s" and words.seconds(0.44) == "0.4 s"
+    assert words.size(1_234_567) == "1.2 MB" and words.size(12) == "12 B"
+    assert words.percent(float("nan")) == "nan"
+
+
+@pytest.mark.parametrize(
+    ("budget", "goal", "gap"),
+    [
+        (judged("latency_p99_ms", "max", 5.0, 5.42), "p99 latency ≤ 5 ms", "0.420 ms over"),
+        (judged("top1", "min", 70.0, 66.62), "top-1 ≥ 70 %", "3.38 pp short"),
+        (judged("top1", "max_drop", 1.0, 0.31), "top-1 drop ≤ 1 pp", "0.69 pp to spare"),
+        (judged("throughput", "min", 100.0, None), "throughput ≥ 100 img/s", ""),
+        (judged("engine_mb", "max", 12.0, 12.0), "engine size ≤ 12 MB", "0.000 MB to spare"),
+    ],
+)
+def test_budgets_in_words(budget: words.Judged, goal: str, gap: str) -> None:
+    """Which budget, which limit with its unit, and by how much."""
+    assert (words.goal(budget), words.gap(budget)) == (goal, gap)
+
+
+@pytest.mark.parametrize(("right", "n"), [(1410, 2100), (2100, 2100), (0, 7), (3, 4)])
+def test_confidence_is_wilsons(right: int, n: int) -> None:
+    """The half width of scipy's Wilson interval, also where everything or nothing is right."""
+    interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    shown = words.confidence(accuracy(100 * right / n).model_copy(update={"n": n}))
+    assert shown == pytest.approx(50 * (interval.high - interval.low), abs=1e-4)
+
+
+def test_comparison_of_the_networks() -> None:
+    """Teacher and student in one sentence, whoever is better."""
+    assert words.compared(sample()) == (
+        "The teacher has 135 times the student's parameters; "
+        "the student is 27.34 pp behind the teacher in top-1."
+    )
+    assert words.classes(sample()) == 21 and words.classes(sample_bare()) == 0

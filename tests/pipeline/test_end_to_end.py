@@ -1,0 +1,207 @@
+"""The whole demonstration, shrunk: what a run leaves, what it costs to run again, and what changes invalidate."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.result import Result
+from tests.pipeline.conftest import FONTS, TINY, Finished, figkd, sets
+
+STEPS = [
+    "data", "teacher", "logits", "distill", "export", "precision", "build@cpu", "build@rtx", "validate@cpu",
+    "validate@rtx", "benchmark@cpu", "benchmark@rtx", "report",
+]  # fmt: skip
+
+
+def _result(finished: Finished) -> Result:
+    return Result.model_validate_json((finished.folder / "runs/fonts_cpu/result.json").read_text())
+
+
+def _states(finished: Finished, *arguments: str, **changes: object) -> dict[str, str]:
+    done = finished.figkd("plan", "--json", *arguments, **changes)
+    assert done.code == 0, done.err
+    return {row["step"]: row["state"] for row in done.json}
+
+
+def test_a_run_leaves_report_engines_and_a_table(finished: Finished) -> None:
+    """One row an engine; those for an absent GPU are built, inspected, and said not to have run."""
+    runs = finished.folder / "runs/fonts_cpu"
+    assert {p.name for p in runs.iterdir()} == {"result.json", "report.html", "report.md", "engines"}
+    result = _result(finished)
+    states = {engine.id: engine.state for engine in result.engines}
+    ran = "ran" if result.machine["after"]["gpus"] else "built"
+    assert states == {f"cpu/{p}": "ran" for p in ("fp32", "fp16", "int8")} | {
+        f"rtx/{p}-SM86": ran for p in ("fp32", "fp16", "int8")
+    }
+    for engine in result.engines:
+        assert engine.file is not None and (runs / engine.file).stat().st_size == round(engine.engine_mb * 1e6)  # type: ignore[operator]
+        assert engine.accuracy is not None and engine.accuracy.n == 84
+        if engine.state == "built":
+            assert "built, not run" in engine.detail and engine.accuracy.source != "engine"
+    assert "cpu/fp32" in finished.done.out and "report:" in finished.done.out
+
+
+def test_numbers_in_the_result_come_from_the_samples_on_disk(finished: Finished) -> None:
+    """A median of the report can be computed again from the raw samples."""
+    (folder,) = (finished.folder / ".figkd/artifacts/benchmark@cpu").iterdir()
+    samples = np.load(folder / "samples.npz")
+    for engine in _result(finished).engines:
+        for row in engine.latency:
+            raw = samples[f"{row.samples}|latency".replace("/", ":")]
+            assert len(raw) == row.n >= 30
+            assert np.median(raw) == pytest.approx(row.median)
+            assert row.p99 is None or row.n >= 1000
+
+
+def test_accuracy_in_the_result_is_that_of_the_stored_logits(finished: Finished) -> None:
+    """The student's top-1 can be computed again from its test logits."""
+    store = finished.folder / ".figkd/artifacts"
+    (distill,), (data,) = (store / "distill").iterdir(), (store / "data").iterdir()
+    hits = np.load(distill / "test_logits.npy").argmax(1) == np.load(data / "test_labels.npy")
+    assert _result(finished).student.test.top1 == pytest.approx(100 * hits.mean())
+
+
+def test_running_again_does_nothing(finished: Finished) -> None:
+    """Everything is cached, and heavy packages are not even imported."""
+    assert set(_states(finished).values()) == {"cached"}
+    before = sorted(p for p in (finished.folder / ".figkd/artifacts").glob("*/*"))
+    done = finished.figkd("run")
+    assert done.code == 0
+    assert done.err.count("cached") == len(STEPS)
+    assert sorted((finished.folder / ".figkd/artifacts").glob("*/*")) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "first"),
+    [
+        ({"distill.epochs": 3}, "distill"),
+        ({"distill.method": "ce"}, "distill"),
+        ({"teacher.lr": 0.01}, "teacher"),
+        ({"distill.views.count": 3}, "logits"),
+        ({"export.opset": 19}, "export"),
+        ({"precision.calibration_images": 40}, "precision"),
+        ({"seed": 7}, "data"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_changed_key_runs_only_what_depends_on_it(finished: Finished, change: dict[str, object], first: str) -> None:
+    """Stages before the changed one are cached, it and what follows are not."""
+    states = _states(finished, **change)
+    cut = STEPS.index(first)
+    assert {s for s, state in states.items() if state == "cached"} == set(STEPS[:cut])
+
+
+def test_a_change_of_one_target_leaves_the_other_alone(finished: Finished) -> None:
+    """Targets do not invalidate each other."""
+    states = _states(finished, **{"targets.cpu.threads": 1})
+    run = {step for step, state in states.items() if state == "run"}
+    assert run == {"build@cpu", "validate@cpu", "benchmark@cpu", "report"}
+
+
+def test_a_change_of_a_budget_runs_only_the_report(finished: Finished) -> None:
+    """Judging again costs nothing."""
+    states = _states(finished, **{"budgets.top1": "{min: 1}"})
+    assert {step for step, state in states.items() if state == "run"} == {"report"}
+
+
+def test_plan_says_why(finished: Finished) -> None:
+    """The reason names key, old and new value."""
+    done = finished.figkd("plan", **{"distill.epochs": 3})
+    assert "run     distill            epochs: 2 -> 3" in done.out
+    assert "after distill" in done.out
+
+
+def test_a_missed_budget_exits_3_and_keeps_everything(finished: Finished, tmp_path: Path) -> None:
+    """The report says which budget and by how much."""
+    done = finished.figkd("run", "--json", **{"budgets.top1": "{min: 100}", "output": tmp_path})
+    assert done.code == 3
+    result = Result.model_validate(done.json)
+    assert result.verdict == "budget_missed"
+    judged = {e.id: e.budgets[0] for e in result.engines if e.target == "cpu"}
+    for engine in result.engines:
+        if engine.target == "cpu":
+            assert engine.accuracy is not None
+            assert judged[engine.id].verdict == "miss"
+            assert judged[engine.id].margin == pytest.approx(engine.accuracy.top1 - 100)
+    assert (tmp_path / "fonts_cpu/engines/cpu/fp32.onnx").is_file()
+
+
+def test_a_budget_that_names_a_precision_is_a_demand(finished: Finished, tmp_path: Path) -> None:
+    """Though another engine could be shipped, the named one must hold."""
+    goal = "{max: 0.000001, precision: [int8]}"
+    done = finished.figkd("run", "--json", **{"budgets.engine_mb": goal, "output": tmp_path})
+    assert done.code == 3
+    shipping = {s["target"]: s for s in done.json["shipping"]}
+    assert shipping["cpu"]["state"] == "ship" and shipping["cpu"]["engine"] != "cpu/int8"
+
+
+def test_a_corrupted_artifact_is_detected_said_and_rebuilt(finished: Finished, tmp_path: Path) -> None:
+    """One flipped byte in the student: it is made again, comes out the same, and what depends on it stays valid."""
+    shutil.copytree(finished.folder / ".figkd", tmp_path / ".figkd")
+    (model,) = (tmp_path / ".figkd/artifacts/distill").glob("*/model.pt")
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+    plan = figkd("plan", FONTS, *sets(TINY), cwd=tmp_path)
+    assert "its artifact is damaged: model.pt has other contents" in plan.out
+    done = figkd("run", FONTS, *sets(TINY), cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "the stored artifact is damaged (model.pt has other contents than were written)" in done.err
+    assert done.err.count("cached") == len(STEPS) - 1, "the same student leaves everything after it valid"
+    assert list((tmp_path / ".figkd/damaged").iterdir())
+
+
+def test_until_from_and_force(finished: Finished, tmp_path: Path) -> None:
+    """Stages can be chosen; --from refuses to run what it skips."""
+    assert list(_states(finished, "--until", "export")) == STEPS[:5]
+    forced = _states(finished, "--force", "validate")
+    assert forced["validate@cpu"] == "run" and forced["build@cpu"] == "cached"
+    assert _states(finished, "--from", "precision")["precision"] == "run"
+    done = figkd("run", FONTS, *sets(TINY), "--from", "export", cwd=tmp_path)
+    assert done.code == 2 and "--from export needs the artifact of 'data'" in done.err
+
+
+def test_report_validate_and_benchmark_commands(finished: Finished, tmp_path: Path) -> None:
+    """Each reruns its part alone; files given by path are scored and timed; a baseline is compared with."""
+    report = finished.figkd("report", "--json", output=tmp_path)
+    assert report.code == 0 and report.json["name"] == "fonts_cpu"
+    model = finished.folder / "runs/fonts_cpu/engines/cpu/fp32.onnx"
+    scored = finished.figkd("validate", "--json", "--model", model)
+    assert scored.code == 0, scored.err
+    assert scored.json[0]["top1"] == pytest.approx(_result(finished).student.test.top1)
+    assert scored.json[0]["agreement"] == 100
+    timed = finished.figkd("benchmark", "--json", "--model", model, "--model", model.with_name("fp16.onnx"))
+    assert {row["id"] for row in timed.json["latency"]} == {str(model), str(model.with_name("fp16.onnx"))}
+    shutil.copytree(finished.folder / ".figkd", tmp_path / "store")
+    old = json.loads((finished.folder / "runs/fonts_cpu/result.json").read_text())
+    for engine in old["engines"]:
+        for row in engine["latency"]:
+            row["median"] /= 1000  # a baseline that nothing can reach
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    slower = finished.figkd(
+        "benchmark", "--json", "--baseline", tmp_path / "old.json", "--max-regression", "5%",
+        store=tmp_path / "store", output=tmp_path / "out",
+    )  # fmt: skip
+    assert slower.code == 3 and "slower than the baseline; allowed 5 %" in slower.err
+    assert len(slower.json["comparison"]) == 9
+    assert finished.figkd("benchmark", "--baseline", tmp_path / "none.json").code == 2
+
+
+def test_a_missing_back_end_fails_the_run_only_if_demanded(finished: Finished, tmp_path: Path) -> None:
+    """`tensorrt` is not installed here: its rows say so with the command that installs it; required, it is exit 4."""
+    from pipeline.environment import version_of
+
+    if version_of("tensorrt") != "none":
+        pytest.skip("tensorrt is installed")
+    optional = {"targets.trt": "{engine: tensorrt, required: false}", "output": tmp_path}
+    done = finished.figkd("run", "--json", **optional)
+    assert done.code == 0, done.err
+    rows = [e for e in done.json["engines"] if e["target"] == "trt"]
+    assert len(rows) == 3 and all(r["state"] == "missing" and "pip install" in r["fix"] for r in rows)
+    required = finished.figkd("run", **{"targets.trt": "{engine: tensorrt}", "output": tmp_path})
+    assert required.code == 4 and "targets.trt.engine" in required.err and "pip install" in required.err

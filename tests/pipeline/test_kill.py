@@ -1,0 +1,77 @@
+"""kill -9 in every stage: the next run goes on from there and ends with the same artifacts."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline.conftest import FONTS, TINY, Finished, command, environment, figkd, sets
+
+pytestmark = pytest.mark.slow
+
+# Latencies differ from run to run by nature; the report shows them.
+REPEATABLE = [
+    "data", "teacher", "logits", "distill", "export", "precision", "build@cpu", "build@rtx", "validate@cpu",
+    "validate@rtx",
+]  # fmt: skip
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    found = {}
+    for step in REPEATABLE:
+        (manifest,) = (folder / ".figkd/artifacts" / step).glob("*/artifact.json")
+        found[step] = json.loads(manifest.read_text())["digest"]
+    return found
+
+
+def _kill_in(step: str, folder: Path, pause: float) -> None:
+    """Start a run and kill it with SIGKILL shortly after `step` began to write."""
+    process = subprocess.Popen(
+        command("run", FONTS, *sets(TINY)), cwd=folder, env=environment(), stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 300
+    while process.poll() is None and time.monotonic() < deadline:
+        if list((folder / ".figkd/drafts").glob(f"{step}.*")):
+            break
+        time.sleep(0.002)
+    time.sleep(pause)
+    process.send_signal(signal.SIGKILL)
+    process.wait(60)
+    assert process.returncode == -signal.SIGKILL, f"the run ended before it could be killed in {step}"
+
+
+@pytest.mark.parametrize(
+    ("step", "pause"),
+    [("data", 0.05), ("teacher", 1.0), ("logits", 0.3), ("distill", 0.4), ("export", 1.0), ("precision", 0.5),
+     ("build@cpu", 0.0), ("build@rtx", 0.3), ("validate@cpu", 0.0), ("benchmark@cpu", 0.1), ("report", 0.1)],
+)  # fmt: skip
+def test_a_killed_run_is_continued_to_the_same_result(
+    step: str, pause: float, finished: Finished, tmp_path: Path
+) -> None:
+    """Nothing half-written is taken for whole, nothing finished is lost, and the outcome is bit for bit the same."""
+    _kill_in(step, tmp_path, pause)
+    done_before = {p.parent.name for p in (tmp_path / ".figkd/artifacts").glob("*/*")}
+    assert step not in done_before
+    done = figkd("run", FONTS, *sets(TINY), cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert done.err.count("cached") == len(done_before)
+    assert _digests(tmp_path) == _digests(finished.folder)
+
+
+def test_two_runs_at_once_share_the_work(finished: Finished, tmp_path: Path) -> None:
+    """Started together on one store: both succeed, each artifact is made once."""
+    arguments = command("run", FONTS, *sets(TINY))
+    processes = [
+        subprocess.Popen(arguments, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]  # fmt: skip
+    errors = [process.communicate(timeout=500)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert sum(error.count("done ") for error in errors) == 13, errors
+    assert _digests(tmp_path) == _digests(finished.folder)
