@@ -1,0 +1,109 @@
+"""What an engine's logits are worth: accuracy overall, by class, and against a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from export.engines.protocol import Engine
+from export.errors import ExportError
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+def accuracy(
+    logits: Array, labels: Array, class_names: Sequence[str], reference_logits: Array | None = None
+) -> dict[str, Any]:
+    """Accuracy figures of one engine on one data set; all accuracies and the agreement are in percent.
+
+    Args:
+        logits: [N, C] floating point.
+        labels: [N] integers below C.
+        class_names: C names.
+        reference_logits: [N, C] of the module that the engine came from.
+
+    Returns:
+        `n`; `top1`; `top5` (None where C <= 5); `mean_per_class` (over classes that occur); `worst_classes`:
+        up to five `{"name", "n", "accuracy"}`, worst first; `agreement`: share of images with the reference's
+        top-1 class (None without reference); `finite`; `confusions`: up to ten `{"true", "predicted",
+        "count"}`, most frequent first. A row with NaN or infinity counts as wrong everywhere.
+
+    Raises:
+        ExportError: shapes that do not fit, no images, or a label outside 0..C-1.
+    """
+    logits, labels = np.asarray(logits), np.asarray(labels)
+    if logits.ndim != 2 or labels.shape != (len(logits),) or len(logits) == 0:
+        raise ExportError(f"logits {list(logits.shape)} and labels {list(labels.shape)} do not fit together")
+    count, classes = logits.shape
+    if len(class_names) != classes:
+        raise ExportError(f"{len(class_names)} class names for {classes} classes")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ExportError(
+            f"labels reach from {labels.min()} to {labels.max()}, the classes from 0 to {classes - 1}"
+        )
+    finite_rows = np.isfinite(logits).all(axis=1)
+    predicted = np.where(finite_rows, np.where(finite_rows[:, None], logits, 0).argmax(axis=1), -1)
+    correct = predicted == labels
+    top5: float | None = None
+    if classes > 5:
+        best = np.argsort(-np.where(finite_rows[:, None], logits, 0), axis=1, kind="stable")[:, :5]
+        top5 = _percent((best == labels[:, None]).any(axis=1) & finite_rows)
+    totals = np.bincount(labels, minlength=classes)
+    hits = np.bincount(labels[correct], minlength=classes)
+    present = np.nonzero(totals)[0]
+    per_class = 100.0 * hits[present] / totals[present]
+    order = np.lexsort((present, per_class))[:5]
+    agreement: float | None = None
+    if reference_logits is not None:
+        reference = np.asarray(reference_logits)
+        if reference.shape != logits.shape:
+            raise ExportError(f"reference logits {list(reference.shape)} do not fit {list(logits.shape)}")
+        agreement = _percent(predicted == reference.argmax(axis=1))
+    wrong = ~correct & finite_rows
+    pairs, counts = np.unique(labels[wrong] * classes + predicted[wrong], return_counts=True)
+    frequent = np.lexsort((pairs, -counts))[:10]
+    return {
+        "n": count,
+        "top1": _percent(correct),
+        "top5": top5,
+        "mean_per_class": float(per_class.mean()),
+        "worst_classes": [
+            {"name": class_names[present[i]], "n": int(totals[present[i]]), "accuracy": float(per_class[i])}
+            for i in order
+        ],
+        "agreement": agreement,
+        "finite": bool(finite_rows.all()),
+        "confusions": [
+            {
+                "true": class_names[int(pairs[i]) // classes],
+                "predicted": class_names[int(pairs[i]) % classes],
+                "count": int(counts[i]),
+            }
+            for i in frequent
+        ],
+    }
+
+
+def identical_rows(engine: Engine, image: Array, batch: int, *, tolerance: float = 1e-3) -> bool:
+    """Whether a batch of `batch` copies of one image gives equal rows.
+
+    Args:
+        engine: accepts this batch size.
+        image: one image, without the batch dimension.
+        batch: number of copies.
+        tolerance: largest allowed difference, times the larger of 1 and the largest |logit|.
+
+    Libraries have been caught returning four different rows for four equal images; nothing else detects it as
+    cheaply.
+    """
+    logits = engine.infer(np.repeat(np.asarray(image)[None], batch, axis=0))
+    if not np.isfinite(logits).all():
+        return False
+    spread = float((logits.max(axis=0) - logits.min(axis=0)).max())
+    return spread <= tolerance * max(1.0, float(np.abs(logits).max()))
+
+
+def _percent(mask: Array) -> float:
+    return float(100.0 * mask.mean())

@@ -1,0 +1,299 @@
+"""ONNX Runtime: the engine that runs everywhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from export.engines.batches import check_batch, check_input, in_batches
+from export.engines.protocol import Array, Availability, Boundary, EngineInfo, Samples
+from export.engines.sampling import sample
+from export.engines.sidecar import write_sidecar
+from export.errors import BackendMissing, BuildError, EngineError
+from export.files import sha256, write_bytes
+from export.progress import Progress, no_progress
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+# Quantises the bias of FP16 Q/DQ convolutions with an FP16 scale that underflows: outputs become garbage.
+DISABLED_OPTIMIZERS = ("WeightBiasQuantization",)
+_INSTALL = "pip install onnxruntime-gpu (x86-64 Linux) or onnxruntime (elsewhere), never both"
+
+
+class OnnxRuntimeBackend:
+    """Runs ONNX files as they are; the engine file is the ONNX file."""
+
+    name = "onnxruntime"
+
+    def availability(self) -> Availability:
+        """What this machine can do; never raises."""
+        if importlib.util.find_spec("onnxruntime") is None:
+            return Availability(False, False, "onnxruntime is not installed", _INSTALL)
+        try:
+            import onnxruntime
+        except Exception as error:
+            return Availability(False, False, f"onnxruntime cannot be imported: {error}", _INSTALL)
+        return Availability(
+            True,
+            True,
+            f"onnxruntime {onnxruntime.__version__}, CPU",
+            "",
+            {"onnxruntime": onnxruntime.__version__},
+        )
+
+    def build(
+        self,
+        onnx: Path,
+        out: Path,
+        *,
+        batch_sizes: Sequence[int] = (1,),
+        compute_capabilities: Sequence[str] = (),
+        workspace_mb: int | None = None,
+        optimization_level: int | None = None,
+        timing_cache: Path | None = None,
+        threads: int | None = None,
+        progress: Progress = no_progress,
+    ) -> EngineInfo:
+        """Check that a session can be created and runs once at each batch size, then write the file to `out`.
+
+        A single batch size is fixed in the file; more than one need (and keep) a dynamic batch.
+
+        Raises:
+            BackendMissing: onnxruntime is absent.
+            BuildError: the file cannot be loaded or run, or its batch is fixed to another size.
+        """
+        from export import graph
+        from export.errors import ExportError
+
+        start = time.perf_counter()
+        _library()
+        sizes = tuple(sorted({int(size) for size in batch_sizes}))
+        model = graph.load_model(Path(onnx))
+        try:
+            if len(sizes) == 1:
+                graph.fix_batch(model, sizes[0])
+            elif graph.batch_size(model) is not None:
+                raise BuildError(
+                    f"{Path(onnx).name} has a fixed batch of {graph.batch_size(model)}, "
+                    f"batch sizes {list(sizes)} were asked for",
+                    "export with a dynamic batch",
+                )
+        except BuildError:
+            raise
+        except ExportError as error:
+            raise BuildError(error.what, error.fix) from error
+        data = model.SerializeToString(deterministic=True)
+        progress(0, 2, "creating a session")
+        try:
+            session = _session(data, threads, CPU)
+            progress(1, 2, "running it once")
+            inputs = _describe(session.get_inputs())
+            for size in sizes:
+                image = np.zeros((size, *inputs[0]["shape"][1:]), inputs[0]["dtype"])
+                session.run(None, {inputs[0]["name"]: image})
+        except EngineError as error:
+            raise BuildError(error.what, error.fix) from error
+        except Exception as error:
+            raise BuildError(f"ONNX Runtime cannot run {Path(onnx).name}: {_first_line(error)}") from error
+        out = Path(out)
+        write_bytes(out, data)
+        info = EngineInfo(
+            file=str(out),
+            bytes=len(data),
+            build_seconds=time.perf_counter() - start,
+            backend=self.name,
+            versions=self.availability().versions,
+            compute_capability=(),
+            batch_sizes=sizes if len(sizes) == 1 else (),
+            inputs=tuple(inputs),
+            outputs=tuple(_describe(session.get_outputs())),
+            layers=len(model.graph.node),
+            sha256=sha256(out),
+        )
+        write_sidecar(info, out)
+        progress(2, 2, "written")
+        return info
+
+    def load(
+        self, path: Path, *, threads: int | None = None, provider: str | None = None
+    ) -> OnnxRuntimeEngine:
+        """Load any ONNX file; a sidecar is not needed, the format is portable.
+
+        Raises:
+            BackendMissing: onnxruntime is absent.
+            EngineError: the file cannot be loaded, or the provider is not the one that was asked for.
+        """
+        _library()
+        path = Path(path)
+        if not path.is_file():
+            raise EngineError(f"there is no engine file {path}", "build it first")
+        return OnnxRuntimeEngine(str(path), threads, provider or CPU)
+
+
+class OnnxRuntimeEngine:
+    """An ONNX Runtime session with one input and one output."""
+
+    backend = "onnxruntime"
+
+    def __init__(self, model: str | bytes, threads: int | None, provider: str) -> None:
+        self._session = _session(model, threads, provider)
+        source = self._session.get_inputs()[0]
+        self._input, self._output = source.name, self._session.get_outputs()[0].name
+        batch = source.shape[0]
+        self.batch_sizes: tuple[int, ...] = (batch,) if isinstance(batch, int) else ()
+        self.input_shape: tuple[int, ...] = tuple(int(dim) for dim in source.shape[1:])
+        self.input_dtype: str = _DTYPES[source.type]
+        self._device = "cuda" if provider == CUDA else "cpu"
+        self.facts: dict[str, Any] = {
+            "providers": list(self._session.get_providers()),
+            "threads": threads if threads else "library default",
+            "onnxruntime": _library().__version__,
+        }
+
+    def infer(self, images: Array) -> Array:
+        """Logits float32 [N, C] of `images` [N, ...]."""
+        check_input(images, self.input_shape, self.input_dtype)
+        return in_batches(images, self.batch_sizes, self._run).astype(np.float32, copy=False)
+
+    def time(
+        self,
+        batch: Array,
+        *,
+        boundary: Boundary = "engine",
+        warmup_s: float = 0.2,
+        min_samples: int = 1000,
+        min_seconds: float = 0.0,
+        max_seconds: float = 10.0,
+    ) -> Samples:
+        """Host-measured time of one inference.
+
+        `engine` binds preallocated input and output once and times the run alone; `engine+copies` hands over
+        a NumPy array and receives one.
+        """
+        check_input(batch, self.input_shape, self.input_dtype)
+        check_batch(len(batch), self.batch_sizes)
+        clock = time.perf_counter_ns
+        data = np.ascontiguousarray(batch)
+        if boundary == "engine":
+            run = self._bound(data)
+        elif boundary == "engine+copies":
+
+            def run() -> None:
+                self._session.run([self._output], {self._input: data})
+
+        else:
+            raise EngineError(f"unknown timing boundary {boundary!r}", "use 'engine' or 'engine+copies'")
+
+        def step() -> dict[str, float]:
+            begin = clock()
+            run()
+            return {"latency": (clock() - begin) / 1e6}
+
+        try:
+            return sample(
+                step,
+                batch=len(batch),
+                boundary=boundary,
+                warmup_s=warmup_s,
+                min_samples=min_samples,
+                min_seconds=min_seconds,
+                max_seconds=max_seconds,
+            )
+        except EngineError:
+            raise
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime failed while it was timed: {_first_line(error)}") from error
+
+    def close(self) -> None:
+        """Release the session."""
+        self._session = None
+
+    def _run(self, images: Array) -> Array:
+        if self._session is None:
+            raise EngineError("the engine is closed", "load it again")
+        try:
+            return cast(Array, self._session.run([self._output], {self._input: images})[0])
+        except Exception as error:
+            raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from error
+
+    def _bound(self, data: Array) -> Any:
+        ort = _library()
+        logits = self._run(data)
+        source = ort.OrtValue.ortvalue_from_numpy(data, self._device, 0)
+        target = ort.OrtValue.ortvalue_from_shape_and_type(logits.shape, logits.dtype, self._device, 0)
+        binding = self._session.io_binding()
+        binding.bind_ortvalue_input(self._input, source)
+        binding.bind_ortvalue_output(self._output, target)
+        session = self._session
+
+        def run() -> None:
+            session.run_with_iobinding(binding)
+            binding.synchronize_outputs()
+
+        return run
+
+
+_DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
+
+
+def _library() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendMissing(f"onnxruntime cannot be imported: {error}", _INSTALL) from error
+    return onnxruntime
+
+
+def _session(model: str | bytes, threads: int | None, provider: str) -> Any:
+    ort = _library()
+    if provider not in ort.get_available_providers():
+        raise EngineError(
+            f"ONNX Runtime has no {provider} here", f"it offers {', '.join(ort.get_available_providers())}"
+        )
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.inter_op_num_threads = 1
+    if threads:
+        options.intra_op_num_threads = int(threads)
+    if provider == CUDA:
+        from export.engines.cuda import device_count
+
+        if device_count() == 0:  # otherwise it would print errors and fall back to the CPU in silence
+            raise EngineError(
+                "the CUDA provider was asked for, but there is no CUDA device", "use the CPU provider"
+            )
+    providers = [provider] if provider == CPU else [provider, CPU]
+    try:
+        session = ort.InferenceSession(
+            model, options, providers=providers, disabled_optimizers=list(DISABLED_OPTIMIZERS)
+        )
+    except Exception as error:
+        raise EngineError(
+            f"ONNX Runtime cannot load the file: {_first_line(error)}", "build it again"
+        ) from error
+    used = session.get_providers()
+    if used[0] != provider:
+        raise EngineError(
+            f"{provider} was asked for, ONNX Runtime chose {used[0]}", "install what the provider needs"
+        )
+    return session
+
+
+def _describe(values: Sequence[Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": v.name,
+            "dtype": _DTYPES.get(v.type, v.type),
+            "shape": [d if d is not None else "?" for d in v.shape],
+        }
+        for v in values
+    ]
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,154 @@
+"""What every back end and every loaded engine offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from export.progress import Progress
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+Boundary = Literal["engine", "engine+copies"]
+
+
+@dataclass(frozen=True)
+class Availability:
+    """Whether a back end can build and run engines on this machine, and if not, why and what helps."""
+
+    built: bool
+    """Can build engines here."""
+    run: bool
+    """Can run engines here."""
+    detail: str
+    """One line: what is there, or what is missing."""
+    fix: str = ""
+    """One line: how to get what is missing."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Library name to version."""
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """Facts about a built engine file."""
+
+    file: str
+    bytes: int
+    build_seconds: float
+    backend: str
+    versions: dict[str, str]
+    compute_capability: tuple[str, ...]
+    """GPU targets such as `SM86`; empty for CPUs and for TensorRT-RTX's portable default."""
+    batch_sizes: tuple[int, ...]
+    """Accepted batch sizes; empty where any size is."""
+    inputs: tuple[dict[str, Any], ...]
+    """`{"name", "dtype", "shape"}` of each input."""
+    outputs: tuple[dict[str, Any], ...]
+    layers: int
+    """Layers of the parsed network, before the engine fuses them."""
+    sha256: str
+    state: str = "built"
+    device: str = ""
+    """GPU that the engine was built on, where it is bound to one."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready dictionary."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Raw timings of one engine and batch, all arrays float64 milliseconds of equal length."""
+
+    arrays: dict[str, Array]
+    """`latency` always; `h2d`, `compute`, `d2h`, `enqueue` or step names where they exist."""
+    batch: int
+    boundary: str
+    wall_seconds: float
+    """Host time from the first sample's start to the last one's end, summed over rounds."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def latency(self) -> Array:
+        """The latency samples in ms."""
+        return self.arrays["latency"]
+
+
+class Engine(Protocol):
+    """A loaded engine. Not thread-safe."""
+
+    backend: str
+    batch_sizes: tuple[int, ...]
+    """Accepted batch sizes; empty where any size is."""
+    input_shape: tuple[int, ...]
+    """Shape of one image, without the batch."""
+    input_dtype: str
+    facts: dict[str, Any]
+    """How it runs: providers, threads, device."""
+
+    def infer(self, images: Array) -> Array:
+        """Logits float32 [N, C] of `images` [N, ...]; any N is cut into accepted batches, the last padded."""
+        ...
+
+    def time(
+        self,
+        batch: Array,
+        *,
+        boundary: Boundary = "engine",
+        warmup_s: float = 0.2,
+        min_samples: int = 1000,
+        min_seconds: float = 0.0,
+        max_seconds: float = 10.0,
+    ) -> Samples:
+        """Time repeated inference of `batch`, one query at a time.
+
+        After warming up for `warmup_s`, samples until there are `min_samples` and `min_seconds` have passed,
+        but not beyond `max_seconds`.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what the engine holds; it cannot be used afterwards."""
+        ...
+
+
+class Backend(Protocol):
+    """Builds engines from ONNX files and loads them."""
+
+    name: str
+
+    def availability(self) -> Availability:
+        """What this machine can do; never raises."""
+        ...
+
+    def build(
+        self,
+        onnx: Path,
+        out: Path,
+        *,
+        batch_sizes: Sequence[int] = (1,),
+        compute_capabilities: Sequence[str] = (),
+        workspace_mb: int | None = None,
+        optimization_level: int | None = None,
+        timing_cache: Path | None = None,
+        threads: int | None = None,
+        progress: Progress = ...,
+    ) -> EngineInfo:
+        """Build the engine file `out` from `onnx`, and its facts in `<out>.json`.
+
+        Options that a back end does not know are ignored by it; precision is what the ONNX file says.
+        """
+        ...
+
+    def load(self, path: Path, *, threads: int | None = None, provider: str | None = None) -> Engine:
+        """Load an engine file.
+
+        Args:
+            path: the file.
+            threads: CPU threads for one inference; None leaves it to the library.
+            provider: ONNX Runtime execution provider; others ignore it.
+        """
+        ...

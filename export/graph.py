@@ -1,0 +1,392 @@
+"""Pure rewrites of an ONNX graph: what the exporter leaves, made plain for every engine.
+
+Every function takes a `ModelProto` and changes it in place or returns facts about it; reading and writing
+files is at the bottom.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper, shape_inference
+
+from export.errors import ExportError
+from export.files import write_bytes
+
+COMPUTE_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_AFFINE_OPS = ("Div", "Sub", "Mul", "Add")
+_TWO_GIB = 2**31 - 2**20
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+def initializers(model: onnx.ModelProto) -> dict[str, onnx.TensorProto]:
+    """Name to tensor of every initializer."""
+    return {tensor.name: tensor for tensor in model.graph.initializer}
+
+
+def constant(model: onnx.ModelProto, name: str) -> Array | None:
+    """The value of an initializer, or None where `name` is computed at run time."""
+    for tensor in model.graph.initializer:
+        if tensor.name == name:
+            return numpy_helper.to_array(tensor)
+    return None
+
+
+def consumers(model: onnx.ModelProto) -> dict[str, list[onnx.NodeProto]]:
+    """Tensor name to the nodes that read it, in graph order."""
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in model.graph.node:
+        for name in dict.fromkeys(node.input):
+            if name:
+                readers.setdefault(name, []).append(node)
+    return readers
+
+
+def producers(model: onnx.ModelProto) -> dict[str, onnx.NodeProto]:
+    """Tensor name to the node that writes it."""
+    return {name: node for node in model.graph.node for name in node.output if name}
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, object]:
+    """Attribute name to Python value."""
+    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def set_initializer(model: onnx.ModelProto, name: str, value: Array) -> str:
+    """Add an initializer, replacing one of the same name; returns `name`."""
+    tensor = numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name)
+    for index, existing in enumerate(model.graph.initializer):
+        if existing.name == name:
+            model.graph.initializer[index].CopyFrom(tensor)
+            return name
+    model.graph.initializer.append(tensor)
+    return name
+
+
+def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Make `nodes`, in this order, the nodes of the graph."""
+    copies = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copies.append(copy)
+    del model.graph.node[:]
+    model.graph.node.extend(copies)
+
+
+def shape_of(value: onnx.ValueInfoProto) -> list[int | str]:
+    """Dimensions of a value: integers, or names where they are decided at run time."""
+    dims: list[int | str] = []
+    for dim in value.type.tensor_type.shape.dim:
+        dims.append(dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or "?"))
+    return dims
+
+
+def value_shapes(model: onnx.ModelProto) -> dict[str, list[int | str]]:
+    """Shape of every value that carries one."""
+    graph = model.graph
+    return {
+        value.name: shape_of(value)
+        for value in (*graph.input, *graph.value_info, *graph.output)
+        if value.type.tensor_type.HasField("shape")
+    }
+
+
+def value_types(model: onnx.ModelProto) -> dict[str, int]:
+    """Element type (`onnx.TensorProto.FLOAT` and so on) of every known value and initializer."""
+    graph = model.graph
+    types = {v.name: v.type.tensor_type.elem_type for v in (*graph.input, *graph.value_info, *graph.output)}
+    types.update({tensor.name: tensor.data_type for tensor in graph.initializer})
+    return types
+
+
+def infer_shapes(model: onnx.ModelProto) -> None:
+    """Recompute all intermediate shapes and types."""
+    del model.graph.value_info[:]
+    inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    model.graph.CopyFrom(inferred.graph)
+
+
+def strip_metadata(model: onnx.ModelProto) -> None:
+    """Remove doc strings and the exporter's per-node records (they hold stack traces with local paths)."""
+    graph = model.graph
+    model.doc_string = ""
+    graph.doc_string = ""
+    del model.metadata_props[:]
+    del graph.metadata_props[:]
+    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output, *graph.value_info):
+        item.doc_string = ""
+        del item.metadata_props[:]
+
+
+def set_metadata(model: onnx.ModelProto, metadata: Mapping[str, str]) -> None:
+    """Make `metadata`, sorted by key, the model's metadata."""
+    del model.metadata_props[:]
+    for key in sorted(metadata):
+        model.metadata_props.add(key=key, value=metadata[key])
+
+
+def prune(model: onnx.ModelProto) -> None:
+    """Remove nodes that no output needs, initializers that no node reads, and opset imports left unused."""
+    needed = {output.name for output in model.graph.output}
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(model.graph.node):
+        if any(name in needed for name in node.output):
+            kept.append(node)
+            needed.update(name for name in node.input if name)
+    replace_nodes(model, reversed(kept))
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in needed]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(tensors)
+    domains = {node.domain for node in model.graph.node} | {""}
+    opsets = [
+        entry
+        for entry in model.opset_import
+        if ("" if entry.domain == "ai.onnx" else entry.domain) in domains
+    ]
+    del model.opset_import[:]
+    model.opset_import.extend(opsets)
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """The version of the default operator set."""
+    return max((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=0)
+
+
+def batch_size(model: onnx.ModelProto) -> int | None:
+    """The fixed batch size of the first input, or None where it is dynamic."""
+    first = shape_of(model.graph.input[0])[0]
+    return first if isinstance(first, int) else None
+
+
+def name_batch(model: onnx.ModelProto, name: str = "batch") -> None:
+    """Give the open batch dimension a readable name; exporters number it."""
+    old = shape_of(model.graph.input[0])[0]
+    if isinstance(old, int):
+        return
+    for value in (*model.graph.input, *model.graph.output):
+        for index, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") and (dim.dim_param == old or index == 0):
+                dim.dim_param = name
+    infer_shapes(model)
+
+
+def fix_batch(model: onnx.ModelProto, batch: int) -> None:
+    """Make every occurrence of the dynamic batch dimension the number `batch`.
+
+    Raises:
+        ExportError: `batch` is below 1, or the model already has another fixed batch.
+    """
+    if batch < 1:
+        raise ExportError(f"a batch of {batch} images is not possible", "use 1 or more")
+    present = batch_size(model)
+    if present is not None:
+        if present != batch:
+            raise ExportError(
+                f"the ONNX file has a fixed batch of {present}, so it cannot be made {batch}",
+                "start from the file with a dynamic batch",
+            )
+        return
+    name = model.graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    for value in (*model.graph.input, *model.graph.output):
+        for index, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") and (dim.dim_param == name or index == 0):
+                dim.dim_value = batch
+    infer_shapes(model)
+
+
+def constant_reshapes(model: onnx.ModelProto) -> None:
+    """Give each Reshape whose only unknown output dimension is the batch a constant `[-1, ...]` target.
+
+    The exporter computes such targets from `Shape`; a constant spares every engine the shape arithmetic.
+    """
+    shapes = value_shapes(model)
+    batch = shape_of(model.graph.input[0])[0]
+    for node in model.graph.node:
+        shape = shapes.get(node.output[0]) if node.op_type == "Reshape" else None
+        if not shape or constant(model, node.input[1]) is not None or shape[0] != batch:
+            continue
+        rest = [dim for dim in shape[1:] if isinstance(dim, int) and dim > 0]
+        if len(rest) != len(shape) - 1:
+            continue
+        name = f"{node.output[0]}_shape"
+        node.input[1] = set_initializer(model, name, np.array([-1, *rest], np.int64))
+        for index in reversed(range(len(node.attribute))):
+            if node.attribute[index].name == "allowzero":
+                del node.attribute[index]
+
+
+def global_pools(model: onnx.ModelProto) -> None:
+    """Write `ReduceMean` over H and W with kept dimensions as `GlobalAveragePool`, which engines fuse."""
+    shapes = value_shapes(model)
+    for node in model.graph.node:
+        if node.op_type != "ReduceMean" or len(node.input) < 2:
+            continue
+        axes = constant(model, node.input[1])
+        shape = shapes.get(node.input[0])
+        if axes is None or shape is None or len(shape) != 4 or attributes(node).get("keepdims", 1) != 1:
+            continue
+        if sorted(int(axis) % 4 for axis in axes.reshape(-1)) == [2, 3]:
+            node.op_type = "GlobalAveragePool"
+            del node.attribute[:]
+            del node.input[1:]
+
+
+def fold_normalisation(model: onnx.ModelProto) -> None:
+    """Merge the constant arithmetic on a uint8 NHWC image into one `BatchNormalization` after the transpose.
+
+    `Cast -> (Div|Sub|Mul|Add)* -> Transpose(0,3,1,2)` becomes `Cast -> Transpose -> BatchNormalization` with
+    mean 0, variance 1 and epsilon 0, so that `y = scale * x + bias` per channel; the constants are composed
+    in float64. Anything else is left as it is.
+
+    Why this operator: on CPUs a vector that is broadcast over a last axis of length 3 costs many times what
+    it costs over contiguous planes. `Mul` and `Add` behind the transpose do not stay there: ONNX Runtime's
+    transpose optimizer moves them back in front of it where a quantised convolution follows. This operator it
+    leaves alone.
+    """
+    readers = consumers(model)
+    image = model.graph.input[0].name
+    first = readers.get(image, [])
+    if len(first) != 1 or first[0].op_type != "Cast":
+        return
+    chain: list[onnx.NodeProto] = []
+    scale: Array = np.ones((), np.float64)
+    bias: Array = np.zeros((), np.float64)
+    tensor = first[0].output[0]
+    while True:
+        users = readers.get(tensor, [])
+        if len(users) != 1:
+            return
+        node = users[0]
+        if node.op_type == "Transpose":
+            break
+        if node.op_type not in _AFFINE_OPS:
+            return
+        left = node.input[0] == tensor
+        value = constant(model, node.input[1 if left else 0])
+        if value is None or (node.op_type == "Div" and not left):
+            return
+        number = value.astype(np.float64)
+        if node.op_type == "Div":
+            scale, bias = scale / number, bias / number
+        elif node.op_type == "Mul":
+            scale, bias = scale * number, bias * number
+        elif node.op_type == "Add":
+            bias = bias + number
+        else:
+            scale, bias = (scale, bias - number) if left else (-scale, number - bias)
+        chain.append(node)
+        tensor = node.output[0]
+    transpose = node
+    if not chain or attributes(transpose).get("perm") != [0, 3, 1, 2]:
+        return
+    shape = value_shapes(model).get(image)
+    if shape is None or not isinstance(shape[-1], int):
+        return
+    channels = shape[-1]
+    if any(
+        constant_.size not in (1, channels) or constant_.shape[-1:] not in ((), (1,), (channels,))
+        for constant_ in (scale, bias)
+    ):
+        return
+    output = transpose.output[0]
+    planes = _unused_name(model, "image_nchw")
+    transpose.input[0] = first[0].output[0]
+    transpose.output[0] = planes
+    vectors = {
+        "image_scale": np.broadcast_to(scale.reshape(-1), (channels,)),
+        "image_bias": np.broadcast_to(bias.reshape(-1), (channels,)),
+        "image_zero": np.zeros(channels),
+        "image_one": np.ones(channels),
+    }
+    constants = [
+        set_initializer(model, _unused_name(model, name), value.astype(np.float32))
+        for name, value in vectors.items()
+    ]
+    normalise = onnx.helper.make_node(
+        "BatchNormalization", [planes, *constants], [output], _unused_name(model, "normalise"), epsilon=0.0
+    )
+    dropped = {id(node) for node in chain}
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if id(node) in dropped:
+            continue
+        nodes.append(node)
+        if node.output[0] == planes:
+            nodes.append(normalise)
+    replace_nodes(model, nodes)
+    prune(model)
+
+
+def _unused_name(model: onnx.ModelProto, name: str) -> str:
+    graph = model.graph
+    taken = {value.name for value in (*graph.initializer, *graph.input, *graph.output)}
+    for node in graph.node:
+        taken.update((node.name, *node.input, *node.output))
+    while name in taken:
+        name += "_"
+    return name
+
+
+def preprocessing(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes between the image and the first convolution or matrix product, in graph order."""
+    tainted = {model.graph.input[0].name}
+    names: list[str] = []
+    for node in model.graph.node:
+        if node.op_type in COMPUTE_OPS or node.op_type == "QuantizeLinear":
+            continue
+        if any(name in tainted for name in node.input) and node.op_type != "Shape":
+            names.append(node.name)
+            tainted.update(node.output)
+    return names
+
+
+def name_nodes(model: onnx.ModelProto) -> None:
+    """Give every node a unique name made from its position and type; exporters' names hold counters."""
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{index:04d}_{node.op_type}"
+
+
+def load_model(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file.
+
+    Raises:
+        ExportError: the file is absent or is not ONNX.
+    """
+    try:
+        model = onnx.load(str(path))
+    except FileNotFoundError:
+        raise ExportError(f"there is no ONNX file {path}", "run the export first") from None
+    except Exception as error:
+        raise ExportError(f"{path} cannot be read as ONNX: {error}", "export it again") from error
+    if not model.graph.node or not model.graph.input:
+        raise ExportError(f"{path} holds no ONNX graph", "export it again")
+    return model
+
+
+def save_model(model: onnx.ModelProto, path: Path) -> int:
+    """Check and write a model, whole or not at all, with the same bytes for the same model; returns its size.
+
+    Weights go to `<path>.data` only where protobuf's 2 GiB limit leaves no choice.
+
+    Raises:
+        ExportError: `onnx.checker` refuses the model.
+    """
+    path = Path(path)
+    if model.ByteSize() < _TWO_GIB:
+        try:
+            onnx.checker.check_model(model, full_check=True)
+        except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
+            raise ExportError(f"the ONNX graph for {path.name} is not valid: {error}") from error
+        data = model.SerializeToString(deterministic=True)
+        write_bytes(path, data)
+        return len(data)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
+    onnx.checker.check_model(str(path), full_check=True)
+    return path.stat().st_size + path.with_name(f"{path.name}.data").stat().st_size

@@ -1,0 +1,163 @@
+"""From an encoded image to a class: the whole path that a user waits for, step by step."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from export.engines.protocol import Engine, Samples
+from export.engines.sampling import sample
+from export.errors import ExportError
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+def decode(encoded: bytes, store_size: int) -> Image.Image:
+    """Decode a file's bytes to RGB, upright, transparency on white.
+
+    Args:
+        encoded: content of a JPEG, PNG or other image file.
+        store_size: side in pixels that the view will be resized to; a JPEG is decoded at the smallest of its
+            built-in scales that keeps twice this.
+
+    Raises:
+        ExportError: the bytes are no image.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded)) as image:
+            if image.format == "JPEG" and image.mode in ("RGB", "L"):
+                image.draft(image.mode, (2 * store_size, 2 * store_size))
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
+                upright = _eight_bits(upright)
+            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+                upright = upright.convert("RGBA")
+                white = Image.new("RGBA", upright.size, (255, 255, 255, 255))
+                upright = Image.alpha_composite(white, upright)
+            return upright.convert("RGB")
+    except Exception as error:
+        raise ExportError(
+            f"an image cannot be decoded: {error}", "give JPEG, PNG or another common format"
+        ) from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits as 8: by 257 where the values fit 16 bits and exceed 8, else by their range."""
+    values = np.asarray(image).astype(np.float64)
+    if values.min() < 0 or values.max() > 65535:
+        values = (values - values.min()) / max(float(np.ptp(values)), 1e-12) * 255
+    elif image.mode.startswith("I;16") or values.max() > 255:
+        values = values / 257
+    return Image.fromarray(np.round(values).astype(np.uint8))
+
+
+def evaluation_view(image: Image.Image, store_size: int, image_size: int) -> Array:
+    """The view that a model is evaluated on, as uint8 [image_size, image_size, 3].
+
+    The centre square is resized to `store_size` (bicubic, antialiased), and its centre `image_size` kept.
+
+    Raises:
+        ExportError: `image_size` is larger than `store_size`.
+    """
+    if not 1 <= image_size <= store_size:
+        raise ExportError(f"image size {image_size} does not fit into store size {store_size}")
+    width, height = image.size
+    short = min(width, height)
+    left, top = (width - short) / 2, (height - short) / 2
+    square = image.resize(
+        (store_size, store_size), Image.Resampling.BICUBIC, box=(left, top, left + short, top + short)
+    )
+    margin = (store_size - image_size) // 2
+    return np.asarray(square.crop((margin, margin, margin + image_size, margin + image_size)), np.uint8)
+
+
+def for_engine(view: Array, engine: Engine, mean: Sequence[float], std: Sequence[float]) -> Array:
+    """One view [H, W, 3] as the batch [1, ...] that `engine` takes: itself, or normalised float32 NCHW."""
+    if engine.input_dtype == "uint8":
+        return view[None]
+    scaled = view.astype(np.float32) / 255.0
+    normalised = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
+
+
+def time_image_to_class(
+    engine: Engine,
+    encoded: Sequence[bytes],
+    store_size: int,
+    image_size: int,
+    *,
+    mean: Sequence[float] = (0.0, 0.0, 0.0),
+    std: Sequence[float] = (1.0, 1.0, 1.0),
+    warmup_s: float = 0.2,
+    min_samples: int = 1000,
+    min_seconds: float = 0.0,
+    max_seconds: float = 10.0,
+) -> Samples:
+    """Host-measured time from encoded bytes to a class index, one image at a time.
+
+    Args:
+        engine: accepts batch 1.
+        encoded: files' contents, taken in turns.
+        store_size: see `evaluation_view`.
+        image_size: see `evaluation_view`.
+        mean: per channel of [0, 1] values; used only where the engine takes normalised float images.
+        std: likewise.
+        warmup_s: as in `Engine.time`.
+        min_samples: as in `Engine.time`.
+        min_seconds: as in `Engine.time`.
+        max_seconds: as in `Engine.time`.
+
+    Returns:
+        Samples with boundary `image to class` and the steps `decode`, `resize` (crop and layout included),
+        `infer`, `argmax`; `latency` is the time from the first's start to the last's end.
+
+    Raises:
+        ExportError: no images, one that cannot be decoded, or sizes that do not fit.
+    """
+    if not encoded:
+        raise ExportError("no encoded images were given", "give at least one")
+    clock = time.perf_counter_ns
+    position = 0
+
+    def step() -> dict[str, float]:
+        nonlocal position
+        data = encoded[position % len(encoded)]
+        position += 1
+        start = clock()
+        image = decode(data, store_size)
+        decoded = clock()
+        batch = for_engine(evaluation_view(image, store_size, image_size), engine, mean, std)
+        resized = clock()
+        logits = engine.infer(batch)
+        inferred = clock()
+        int(logits[0].argmax())
+        end = clock()
+        return {
+            "latency": (end - start) / 1e6,
+            "decode": (decoded - start) / 1e6,
+            "resize": (resized - decoded) / 1e6,
+            "infer": (inferred - resized) / 1e6,
+            "argmax": (end - inferred) / 1e6,
+        }
+
+    return sample(
+        step,
+        batch=1,
+        boundary="image to class",
+        warmup_s=warmup_s,
+        min_samples=min_samples,
+        min_seconds=min_seconds,
+        max_seconds=max_seconds,
+    )
+
+
+def classify(engine: Engine, encoded: bytes, store_size: int, image_size: int) -> int:
+    """Class index of one encoded image, for an engine with uint8 input."""
+    view = evaluation_view(decode(encoded, store_size), store_size, image_size)
+    return int(engine.infer(view[None])[0].argmax())

@@ -1,0 +1,161 @@
+"""Latency statistics in trtexec's terms, and fair timing of several engines on one machine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from export.accuracy import accuracy, identical_rows
+from export.engines.protocol import Array, Boundary, Engine, Samples
+from export.errors import ExportError
+from export.progress import Progress, no_progress
+
+MIN_SAMPLES_P99 = 1000
+"""Below this many samples no p99 is given: it would rest on fewer than ten of them."""
+MAX_CV_PERCENT = 2.5
+"""trtexec's threshold for calling a measurement unstable."""
+MAX_DRIFT_PERCENT = 5.0
+
+__all__ = ["accuracy", "identical_rows", "latency_stats", "measure_interleaved", "percentile"]
+
+
+def percentile(ordered: Array, p: float) -> float:
+    """trtexec's percentile: the order statistic `max(N - 1 - int((1 - p/100) * N), 0)`, no interpolation.
+
+    Args:
+        ordered: ascending samples [N].
+        p: in percent.
+    """
+    count = len(ordered)
+    # Rounded first: (1 - 0.99) * 1000 is 10.000000000000009 in binary, and int() would still be 10, but
+    # (1 - 0.9) * 10 is 0.9999999999999998, which would be 0 where 1 is meant.
+    index = max(count - 1 - int(round((1.0 - p / 100.0) * count, 9)), 0)
+    return float(ordered[index])
+
+
+def latency_stats(samples_ms: Array, *, batch: int, wall_seconds: float) -> dict[str, Any]:
+    """Statistics of latency samples; times in ms.
+
+    Args:
+        samples_ms: [N] in the order in which they were taken.
+        batch: images a query.
+        wall_seconds: host time of all N queries.
+
+    Returns:
+        `n`, `batch`, `min`, `mean`, `median` (mean of the middle two), `max`, `p90`, `p95`, `p99` (None below
+        1,000 samples), `std` (population), `cv_percent` (std / mean), `throughput_images_per_s` (n * batch /
+        wall_seconds), `drift_percent` (median of the last third against the first), `warnings`.
+
+    Raises:
+        ExportError: no samples, or one that is not a positive number.
+    """
+    samples = np.asarray(samples_ms, np.float64).reshape(-1)
+    if len(samples) == 0:
+        raise ExportError("there are no latency samples", "measure for longer")
+    if not np.isfinite(samples).all() or samples.min() < 0 or wall_seconds <= 0:
+        raise ExportError("latency samples must be finite and not negative, and the wall time positive")
+    ordered = np.sort(samples)
+    count, mean, std = len(samples), float(samples.mean()), float(samples.std())
+    cv = 100.0 * std / mean if mean > 0 else 0.0
+    third = count // 3
+    drift = 0.0
+    if third:
+        first, last = float(np.median(samples[:third])), float(np.median(samples[-third:]))
+        drift = 100.0 * (last / first - 1.0) if first > 0 else 0.0
+    warnings = []
+    if count < MIN_SAMPLES_P99:
+        warnings.append(f"{count} samples: fewer than {MIN_SAMPLES_P99}, so no p99 is given")
+    if cv > MAX_CV_PERCENT:
+        warnings.append(
+            f"unstable: coefficient of variation {cv:.1f} % (above {MAX_CV_PERCENT} %); "
+            "other load or changing clocks"
+        )
+    if third >= 10 and abs(drift) > MAX_DRIFT_PERCENT:
+        warnings.append(
+            f"drift: the last third's median is {drift:+.1f} % off the first's; warm up longer, check clocks"
+        )
+    return {
+        "n": count,
+        "batch": batch,
+        "min": float(ordered[0]),
+        "mean": mean,
+        "median": float(np.median(ordered)),
+        "max": float(ordered[-1]),
+        "p90": percentile(ordered, 90),
+        "p95": percentile(ordered, 95),
+        "p99": percentile(ordered, 99) if count >= MIN_SAMPLES_P99 else None,
+        "std": std,
+        "cv_percent": cv,
+        "throughput_images_per_s": count * batch / wall_seconds,
+        "drift_percent": drift,
+        "warnings": warnings,
+    }
+
+
+def measure_interleaved(
+    cases: Sequence[tuple[str, Engine, Array, str]],
+    *,
+    warmup_s: float = 0.2,
+    min_samples: int = 1000,
+    min_seconds: float = 0.0,
+    max_seconds: float = 10.0,
+    rounds: int = 5,
+    progress: Progress = no_progress,
+) -> dict[str, Samples]:
+    """Time several engines in turns, so that whatever else the machine does falls on all alike.
+
+    Args:
+        cases: (unique name, engine, batch, boundary).
+        warmup_s: warm-up before the first round of a case; a quarter of it before the others.
+        min_samples: samples wanted per case, over all rounds.
+        min_seconds: shortest sampling time per case, over all rounds.
+        max_seconds: longest sampling time per case, over all rounds; wins.
+        rounds: how many turns each case gets; every other round runs in reverse order.
+        progress: called after each turn.
+
+    Returns:
+        Name to samples, in the order in which they were taken; wall times are summed.
+
+    Raises:
+        ExportError: repeated names, or numbers that are not positive.
+        EngineError: an engine fails.
+    """
+    names = [case[0] for case in cases]
+    if len(set(names)) != len(names):
+        raise ExportError("the cases to measure have repeated names")
+    if rounds < 1 or min_samples < 1 or max_seconds <= 0:
+        raise ExportError("rounds, samples and seconds must be positive")
+    collected: dict[str, list[Samples]] = {name: [] for name in names}
+    for turn in range(rounds):
+        order = cases if turn % 2 == 0 else list(reversed(cases))
+        left = rounds - turn
+        for position, (name, engine, batch, boundary) in enumerate(order):
+            done = collected[name]
+            have = sum(len(part.latency) for part in done)
+            spent = sum(part.wall_seconds for part in done)
+            part = engine.time(
+                batch,
+                boundary=cast(Boundary, boundary),
+                warmup_s=warmup_s if turn == 0 else warmup_s / 4,
+                min_samples=max(1, math.ceil((min_samples - have) / left)),
+                min_seconds=max(0.0, (min_seconds - spent) / left),
+                max_seconds=max(1e-3, (max_seconds - spent) / left),
+            )
+            done.append(part)
+            progress(turn * len(cases) + position + 1, rounds * len(cases), name)
+    return {name: _joined(parts) for name, parts in collected.items()}
+
+
+def _joined(parts: Sequence[Samples]) -> Samples:
+    keys = parts[0].arrays.keys()
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return Samples(
+        {key: np.concatenate([part.arrays[key] for part in parts]) for key in keys},
+        parts[0].batch,
+        parts[0].boundary,
+        sum(part.wall_seconds for part in parts),
+        notes,
+    )

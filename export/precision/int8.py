@@ -1,0 +1,414 @@
+"""INT8 files as explicit Q/DQ, in the two layouts that TensorRT and ONNX Runtime's CPU provider want.
+
+They disagree on every point. ONNX Runtime fuses a convolution only when its output is quantised too, prefers
+unsigned asymmetric activations and INT32 biases. TensorRT takes signed symmetric values only, float biases,
+and fuses best when nothing stands between a convolution and the addition or activation that follows it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from export import graph
+from export.errors import PrecisionError
+from export.precision.calibration import Ranges, activation_ranges, check_images, check_method
+from export.precision.fp16 import DEFAULT_KEEP_FP32, halve
+from export.precision.names import matching_nodes
+from export.progress import Progress, no_progress
+from export.quiet import quiet
+
+_WEIGHTED = ("Conv", "Gemm", "MatMul")
+_MIN_QDQ_HALF_OPSET = 19
+# FP16's subnormals are multiples of 2**-24; a scale of at least 16 of them is off by at most 3 %.
+_MIN_HALF_SCALE = 2.0**-20
+_ATTENTION_OPS = ("LayerNormalization", "Softmax")
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+def cpu_has_vnni(cpuinfo: str | None = None) -> bool:
+    """Whether 8-bit dot products on this CPU are free of 16-bit saturation.
+
+    Args:
+        cpuinfo: content of `/proc/cpuinfo`; read from the machine by default.
+
+    Returns:
+        On x86: whether AVX512-VNNI or AVX-VNNI is listed (unknown counts as no). Elsewhere True: the
+        saturating instruction is x86's alone.
+    """
+    if cpuinfo is None:
+        if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
+            return True
+        try:
+            cpuinfo = Path("/proc/cpuinfo").read_text()
+        except OSError:
+            return False
+    flags = {flag for line in cpuinfo.splitlines() if line.startswith("flags") for flag in line.split()}
+    return bool(flags & {"avx512_vnni", "avx_vnni"})
+
+
+def to_int8_tensorrt(
+    src: Path,
+    dst: Path,
+    calibration: Iterable[Array],
+    *,
+    method: str = "minmax",
+    percentile: float = 99.99,
+    exclude: Sequence[str] = (),
+    keep_fp32: Sequence[str] = DEFAULT_KEEP_FP32,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Write an INT8 Q/DQ file for strongly typed TensorRT: INT8 convolutions and products, the rest FP16.
+
+    Args:
+        src: FP32 ONNX file of opset 19 or later.
+        dst: where to write.
+        calibration: batches [B, ...] of at least `MIN_CALIBRATION_IMAGES` real, preprocessed images (or one
+            array).
+        method: `"minmax"` or `"percentile"`.
+        percentile: for `"percentile"`, per side, in percent.
+        exclude: operator types, node names, weight names or shell patterns of these that stay FP16.
+        keep_fp32: as in `to_fp16`.
+        progress: called as calibration goes on.
+
+    Weights are quantised symmetrically per output channel (depthwise convolutions lose a great deal
+    otherwise), activations symmetrically per tensor with zero point 0, biases not at all. The graph is
+    quantised in FP32 and only then converted to FP16: the other order loses scales below FP16's range. Weight
+    scales are kept at or above 2**-20, where FP16 still resolves them.
+
+    Returns:
+        `file`, `bytes`, `seconds`, `quantised_nodes` (type to count), `qdq_pairs`, `excluded`, `calibration`,
+        and the counts of `to_fp16`.
+
+    Raises:
+        PrecisionError: unusable calibration data or method, an `exclude` that matches nothing, a quantised or
+            FP16 source, an opset below 19.
+    """
+    start = time.perf_counter()
+    model, ranges, excluded = _prepare(src, calibration, method, percentile, exclude, progress)
+    if graph.opset(model) < _MIN_QDQ_HALF_OPSET:
+        raise PrecisionError(
+            f"{Path(src).name} has opset {graph.opset(model)}; FP16 Q/DQ needs {_MIN_QDQ_HALF_OPSET}",
+            "export with opset 20",
+        )
+    from onnxruntime.quantization import QuantType
+
+    _limit_weight_scales(model)
+    ranges = _limit_activation_scales(ranges)
+    nodes = [n.name for n in model.graph.node if n.op_type in _WEIGHTED and n.name not in excluded]
+    quantised = _quantise(
+        model,
+        ranges,
+        nodes=nodes,
+        op_types=list(_WEIGHTED),
+        activation=QuantType.QInt8,
+        reduce_range=False,
+        options={
+            "ActivationSymmetric": True,
+            "QuantizeBias": False,
+            "AddQDQPairToWeight": True,
+            "DedicatedQDQPair": False,
+            "OpTypesToExcludeOutputQuantization": list(_WEIGHTED),
+            "MatMulConstBOnly": True,
+        },
+    )
+    _quantise_projection_shortcuts(quantised, ranges)
+    facts = halve(quantised, keep_fp32)
+    return _finish(quantised, dst, start, nodes, excluded, ranges, facts)
+
+
+def to_int8_onnxruntime(
+    src: Path,
+    dst: Path,
+    calibration: Iterable[Array],
+    *,
+    method: str = "minmax",
+    percentile: float = 99.99,
+    exclude: Sequence[str] = (),
+    reduce_range: bool | None = None,
+    progress: Progress = no_progress,
+) -> dict[str, Any]:
+    """Write an INT8 Q/DQ file for ONNX Runtime's CPU: unsigned activations, signed weights.
+
+    Args:
+        src: FP32 ONNX file.
+        dst: where to write.
+        calibration: as in `to_int8_tensorrt`.
+        method: as in `to_int8_tensorrt`.
+        percentile: as in `to_int8_tensorrt`.
+        exclude: operator types, node names, weight names or shell patterns of these that stay FP32.
+        reduce_range: weights of 7 bits, which cannot saturate the 16-bit intermediates of x86 CPUs without
+            VNNI. None decides by this machine's CPU (`cpu_has_vnni`); say it explicitly where the file runs
+            elsewhere.
+        progress: called as calibration goes on.
+
+    In graphs with attention only products with constant weights are quantised, with signed symmetric
+    activations: unsigned activations or quantised additions there were measured to destroy the result.
+
+    Returns:
+        As `to_int8_tensorrt`, and `reduce_range`.
+
+    Raises:
+        PrecisionError: as `to_int8_tensorrt`, but for the opset.
+    """
+    start = time.perf_counter()
+    model, ranges, excluded = _prepare(src, calibration, method, percentile, exclude, progress)
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    reduce = not cpu_has_vnni() if reduce_range is None else reduce_range
+    attention = any(node.op_type in _ATTENTION_OPS for node in model.graph.node)
+    types = list(_WEIGHTED) if attention else sorted({*QLinearOpsRegistry, *QDQRegistry})
+    skipped = excluded | set(graph.preprocessing(model))
+    nodes = [n.name for n in model.graph.node if n.op_type in types and n.name not in skipped]
+    options: dict[str, Any] = {"ActivationSymmetric": attention, "MatMulConstBOnly": True}
+    quantised = _quantise(
+        model,
+        ranges,
+        nodes=nodes,
+        op_types=types,
+        activation=QuantType.QInt8 if attention else QuantType.QUInt8,
+        reduce_range=reduce,
+        options=options,
+    )
+    return _finish(quantised, dst, start, nodes, excluded, ranges, {"reduce_range": reduce})
+
+
+def _prepare(
+    src: Path,
+    calibration: Iterable[Array],
+    method: str,
+    percentile: float,
+    exclude: Sequence[str],
+    progress: Progress,
+) -> tuple[onnx.ModelProto, Ranges, set[str]]:
+    check_method(method, percentile)
+    model = graph.load_model(Path(src))
+    types = {tensor.data_type for tensor in model.graph.initializer}
+    if TensorProto.FLOAT16 in types or any(n.op_type == "QuantizeLinear" for n in model.graph.node):
+        raise PrecisionError(
+            f"{Path(src).name} is FP16 or quantised already",
+            "give the FP32 file: quantising FP16 weights loses every scale below FP16's range",
+        )
+    excluded = matching_nodes(model, exclude)
+    arrays = check_images(calibration, model)
+    graph.infer_shapes(model)
+    with quiet():
+        ranges = activation_ranges(model, arrays, method=method, percentile=percentile, progress=progress)
+    return model, ranges, excluded
+
+
+def _quantise(
+    model: onnx.ModelProto,
+    ranges: Ranges,
+    *,
+    nodes: list[str],
+    op_types: list[str],
+    activation: Any,
+    reduce_range: bool,
+    options: dict[str, Any],
+) -> onnx.ModelProto:
+    if not nodes:
+        raise PrecisionError("no node is left to quantise", "exclude less")
+    from onnxruntime.quantization import CalibrationMethod, QuantType
+    from onnxruntime.quantization.calibrate import TensorData, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    data = {
+        name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
+        for name, (low, high) in ranges.bounds.items()
+    }
+    source = onnx.ModelProto()
+    source.CopyFrom(model)
+    extra = {
+        "WeightSymmetric": True,
+        "QDQOpTypePerChannelSupportToAxis": {"MatMul": 1},
+        **options,
+    }
+    try:
+        with quiet():
+            quantizer = QDQQuantizer(
+                source,
+                True,
+                reduce_range,
+                QuantType.QInt8,
+                activation,
+                TensorsData(CalibrationMethod.MinMax, data),
+                nodes,
+                [],
+                op_types,
+                extra,
+            )
+            quantizer.quantize_model()
+    except Exception as error:
+        raise PrecisionError(
+            f"the graph cannot be quantised: {error}", "exclude the layer that is named"
+        ) from error
+    result: onnx.ModelProto = quantizer.model.model
+    result.producer_name, result.producer_version = model.producer_name, model.producer_version
+    _topological(result)
+    graph.prune(result)
+    graph.infer_shapes(result)
+    return result
+
+
+def _limit_activation_scales(ranges: Ranges) -> Ranges:
+    """Widen ranges so narrow that FP16 could not hold their scale."""
+    smallest = 127 * _MIN_HALF_SCALE
+    bounds = {
+        name: (low, high) if max(-low, high) >= smallest else (-smallest, smallest)
+        for name, (low, high) in ranges.bounds.items()
+    }
+    return dataclasses.replace(ranges, bounds=bounds)
+
+
+def _limit_weight_scales(model: onnx.ModelProto) -> None:
+    """Flush output channels whose scale FP16 cannot hold: a scale that rounds to 0 would divide by 0.
+
+    The largest weight of such a channel is below 127 * 2**-20 (1.2e-4), and a Q/DQ pair on a constant takes
+    its scale from the weights themselves, so one element is raised to that magnitude; it changes an output by
+    at most 1.2e-4 times one activation.
+    """
+    readers = graph.consumers(model)
+    smallest = 127 * _MIN_HALF_SCALE
+    for tensor in list(model.graph.initializer):
+        axis = next(
+            (
+                a
+                for a in (_channel_axis(node, tensor.name) for node in readers.get(tensor.name, []))
+                if a is not None
+            ),
+            None,
+        )
+        if axis is None or tensor.data_type != TensorProto.FLOAT:
+            continue
+        weight = np.moveaxis(numpy_helper.to_array(tensor), axis, 0).copy()
+        flat = weight.reshape(len(weight), -1)
+        low = np.abs(flat).max(axis=1) < smallest
+        if low.any():
+            rows = np.nonzero(low)[0]
+            columns = np.abs(flat[rows]).argmax(axis=1)
+            signs = np.where(flat[rows, columns] < 0, -1.0, 1.0)
+            flat[rows, columns] = (signs * smallest).astype(np.float32)
+            graph.set_initializer(model, tensor.name, np.moveaxis(flat.reshape(weight.shape), 0, axis))
+
+
+def _channel_axis(node: onnx.NodeProto, name: str) -> int | None:
+    if len(node.input) < 2 or node.input[1] != name:
+        return None
+    if node.op_type == "Conv":
+        return 0
+    if node.op_type == "Gemm":
+        return 0 if graph.attributes(node).get("transB", 0) else 1
+    return 1 if node.op_type == "MatMul" else None
+
+
+def _quantise_projection_shortcuts(model: onnx.ModelProto, ranges: Ranges) -> None:
+    """Put Q/DQ on one input of each residual addition of which both come straight from convolutions.
+
+    TensorRT fuses the addition into one convolution and reads the other operand as INT8; with the identity
+    shortcut that operand has its Q/DQ already, with a projection it has none. Of the two convolutions the one
+    with the smaller kernel is taken for the projection.
+    """
+    made = graph.producers(model)
+    readers = graph.consumers(model)
+    for add in [node for node in model.graph.node if node.op_type == "Add"]:
+        sources = [made.get(name) for name in add.input]
+        if not all(s is not None and s.op_type == "Conv" and len(readers[s.output[0]]) == 1 for s in sources):
+            continue
+        kernels = [_kernel_area(source) for source in sources if source is not None]
+        index = 0 if kernels[0] < kernels[1] else 1
+        name = add.input[index]
+        if name not in ranges.bounds:
+            continue
+        low, high = ranges.bounds[name]
+        scale = graph.set_initializer(
+            model, f"{name}_shortcut_scale", np.array(max(abs(low), abs(high)) / 127.0, np.float32)
+        )
+        zero = graph.set_initializer(model, f"{name}_shortcut_zero_point", np.array(0, np.int8))
+        quantised, restored = f"{name}_shortcut_q", f"{name}_shortcut_dq"
+        pair = [
+            onnx.helper.make_node("QuantizeLinear", [name, scale, zero], [quantised], f"{quantised}_node"),
+            onnx.helper.make_node(
+                "DequantizeLinear", [quantised, scale, zero], [restored], f"{restored}_node"
+            ),
+        ]
+        add.input[index] = restored
+        nodes: list[onnx.NodeProto] = []
+        for node in model.graph.node:
+            if node.name == add.name:
+                nodes += pair
+            nodes.append(node)
+        graph.replace_nodes(model, nodes)
+        _quantise_projection_shortcuts(model, ranges)
+        return
+
+
+def _kernel_area(convolution: onnx.NodeProto) -> int:
+    for attribute in convolution.attribute:
+        if attribute.name == "kernel_shape":
+            return int(np.prod(np.array(attribute.ints)))
+    return 1
+
+
+def _topological(model: onnx.ModelProto) -> None:
+    """Order nodes so that each follows what it reads; keeps the present order where it can."""
+    ready = (
+        {tensor.name for tensor in model.graph.initializer}
+        | {value.name for value in model.graph.input}
+        | {""}
+    )
+    waiting = list(model.graph.node)
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        later: list[onnx.NodeProto] = []
+        for node in waiting:
+            if all(name in ready for name in node.input):
+                ordered.append(node)
+                ready.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            raise PrecisionError("the quantised graph has a cycle", "exclude layers until it has none")
+        waiting = later
+    graph.replace_nodes(model, ordered)
+
+
+def _finish(
+    quantised: onnx.ModelProto,
+    dst: Path,
+    start: float,
+    nodes: Sequence[str],
+    excluded: set[str],
+    ranges: Ranges,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    size = graph.save_model(quantised, Path(dst))
+    # Counted in the result: the quantiser leaves some candidates alone, such as products of two activations.
+    made = graph.producers(quantised)
+    chosen = set(nodes)
+    counts: dict[str, int] = {}
+    for node in quantised.graph.node:
+        sources = [made[name].op_type for name in node.input if name in made]
+        if node.name in chosen and "DequantizeLinear" in sources:
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    return {
+        "nodes": len(quantised.graph.node),
+        **facts,
+        "file": str(dst),
+        "bytes": size,
+        "seconds": time.perf_counter() - start,
+        "quantised_nodes": dict(sorted(counts.items())),
+        "qdq_pairs": sum(node.op_type == "DequantizeLinear" for node in quantised.graph.node),
+        "excluded": sorted(excluded),
+        "calibration": ranges.summary(),
+    }

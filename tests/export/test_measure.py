@@ -1,0 +1,121 @@
+"""Protects: the statistics are trtexec's, and every case is measured as long as was promised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from export.engines.protocol import Samples
+from export.engines.sampling import sample
+from export.errors import ExportError
+from export.measure import latency_stats, measure_interleaved, percentile
+
+
+def test_percentiles_are_order_statistics() -> None:
+    ordered = np.arange(1.0, 1001.0)
+    # index max(N - 1 - int((1 - p/100) * N), 0) of trtexec's sampleReporting.cpp
+    assert percentile(ordered, 99) == 990.0
+    assert percentile(ordered, 90) == 900.0
+    assert percentile(np.array([5.0]), 99) == 5.0
+    assert percentile(np.arange(10.0), 90) == 8.0
+    assert percentile(np.arange(10.0), 0) == 0.0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.01, 100), min_size=1, max_size=60))
+def test_order_of_the_figures(values: list[float]) -> None:
+    stats = latency_stats(np.array(values), batch=1, wall_seconds=1.0)
+    assert stats["min"] <= stats["median"] <= stats["max"]
+    assert stats["p90"] <= stats["p95"] <= stats["max"]
+    assert stats["p99"] is None and any("no p99" in text for text in stats["warnings"])
+    assert min(values) * 0.999 <= stats["mean"] <= max(values) * 1.001
+
+
+def test_steady_samples_have_no_warnings() -> None:
+    samples = 5.0 + 0.02 * np.sin(np.arange(1200))
+    stats = latency_stats(samples, batch=4, wall_seconds=6.0)
+    assert stats["warnings"] == [] and stats["n"] == 1200 and stats["batch"] == 4
+    assert stats["throughput_images_per_s"] == 800.0
+    assert stats["p99"] == np.sort(samples)[1200 - 1 - 12]
+    assert stats["cv_percent"] == pytest.approx(100 * samples.std() / samples.mean())
+
+
+def test_noise_and_drift_are_said() -> None:
+    noisy = latency_stats(np.tile([1.0, 2.0], 600), batch=1, wall_seconds=2.0)
+    assert any("unstable" in text for text in noisy["warnings"])
+    drifting = latency_stats(np.linspace(1.0, 1.2, 1500), batch=1, wall_seconds=2.0)
+    assert drifting["drift_percent"] > 5 and any("drift" in text for text in drifting["warnings"])
+
+
+@pytest.mark.parametrize("samples", [[], [1.0, np.nan], [-1.0]])
+def test_impossible_samples_are_refused(samples: list[float]) -> None:
+    with pytest.raises(ExportError):
+        latency_stats(np.array(samples), batch=1, wall_seconds=1.0)
+
+
+class Fake:
+    """An engine that records when it is timed and returns as many samples as asked."""
+
+    def __init__(self, log: list[str], name: str, slow: bool = False) -> None:
+        self.log, self.name, self.slow = log, name, slow
+
+    def time(self, batch: Any, **options: Any) -> Samples:
+        self.log.append(self.name)
+        count = 3 if self.slow else options["min_samples"]
+        seconds = options["max_seconds"] if self.slow else 0.001
+        return Samples({"latency": np.full(count, 1.0)}, len(batch), options["boundary"], seconds)
+
+
+def test_cases_take_turns_and_reach_their_count() -> None:
+    log: list[str] = []
+    batch = np.zeros((2, 1))
+    cases: Any = [(name, Fake(log, name), batch, "engine") for name in "abc"]
+    steps: list[tuple[int, int]] = []
+    result = measure_interleaved(
+        cases, min_samples=1001, rounds=4, progress=lambda done, total, _: steps.append((done, total))
+    )
+    assert "".join(log) == "abccbaabccba"
+    assert {name: len(s.latency) for name, s in result.items()} == {"a": 1001, "b": 1001, "c": 1001}
+    assert steps == [(i, 12) for i in range(1, 13)]
+
+
+def test_slow_cases_stop_at_their_time() -> None:
+    cases: Any = [("slow", Fake([], "slow", slow=True), np.zeros((1, 1)), "engine")]
+    result = measure_interleaved(cases, min_samples=1000, max_seconds=8.0, rounds=4)["slow"]
+    assert len(result.latency) == 12 and result.wall_seconds == pytest.approx(8.0)
+
+
+def test_repeated_names_are_refused() -> None:
+    case: Any = ("a", Fake([], "a"), np.zeros((1, 1)), "engine")
+    with pytest.raises(ExportError, match="repeated names"):
+        measure_interleaved([case, case])
+
+
+def test_sampling_stops_when_it_should() -> None:
+    calls: list[int] = []
+
+    def step() -> dict[str, float]:
+        calls.append(1)
+        return {"latency": 1.0, "decode": 0.5}
+
+    few = sample(step, batch=1, boundary="b", warmup_s=0.0, min_samples=5, min_seconds=0.0, max_seconds=60.0)
+    assert len(few.latency) == 5 and len(calls) == 6 and set(few.arrays) == {"latency", "decode"}
+    none = sample(
+        step, batch=1, boundary="b", warmup_s=0.0, min_samples=10**6, min_seconds=0.0, max_seconds=0.01
+    )
+    assert 1 <= len(none.latency) < 10**6
+
+
+def test_real_engines_interleave(files: Any) -> None:
+    from export.engines import BACKENDS
+
+    engines = {
+        name: BACKENDS["onnxruntime"].load(getattr(files, name), threads=1) for name in ("fp32", "int8_cpu")
+    }
+    cases: Any = [(name, engine, files.images[:1], "engine") for name, engine in engines.items()]
+    result = measure_interleaved(cases, warmup_s=0.0, min_samples=30, max_seconds=5.0, rounds=3)
+    assert {name: len(samples.latency) for name, samples in result.items()} == {"fp32": 30, "int8_cpu": 30}
