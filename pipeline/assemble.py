@@ -49,7 +49,9 @@ def assemble(
         if bench := inputs.get(f"benchmark@{target}"):
             machine = machine or read_json(bench / "machine.json")
     verdict = _verdict(engines, shipping, failures, resolved)
-    data = read_json(inputs["data"] / "data.json") | {"class_names": read_json(inputs["data"] / "classes.json")}
+    data = read_json(inputs["data"] / "data.json") | {
+        "class_names": read_json(inputs["data"] / "classes.json")
+    }
     newest = max(manifests.values(), key=lambda m: str(m["created"]))
     return Result(
         name=resolved.name,
@@ -78,7 +80,9 @@ def _network(folder: Path) -> Network:
         parameters=facts["parameters"],
         test=_accuracy({"source": "torch", **facts["test"]}),
         val_top1=facts["val"]["top1"],
-        history=[Epoch.model_validate(_known(Epoch, record)) for record in read_json(folder / "history.json")],
+        history=[
+            Epoch.model_validate(_known(Epoch, record)) for record in read_json(folder / "history.json")
+        ],
         method=facts.get("method"),
         options=facts.get("options", {}),
     )

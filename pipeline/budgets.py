@@ -59,9 +59,15 @@ def choose(target: str, engines: Sequence[Engine]) -> Shipping:
     """
     ran = [e for e in engines if e.state == "ran"]
     if not ran:
-        state: Literal["failed", "not_run"] = "failed" if any(e.state == "failed" for e in engines) else "not_run"
+        state: Literal["failed", "not_run"] = (
+            "failed" if any(e.state == "failed" for e in engines) else "not_run"
+        )
         built = sum(e.state == "built" for e in engines)
-        why = f"built {built} engine{'s'[: built > 1]}, which cannot run here" if built else (engines[0].detail if engines else "no engine")
+        why = (
+            f"built {built} engine{'s'[: built > 1]}, which cannot run here"
+            if built
+            else (engines[0].detail if engines else "no engine")
+        )
         return Shipping(target=target, engine=None, state=state, why=why)
     good = [e for e in ran if e.within_budget and e.accuracy is not None and e.accuracy.finite]
     if not good:
@@ -72,7 +78,9 @@ def choose(target: str, engines: Sequence[Engine]) -> Shipping:
     # `ran` implies a latency; the id breaks ties so that the choice does not depend on order.
     best = min(good, key=lambda e: (_median(e), e.id))
     others = ", ".join(f"{e.precision} {_median(e):.3f} ms" for e in good if e is not best)
-    why = f"fastest of {len(good)} within budget: median {_median(best):.3f} ms" + (f" (others: {others})" if others else "")
+    why = f"fastest of {len(good)} within budget: median {_median(best):.3f} ms" + (
+        f" (others: {others})" if others else ""
+    )
     return Shipping(target=target, engine=best.id, state="ship", why=why)
 
 
@@ -103,4 +111,6 @@ def _verdict(
 ) -> Judged:
     margin = None if value is None else (value - limit if side == "min" else limit - value)
     verdict: Verdict = "not_judged" if margin is None else ("pass" if margin >= 0 else "miss")
-    return Judged(metric=name, goal=side, limit=limit, value=value, verdict=verdict, margin=margin, scoped=scoped)
+    return Judged(
+        metric=name, goal=side, limit=limit, value=value, verdict=verdict, margin=margin, scoped=scoped
+    )

@@ -25,9 +25,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _CONFIG = click.argument("config_path", metavar="CONFIG", type=click.Path(path_type=Path))
 _SET = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a config key, e.g. distill.epochs=20."
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a config key, e.g. distill.epochs=20.",
 )
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout; logs on stderr.")
+_JSON = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document on stdout; logs on stderr."
+)
 _VERBOSE = click.option("-v", "--verbose", count=True, help="Say why steps run and where artifacts are.")
 _QUIET = click.option("-q", "--quiet", is_flag=True, help="Print only the outcome.")
 
@@ -65,7 +71,9 @@ def cli() -> None:
 
 @cli.command()
 @_common(_CONFIG, _SET, _JSON, _VERBOSE, _QUIET)
-@click.option("--from", "first", callback=_stage_name, metavar="STAGE", help="Run this stage and what follows anew.")
+@click.option(
+    "--from", "first", callback=_stage_name, metavar="STAGE", help="Run this stage and what follows anew."
+)
 @click.option("--until", callback=_stage_name, metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", multiple=True, callback=_stage_name, metavar="STAGE", help="Run this stage anew.")
 @click.option("--dry-run", is_flag=True, help="The same as `plan`.")
@@ -117,9 +125,16 @@ def plan(
     "--model", "models", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
     help="Time this ONNX or engine file instead of the config's engines; repeat to compare several.",
 )  # fmt: skip
-@click.option("--baseline", type=click.Path(path_type=Path), metavar="RESULT", help="An earlier result.json to compare with.")
 @click.option(
-    "--max-regression", metavar="PERCENT", help="With --baseline: exit 3 if a median is slower by more, e.g. 5%."
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="RESULT",
+    help="An earlier result.json to compare with.",
+)
+@click.option(
+    "--max-regression",
+    metavar="PERCENT",
+    help="With --baseline: exit 3 if a median is slower by more, e.g. 5%.",
 )
 def benchmark(
     config_path: Path,
@@ -147,7 +162,9 @@ def benchmark(
         rows = time_files(config, models, _interface(-1 if quiet else verbose))
     else:
         selection = Selection(force=frozenset({"benchmark"}))
-        result, code = _run(config, selection, as_json=False, verbosity=-1 if quiet else verbose, show=not as_json)
+        result, code = _run(
+            config, selection, as_json=False, verbosity=-1 if quiet else verbose, show=not as_json
+        )
         rows = compare.rows_of(result) if result else []
     compared = compare.against(rows, before) if before is not None else []
     if as_json:
@@ -194,7 +211,9 @@ def validate(
         click.echo(json.dumps(rows, indent=1))
         return
     for row in rows:
-        agreement = "" if row["agreement"] is None else f", agrees with the student on {row['agreement']:.2f} %"
+        agreement = (
+            "" if row["agreement"] is None else f", agrees with the student on {row['agreement']:.2f} %"
+        )
         click.echo(f"{row['id']}: top-1 {row['top1']:.2f} %, mean per class {row['mean_per_class']:.2f} % "
                    f"of {row['n']} test images{agreement}")  # fmt: skip
 
@@ -207,7 +226,9 @@ def report(config_path: Path, overrides: tuple[str, ...], as_json: bool, open_pa
     from pipeline.conductor import Selection, plan
 
     config = _load(config_path, overrides)
-    missing = [p.step.id for p in plan(config, _store(config)) if p.state == "run" and p.step.stage.name != "report"]
+    missing = [
+        p.step.id for p in plan(config, _store(config)) if p.state == "run" and p.step.stage.name != "report"
+    ]
     if missing:
         raise ConfigError(f"not finished yet: {', '.join(missing)}", fix=f"figkd-pipeline run {config_path}")
     _, code = _run(config, Selection(force=frozenset({"report"})), as_json=as_json, verbosity=-1)
@@ -234,7 +255,11 @@ def doctor(config_path: Path | None, overrides: tuple[str, ...], as_json: bool) 
             mark, colour = marks[finding.state]
             click.echo(f"{click.style(mark, fg=colour)}  {finding.what:<24} {finding.found}")
             if finding.fix and finding.state != "ok":
-                click.echo(f"    {'':<24} fix: {finding.fix}" if finding.state == "fault" else f"    {'':<24} {finding.fix}")
+                click.echo(
+                    f"    {'':<24} fix: {finding.fix}"
+                    if finding.state == "fault"
+                    else f"    {'':<24} {finding.fix}"
+                )
     if any(f.state == "fault" for f in findings):
         sys.exit(Exit.ENVIRONMENT)
 
@@ -281,7 +306,9 @@ def config_check(paths: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write; default <folder name>.yaml.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write; default <folder name>.yaml."
+)
 @click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
 def init(folder: Path, output: Path | None, force: bool) -> None:
     """Write a commented starter config for a folder of images (one subfolder a class)."""
@@ -391,13 +418,17 @@ def main() -> NoReturn:
     except PipelineError as error:
         click.echo(f"error: {error}", err=True)
         if "--json" in sys.argv:
-            click.echo(json.dumps({"error": {"what": error.what, "where": error.where, "fix": error.fix}}, indent=1))
+            click.echo(
+                json.dumps({"error": {"what": error.what, "where": error.where, "fix": error.fix}}, indent=1)
+            )
         code = error.exit_code
     except click.ClickException as error:
         error.show()
         code = Exit.CONFIG
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; what was finished is kept, and the same command goes on from there", err=True)
+        click.echo(
+            "interrupted; what was finished is kept, and the same command goes on from there", err=True
+        )
         code = Exit.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error, and nothing may be printed any more.

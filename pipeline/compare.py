@@ -32,7 +32,9 @@ def read_rows(path: Path) -> list[Row]:
     try:
         return rows_of(Result.model_validate_json(path.read_text(encoding="utf-8")))
     except OSError:
-        raise ConfigError("no such file", where=f"--baseline {path}", fix="give a result.json of a run") from None
+        raise ConfigError(
+            "no such file", where=f"--baseline {path}", fix="give a result.json of a run"
+        ) from None
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -71,7 +73,9 @@ def parse_percent(text: str | None) -> float | None:
     try:
         value = float(text.rstrip("% "))
     except ValueError:
-        raise ConfigError(f"'{text}' is not a percentage", where="--max-regression", fix="for example 5%") from None
+        raise ConfigError(
+            f"'{text}' is not a percentage", where="--max-regression", fix="for example 5%"
+        ) from None
     if not value >= 0:
         raise ConfigError(f"'{text}' must not be negative", where="--max-regression")
     return value
@@ -84,7 +88,19 @@ def print_rows(rows: Sequence[Row], compared: Sequence[Row]) -> None:
 
     console = Console(highlight=False)
     if rows:
-        table = Table("file", "batch", "boundary", "n", "min", "median", "p90", "p99", "std", "images/s", title="latency, ms")
+        table = Table(
+            "file",
+            "batch",
+            "boundary",
+            "n",
+            "min",
+            "median",
+            "p90",
+            "p99",
+            "std",
+            "images/s",
+            title="latency, ms",
+        )
         for row in rows:
             p99 = "-" if row["p99"] is None else f"{row['p99']:.3f}"
             table.add_row(
@@ -94,9 +110,20 @@ def print_rows(rows: Sequence[Row], compared: Sequence[Row]) -> None:
         console.print(table)
         for row in rows:
             for warning in row["warnings"]:
-                console.print(f"{row['id']}, batch {row['batch']}, {row['boundary']}: {warning}", markup=False)
+                console.print(
+                    f"{row['id']}, batch {row['batch']}, {row['boundary']}: {warning}", markup=False
+                )
     if compared:
-        table = Table("engine", "batch", "boundary", "n", "baseline ms", "now ms", "change", title="against the baseline")
+        table = Table(
+            "engine",
+            "batch",
+            "boundary",
+            "n",
+            "baseline ms",
+            "now ms",
+            "change",
+            title="against the baseline",
+        )
         for row in compared:
             table.add_row(
                 row["id"], str(row["batch"]), row["boundary"], str(row["n"]), f"{row['baseline_median_ms']:.3f}",

@@ -175,7 +175,9 @@ def _make(
         artifact = store.find(recipe)
         if artifact is not None and (damage := store.damage(artifact)):
             place = store.set_aside(artifact)
-            ui.note(f"{step.id}: the stored artifact is damaged ({damage}); made again, the old one is in {place}")
+            ui.note(
+                f"{step.id}: the stored artifact is damaged ({damage}); made again, the old one is in {place}"
+            )
             artifact = None
         forced = selection.forced(step.stage)
         if artifact is not None and not forced:
@@ -186,14 +188,18 @@ def _make(
                 f"--from {selection.first} needs the artifact of '{step.id}', which does not exist",
                 fix="run once without --from",
             )
-        reason = "asked for" if artifact is not None else _why(recipe, store.named(step.id, last.get(step.id)))
+        reason = (
+            "asked for" if artifact is not None else _why(recipe, store.named(step.id, last.get(step.id)))
+        )
         progress = ui.step_started(step.id, reason)
         started = time.monotonic()
         with store.draft(recipe) as draft:
             scratch = store.scratch(recipe)
             work = Work(
                 arguments=recipe.arguments,
-                inputs={i: outcome.artifacts[i].path for i in _input_ids(step, config) if i in outcome.artifacts},
+                inputs={
+                    i: outcome.artifacts[i].path for i in _input_ids(step, config) if i in outcome.artifacts
+                },
                 sources={name: source.root for name, source in step.stage.sources(config).items()},
                 out=draft,
                 scratch=scratch,
@@ -260,7 +266,9 @@ def _recipe(
     inputs = {i: done[i].digest for i in _input_ids(step, config) if i in done}
     for name, source in step.stage.sources(config).items():
         try:
-            digest = fingerprint(source.root, source.files(), store.root / "fingerprints" / f"{config.name}.json")
+            digest = fingerprint(
+                source.root, source.files(), store.root / "fingerprints" / f"{config.name}.json"
+            )
         except (OSError, FigkdError) as error:
             what = error.what if isinstance(error, FigkdError) else f"cannot be read: {error}"
             raise EnvironmentFault(what, where=f"{step.id}: {name}", fix=getattr(error, "fix", "")) from error

@@ -80,7 +80,10 @@ def _type(field: FieldInfo) -> str:
     text = _type_name(field.annotation)
     limits = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     bounds = [
-        f"{sign} {getattr(m, name):g}" for m in field.metadata for name, sign in limits.items() if hasattr(m, name)
+        f"{sign} {getattr(m, name):g}"
+        for m in field.metadata
+        for name, sign in limits.items()
+        if hasattr(m, name)
     ]
     return text + (f", {', '.join(bounds)}" if bounds else "")
 
@@ -109,7 +112,7 @@ def _type_name(annotation: Any) -> str:
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "**required**"
-    value = field.get_default(call_default_factory=True)  # type: ignore[call-arg]
+    value = field.get_default(call_default_factory=True)
     if isinstance(value, BaseModel):
         return "see below"
     return f"`{json.dumps(str(value) if isinstance(value, Path) else value)}`"

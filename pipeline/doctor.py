@@ -64,17 +64,23 @@ def _packages() -> Iterator[Finding]:
     for name in ("torch", "torchvision", "timm", "onnx", "onnxruntime", "PyWavelets"):
         version = environment.version_of(name)
         missing = version == "none"
-        yield Finding(name, "fault" if missing else "ok", version, "pip install figkd-pipeline" if missing else "")
+        yield Finding(
+            name, "fault" if missing else "ok", version, "pip install figkd-pipeline" if missing else ""
+        )
 
 
 def _back_ends(config: DeployConfig | None) -> Iterator[Finding]:
     from export.engines import BACKENDS
 
-    demanded = {t.engine for t in config.targets.values() if t.required and t.device == "local"} if config else set()
+    demanded = (
+        {t.engine for t in config.targets.values() if t.required and t.device == "local"} if config else set()
+    )
     for name, backend in BACKENDS.items():
         found = backend.availability()
         if not found.built:
-            yield Finding(f"back end {name}", "fault" if name in demanded else "absent", found.detail, found.fix)
+            yield Finding(
+                f"back end {name}", "fault" if name in demanded else "absent", found.detail, found.fix
+            )
         else:
             versions = ", ".join(f"{k} {v}" for k, v in found.versions.items())
             can = "builds and runs" if found.run else f"builds; cannot run: {found.detail}"
@@ -86,7 +92,9 @@ def _config(config: DeployConfig) -> Iterator[Finding]:
     for fault in faults:
         yield Finding(fault.where, "fault", fault.what, fault.fix)
     if not faults:
-        yield Finding("data", "ok", f"{config.data.dataset}" + (f" in {config.data.root}" if config.data.root else ""))
+        yield Finding(
+            "data", "ok", f"{config.data.dataset}" + (f" in {config.data.root}" if config.data.root else "")
+        )
     folder = existing_parent(config.store)
     free = shutil.disk_usage(folder).free
     yield Finding(

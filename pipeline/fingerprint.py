@@ -46,6 +46,9 @@ def fingerprint(root: Path | None, files: Sequence[Path], memory: Path) -> str:
     if fresh:
         write_json(memory, known | fresh)
     base = os.path.abspath(root) if root else None
-    names = {(os.path.relpath(name, base) if base else os.path.basename(name)): entry[3] for name, entry, _ in found}
+    names = {
+        (os.path.relpath(name, base) if base else os.path.basename(name)): entry[3]
+        for name, entry, _ in found
+    }
     lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(names.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -54,11 +54,15 @@ def score_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> l
         student = work.inputs.get("distill")
         reference = read_logits(student / "test_logits.npy") if student else None
         images = inputs_of(work, test.images)
-        return [{"id": name, **score(e, images, test.labels, names, reference)} for name, e in engines.items()]
+        return [
+            {"id": name, **score(e, images, test.labels, names, reference)} for name, e in engines.items()
+        ]
 
 
 @contextmanager
-def _opened(config: DeployConfig, files: Sequence[Path], ui: Interface) -> Iterator[tuple[Work, dict[str, Any]]]:
+def _opened(
+    config: DeployConfig, files: Sequence[Path], ui: Interface
+) -> Iterator[tuple[Work, dict[str, Any]]]:
     """Prepare the data if need be, and load every file with the back end that it belongs to."""
     from export.engines import BACKENDS
     from export.errors import BackendMissing, ExportError

@@ -41,7 +41,9 @@ def preflight(config: DeployConfig, planned: Sequence[Planned], note: Callable[[
         return
     if len(faults) == 1:
         raise faults[0]
-    gravest = next(f for kind in (ConfigError, DeviceFault, PipelineError) for f in faults if isinstance(f, kind))
+    gravest = next(
+        f for kind in (ConfigError, DeviceFault, PipelineError) for f in faults if isinstance(f, kind)
+    )
     text = "\n".join(f"  {str(f).replace(chr(10), chr(10) + '  ')}" for f in faults)
     raise type(gravest)(f"{len(faults)} things are missing before this can run\n{text}")
 
@@ -93,7 +95,9 @@ def _models(config: DeployConfig) -> Iterator[PipelineError]:
             yield kind(error.what, where=f"{key}.model", fix=error.fix)
 
 
-def _back_ends(config: DeployConfig, targets: set[str], note: Callable[[str], None]) -> Iterator[PipelineError]:
+def _back_ends(
+    config: DeployConfig, targets: set[str], note: Callable[[str], None]
+) -> Iterator[PipelineError]:
     from export.engines import BACKENDS
 
     for name, target in config.targets.items():
@@ -103,7 +107,9 @@ def _back_ends(config: DeployConfig, targets: set[str], note: Callable[[str], No
         if found.built:
             continue
         if target.required:
-            yield EnvironmentFault(found.detail, where=f"targets.{name}.engine = {target.engine}", fix=found.fix)
+            yield EnvironmentFault(
+                found.detail, where=f"targets.{name}.engine = {target.engine}", fix=found.fix
+            )
         else:
             note(f"targets.{name}: {found.detail}; its rows will say so ({found.fix})")
 

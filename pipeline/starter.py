@@ -61,7 +61,9 @@ def write_starter(folder: Path, output: Path | None, *, force: bool = False) -> 
         ConfigError: no such folder, no classes in it, or the file exists.
     """
     if not folder.is_dir():
-        raise ConfigError("no such folder", where=str(folder), fix="name the folder that holds your class folders")
+        raise ConfigError(
+            "no such folder", where=str(folder), fix="name the folder that holds your class folders"
+        )
     split = folder / "train" if (folder / "train").is_dir() else folder
     classes = sorted(p for p in split.iterdir() if p.is_dir() and not p.name.startswith("."))
     counts = [sum(f.suffix.lower() in _IMAGES for f in c.rglob("*")) for c in classes]
@@ -74,11 +76,20 @@ def write_starter(folder: Path, output: Path | None, *, force: bool = False) -> 
     name = re.sub(r"[^A-Za-z0-9_.-]+", "_", folder.resolve().name).strip("_.-") or "my_deployment"
     path = output or Path(f"{name}.yaml")
     if path.exists() and not force:
-        raise ConfigError("exists already", where=str(path), fix="choose another name with -o, or add --force")
+        raise ConfigError(
+            "exists already", where=str(path), fix="choose another name with -o, or add --force"
+        )
     splits = [s for s in _SPLITS if (folder / s).is_dir()]
-    found = f"{len(classes)} classes, {sum(counts):,} images" + (f"; splits: {', '.join(splits)}" if splits else "")
+    found = f"{len(classes)} classes, {sum(counts):,} images" + (
+        f"; splits: {', '.join(splits)}" if splits else ""
+    )
     text = _TEMPLATE.format(
-        file=path, name=name, root=json.dumps(str(folder), ensure_ascii=False), found=found, size=224, calibration=max(32, min(512, sum(counts) // 2))
+        file=path,
+        name=name,
+        root=json.dumps(str(folder), ensure_ascii=False),
+        found=found,
+        size=224,
+        calibration=max(32, min(512, sum(counts) // 2)),
     )
     write_text(path, text)
     return path

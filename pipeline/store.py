@@ -94,7 +94,9 @@ class Store:
         if not manifest:
             return f"{MANIFEST} is missing or unreadable"
         files: Mapping[str, Any] = manifest["files"]
-        if manifest["digest"] != _content_digest(files) or manifest["key"] != _sha256_json(manifest["recipe"]):
+        if manifest["digest"] != _content_digest(files) or manifest["key"] != _sha256_json(
+            manifest["recipe"]
+        ):
             return f"{MANIFEST} contradicts itself"
         present = {p.relative_to(artifact.path).as_posix() for p in artifact.path.rglob("*") if p.is_file()}
         if extra := sorted(present - set(files) - {MANIFEST}):
@@ -113,7 +115,9 @@ class Store:
         """Move a damaged artifact out of the way; nothing is deleted."""
         graveyard = self.root / "damaged"
         graveyard.mkdir(parents=True, exist_ok=True)
-        target = Path(tempfile.mkdtemp(prefix=f"{artifact.path.parent.name}.", dir=graveyard)) / artifact.path.name
+        target = (
+            Path(tempfile.mkdtemp(prefix=f"{artifact.path.parent.name}.", dir=graveyard)) / artifact.path.name
+        )
         os.replace(artifact.path, target)
         return target
 
@@ -186,7 +190,9 @@ class Store:
         target = self._artifacts(recipe.step) / f"{recipe.key[:_KEY_CHARS]}.{digest[:_DIGEST_CHARS]}"
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():  # forced again with the same outcome, or a damaged twin
-            self.set_aside(Artifact(target, {})) if self.damage(Artifact(target, _read_manifest(target))) else None
+            self.set_aside(Artifact(target, {})) if self.damage(
+                Artifact(target, _read_manifest(target))
+            ) else None
         if not target.exists():
             os.replace(draft, target)
             _fsync(target.parent)

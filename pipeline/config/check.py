@@ -49,7 +49,9 @@ def _data(config: DeployConfig) -> Iterator[Problem]:
         yield Problem("data.dataset", "unknown data set", did_you_mean(data.dataset, DATASETS), data.dataset)
         return
     if info.needs_root and data.root is None:
-        yield Problem("data.root", f"is required by data set '{data.dataset}'", "name the folder of the images")
+        yield Problem(
+            "data.root", f"is required by data set '{data.dataset}'", "name the folder of the images"
+        )
     for name, value in data.options.items():
         if name not in info.options:
             fix = did_you_mean(name, info.options) if info.options else "it has no options"
@@ -60,7 +62,10 @@ def _data(config: DeployConfig) -> Iterator[Problem]:
             yield Problem(f"data.options.{name}", "must not be negative", "", value)
     if data.store_size is not None and data.store_size < data.image_size:
         yield Problem(
-            "data.store_size", f"is smaller than data.image_size = {data.image_size}", "enlarge it", data.store_size
+            "data.store_size",
+            f"is smaller than data.image_size = {data.image_size}",
+            "enlarge it",
+            data.store_size,
         )
 
 
@@ -74,8 +79,10 @@ def _models(config: DeployConfig) -> Iterator[Problem]:
     for key, name in (("teacher.model", config.teacher.model), ("student.model", config.student.model)):
         if not model_names.known_model(name):
             close = model_names.suggest(name)
-            fix = f"did you mean {' or '.join(repr(c) for c in close)}?" if close else (
-                "write timm/<name>, torchvision/<name> or figkd/<name>"
+            fix = (
+                f"did you mean {' or '.join(repr(c) for c in close)}?"
+                if close
+                else ("write timm/<name>, torchvision/<name> or figkd/<name>")
             )
             yield Problem(key, "unknown model", fix, name)
 
@@ -89,16 +96,24 @@ def _training(config: DeployConfig) -> Iterator[Problem]:
             yield Problem("teacher.pretrained", "contradicts teacher.checkpoint", "give one of the two", True)
         if "epochs" in teacher.model_fields_set and teacher.epochs > 0:
             yield Problem(
-                "teacher.epochs", "contradicts teacher.checkpoint, which is taken as it is", "remove one", teacher.epochs
+                "teacher.epochs",
+                "contradicts teacher.checkpoint, which is taken as it is",
+                "remove one",
+                teacher.epochs,
             )
     elif teacher.epochs == 0 and not teacher.pretrained:
-        yield Problem("teacher.epochs", "a teacher that learnt nothing", "train it, or give checkpoint or pretrained", 0)
+        yield Problem(
+            "teacher.epochs", "a teacher that learnt nothing", "train it, or give checkpoint or pretrained", 0
+        )
     if distill.epochs == 0:
         yield Problem("distill.epochs", "a student must be trained", "at least 1", 0)
     for key, section in (("teacher", teacher), ("distill", distill)):
         if section.warmup_epochs and section.warmup_epochs >= max(section.epochs, 1):
             yield Problem(
-                f"{key}.warmup_epochs", f"leaves nothing of {key}.epochs = {section.epochs}", "", section.warmup_epochs
+                f"{key}.warmup_epochs",
+                f"leaves nothing of {key}.epochs = {section.epochs}",
+                "",
+                section.warmup_epochs,
             )
         if section.views.kind.startswith("shift") and section.views.pad == 0:
             yield Problem(f"{key}.views.pad", "a shift needs padding", "at least 1, or kind: none", 0)
@@ -118,11 +133,15 @@ def _method(config: DeployConfig) -> Iterator[Problem]:
             fix = did_you_mean(options.mode, pywt.Modes.modes)
             yield Problem("distill.figkd.mode", "unknown extension mode", fix, options.mode)
     if options.order == "hierarchy" and options.hierarchy is None:
-        yield Problem("distill.figkd.hierarchy", "is required by order: hierarchy", "name a file of class names")
+        yield Problem(
+            "distill.figkd.hierarchy", "is required by order: hierarchy", "name a file of class names"
+        )
     if options.hierarchy is not None:
         if options.order != "hierarchy":
             yield Problem(
-                "distill.figkd.hierarchy", f"is not used by order: {options.order}", "set order: hierarchy, or remove it"
+                "distill.figkd.hierarchy",
+                f"is not used by order: {options.order}",
+                "set order: hierarchy, or remove it",
             )
         elif not options.hierarchy.is_file():
             yield Problem("distill.figkd.hierarchy", "no such file", _RELATIVE, str(options.hierarchy))
@@ -142,7 +161,9 @@ def _precision(config: DeployConfig) -> Iterator[Problem]:
             precision.calibration_images,
         )
     if export.opset < 19:
-        yield Problem("export.opset", "INT8 with an FP16 remainder needs opset 19 or later", "20 is usual", export.opset)
+        yield Problem(
+            "export.opset", "INT8 with an FP16 remainder needs opset 19 or later", "20 is usual", export.opset
+        )
 
 
 def _targets(config: DeployConfig) -> Iterator[Problem]:
@@ -158,7 +179,10 @@ def _targets(config: DeployConfig) -> Iterator[Problem]:
                 )
         if target.batch_sizes != [1] and not config.export.dynamic_batch:
             yield Problem(
-                f"{key}.batch_sizes", "the exported file has batch 1", "set export.dynamic_batch: true", target.batch_sizes
+                f"{key}.batch_sizes",
+                "the exported file has batch 1",
+                "set export.dynamic_batch: true",
+                target.batch_sizes,
             )
         if target.device != "local" and not _SSH.fullmatch(target.device):
             yield Problem(f"{key}.device", "must be local or ssh://[user@]host[:port]", "", target.device)
@@ -182,7 +206,10 @@ def _engine_keys(key: str, target: Target, made: Collection[str]) -> Iterator[Pr
     for capability in target.compute_capabilities or ():
         if capability not in COMPUTE_CAPABILITIES:
             yield Problem(
-                f"{key}.compute_capabilities", "unknown", did_you_mean(capability, COMPUTE_CAPABILITIES), capability
+                f"{key}.compute_capabilities",
+                "unknown",
+                did_you_mean(capability, COMPUTE_CAPABILITIES),
+                capability,
             )
         if capability == "SM75" and "fp32" in (target.precisions or made):
             yield Problem(
@@ -195,7 +222,10 @@ def _benchmark(config: DeployConfig) -> Iterator[Problem]:
     benchmark = config.benchmark
     if benchmark.max_seconds < benchmark.min_seconds:
         yield Problem(
-            "benchmark.max_seconds", f"is below benchmark.min_seconds = {benchmark.min_seconds}", "", benchmark.max_seconds
+            "benchmark.max_seconds",
+            f"is below benchmark.min_seconds = {benchmark.min_seconds}",
+            "",
+            benchmark.max_seconds,
         )
     if "image_to_class" in benchmark.boundaries and config.export.input != "uint8_nhwc":
         yield Problem(
@@ -223,10 +253,14 @@ def _budgets(config: DeployConfig) -> Iterator[Problem]:
 
 def _latency_budget(key: str, metric: str, config: DeployConfig) -> Iterator[Problem]:
     if "engine" not in config.benchmark.boundaries:
-        yield Problem(key, "is judged at boundary 'engine', which is not measured", "add it to benchmark.boundaries")
+        yield Problem(
+            key, "is judged at boundary 'engine', which is not measured", "add it to benchmark.boundaries"
+        )
     if metric == "latency_p99_ms" and config.benchmark.min_samples < P99_SAMPLES:
         yield Problem(
-            key, f"a p99 needs {P99_SAMPLES} samples; benchmark.min_samples = {config.benchmark.min_samples}", "raise it"
+            key,
+            f"a p99 needs {P99_SAMPLES} samples; benchmark.min_samples = {config.benchmark.min_samples}",
+            "raise it",
         )
 
 

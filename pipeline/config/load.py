@@ -116,7 +116,9 @@ def _apply_override(layered: _Layered, text: str) -> None:
 def _list_item(items: list[Any], part: str, text: str) -> Any:
     if not part.isdigit() or int(part) >= len(items):
         raise ConfigError(
-            f"'{text}': '{part}' is not a position in a list of {len(items)}", where="--set", fix="count from 0"
+            f"'{text}': '{part}' is not a position in a list of {len(items)}",
+            where="--set",
+            fix="count from 0",
         )
     return items[int(part)]
 

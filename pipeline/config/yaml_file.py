@@ -43,9 +43,13 @@ def read_yaml(path: Path) -> YamlFile:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         reason = getattr(error, "problem", None) or str(error)
-        raise ConfigError(f"not valid YAML: {reason}", where=where, fix="check indentation and quotes") from None
+        raise ConfigError(
+            f"not valid YAML: {reason}", where=where, fix="check indentation and quotes"
+        ) from None
     if not isinstance(values, dict) or node is None:
-        raise ConfigError("must be a mapping of sections", where=str(path), fix="start from `figkd-pipeline init`")
+        raise ConfigError(
+            "must be a mapping of sections", where=str(path), fix="start from `figkd-pipeline init`"
+        )
     lines: dict[KeyPath, int] = {}
     _walk(node, (), lines, path)
     return YamlFile(path, values, lines)

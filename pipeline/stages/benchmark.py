@@ -44,7 +44,10 @@ def _run(work: Work) -> None:
     built = work.inputs[f"build@{arguments['target']}"]
     stored = open_split(work.inputs["data"], "test").images[:IMAGES]
     runnable = [row for row in read_json(built / "engines.json") if row["runs"]]
-    engines = {row["id"]: BACKENDS[row["backend"]].load(built / row["file"], threads=arguments["threads"]) for row in runnable}
+    engines = {
+        row["id"]: BACKENDS[row["backend"]].load(built / row["file"], threads=arguments["threads"])
+        for row in runnable
+    }
     try:
         found = measure_engines(
             engines,
@@ -74,7 +77,9 @@ def _summary(out: Path) -> str:
         return "no engine runs here"
     first = min(row["batch"] for row in rows)
     parts = (
-        f"{row['id'].split('/', 1)[1]} {row['median']:.3f} ms (n={row['n']})" for row in rows if row["batch"] == first
+        f"{row['id'].split('/', 1)[1]} {row['median']:.3f} ms (n={row['n']})"
+        for row in rows
+        if row["batch"] == first
     )
     return f"median at batch {first}, engine alone: " + ", ".join(parts)
 

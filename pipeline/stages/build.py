@@ -71,7 +71,8 @@ def _run(work: Work) -> None:
             rows.append(row | {"state": "missing", "runs": False, "detail": can.detail, "fix": can.fix})
             continue
         file = work.out / f"{name}.{_SUFFIX[arguments['engine']]}"
-        options = {k: arguments[k] for k in ("workspace_mb", "optimization_level", "threads") if arguments.get(k)}
+        known = ("workspace_mb", "optimization_level", "threads")
+        options = {key: arguments[key] for key in known if arguments.get(key) is not None}
         if capability:
             options["compute_capabilities"] = [capability]
         try:
@@ -111,7 +112,9 @@ def _summary(out: Path) -> str:
     for state in ("built", "missing", "failed"):
         members = [row for row in rows if row["state"] == state]
         if members:
-            parts.append(f"{len(members)} {state}" + (f" ({members[0]['detail']})" if members[0]["detail"] else ""))
+            parts.append(
+                f"{len(members)} {state}" + (f" ({members[0]['detail']})" if members[0]["detail"] else "")
+            )
     return ", ".join(parts)
 
 

@@ -87,14 +87,19 @@ def _run(work: Work) -> None:
         teacher_logits=open_logits(teacher / "train.npy") if method.needs_teacher else None,
         **train_options(arguments, work),
     )
-    facts = network_facts(arguments["model"], model) | {"method": arguments["method"], "options": arguments["options"]}
+    facts = network_facts(arguments["model"], model) | {
+        "method": arguments["method"],
+        "options": arguments["options"],
+    }
     for name in ("val", "test"):
         part = open_split(data, name)
         logits = predict(model, part.images, image_size=size, device=pick_device())
         facts[name] = scores(logits, part.labels, names)
         if name == "test":
             np.save(work.out / "test_logits.npy", logits)
-    checkpoint.save(work.out / "model.pt", model.state_dict(), {"model": arguments["model"], "classes": names})
+    checkpoint.save(
+        work.out / "model.pt", model.state_dict(), {"model": arguments["model"], "classes": names}
+    )
     split_timing(history, work.out)
     write_json(work.out / "metrics.json", facts)
 

@@ -78,7 +78,9 @@ def _run(work: Work) -> None:
             min_cosine=tolerance["min_cosine"],
             batch_sizes=batches,
         )
-        cases = [{"what": what, **case, "top1_agreement": 100 * case["top1_agreement"]} for case in found["cases"]]
+        cases = [
+            {"what": what, **case, "top1_agreement": 100 * case["top1_agreement"]} for case in found["cases"]
+        ]
         report["cases"] += cases
         onnx.require_parity(found)
         for case in cases:

@@ -48,7 +48,11 @@ def _run(work: Work) -> None:
     names = class_names(data)
     size, seed = arguments["image_size"], arguments["seed"]
     model = fresh_model(
-        arguments["model"], len(names), image_size=size, pretrained=arguments.get("pretrained", False), seed=seed
+        arguments["model"],
+        len(names),
+        image_size=size,
+        pretrained=arguments.get("pretrained", False),
+        seed=seed,
     )
     history: list[dict[str, Any]] = []
     if given := work.sources.get("checkpoint"):
@@ -68,7 +72,9 @@ def _run(work: Work) -> None:
         split = open_split(data, part)
         logits = predict(model, split.images, image_size=size, device=pick_device())
         facts[part] = scores(logits, split.labels, names)
-    checkpoint.save(work.out / "model.pt", model.state_dict(), {"model": arguments["model"], "classes": names})
+    checkpoint.save(
+        work.out / "model.pt", model.state_dict(), {"model": arguments["model"], "classes": names}
+    )
     split_timing(history, work.out)
     write_json(work.out / "metrics.json", facts)
 

@@ -41,7 +41,9 @@ def views_arguments(section: Training) -> dict[str, Any]:
 
 def split_timing(history: list[dict[str, Any]], out: Path) -> None:
     """Write a training's history without its timing, and the timing beside it."""
-    write_json(out / "history.json", [{k: v for k, v in record.items() if k != "timing"} for record in history])
+    write_json(
+        out / "history.json", [{k: v for k, v in record.items() if k != "timing"} for record in history]
+    )
     write_json(out / "timing.json", [record.get("timing", {}) for record in history])
 
 
@@ -57,7 +59,9 @@ def pick_amp(amp: str, device: str) -> str:
     return ("bf16" if device == "cuda" else "none") if amp == "auto" else amp
 
 
-def scores(logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], class_names: list[str]) -> dict[str, Any]:
+def scores(
+    logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], class_names: list[str]
+) -> dict[str, Any]:
     """Accuracy of a set of logits, as the report shows it."""
     from export.accuracy import accuracy
 

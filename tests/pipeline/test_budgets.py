@@ -28,7 +28,12 @@ def _latency(median: float, n: int = 1000) -> Latency:
 
 
 def _engine(
-    name: str = "fp32", state: EngineState = "ran", top1: float = 90.0, median: float = 1.0, *, finite: bool = True
+    name: str = "fp32",
+    state: EngineState = "ran",
+    top1: float = 90.0,
+    median: float = 1.0,
+    *,
+    finite: bool = True,
 ) -> Engine:
     ran = state == "ran"
     return Engine(

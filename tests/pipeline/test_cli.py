@@ -53,7 +53,10 @@ def test_planning_and_cached_runs_import_no_framework(finished: object) -> None:
         (["run", "nowhere.yaml"], "no such config file"),
         (["run", FONTS, "--set", "distill.epochz=1"], "did you mean 'epochs'?"),
         (["run", FONTS, "--until", "exprot"], "did you mean 'export'?"),
-        (["run", FONTS, "--set", "data.image_size=9", "--set", "teacher.model=timm/vit_tiny_patch16_224"], "9 x 9"),
+        (
+            ["run", FONTS, "--set", "data.image_size=9", "--set", "teacher.model=timm/vit_tiny_patch16_224"],
+            "9 x 9",
+        ),
         (["rum", FONTS], "rum"),
         (["run"], "CONFIG"),
         (["validate", FONTS, "--model", "nowhere.onnx"], "no such file"),
@@ -153,7 +156,15 @@ def test_unreadable_images_are_counted_and_told(tmp_path: Path) -> None:
     (root / "class_1" / "half.jpg").write_bytes((root / "class_1" / "000.jpg").read_bytes()[:200])
     config = ROOT / "deploy_configs/image_folder.yaml"
     done = figkd(
-        "run", config, "--until", "data", "--set", f"data.root={root}", "--set", "data.image_size=32", cwd=tmp_path
+        "run",
+        config,
+        "--until",
+        "data",
+        "--set",
+        f"data.root={root}",
+        "--set",
+        "data.image_size=32",
+        cwd=tmp_path,
     )
     assert done.code == 4 or done.code == 0
     assert "2 files skipped" in done.err, done.err

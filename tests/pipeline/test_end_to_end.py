@@ -39,7 +39,9 @@ def test_a_run_leaves_report_engines_and_a_table(finished: Finished) -> None:
         f"rtx/{p}-SM86": ran for p in ("fp32", "fp16", "int8")
     }
     for engine in result.engines:
-        assert engine.file is not None and (runs / engine.file).stat().st_size == round(engine.engine_mb * 1e6)  # type: ignore[operator]
+        assert engine.file is not None and (runs / engine.file).stat().st_size == round(
+            engine.engine_mb * 1e6
+        )  # type: ignore[operator]
         assert engine.accuracy is not None and engine.accuracy.n == 84
         if engine.state == "built":
             assert "built, not run" in engine.detail and engine.accuracy.source != "engine"
@@ -89,7 +91,9 @@ def test_running_again_does_nothing(finished: Finished) -> None:
     ],
     ids=lambda value: str(value),
 )
-def test_a_changed_key_runs_only_what_depends_on_it(finished: Finished, change: dict[str, object], first: str) -> None:
+def test_a_changed_key_runs_only_what_depends_on_it(
+    finished: Finished, change: dict[str, object], first: str
+) -> None:
     """Stages before the changed one are cached, it and what follows are not."""
     states = _states(finished, **change)
     cut = STEPS.index(first)

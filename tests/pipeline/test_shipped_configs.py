@@ -60,7 +60,9 @@ def test_image_folder(tmp_path: Path) -> None:
     assert figkd("config", "check", "mine.yaml", cwd=tmp_path).code == 0
     assert figkd("init", root, "-o", "mine.yaml", cwd=tmp_path).code == 2, "an existing file is kept"
     changes = {"data.root": root, "targets.desktop": "null"}
-    done = figkd("run", "--json", ROOT / "deploy_configs/image_folder.yaml", *sets(SMALL | changes), cwd=tmp_path)
+    done = figkd(
+        "run", "--json", ROOT / "deploy_configs/image_folder.yaml", *sets(SMALL | changes), cwd=tmp_path
+    )
     assert done.code == 0, done.err
     assert done.json["data"]["class_names"] == ["class_0", "class_1", "class_2"]
 

@@ -67,7 +67,9 @@ def test_volatile_files_do_not_count_for_the_digest_but_are_verified(tmp_path: P
         (lambda p: (p / MANIFEST).write_text("{"), "unreadable"),
         (lambda p: (p / MANIFEST).unlink(), "unreadable"),
         (
-            lambda p: (p / MANIFEST).write_text((p / MANIFEST).read_text().replace('"epochs": 3', '"epochs": 4')),
+            lambda p: (p / MANIFEST).write_text(
+                (p / MANIFEST).read_text().replace('"epochs": 3', '"epochs": 4')
+            ),
             "contradicts itself",
         ),
     ],

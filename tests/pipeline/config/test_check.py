@@ -38,10 +38,22 @@ def test_shipped_configs_are_good(path: Path) -> None:
 
 CASES: list[tuple[dict[str, Any], str, str]] = [
     ({"data": {"dataset": "image_folder"}}, "data.root", "is required"),
-    ({"data": {"dataset": "fonts", "options": {"train_perclass": 3}}}, "data.options.train_perclass", "no such option"),
-    ({"data": {"dataset": "fonts", "options": {"train_per_class": "x"}}}, "data.options.train_per_class", "type int"),
+    (
+        {"data": {"dataset": "fonts", "options": {"train_perclass": 3}}},
+        "data.options.train_perclass",
+        "no such option",
+    ),
+    (
+        {"data": {"dataset": "fonts", "options": {"train_per_class": "x"}}},
+        "data.options.train_per_class",
+        "type int",
+    ),
     ({"data": {"dataset": "fonts", "image_size": 64, "store_size": 32}}, "data.store_size", "smaller than"),
-    ({"teacher": {"model": "figkd/resnet_tiny", "checkpoint": "nowhere.pt"}}, "teacher.checkpoint", "no such file"),
+    (
+        {"teacher": {"model": "figkd/resnet_tiny", "checkpoint": "nowhere.pt"}},
+        "teacher.checkpoint",
+        "no such file",
+    ),
     (
         {"teacher": {"model": "figkd/resnet_tiny", "checkpoint": __file__, "pretrained": True}},
         "teacher.pretrained",
@@ -64,7 +76,11 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "is not made",
     ),
     ({"targets": {"a": {"engine": "onnxruntime", "batch_sizes": [8]}}}, "targets.a.batch_sizes", "batch 1"),
-    ({"targets": {"a": {"engine": "tensorrt", "device": "ssh:orin"}}}, "targets.a.device", "must be local or ssh"),
+    (
+        {"targets": {"a": {"engine": "tensorrt", "device": "ssh:orin"}}},
+        "targets.a.device",
+        "must be local or ssh",
+    ),
     ({"targets": {"a": {"engine": "tensorrt", "threads": 2}}}, "targets.a.threads", "is not for engine"),
     (
         {"targets": {"a": {"engine": "tensorrt_rtx", "compute_capabilities": ["SM87"]}}},
