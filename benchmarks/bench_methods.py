@@ -60,8 +60,12 @@ def main() -> None:
     rows = []
     for method, values in top1.items():
         row: dict[str, Any] = {
-            "method": method, "n": len(values), "test_top1": values, "mean": statistics.mean(values), "std": spread(values),
-        }  # fmt: skip
+            "method": method,
+            "n": len(values),
+            "test_top1": values,
+            "mean": statistics.mean(values),
+            "std": spread(values),
+        }
         if reference and method != "ce":
             differences = [a - b for a, b in zip(values, reference, strict=True)]
             row["gain_over_ce"] = statistics.mean(differences)
@@ -71,11 +75,19 @@ def main() -> None:
         "what": "test top-1 (percent) of the student on fonts, last epoch",
         "command": f"python benchmarks/bench_methods.py --seeds {arguments.seeds}",
         "overrides": arguments.overrides,
-        "teacher": {"test_top1": teacher["test"]["top1"], "parameters": teacher["parameters"], "digest": teacher["digest"]},
+        "teacher": {
+            "test_top1": teacher["test"]["top1"],
+            "parameters": teacher["parameters"],
+            "digest": teacher["digest"],
+        },
         "rows": rows,
-        "machine": {"cpu": environment.cpu_model(), "cores": environment.cores(), "gpu": environment.gpu_name()},
+        "machine": {
+            "cpu": environment.cpu_model(),
+            "cores": environment.cores(),
+            "gpu": environment.gpu_name(),
+        },
         "packages": environment.versions(("torch", "numpy", "PyWavelets", "matplotlib")),
-    }  # fmt: skip
+    }
     write_json(arguments.out, result)
     print(f"teacher: {teacher['test']['top1']:.1f} % test top-1")
     print(

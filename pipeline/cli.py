@@ -386,9 +386,14 @@ def _print_plan(config: DeployConfig, selection: Selection, as_json: bool) -> No
     planned = plan(config, _store(config), selection)
     if as_json:
         rows = [
-            {"step": p.step.id, "state": p.state, "reason": p.reason, "artifact": str(p.artifact.path) if p.artifact else None}
+            {
+                "step": p.step.id,
+                "state": p.state,
+                "reason": p.reason,
+                "artifact": str(p.artifact.path) if p.artifact else None,
+            }
             for p in planned
-        ]  # fmt: skip
+        ]
         click.echo(json.dumps(rows, indent=1))
         return
     for p in planned:

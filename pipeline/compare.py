@@ -104,9 +104,17 @@ def print_rows(rows: Sequence[Row], compared: Sequence[Row]) -> None:
         for row in rows:
             p99 = "-" if row["p99"] is None else f"{row['p99']:.3f}"
             table.add_row(
-                row["id"], str(row["batch"]), row["boundary"], str(row["n"]), f"{row['min']:.3f}", f"{row['median']:.3f}",
-                f"{row['p90']:.3f}", p99, f"{row['std']:.3f}", f"{row['throughput']:.0f}",
-            )  # fmt: skip
+                row["id"],
+                str(row["batch"]),
+                row["boundary"],
+                str(row["n"]),
+                f"{row['min']:.3f}",
+                f"{row['median']:.3f}",
+                f"{row['p90']:.3f}",
+                p99,
+                f"{row['std']:.3f}",
+                f"{row['throughput']:.0f}",
+            )
         console.print(table)
         for row in rows:
             for warning in row["warnings"]:
@@ -126,7 +134,12 @@ def print_rows(rows: Sequence[Row], compared: Sequence[Row]) -> None:
         )
         for row in compared:
             table.add_row(
-                row["id"], str(row["batch"]), row["boundary"], str(row["n"]), f"{row['baseline_median_ms']:.3f}",
-                f"{row['median_ms']:.3f}", f"{row['change_percent']:+.1f} %",
-            )  # fmt: skip
+                row["id"],
+                str(row["batch"]),
+                row["boundary"],
+                str(row["n"]),
+                f"{row['baseline_median_ms']:.3f}",
+                f"{row['median_ms']:.3f}",
+                f"{row['change_percent']:+.1f} %",
+            )
         console.print(table)

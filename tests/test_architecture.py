@@ -44,5 +44,6 @@ def test_only_the_config_reads_yaml() -> None:
 @pytest.mark.parametrize("package", ["figkd", "export", "pipeline", "figkd.data", "pipeline.stages"])
 def test_packages_import_no_framework(package: str) -> None:
     """Importing a package is quick; heavy modules come when they are used."""
-    code = f"import sys, {package}; heavy = {{'torch', 'onnx', 'onnxruntime', 'timm', 'matplotlib'}} & set(sys.modules); sys.exit(bool(heavy))"
+    heavy = {"torch", "onnx", "onnxruntime", "timm", "matplotlib"}
+    code = f"import sys, {package}; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

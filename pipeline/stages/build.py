@@ -14,6 +14,7 @@ from pipeline.stages.base import Stage, Work
 from pipeline.stages.precision import onnx_file
 
 DEFAULT_COMPUTE_CAPABILITIES = ("SM86", "SM89", "SM120")
+PRECISIONS = ("fp32", "fp16", "int8")
 _ELSEWHERE = "run the same config on a machine with a GPU that the engine was built for"
 _SUFFIX = {"onnxruntime": "onnx", "tensorrt": "engine", "tensorrt_rtx": "engine"}
 
@@ -23,7 +24,7 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "target": target,
         "engine": section.engine,
-        "precisions": section.precisions or [p for p in ("fp32", "fp16", "int8") if p in {"fp32", *config.precision.modes}],
+        "precisions": section.precisions or [p for p in PRECISIONS if p in {"fp32", *config.precision.modes}],
         "batch_sizes": section.batch_sizes,
         "required": section.required,
     }  # fmt: skip

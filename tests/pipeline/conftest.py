@@ -64,8 +64,14 @@ def environment() -> dict[str, str]:
 def figkd(*arguments: str | Path, cwd: Path) -> Done:
     """Run `figkd-pipeline` in a folder."""
     done = subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=500, stdin=subprocess.DEVNULL
-    )  # fmt: skip
+        command(*arguments),
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=500,
+        stdin=subprocess.DEVNULL,
+    )
     assert "Traceback (most recent call last)" not in done.stderr, done.stderr
     return Done(done.returncode, done.stdout, done.stderr)
 

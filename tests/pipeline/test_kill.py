@@ -16,9 +16,17 @@ pytestmark = pytest.mark.slow
 
 # Latencies differ from run to run by nature; the report shows them.
 REPEATABLE = [
-    "data", "teacher", "logits", "distill", "export", "precision", "build@cpu", "build@rtx", "validate@cpu",
+    "data",
+    "teacher",
+    "logits",
+    "distill",
+    "export",
+    "precision",
+    "build@cpu",
+    "build@rtx",
+    "validate@cpu",
     "validate@rtx",
-]  # fmt: skip
+]
 
 
 def _digests(folder: Path) -> dict[str, str]:
@@ -32,9 +40,13 @@ def _digests(folder: Path) -> dict[str, str]:
 def _kill_in(step: str, folder: Path, pause: float) -> None:
     """Start a run and kill it with SIGKILL shortly after `step` began to write."""
     process = subprocess.Popen(
-        command("run", FONTS, *sets(TINY)), cwd=folder, env=environment(), stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+        command("run", FONTS, *sets(TINY)),
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if list((folder / ".figkd/drafts").glob(f"{step}.*")):
@@ -48,9 +60,20 @@ def _kill_in(step: str, folder: Path, pause: float) -> None:
 
 @pytest.mark.parametrize(
     ("step", "pause"),
-    [("data", 0.05), ("teacher", 1.0), ("logits", 0.3), ("distill", 0.4), ("export", 1.0), ("precision", 0.5),
-     ("build@cpu", 0.0), ("build@rtx", 0.3), ("validate@cpu", 0.0), ("benchmark@cpu", 0.1), ("report", 0.1)],
-)  # fmt: skip
+    [
+        ("data", 0.05),
+        ("teacher", 1.0),
+        ("logits", 0.3),
+        ("distill", 0.4),
+        ("export", 1.0),
+        ("precision", 0.5),
+        ("build@cpu", 0.0),
+        ("build@rtx", 0.3),
+        ("validate@cpu", 0.0),
+        ("benchmark@cpu", 0.1),
+        ("report", 0.1),
+    ],
+)
 def test_a_killed_run_is_continued_to_the_same_result(
     step: str, pause: float, finished: Finished, tmp_path: Path
 ) -> None:
@@ -68,9 +91,16 @@ def test_two_runs_at_once_share_the_work(finished: Finished, tmp_path: Path) -> 
     """Started together on one store: both succeed, each artifact is made once."""
     arguments = command("run", FONTS, *sets(TINY))
     processes = [
-        subprocess.Popen(arguments, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            arguments,
+            cwd=tmp_path,
+            env=environment(),
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     errors = [process.communicate(timeout=500)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     assert sum(error.count("done ") for error in errors) == 13, errors
