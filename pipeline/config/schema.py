@@ -119,7 +119,7 @@ class FiGKD(Section):
     """Order of the classes before the transform. `confusion` puts classes that the teacher confuses side by side."""
     hierarchy: Path | None = None
     """For `order: hierarchy`: a JSON file of nested objects or lists whose leaves are the class names."""
-    weight: NonNegative = 1.0
+    weight: NonNegative = 0.3
     """Weight of the detail's distance."""
     ce_weight: NonNegative = 1.0
     """Weight of the labels' cross entropy."""

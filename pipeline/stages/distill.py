@@ -22,6 +22,10 @@ from pipeline.stages.training import (
 )
 
 
+# Softens the teacher's probabilities on its own training images, where they are near 0 and 1.
+_CONFUSION_TEMPERATURE = 2.0
+
+
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     distill = config.distill
     options: dict[str, Any] = {}
@@ -59,16 +63,17 @@ def _run(work: Work) -> None:
 
     arguments, data, teacher = work.arguments, work.inputs["data"], work.inputs["logits"]
     names = class_names(data)
+    split, cached = open_split(data, "train"), open_logits(teacher / "train.npy")
     size, seed, method = arguments["image_size"], arguments["seed"], METHODS[arguments["method"]]
     options = dict(arguments["options"])
     class_order = None
     if method.uses_order:
-        val = open_split(data, "val")
         class_order = order.make_order(
             options.pop("order"),
             len(names),
-            logits=np.load(teacher / "val.npy"),
-            labels=val.labels,
+            logits=np.array(cached[:, 0]),
+            labels=split.labels,
+            temperature=_CONFUSION_TEMPERATURE,
             groups_file=work.sources.get("hierarchy"),
             classes=names,
             seed=seed,
@@ -77,14 +82,13 @@ def _run(work: Work) -> None:
     model = fresh_model(
         arguments["model"], len(names), image_size=size, pretrained=arguments["pretrained"], seed=seed
     )
-    split = open_split(data, "train")
     history = train(
         model,
         split,
         loss=losses.build_loss(arguments["method"], len(names), order=class_order, **options),
         views=views_of(arguments, split.images.shape[1], arguments["view_seed"]),
         val=open_split(data, "val"),
-        teacher_logits=open_logits(teacher / "train.npy") if method.needs_teacher else None,
+        teacher_logits=cached if method.needs_teacher else None,
         **train_options(arguments, work),
     )
     facts = network_facts(arguments["model"], model) | {

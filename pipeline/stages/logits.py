@@ -21,12 +21,9 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
 
 
 def _run(work: Work) -> None:
-    import numpy as np
-
     from figkd import checkpoint, models
     from figkd.data import class_names, open_split
     from figkd.data.logits import cache_logits, open_logits
-    from figkd.evaluate import predict
 
     arguments, data = work.arguments, work.inputs["data"]
     size, device = arguments["image_size"], pick_device()
@@ -38,8 +35,6 @@ def _run(work: Work) -> None:
     cache_logits(model, split.images, views, unfinished, device=device, progress=work.progress)
     shape = open_logits(unfinished).shape
     unfinished.replace(work.out / "train.npy")
-    val = predict(model, open_split(data, "val").images, image_size=size, device=device)
-    np.save(work.out / "val.npy", val)
     write_json(work.out / "logits.json", {"images": shape[0], "views": shape[1], "classes": shape[2]})
 
 

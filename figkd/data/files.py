@@ -1,0 +1,98 @@
+"""From lists of image files to a prepared data folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from figkd.data.decode import Box, Job, decode_many
+from figkd.data.store import SPLITS, SplitName, SplitWriter, new_folder, write_facts
+from figkd.errors import DataError
+from figkd.progress import Progress
+
+MAX_SKIPPED = 0.5
+"""More than this fraction of unreadable files in a split is an error: something else is wrong."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image file, its label, its id (path relative to the data set's root), and the box to keep."""
+
+    path: Path
+    label: int
+    sample_id: str
+    box: Box | None = None
+
+
+def write_samples(
+    out: Path,
+    classes: Sequence[str],
+    splits: Mapping[SplitName, Sequence[Sample]],
+    *,
+    store_size: int,
+    facts: Mapping[str, Any],
+    progress: Progress,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Decode all samples into a prepared data folder; returns what data.json says.
+
+    Samples that cannot be decoded are left out and listed under "skipped" with their reason. "mean" and "std"
+    are of the training images, per channel, on the scale 0..1.
+
+    Raises:
+        DataError: a split is empty, or more than half of it cannot be decoded.
+    """
+    total = sum(len(splits[name]) for name in SPLITS)
+    done = 0
+    skipped: list[dict[str, str]] = []
+    counts: dict[str, int] = {}
+    moments = np.zeros((2, 3))
+    with new_folder(out) as folder:
+        for name in SPLITS:
+            samples = splits[name]
+            jobs = (Job(sample.path, sample.box) for sample in samples)
+            decoded = decode_many(jobs, store_size, workers or os.cpu_count() or 1)
+            with SplitWriter(folder, name, store_size) as writer:
+                for sample, pixels in zip(samples, decoded, strict=True):
+                    if isinstance(pixels, DataError):
+                        skipped.append({"file": sample.sample_id, "reason": pixels.what})
+                    else:
+                        writer.append(pixels, sample.label, sample.sample_id)
+                        if name == "train":
+                            moments += channel_moments(pixels)
+                    done += 1
+                    progress(done, total, f"{name} images")
+                counts[name] = len(writer)
+            if len(samples) and counts[name] < len(samples) * (1 - MAX_SKIPPED):
+                reason = skipped[-1]
+                raise DataError(
+                    f"{len(samples) - counts[name]} of {len(samples)} {name} images cannot be decoded, "
+                    f"e.g. {reason['file']}: {reason['reason']}",
+                    "check the files",
+                )
+            if not counts[name]:
+                raise DataError(f"the {name} split has no images", "check the folder, or the split fractions")
+        mean, std = mean_and_std(moments, counts["train"])
+        said = {**facts, "classes": len(classes), "store_size": store_size, "counts": counts}
+        said.update({"mean": mean, "std": std, "skipped": skipped})
+        write_facts(folder, classes, said)
+    return said
+
+
+def channel_moments(pixels: Any) -> Any:
+    """First and second moments of an image uint8 [S, S, 3], per channel, scale 0..1: float64 [2, 3]."""
+    # Integer sums are exact, so that the result does not depend on the order of addition.
+    flat = pixels.reshape(-1, 3).astype(np.int64)
+    return np.stack([flat.sum(0) / (255.0 * len(flat)), (flat**2).sum(0) / (255.0**2 * len(flat))])
+
+
+def mean_and_std(moments: Any, count: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel from summed moments of `count` images."""
+    mean = moments[0] / max(count, 1)
+    variance = np.maximum(moments[1] / max(count, 1) - mean**2, 0)
+    return [round(float(v), 6) for v in mean], [round(float(v), 6) for v in np.sqrt(variance)]

@@ -1,0 +1,169 @@
+"""The packed store: a prepared data folder, written whole or not at all, read through memory maps.
+
+Layout: classes.json, data.json, and for each of train, val, test: <split>.npy uint8 [N, S, S, 3] RGB,
+<split>_labels.npy int64 [N], <split>_ids.json [N].
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from figkd.errors import DataError
+from figkd.files import write_json
+
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a prepared data folder.
+
+    Attributes:
+        images: uint8 [N, S, S, 3] RGB, memory-mapped, read-only.
+        labels: int64 [N].
+        ids: N names of the samples.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+    ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `out` that becomes `out` if the block succeeds and vanishes if not.
+
+    Raises:
+        DataError: `out` exists and is not an empty folder.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out} exists already", "remove it or choose another folder")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".tmp"))
+    try:
+        folder.chmod(0o755)
+        yield folder
+        os.replace(folder, out)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+class SplitWriter:
+    """Writes one split sample by sample, in constant memory, without knowing their number beforehand."""
+
+    def __init__(self, folder: Path, name: SplitName, side: int) -> None:
+        self._folder, self._name, self._side = folder, name, side
+        self._labels: list[int] = []
+        self._ids: list[str] = []
+        self._file = (folder / f"{name}.npy").open("wb")
+        self._file.write(_header(0, side))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def append(self, image: npt.NDArray[np.uint8], label: int, sample_id: str) -> None:
+        """Add an image uint8 [S, S, 3] with its label and id."""
+        if image.shape != (self._side, self._side, 3) or image.dtype != np.uint8:
+            raise DataError(f"an image {image.shape} {image.dtype} for a store of {self._side} px")
+        self._file.write(image.tobytes())
+        self._labels.append(label)
+        self._ids.append(sample_id)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._file as file:
+            if error is not None:
+                return
+            file.seek(0)
+            file.write(_header(len(self), self._side))
+            file.flush()
+            os.fsync(file.fileno())
+        np.save(self._folder / f"{self._name}_labels.npy", np.array(self._labels, dtype=np.int64))
+        write_json(self._folder / f"{self._name}_ids.json", self._ids)
+
+
+def write_facts(folder: Path, classes: Sequence[str], facts: dict[str, Any]) -> None:
+    """Write classes.json and data.json."""
+    write_json(folder / "classes.json", list(classes))
+    write_json(folder / "data.json", facts)
+
+
+def open_split(folder: Path, name: SplitName) -> Split:
+    """Open a split of a prepared data folder.
+
+    Raises:
+        DataError: a file is missing or damaged, or the files do not fit each other.
+    """
+    try:
+        images = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        labels = np.load(folder / f"{name}_labels.npy", allow_pickle=False)
+        ids = json.loads((folder / f"{name}_ids.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            f"cannot read the {name} split of {folder}: {error}", "prepare the data again"
+        ) from error
+    if images.dtype != np.uint8 or images.ndim != 4 or not len(images) == len(labels) == len(ids):
+        raise DataError(f"the {name} split of {folder} is damaged", "prepare the data again")
+    return Split(images, labels, ids)
+
+
+def class_names(folder: Path) -> list[str]:
+    """Names of the classes of a prepared data folder, by label.
+
+    Raises:
+        DataError: classes.json is missing or damaged.
+    """
+    return cast("list[str]", _read_json(folder / "classes.json"))
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """What data.json says.
+
+    Raises:
+        DataError: data.json is missing or damaged.
+    """
+    return cast("dict[str, Any]", _read_json(folder / "data.json"))
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"cannot read {path}: {error}", "prepare the data again") from error
+
+
+def _header(count: int, side: int) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 3)}
+    )
+    header = buffer.getvalue()
+    # NumPy leaves room for the first axis to grow, so the final header overwrites the first one exactly.
+    if len(header) != _HEADER_BYTES:
+        raise DataError(f"a .npy header of {len(header)} bytes")
+    return header
+
+
+_HEADER_BYTES = 128

@@ -1,0 +1,106 @@
+"""Predictions over a data set, and accuracy figures in percent."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from figkd.errors import FigkdError
+from figkd.progress import Progress, no_progress
+
+Images = npt.NDArray[np.uint8]
+Logits = npt.NDArray[np.float32]
+Labels = npt.NDArray[np.int64]
+
+
+def predict(
+    model: nn.Module,
+    images: Images,
+    *,
+    image_size: int,
+    batch_size: int = 256,
+    device: str = "cpu",
+    progress: Progress = no_progress,
+) -> Logits:
+    """Logits of the evaluation view (centre crop) of every image.
+
+    The model is moved to `device`, run in eval mode, and left in the mode that it had.
+
+    Args:
+        model: takes uint8 [B, H, W, 3], returns [B, C].
+        images: uint8 [N, S, S, 3], S >= image_size; may be memory-mapped.
+        image_size: side of the crop, pixels.
+        batch_size: images per forward pass.
+        device: "cpu" or "cuda".
+        progress: called after every batch with images done.
+
+    Returns:
+        float32 [N, C].
+
+    Raises:
+        FigkdError: no images, or images smaller than the crop.
+    """
+    crops = centre_crop(images, image_size)
+    if not len(crops):
+        raise FigkdError("there are no images to predict")
+    training = model.training
+    model.to(device).eval()
+    parts = []
+    try:
+        with torch.inference_mode():
+            for start in range(0, len(crops), batch_size):
+                batch = torch.from_numpy(np.ascontiguousarray(crops[start : start + batch_size]))
+                parts.append(model(batch.to(device)).float().cpu().numpy())
+                progress(min(start + batch_size, len(crops)), len(crops), "")
+    finally:
+        model.train(training)
+    return cast(Logits, np.concatenate(parts))
+
+
+def centre_crop(images: Images, image_size: int) -> Images:
+    """View of the central image_size x image_size pixels of uint8 [N, S, S, 3]."""
+    side = images.shape[1]
+    if images.ndim != 4 or images.shape[2:] != (side, 3) or side < image_size:
+        raise FigkdError(f"images of shape {images.shape} for a crop of {image_size} pixels")
+    start = (side - image_size) // 2
+    return images[:, start : start + image_size, start : start + image_size]
+
+
+def topk_accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1) -> float:
+    """Percent of samples whose label is among the k largest logits; k above C counts as C.
+
+    A tie is counted against the sample unless its label comes first, so a constant output scores chance.
+    """
+    scores, truth = np.asarray(logits), np.asarray(labels, dtype=np.int64)
+    if scores.ndim != 2 or truth.shape != scores.shape[:1] or not len(truth):
+        raise FigkdError(f"logits {scores.shape} and labels {truth.shape} do not match", "[N, C] and [N]")
+    own = scores[np.arange(len(truth)), truth][:, None]
+    earlier = np.arange(scores.shape[1])[None, :] < truth[:, None]
+    rank = ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
+    # NaN compares false with everything and would otherwise count as a hit.
+    return float(((rank < k) & np.isfinite(own[:, 0])).mean() * 100)
+
+
+def confusion_matrix(
+    labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int
+) -> npt.NDArray[np.int64]:
+    """Counts int64 [C, C]: row = true class, column = predicted class."""
+    truth, guess = np.asarray(labels, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
+    if truth.shape != guess.shape or truth.ndim != 1:
+        raise FigkdError(f"labels {truth.shape} and predictions {guess.shape} do not match")
+    if len(truth) and (min(truth.min(), guess.min()) < 0 or max(truth.max(), guess.max()) >= num_classes):
+        raise FigkdError(f"a label or prediction outside 0..{num_classes - 1}")
+    flat = np.bincount(truth * num_classes + guess, minlength=num_classes**2)
+    return flat.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def per_class_accuracy(confusion: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Percent correct of each true class [C] from counts [C, C]; NaN for a class without samples."""
+    matrix = np.asarray(confusion, dtype=np.float64)
+    counts = matrix.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return cast("npt.NDArray[np.float64]", np.diag(matrix) / counts * 100)

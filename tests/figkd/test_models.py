@@ -1,0 +1,103 @@
+"""Models by name: input layout, normalisation, clear refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from figkd.errors import ModelError
+from figkd.model_names import BUILT_IN
+from figkd.models import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    ImageClassifier,
+    build_model,
+    parameter_count,
+    reparameterize_for_export,
+)
+
+
+class _Record(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen = x
+        return x.mean((2, 3))
+
+
+def test_normalisation_and_layout() -> None:
+    """Protects the input contract: uint8 NHWC in, (x/255-mean)/std as channels-last NCHW to the backbone."""
+    backbone = _Record()
+    images = torch.randint(0, 256, (2, 5, 4, 3), dtype=torch.uint8)
+    logits = ImageClassifier(backbone, IMAGENET_MEAN, IMAGENET_STD)(images)
+    expected = (images.float() / 255 - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD)
+    torch.testing.assert_close(backbone.seen, expected.permute(0, 3, 1, 2))
+    assert backbone.seen.is_contiguous(memory_format=torch.channels_last)
+    assert logits.dtype == torch.float32
+    assert logits.shape == (2, 3)
+
+
+def test_normalisation_travels_with_the_weights() -> None:
+    """Protects a loaded model from another data set's mean and std."""
+    source = ImageClassifier(_Record(), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    target = ImageClassifier(_Record())
+    target.load_state_dict(source.state_dict())
+    torch.testing.assert_close(target.std, torch.tensor([0.4, 0.5, 0.6]))
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_models(name: str) -> None:
+    """Protects the built-in models: they run, train, and have the advertised size."""
+    model = build_model(name, 21, image_size=32)
+    logits = model(torch.zeros(2, 32, 32, 3, dtype=torch.uint8))
+    logits.sum().backward()
+    assert logits.shape == (2, 21)
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    low, high = {"figkd/resnet_tiny": (3e5, 8e5), "figkd/dsconv_nano": (4.5e3, 5.5e3)}[name]
+    assert low < parameter_count(model) < high
+
+
+def test_timm_and_torchvision_models() -> None:
+    """Protects the two families: class count and ImageNet's normalisation."""
+    for name in ("timm/resnet10t", "torchvision/squeezenet1_1"):
+        model = build_model(name, 5, image_size=64)
+        assert model.eval()(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape == (1, 5)
+        torch.testing.assert_close(model.mean, torch.tensor(IMAGENET_MEAN))
+
+
+def test_refusals() -> None:
+    """Protects: an impossible request is one clear message before any training."""
+    with pytest.raises(ModelError, match=r"unknown model 'figkd/resnet_tini'.*figkd/resnet_tiny"):
+        build_model("figkd/resnet_tini", 3, image_size=32)
+    with pytest.raises(ModelError, match="does not take images of 32 x 32"):
+        build_model("timm/deit_tiny_patch16_224", 3, image_size=32)
+    with pytest.raises(ModelError, match="no pretrained weights"):
+        build_model("figkd/resnet_tiny", 3, pretrained=True, image_size=32)
+    with pytest.raises(ModelError, match="1 classes"):
+        build_model("figkd/resnet_tiny", 1, image_size=32)
+    with pytest.raises(ModelError, match="mean"):
+        ImageClassifier(_Record(), (0.5,), (0.5,))
+
+
+def test_reparameterisation_keeps_the_function() -> None:
+    """Protects exports: folded RepVGG blocks compute the same, the original stays as it was."""
+    torch.manual_seed(0)
+    model = build_model("timm/repvgg_a0", 3, image_size=32).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)  # type: ignore[union-attr]
+            module.running_var.uniform_(0.5, 1.5)  # type: ignore[union-attr]
+    images = torch.randint(0, 256, (2, 32, 32, 3), dtype=torch.uint8)
+    before, size = model(images), parameter_count(model)
+    folded = reparameterize_for_export(model)
+    assert parameter_count(folded) < size == parameter_count(model)
+    torch.testing.assert_close(folded(images), before, rtol=1e-3, atol=1e-3)
+
+
+def test_reparameterisation_of_a_plain_model_is_a_copy() -> None:
+    """Protects models without such blocks: unchanged, and in eval mode."""
+    model = build_model("figkd/dsconv_nano", 3, image_size=32)
+    other = reparameterize_for_export(model)
+    assert other is not model
+    assert not other.training
+    assert model.training
+    assert list(other.state_dict()) == list(model.state_dict())

@@ -1,0 +1,288 @@
+"""The training loop: it learns, repeats itself to the bit, and continues exactly where it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from figkd.data.logits import cache_logits, open_logits
+from figkd.data.store import Split
+from figkd.data.views import make_views
+from figkd.errors import CheckpointError, TrainingError
+from figkd.losses import build_loss
+from figkd.models import ImageClassifier
+from figkd.train import _factor, train
+
+CLASSES = 4
+
+
+def _split(count: int = 48, seed: int = 0) -> Split:
+    """Images whose class is the brightest quarter, 8 x 8 with noise."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count, dtype=np.int64) % CLASSES
+    images = rng.integers(0, 120, (count, 8, 8, 3), dtype=np.uint8)
+    for image, label in zip(images, labels, strict=True):
+        y, x = divmod(int(label), 2)
+        image[4 * y : 4 * y + 4, 4 * x : 4 * x + 4] += 100
+    return Split(images, labels, [str(index) for index in range(count)])
+
+
+def _model(seed: int = 0, dropout: float = 0.2) -> ImageClassifier:
+    torch.manual_seed(seed)
+    return ImageClassifier(
+        nn.Sequential(
+            nn.Conv2d(3, 8, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(8 * 9, CLASSES),
+        ),
+        (0.5,) * 3,
+        (0.25,) * 3,
+    )
+
+
+def _views(seed: int = 0) -> Any:
+    return make_views("shift", image_size=6, store_size=8, pad=1, seed=seed)
+
+
+def _run(model: nn.Module | None = None, **changes: Any) -> tuple[nn.Module, list[dict[str, Any]]]:
+    model = model or _model()
+    arguments: dict[str, Any] = {
+        "loss": build_loss("ce", CLASSES),
+        "views": _views(),
+        "epochs": 4,
+        "batch_size": 16,
+        "lr": 0.05,
+        "val": _split(seed=1),
+        "seed": 7,
+        **changes,
+    }
+    return model, train(model, arguments.pop("split", None) or _split(), **arguments)
+
+
+def _plain(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in record.items() if key != "timing"} for record in history]
+
+
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    first, second = one.state_dict(), other.state_dict()
+    return list(first) == list(second) and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_learns_and_reports(tmp_path: Path) -> None:
+    """Protects the whole: a learnable task is learnt, records are complete, the log is the history."""
+    steps: list[tuple[int, int]] = []
+    model, history = _run(
+        epochs=12,
+        log_path=tmp_path / "log.jsonl",
+        progress=lambda done, total, note: steps.append((done, total)),
+    )
+    assert history[-1]["val_top1"] > 90
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    assert [record["epoch"] for record in history] == list(range(1, 13))
+    keys = {"epoch", "loss", "train_top1", "val_top1", "lr", "timing"}
+    assert all(set(record) == keys for record in history)
+    assert set(history[0]["timing"]) == {"seconds", "images_per_s"}
+    assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == history
+    assert steps[0] == (1, 36)
+    assert steps[-1] == (36, 36)
+    assert not model.training
+
+
+def test_same_arguments_same_bits() -> None:
+    """Protects reproducibility, whatever the caller's generator; another seed trains differently."""
+    first, one = _run()
+    model = _model()
+    torch.manual_seed(99)
+    state = torch.random.get_rng_state()
+    second, two = _run(model)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert _same(first, second)
+    assert _plain(one) == _plain(two)
+    assert not _same(first, _run(seed=8)[0])
+
+
+class _Stop(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ema_decay": 0.9, "optimizer": "adamw", "lr": 0.01, "schedule": "cosine", "warmup_epochs": 1.0},
+        {"amp": "bf16", "grad_clip": 0.5, "schedule": "step", "step_epochs": (2,)},
+    ],
+)
+def test_an_interrupted_run_ends_the_same(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Protects exact resume: stopped in the third epoch and taken up, the weights are equal to the bit."""
+    whole, expected = _run(**options)
+
+    def stop(done: int, total: int, note: str) -> None:
+        if done == 7:
+            raise _Stop
+
+    state = tmp_path / "state"
+    with pytest.raises(_Stop):
+        _run(state_path=state, progress=stop, **options)
+    seen: list[int] = []
+    resumed, history = _run(state_path=state, progress=lambda done, *_: seen.append(done), **options)
+    assert seen[0] == 7
+    assert _same(whole, resumed)
+    assert _plain(history) == _plain(expected)
+    again, _ = _run(state_path=state, progress=stop, **options)
+    assert _same(whole, again)
+
+
+CHILD = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+import torch
+from pathlib import Path
+import test_train as t
+torch.set_num_threads(1)
+def die(done, total, note):
+    if done == {at}:
+        os.kill(os.getpid(), signal.SIGKILL)
+model, history = t._run(state_path=Path({state!r}), progress=die)
+torch.save(model.state_dict(), {out!r})
+"""
+
+
+def test_kill_dash_nine(tmp_path: Path) -> None:
+    """Protects against a real SIGKILL: a new process continues and ends with the uninterrupted run's bits."""
+
+    def child(at: int) -> int:
+        code = CHILD.format(
+            tests=str(Path(__file__).parent),
+            state=str(tmp_path / "state"),
+            at=at,
+            out=str(tmp_path / "out.pt"),
+        )
+        return subprocess.run([sys.executable, "-c", code], check=False, env=os.environ).returncode
+
+    assert child(8) == -signal.SIGKILL
+    assert not (tmp_path / "out.pt").exists()
+    assert child(-1) == 0
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = _run()[0].state_dict()
+    finally:
+        torch.set_num_threads(threads)
+    resumed = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert list(resumed) == list(whole)
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    """Protects against continuing with other arguments or another start: the message names them."""
+    state = tmp_path / "state"
+    _run(state_path=state, epochs=1)
+    with pytest.raises(CheckpointError, match="differs in: epochs, lr"):
+        _run(state_path=state, epochs=2, lr=0.1)
+    with pytest.raises(CheckpointError, match="differs in: start"):
+        _run(_model(seed=5), state_path=state, epochs=1)
+
+
+def test_a_damaged_state_starts_again(tmp_path: Path) -> None:
+    """Protects against a flipped byte on disk: said, and trained from the start with the same end."""
+    state = tmp_path / "state"
+    whole, _ = _run(state_path=state)
+    data = bytearray(state.read_bytes())
+    data[len(data) // 2] ^= 1
+    state.write_bytes(data)
+    with pytest.warns(UserWarning, match="is damaged: starting again"):
+        again, _ = _run(state_path=state)
+    assert _same(whole, again)
+
+
+def test_cached_logits_train_like_the_teacher_itself(tmp_path: Path) -> None:
+    """Protects the cache: the student sees the logits of its own views, up to float16."""
+    teacher, _ = _run(epochs=3)
+    path = cache_logits(teacher, _split().images, _views(), tmp_path / "logits.npy")
+    losses = [
+        _run(_model(1), loss=build_loss("figkd", CLASSES), epochs=2, **source)[1]
+        for source in ({"teacher": teacher}, {"teacher_logits": open_logits(path)}, {"teacher": _model(2)})
+    ]
+    online, cached, other = ([record["loss"] for record in history] for history in losses)
+    assert cached == pytest.approx(online, rel=1e-3)
+    assert other != pytest.approx(online, rel=1e-2)
+
+
+def test_norms_and_biases_are_not_decayed() -> None:
+    """Protects the parameter groups: with a zero gradient only matrices shrink."""
+    model = _model()
+    before = {name: value.clone() for name, value in model.named_parameters()}
+
+    def nothing(student: torch.Tensor, teacher: torch.Tensor | None, labels: torch.Tensor) -> torch.Tensor:
+        return student.sum() * 0
+
+    _run(model, loss=nothing, weight_decay=0.5)
+    for name, value in model.named_parameters():
+        shrunk = bool((value.abs() < before[name].abs()).any())
+        assert shrunk == (value.ndim >= 2), name
+
+
+def test_the_average_is_what_counts() -> None:
+    """Protects EMA: with a decay of 1 the average, so the result, stays where it began."""
+    model, _ = _run(ema_decay=1.0)
+    for value, start in zip(model.parameters(), _model().parameters(), strict=True):
+        assert torch.equal(value, start)
+
+
+def test_schedules() -> None:
+    """Protects the learning rates: bounds, peak, ends and steps, independent of history."""
+
+    def curve(kind: str, warmup: float = 0.0, steps: tuple[int, ...] = ()) -> list[float]:
+        return [_factor(kind, step, 100, 10, warmup, steps, 0.1) for step in range(100)]
+
+    cycle = curve("one_cycle")
+    assert cycle.index(max(cycle)) == 25
+    assert max(cycle) == 1.0
+    assert 0 < cycle[0] < 0.05
+    assert cycle[-1] == pytest.approx(1 / 75)
+    assert curve("one_cycle", 1.0).index(1.0) == 10
+    cosine = curve("cosine", 2.0)
+    assert cosine[19] == pytest.approx(20 / 21)
+    assert cosine[20] == 1.0
+    assert cosine[60] == pytest.approx(0.5)
+    assert curve("cosine")[0] == 1.0
+    step = curve("step", steps=(3, 6))
+    assert [step[0], step[29], step[30], step[60]] == pytest.approx([1, 1, 0.1, 0.01])
+
+
+def test_a_loss_that_explodes_stops_the_run(tmp_path: Path) -> None:
+    """Protects against saving weights that are not numbers."""
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) in epoch 1"):
+        _run(lr=1e30, loss=build_loss("logit_mse", CLASSES), teacher=_model(2), state_path=tmp_path / "state")
+    assert not (tmp_path / "state").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"views": make_views("none", image_size=6, store_size=9)}, "images of 8 px but views of 9 px"),
+        ({"epochs": 0}, "0 epochs"),
+        ({"schedule": "nosuch"}, "unknown schedule"),
+        ({"optimizer": "nosuch"}, "unknown optimizer"),
+        ({"teacher_logits": np.zeros((48, 8, 4), np.float16)}, r"logits \(48, 8, 4\) for 48 images with 9"),
+        ({"teacher_logits": np.zeros((48, 9, 4), np.float16), "teacher": _model()}, "both cached and online"),
+    ],
+)
+def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> None:
+    """Protects: arguments that do not fit raise before the first step."""
+    with pytest.raises(TrainingError, match=message):
+        _run(**changes)
