@@ -178,8 +178,8 @@ def _summary(shipping: Sequence[Shipping], engines: Sequence[Engine], student: N
         row = engine.latency_at() or engine.latency[0]
         assert engine.accuracy is not None  # `choose` takes only engines with an accuracy
         parts.append(
-            f"ship {engine.id}: top-1 {engine.accuracy.top1:.1f} % ({engine.drop or 0.0:+.2f} points drop from the "
-            f"student), {row.median:.3f} ms median, {engine.engine_mb:.2f} MB"
+            f"ship {engine.id}: top-1 {engine.accuracy.top1:.1f} % (torch student {student.test.top1:.1f} %), "
+            f"{row.median:.3f} ms median at batch {row.batch}, {engine.engine_mb:.2f} MB"
         )
     parts += scoped_misses(engines)
     return "; ".join(parts) or f"student top-1 {student.test.top1:.1f} %"

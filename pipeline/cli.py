@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.config import DeployConfig
     from pipeline.result import Result
 
+_PIPE_COLUMNS = 110
 _VERDICT_CODES = {"pass": Exit.OK, "budget_missed": Exit.BUDGET_MISSED, "failed": Exit.STAGE_FAILED}
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -373,6 +374,8 @@ def _show(result: Result, folder: Path, *, quiet: bool) -> None:
     from pipeline.report.terminal import render_table
 
     console = Console(highlight=False)
+    if not console.is_terminal:  # a file or a pipe has no width of its own
+        console = Console(highlight=False, width=_PIPE_COLUMNS)
     if not quiet:
         console.print(render_table(result))
     else:

@@ -53,7 +53,7 @@ class Accuracy(Part):
     finite: bool
     """All logits are finite numbers."""
     identical_rows: bool | None = None
-    """Rows of one image in a batch get the same logits."""
+    """One image, several times in a batch (or in a row, for a batch-1 engine), gets the same logits."""
 
     @property
     def worst_class(self) -> float:

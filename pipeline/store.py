@@ -148,8 +148,9 @@ class Store:
         """A folder to write an artifact into; removed on the way out unless `commit` moved it."""
         drafts = self.root / "drafts"
         drafts.mkdir(parents=True, exist_ok=True)
-        for left_over in drafts.glob(f"{self._name(recipe)}.*"):  # of a killed run: we hold the lock
-            shutil.rmtree(left_over, ignore_errors=True)
+        for left_over in drafts.iterdir():  # of a killed run: we hold the lock
+            if _owner(left_over) == self._name(recipe):
+                shutil.rmtree(left_over, ignore_errors=True)
         path = Path(tempfile.mkdtemp(prefix=f"{self._name(recipe)}.", dir=drafts))
         path.chmod(0o755)
         try:
@@ -189,11 +190,10 @@ class Store:
         _fsync(draft)
         target = self._artifacts(recipe.step) / f"{recipe.key[:_KEY_CHARS]}.{digest[:_DIGEST_CHARS]}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():  # forced again with the same outcome, or a damaged twin
-            self.set_aside(Artifact(target, {})) if self.damage(
-                Artifact(target, _read_manifest(target))
-            ) else None
-        if not target.exists():
+        twin = Artifact(target, _read_manifest(target))
+        if target.exists() and self.damage(twin):
+            self.set_aside(twin)
+        if not target.exists():  # else this was forced, and came out the same
             os.replace(draft, target)
             _fsync(target.parent)
         shutil.rmtree(self.root / "scratch" / self._name(recipe), ignore_errors=True)
@@ -202,7 +202,7 @@ class Store:
     def clean_drafts(self) -> None:
         """Remove what killed runs left half-written; drafts of running processes stay."""
         for draft in (self.root / "drafts").glob("*"):
-            lock = FileLock(self.root / "locks" / draft.name.rsplit(".", 1)[0])
+            lock = FileLock(self.root / "locks" / _owner(draft))
             try:
                 with lock.acquire(timeout=0):
                     shutil.rmtree(draft, ignore_errors=True)
@@ -215,6 +215,12 @@ class Store:
     @staticmethod
     def _name(recipe: Recipe) -> str:
         return f"{recipe.step}.{recipe.key[:_KEY_CHARS]}"
+
+
+def _owner(draft: Path) -> str:
+    """Step and key of a draft, or of a folder that a stage's atomic writer keeps beside it under a longer name."""
+    step, key, *_ = f"{draft.name.lstrip('.')}..".split(".")
+    return f"{step}.{key}"
 
 
 def _content_digest(files: Mapping[str, Any]) -> str:

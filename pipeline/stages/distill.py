@@ -21,7 +21,6 @@ from pipeline.stages.training import (
     views_of,
 )
 
-
 # Softens the teacher's probabilities on its own training images, where they are near 0 and 1.
 _CONFUSION_TEMPERATURE = 2.0
 

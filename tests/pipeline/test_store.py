@@ -126,7 +126,10 @@ def _make_slowly(root: Path, log: str) -> None:
     with store.lock(RECIPE):
         if store.find(RECIPE) is None:
             with store.draft(RECIPE) as draft:
+                beside = draft.with_name(f".{draft.name}.more.tmp")  # as atomic folder writers do
+                beside.mkdir()
                 time.sleep(0.5)
+                beside.rmdir()  # fails if another process swept it away
                 (draft / "model.pt").write_text("weights")
                 (draft / "log").write_text(log)
                 store.commit(RECIPE, draft, volatile={"log"}, provenance={})

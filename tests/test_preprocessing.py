@@ -1,0 +1,33 @@
+"""Training and measurement prepare an image alike, though neither package knows the other."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export.image import decode, evaluation_view
+from figkd.data.decode import decode_square
+from figkd.evaluate import centre_crop
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("RGB", "jpg"), ("L", "jpg"), ("RGB", "png"), ("P", "png"), ("RGBA", "png")]
+)
+@pytest.mark.parametrize("size", [(90, 60), (61, 97), (48, 48), (20, 30)])
+def test_the_two_roads_give_the_same_pixels(
+    mode: str, suffix: str, size: tuple[int, int], tmp_path: Path
+) -> None:
+    """Wrong preprocessing on the device is the costliest silent fault; here both sides are compared bit for bit."""
+    pixels = np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    buffer = io.BytesIO()
+    image.save(buffer, {"jpg": "JPEG", "png": "PNG"}[suffix])
+    path = tmp_path / f"image.{suffix}"
+    path.write_bytes(buffer.getvalue())
+    trained = centre_crop(decode_square(path, 48)[None], 40)[0]
+    measured = evaluation_view(decode(buffer.getvalue(), 48), 48, 40)
+    np.testing.assert_array_equal(measured, trained)
