@@ -25,7 +25,7 @@ class ImageClassifier(nn.Module):
 
     forward takes uint8 NHWC [B, H, W, 3] (RGB) and returns float32 logits [B, C]. The backbone gets
     (x / 255 - mean) / std as float NCHW [B, 3, H, W]; the permuted view of an NHWC tensor is channels-last
-    in memory, so no copy is made.
+    in memory, so no copy is made. `channels_last` is False for backbones that cannot be trained in that layout.
     """
 
     mean: Tensor
@@ -41,6 +41,7 @@ class ImageClassifier(nn.Module):
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ModelError(f"mean {tuple(mean)} and std {tuple(std)}", "three values each, std positive")
         self.backbone = backbone
+        self.channels_last = not any(_crashes_onednn(module) for module in backbone.modules())
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
 
@@ -50,7 +51,10 @@ class ImageClassifier(nn.Module):
         scale = 1.0 / (255.0 * self.std)
         shift = -self.mean / self.std
         pixels = images.to(torch.float32) * scale + shift
-        return cast(Tensor, self.backbone(pixels.permute(0, 3, 1, 2))).to(torch.float32)
+        pixels = pixels.permute(0, 3, 1, 2)
+        if not self.channels_last:
+            pixels = pixels.contiguous()
+        return cast(Tensor, self.backbone(pixels)).to(torch.float32)
 
 
 def build_model(name: str, num_classes: int, *, pretrained: bool = False, image_size: int) -> ImageClassifier:
@@ -85,6 +89,17 @@ def build_model(name: str, num_classes: int, *, pretrained: bool = False, image_
     model = ImageClassifier(backbone, mean, std)
     _check_forward(model, name, num_classes, image_size)
     return model
+
+
+def _crashes_onednn(module: nn.Module) -> bool:
+    # The backward pass of a strided 1x1 convolution of an image's 3 channels in channels-last layout ends the
+    # process with a segmentation fault on the CPU (torch 2.14.1, oneDNN; RepVGG and MobileOne have one).
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.in_channels <= 4
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+    )
 
 
 def parameter_count(model: nn.Module) -> int:

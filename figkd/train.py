@@ -209,7 +209,9 @@ def train(
 
 
 def _place(model: nn.Module, device: str) -> nn.Module:
-    return model.to(device).to(memory_format=torch.channels_last)
+    if getattr(model, "channels_last", True):
+        model.to(memory_format=torch.channels_last)
+    return model.to(device)
 
 
 class _Batches:

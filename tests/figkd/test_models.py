@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -101,3 +104,17 @@ def test_reparameterisation_of_a_plain_model_is_a_copy() -> None:
     assert not other.training
     assert model.training
     assert list(other.state_dict()) == list(model.state_dict())
+
+
+def test_a_network_that_crashes_in_channels_last_is_trained_in_the_plain_layout() -> None:
+    """Protects against a segmentation fault of oneDNN; runs in its own process, which would die of it."""
+    code = (
+        "import torch; from figkd.models import build_model; from figkd.train import _place\n"
+        "model = _place(build_model('timm/repvgg_a0', 5, image_size=32), 'cpu').train()\n"
+        "assert not model.channels_last\n"
+        "for _ in range(3):\n"
+        "    model(torch.zeros(16, 32, 32, 3, dtype=torch.uint8)).square().mean().backward()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert build_model("timm/resnet10t", 5, image_size=32).channels_last
