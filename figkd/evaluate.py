@@ -53,7 +53,7 @@ def predict(
     try:
         with torch.inference_mode():
             for start in range(0, len(crops), batch_size):
-                batch = torch.from_numpy(np.ascontiguousarray(crops[start : start + batch_size]))
+                batch = torch.from_numpy(np.array(crops[start : start + batch_size]))
                 parts.append(model(batch.to(device)).float().cpu().numpy())
                 progress(min(start + batch_size, len(crops)), len(crops), "")
     finally:

@@ -151,7 +151,8 @@ def _verdict(
     failures: Mapping[str, Any],
     config: DeployConfig,
 ) -> Literal["pass", "budget_missed", "failed"]:
-    if failures or any(e.state == "failed" and config.targets[e.target].required for e in engines):
+    unsound = any(s.state == "failed" and config.targets[s.target].required for s in shipping)
+    if failures or unsound or any(e.state == "failed" and config.targets[e.target].required for e in engines):
         return "failed"
     if any(s.state == "budget_missed" for s in shipping) or scoped_misses(engines):
         return "budget_missed"

@@ -58,6 +58,13 @@ def choose(target: str, engines: Sequence[Engine]) -> Shipping:
         engines: its rows, budgets judged.
     """
     ran = [e for e in engines if e.state == "ran"]
+    built_only = [e for e in engines if e.state == "built"]
+    if not ran and built_only and all(any(j.verdict == "miss" for j in e.budgets) for e in built_only):
+        # Size is known, and so is accuracy, from the ONNX file: what misses now will miss on the device too.
+        closest = min(built_only, key=lambda e: sum(j.verdict == "miss" for j in e.budgets))
+        misses = "; ".join(miss(j) for j in closest.budgets if j.verdict == "miss")
+        why = f"no engine ran here, and each misses a budget already; closest is {closest.id}: {misses}"
+        return Shipping(target=target, engine=None, state="budget_missed", why=why)
     if not ran:
         state: Literal["failed", "not_run"] = (
             "failed" if any(e.state == "failed" for e in engines) else "not_run"
@@ -69,7 +76,10 @@ def choose(target: str, engines: Sequence[Engine]) -> Shipping:
             else (engines[0].detail if engines else "no engine")
         )
         return Shipping(target=target, engine=None, state=state, why=why)
-    good = [e for e in ran if e.within_budget and e.accuracy is not None and e.accuracy.finite]
+    good = [e for e in ran if e.within_budget and _sound(e)]
+    if not good and any(e.within_budget for e in ran):
+        why = "engines within budget give outputs that are not finite, or differ for the same image"
+        return Shipping(target=target, engine=None, state="failed", why=why)
     if not good:
         closest = min(ran, key=lambda e: sum(j.verdict == "miss" for j in e.budgets))
         misses = "; ".join(miss(j) for j in closest.budgets if j.verdict != "pass")
@@ -88,6 +98,11 @@ def miss(judged: Judged) -> str:
     """A goal that was not met, in words."""
     gap = f" ({words.gap(judged)})" if judged.margin is not None else ""
     return f"{words.goal(judged)}: {words.value(judged)}{gap}"
+
+
+def _sound(engine: Engine) -> bool:
+    accuracy = engine.accuracy
+    return accuracy is not None and accuracy.finite and accuracy.identical_rows is not False
 
 
 def _median(engine: Engine) -> float:

@@ -6,6 +6,8 @@ import contextlib
 import json
 import signal
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -342,13 +344,14 @@ def _run(
 ) -> tuple[Result | None, int]:
     """Preflight, run, publish, show; the result (None before the report stage) and the exit code it deserves."""
     from pipeline import conductor
-    from pipeline.preflight import preflight
+    from pipeline.preflight import check_places, preflight
     from pipeline.publish import publish
     from pipeline.result import Result
 
     store, ui = _store(config), _interface(verbosity)
     try:
         with _terminate_as_interrupt():
+            check_places(config)
             preflight(config, conductor.plan(config, store, selection), ui.note)
             outcome = conductor.run(config, store, ui, selection)
     finally:
@@ -425,13 +428,11 @@ def main() -> NoReturn:
         cli.main(standalone_mode=False)
     except PipelineError as error:
         click.echo(f"error: {error}", err=True)
-        if "--json" in sys.argv:
-            click.echo(
-                json.dumps({"error": {"what": error.what, "where": error.where, "fix": error.fix}}, indent=1)
-            )
+        _json_error(error.what, error.where, error.fix)
         code = error.exit_code
     except click.ClickException as error:
         error.show()
+        _json_error(error.format_message())
         code = Exit.CONFIG
     except (KeyboardInterrupt, click.Abort):
         click.echo(
@@ -441,7 +442,24 @@ def main() -> NoReturn:
     except BrokenPipeError:
         # The reader of our output went away (`| head`): not an error, and nothing may be printed any more.
         sys.stderr.close()
+    except (
+        Exception
+    ) as error:  # a defect of ours, or a disk that is full: one line, and the details in a file
+        log = Path(tempfile.mkdtemp(prefix="figkd-pipeline-")) / "error.txt"
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        what = getattr(error, "what", f"unexpected {type(error).__name__}: {error}")
+        click.echo(
+            f"error: {what}\n  fix: {getattr(error, 'fix', '') or f'please report it with {log}'}", err=True
+        )
+        _json_error(what)
+        code = Exit.STAGE_FAILED
     sys.exit(code)
+
+
+def _json_error(what: str, where: str = "", fix: str = "") -> None:
+    """Who asked for JSON gets JSON, whatever happens; the command may not have been parsed yet."""
+    if "--json" in sys.argv:
+        click.echo(json.dumps({"error": {"what": what, "where": where, "fix": fix}}, indent=1))
 
 
 if __name__ == "__main__":

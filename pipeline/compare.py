@@ -31,7 +31,7 @@ def read_rows(path: Path) -> list[Row]:
     """
     try:
         return rows_of(Result.model_validate_json(path.read_text(encoding="utf-8")))
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         raise ConfigError(
             "no such file", where=f"--baseline {path}", fix="give a result.json of a run"
         ) from None

@@ -229,6 +229,10 @@ def _run_stage(step: Step, work: Work, store: Store) -> None:
         raise StageFailed(
             "ran out of memory", where=step.id, fix="lower batch_size or data.image_size, or free memory"
         ) from error
+    except OSError as error:
+        raise EnvironmentFault(
+            f"{error}", where=step.id, fix="check the disk's free space and rights, then run again"
+        ) from error
     except Exception as error:  # a defect of ours: keep the traceback out of the user's way, but keep it
         log = store.root / "logs" / f"{step.id}-{time.strftime('%Y%m%dT%H%M%S')}.txt"
         write_text(log, traceback.format_exc())

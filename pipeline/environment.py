@@ -13,7 +13,7 @@ from pathlib import Path
 # The distribution that provides each back end; the first one installed counts.
 DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
-    "tensorrt": ("tensorrt",),
+    "tensorrt": ("tensorrt", "tensorrt_cu13", "tensorrt_cu12"),
     "tensorrt_rtx": ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx"),
 }
 

@@ -84,9 +84,18 @@ def _opened(
                 engines[str(path)] = backend.load(path, threads=threads)
             except BackendMissing as error:
                 raise EnvironmentFault(error.what, where=f"--model {path}", fix=error.fix) from error
-            except ExportError as error:
-                raise ConfigError(error.what, where=f"--model {path}", fix=error.fix) from error
-        yield work, engines
+            except (ExportError, ValueError, KeyError) as error:
+                what = (
+                    error.what
+                    if isinstance(error, ExportError)
+                    else f"is no classifier that can be run: {error}"
+                )
+                raise ConfigError(what, where=f"--model {path}", fix=getattr(error, "fix", "")) from error
+        try:
+            yield work, engines
+        except ExportError as error:
+            what = f"a file does not fit this config: {error.what}"
+            raise ConfigError(what, where="--model", fix=error.fix) from error
     finally:
         for engine in engines.values():
             engine.close()

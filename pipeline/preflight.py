@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -28,8 +29,7 @@ def preflight(config: DeployConfig, planned: Sequence[Planned], note: Callable[[
     """
     running = {p.step.stage.name for p in planned if p.state == "run"}
     targets = {p.step.target for p in planned if p.state == "run" and p.step.target}
-    faults: list[PipelineError] = []
-    faults += _devices(config, targets)
+    faults: list[PipelineError] = list(_devices(config))
     if "build" in running:
         faults += _back_ends(config, targets, note)
     if "data" in running:
@@ -46,6 +46,17 @@ def preflight(config: DeployConfig, planned: Sequence[Planned], note: Callable[[
     )
     text = "\n".join(f"  {str(f).replace(chr(10), chr(10) + '  ')}" for f in faults)
     raise type(gravest)(f"{len(faults)} things are missing before this can run\n{text}")
+
+
+def check_places(config: DeployConfig) -> None:
+    """Refuse a store or an output folder that cannot be written, before anything looks into them."""
+    for key in ("store", "output"):
+        folder: Path = getattr(config, key)
+        parent = existing_parent(folder)
+        if not parent.is_dir() or not os.access(parent, os.W_OK):
+            raise EnvironmentFault(
+                f"{folder} cannot be written", where=key, fix="name a folder that you may write to"
+            )
 
 
 def data_faults(config: DeployConfig) -> list[PipelineError]:
@@ -114,9 +125,9 @@ def _back_ends(
             note(f"targets.{name}: {found.detail}; its rows will say so ({found.fix})")
 
 
-def _devices(config: DeployConfig, targets: set[str]) -> Iterator[PipelineError]:
+def _devices(config: DeployConfig) -> Iterator[PipelineError]:
     for name, target in config.targets.items():
-        if name in targets and target.device != "local":
+        if target.device != "local":  # also where everything is cached: those are this machine's numbers
             yield DeviceFault(
                 f"{target.device}: building on a remote device is not supported by this version",
                 where=f"targets.{name}.device",

@@ -38,7 +38,7 @@ distill:
   lr: 0.001
 
 precision:
-  modes: [fp32, fp16, int8]
+  modes: [{modes}]
   calibration_images: {calibration}
 
 targets:                         # one entry an engine; the names are yours
@@ -80,6 +80,7 @@ def write_starter(folder: Path, output: Path | None, *, force: bool = False) -> 
             "exists already", where=str(path), fix="choose another name with -o, or add --force"
         )
     splits = [s for s in _SPLITS if (folder / s).is_dir()]
+    train = sum(counts) * 7 // 10  # a cautious guess of what is left after the splits
     found = f"{len(classes)} classes, {sum(counts):,} images" + (
         f"; splits: {', '.join(splits)}" if splits else ""
     )
@@ -89,7 +90,8 @@ def write_starter(folder: Path, output: Path | None, *, force: bool = False) -> 
         root=json.dumps(str(folder), ensure_ascii=False),
         found=found,
         size=224,
-        calibration=max(32, min(512, sum(counts) // 2)),
+        calibration=min(512, train),
+        modes="fp32, fp16, int8" if train >= 32 else "fp32, fp16",
     )
     write_text(path, text)
     return path

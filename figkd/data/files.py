@@ -57,12 +57,14 @@ def write_samples(
             samples = splits[name]
             jobs = (Job(sample.path, sample.box) for sample in samples)
             decoded = decode_many(jobs, store_size, workers or os.cpu_count() or 1)
+            seen: set[int] = set()
             with SplitWriter(folder, name, store_size) as writer:
                 for sample, pixels in zip(samples, decoded, strict=True):
                     if isinstance(pixels, DataError):
                         skipped.append({"file": sample.sample_id, "reason": pixels.what})
                     else:
                         writer.append(pixels, sample.label, sample.sample_id)
+                        seen.add(sample.label)
                         if name == "train":
                             moments += channel_moments(pixels)
                     done += 1
@@ -77,6 +79,11 @@ def write_samples(
                 )
             if not counts[name]:
                 raise DataError(f"the {name} split has no images", "check the folder, or the split fractions")
+            if name == "train" and (unseen := sorted(set(range(len(classes))) - seen)):
+                names = ", ".join(classes[label] for label in unseen[:5])
+                raise DataError(
+                    f"no training image of {names} can be decoded", "check the files, or remove the class"
+                )
         mean, std = mean_and_std(moments, counts["train"])
         said = {**facts, "classes": len(classes), "store_size": store_size, "counts": counts}
         said.update({"mean": mean, "std": std, "skipped": skipped})

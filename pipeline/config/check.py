@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from figkd import model_names
 from figkd.data import DATASETS
 from pipeline.config.problems import Problem, did_you_mean, nearest
-from pipeline.config.schema import DeployConfig, Goal, Target
+from pipeline.config.schema import KD, DeployConfig, FiGKD, Goal, LogitMSE, Target
 
 COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 # The same as export.precision.calibration.MIN_CALIBRATION_IMAGES, which cannot be imported without onnx.
@@ -38,7 +38,7 @@ GOAL_SIDES: dict[str, frozenset[str]] = {
 
 def check(config: DeployConfig) -> list[Problem]:
     """Every problem of a config whose types are right."""
-    checks = (_data, _models, _training, _method, _precision, _targets, _benchmark, _budgets)
+    checks = (_data, _models, _training, _method, _weights, _precision, _targets, _benchmark, _budgets)
     return [problem for find in checks for problem in find(config)]
 
 
@@ -147,6 +147,21 @@ def _method(config: DeployConfig) -> Iterator[Problem]:
             yield Problem("distill.figkd.hierarchy", "no such file", _RELATIVE, str(options.hierarchy))
 
 
+def _weights(config: DeployConfig) -> Iterator[Problem]:
+    distill = config.distill
+    sections: dict[str, FiGKD | KD | LogitMSE] = {
+        "figkd": distill.figkd,
+        "kd": distill.kd,
+        "logit_mse": distill.logit_mse,
+    }
+    name = "logit_mse" if distill.method == "centred_logit_mse" else distill.method
+    section = sections.get(name)
+    if section is not None and section.weight == 0 and section.ce_weight == 0:
+        yield Problem(
+            f"distill.{name}.weight", "both weights are 0: there is nothing to learn", "raise one", 0
+        )
+
+
 def _precision(config: DeployConfig) -> Iterator[Problem]:
     precision, export = config.precision, config.export
     if len(set(precision.modes)) < len(precision.modes):
@@ -184,6 +199,8 @@ def _targets(config: DeployConfig) -> Iterator[Problem]:
                 "set export.dynamic_batch: true",
                 target.batch_sizes,
             )
+        if len(set(target.batch_sizes)) < len(target.batch_sizes):
+            yield Problem(f"{key}.batch_sizes", "names a size twice", "", target.batch_sizes)
         if target.device != "local" and not _SSH.fullmatch(target.device):
             yield Problem(f"{key}.device", "must be local or ssh://[user@]host[:port]", "", target.device)
         yield from _engine_keys(key, target, made)

@@ -98,6 +98,8 @@ def _apply_override(layered: _Layered, text: str) -> None:
     for index, part in enumerate(path[:-1]):
         if isinstance(node, list):
             node = _list_item(node, part, text)
+            if not isinstance(node, dict | list):
+                raise ConfigError(f"'{text}': '{part}' holds a value, not a section", where="--set")
             continue
         if not isinstance(node.get(part), dict | list):
             node[part] = {}
@@ -114,7 +116,7 @@ def _apply_override(layered: _Layered, text: str) -> None:
 
 
 def _list_item(items: list[Any], part: str, text: str) -> Any:
-    if not part.isdigit() or int(part) >= len(items):
+    if not part.isdecimal() or int(part) >= len(items):
         raise ConfigError(
             f"'{text}': '{part}' is not a position in a list of {len(items)}",
             where="--set",
@@ -148,10 +150,13 @@ def _validate(layered: _Layered) -> tuple[DeployConfig | None, list[Problem]]:
             config = DeployConfig.model_validate(values)
         except ValidationError as error:
             known = len(faulty)
+            # All keys are found before any is removed: one removal would move the others' errors to their parents.
+            found: dict[KeyPath, Any] = {}
             for item in error.errors():
                 path = tuple(str(part) for part in item["loc"])
+                found.setdefault(path if item["type"] == "missing" else _existing_part(values, path), item)
+            for path, item in found.items():
                 if item["type"] != "missing":
-                    path = _existing_part(values, path)
                     _remove(values, path)
                 if path not in faulty:
                     faulty.add(path)
@@ -174,7 +179,7 @@ def _stand_in(values: dict[str, Any], path: KeyPath) -> None:
         if len(pattern) == len(path) and all(p in ("*", q) for p, q in zip(pattern, path, strict=True)):
             node = values
             for part in path[:-1]:
-                node = node[part]
+                node = node.setdefault(part, {})
             node[path[-1]] = copy.deepcopy(value)
 
 
@@ -191,12 +196,23 @@ def _existing_part(values: dict[str, Any], path: KeyPath) -> KeyPath:
 def _remove(values: dict[str, Any], path: KeyPath) -> None:
     node = values
     for part in path[:-1]:
-        node = node[part]
-    del node[path[-1]]
+        node = node.get(part, {})
+    if path:
+        node.pop(path[-1], None)
 
 
 def _problem(path: KeyPath, item: Any, places: dict[KeyPath, str]) -> Problem:
     kind, value = item["type"], item.get("input")
+    if not path:
+        return Problem("(top level)", "keys must be text", "quote it, or remove it", None, "")
+    if kind in ("model_type", "dict_type"):
+        keys = _keys_at(path)
+        fix = (
+            f"such as {{{keys[0]}: ...}}"
+            if keys and kind == "model_type"
+            else "write its keys below it, or remove it"
+        )
+        return Problem(".".join(path), "must be a section of keys", fix, value, places.get(path, ""))
     key = ".".join(path)
     place = places.get(_known_part(path, places), "")
     if kind == "extra_forbidden":

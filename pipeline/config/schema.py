@@ -24,7 +24,7 @@ Percent = Annotated[float, Field(ge=0, le=100)]
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values do not change after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Data(Section):
@@ -62,8 +62,8 @@ class Training(Section):
 
     epochs: Annotated[int, Field(ge=0)] = 50
     """Passes over the training images. 0 (with `pretrained` or `checkpoint`) takes the network as it is."""
-    batch_size: Positive = 64
-    """Images in a step."""
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    """Images in a step; batch normalisation needs two."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """SGD has Nesterov momentum 0.9."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
@@ -154,7 +154,7 @@ class Distill(Training):
 
     method: Method = "figkd"
     """`figkd`, or a baseline: `ce`, `kd`, `logit_mse`, `centred_logit_mse`."""
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Seed of the student alone. Default: the top-level `seed`."""
     figkd: FiGKD = FiGKD()
     """Options of `method: figkd`."""
@@ -287,7 +287,7 @@ class DeployConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
     """Name of the deployment; its report is written to `<output>/<name>/`."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """Seed of everything random."""
     data: Data
     """Images."""

@@ -11,6 +11,7 @@ import yaml
 from pipeline.errors import ConfigError
 
 KeyPath = tuple[str, ...]
+_DEEPEST = 20
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ def read_yaml(path: Path) -> YamlFile:
         raise ConfigError(
             f"not valid YAML: {reason}", where=where, fix="check indentation and quotes"
         ) from None
+    if isinstance(values, dict) and not all(isinstance(key, str) for key in values):
+        raise ConfigError(
+            "keys must be text", where=str(path), fix="quote numbers and null if they are meant as keys"
+        )
     if not isinstance(values, dict) or node is None:
         raise ConfigError(
             "must be a mapping of sections", where=str(path), fix="start from `figkd-pipeline init`"
@@ -56,6 +61,10 @@ def read_yaml(path: Path) -> YamlFile:
 
 
 def _walk(node: yaml.Node, prefix: KeyPath, lines: dict[KeyPath, int], path: Path) -> None:
+    if len(prefix) > _DEEPEST:
+        raise ConfigError(
+            f"{'.'.join(prefix[:3])}... contains itself, or is nested too deeply", where=str(path)
+        )
     if isinstance(node, yaml.MappingNode):
         for key_node, value_node in node.value:
             key = (*prefix, str(key_node.value))

@@ -75,7 +75,7 @@ def _summary(out: Path) -> str:
     rows = [row for row in read_json(out / "latency.json") if row["boundary"] == "engine"]
     if not rows:
         return "no engine runs here"
-    first = min(row["batch"] for row in rows)
+    first = rows[0]["batch"]
     parts = (
         f"{row['id'].split('/', 1)[1]} {row['median']:.3f} ms (n={row['n']})"
         for row in rows

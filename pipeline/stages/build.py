@@ -14,6 +14,7 @@ from pipeline.stages.base import Stage, Work
 from pipeline.stages.precision import onnx_file
 
 DEFAULT_COMPUTE_CAPABILITIES = ("SM86", "SM89", "SM120")
+_RETRY = "once the cause is gone, run again with --force build"
 PRECISIONS = ("fp32", "fp16", "int8")
 _ELSEWHERE = "run the same config on a machine with a GPU that the engine was built for"
 _SUFFIX = {"onnxruntime": "onnx", "tensorrt": "engine", "tensorrt_rtx": "engine"}
@@ -24,6 +25,7 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "target": target,
         "engine": section.engine,
+        "device": section.device,
         "precisions": section.precisions or [p for p in PRECISIONS if p in {"fp32", *config.precision.modes}],
         "batch_sizes": section.batch_sizes,
         "required": section.required,
@@ -79,7 +81,9 @@ def _run(work: Work) -> None:
         try:
             info = backend.build(source, file, batch_sizes=arguments["batch_sizes"], **options)
         except ExportError as error:
-            rows.append(row | {"state": "failed", "runs": False, "detail": error.what, "fix": error.fix})
+            rows.append(
+                row | {"state": "failed", "runs": False, "detail": error.what, "fix": error.fix or _RETRY}
+            )
             continue
         seconds[row["id"]] = info.build_seconds
         rows.append(

@@ -118,3 +118,12 @@ def test_a_p99_without_enough_samples_is_not_judged_and_not_shipped() -> None:
     engine.budgets = judge(engine, Budgets(latency_p99_ms=Goal(max=5)), STUDENT)
     assert engine.budgets[0].verdict == "not_judged"
     assert choose("cpu", [engine]).state == "budget_missed"
+
+
+def test_engines_that_contradict_themselves_are_not_shipped() -> None:
+    """One image, two answers: found by the check, and acted on."""
+    engine = _engine()
+    assert engine.accuracy is not None
+    engine.accuracy.identical_rows = False
+    choice = choose("cpu", [engine])
+    assert choice.state == "failed" and "differ for the same image" in choice.why

@@ -209,3 +209,38 @@ def test_a_missing_back_end_fails_the_run_only_if_demanded(finished: Finished, t
     assert len(rows) == 3 and all(r["state"] == "missing" and "pip install" in r["fix"] for r in rows)
     required = finished.figkd("run", **{"targets.trt": "{engine: tensorrt}", "output": tmp_path})
     assert required.code == 4 and "targets.trt.engine" in required.err and "pip install" in required.err
+
+
+def test_a_remote_target_is_refused_though_everything_is_cached(finished: Finished) -> None:
+    """This machine's numbers are never shown as another device's."""
+    done = finished.figkd("run", **{"targets.cpu.device": "ssh://orin"})
+    assert done.code == 5 and "targets.cpu.device" in done.err
+
+
+def test_folders_that_cannot_be_written_are_told_before_anything_runs(finished: Finished) -> None:
+    """Not after hours of training."""
+    for key in ("output", "store"):
+        done = finished.figkd("run", **{key: "/etc/passwd/x"})
+        assert done.code == 4 and f"{key}: /etc/passwd/x cannot be written" in done.err
+
+
+def test_files_that_do_not_fit_the_config_are_told(finished: Finished, tmp_path: Path) -> None:
+    """Junk, and a model for other images."""
+    (tmp_path / "junk.onnx").write_bytes(b"junk")
+    assert finished.figkd("benchmark", "--model", tmp_path / "junk.onnx").code == 2
+    model = finished.folder / "runs/fonts_cpu/engines/cpu/fp32.onnx"
+    other = {"data.image_size": 24, "data.store_size": 24, "store": tmp_path / "store"}
+    done = finished.figkd("validate", "--model", model, **other)
+    assert done.code == 2 and "does not fit this config" in done.err
+
+
+def test_known_misses_count_where_nothing_ran(finished: Finished, tmp_path: Path) -> None:
+    """An engine for an absent GPU cannot be faster than judged, but its accuracy is known."""
+    goals = {
+        "budgets.top1": "{min: 100}",
+        "targets.cpu": "null",
+        "budgets.engine_mb": "null",
+        "output": tmp_path,
+    }
+    done = finished.figkd("run", "--json", **goals)
+    assert done.code == 3 and done.json["shipping"][0]["state"] == "budget_missed"

@@ -118,3 +118,12 @@ def test_unknown_data_set(tmp_path: Path) -> None:
         prepare("nosuch", None, tmp_path / "x", image_size=8, store_size=8)
     with pytest.raises(DataError, match="store_size 7"):
         prepare("fonts", None, tmp_path / "x", image_size=8, store_size=7)
+
+
+def test_a_class_that_nobody_can_see_is_an_error(tmp_path: Path) -> None:
+    """Protects against shipping a class that no training image ever showed."""
+    _tree(tmp_path / "images", classes="abc")
+    for path in (tmp_path / "images" / "c").iterdir():
+        path.write_bytes(b"junk")
+    with pytest.raises(DataError, match="no training image of c can be decoded"):
+        _prepare(tmp_path / "images", tmp_path / "out")
