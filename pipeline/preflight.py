@@ -36,7 +36,7 @@ def preflight(config: DeployConfig, planned: Sequence[Planned], note: Callable[[
         found = list(_data(config))
         faults += found or list(_disk(config))
     if running & {"teacher", "logits", "distill"}:
-        faults += _models(config)
+        faults += _models(config, fetch=not faults)
     if not faults:
         return
     if len(faults) == 1:
@@ -91,7 +91,8 @@ def _disk(config: DeployConfig) -> Iterator[PipelineError]:
         )
 
 
-def _models(config: DeployConfig) -> Iterator[PipelineError]:
+def _models(config: DeployConfig, *, fetch: bool) -> Iterator[PipelineError]:
+    # Fetching weights can take minutes (and many retries without a network): not where the run cannot start anyway.
     from figkd.models import build_model
 
     size = config.data.image_size
@@ -100,7 +101,7 @@ def _models(config: DeployConfig) -> Iterator[PipelineError]:
         ("student", config.student.model, config.student.pretrained),
     ):
         try:
-            build_model(name, 2, image_size=size, pretrained=pretrained)
+            build_model(name, 2, image_size=size, pretrained=pretrained and fetch)
         except FigkdError as error:
             kind = EnvironmentFault if pretrained and "weights" in error.what else ConfigError
             yield kind(error.what, where=f"{key}.model", fix=error.fix)
