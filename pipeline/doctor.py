@@ -11,7 +11,7 @@ from typing import Literal
 
 from pipeline import environment
 from pipeline.config.schema import DeployConfig
-from pipeline.preflight import data_faults, existing_parent
+from pipeline.preflight import data_faults, device_faults, existing_parent
 
 State = Literal["ok", "absent", "fault"]
 
@@ -88,7 +88,7 @@ def _back_ends(config: DeployConfig | None) -> Iterator[Finding]:
 
 
 def _config(config: DeployConfig) -> Iterator[Finding]:
-    faults = data_faults(config)
+    faults = list(data_faults(config))
     for fault in faults:
         yield Finding(fault.where, "fault", fault.what, fault.fix)
     if not faults:
@@ -101,9 +101,5 @@ def _config(config: DeployConfig) -> Iterator[Finding]:
         "disk", "ok" if free > 2e9 else "fault", f"{free / 1e9:.1f} GB free for {config.store}",
         "" if free > 2e9 else "free some space, or set store: to another disk",
     )  # fmt: skip
-    for name, target in config.targets.items():
-        if target.device != "local":
-            yield Finding(
-                f"targets.{name}.device", "fault", f"{target.device}: remote devices are not supported by this version",
-                f"run on the device itself with --set targets.{name}.device=local",
-            )  # fmt: skip
+    for fault in device_faults(config):
+        yield Finding(fault.where, "fault", fault.what, fault.fix)

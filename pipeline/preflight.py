@@ -11,6 +11,7 @@ from figkd.errors import FigkdError
 from pipeline.conductor import Planned
 from pipeline.config.schema import DeployConfig
 from pipeline.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError
+from pipeline.stages import data as data_stage
 
 # What a run needs beside its data: checkpoints, ONNX files, engines.
 _SPARE_BYTES = 1_000_000_000
@@ -29,11 +30,11 @@ def preflight(config: DeployConfig, planned: Sequence[Planned], note: Callable[[
     """
     running = {p.step.stage.name for p in planned if p.state == "run"}
     targets = {p.step.target for p in planned if p.state == "run" and p.step.target}
-    faults: list[PipelineError] = list(_devices(config))
+    faults: list[PipelineError] = list(device_faults(config))
     if "build" in running:
         faults += _back_ends(config, targets, note)
     if "data" in running:
-        found = list(_data(config))
+        found = list(data_faults(config))
         faults += found or list(_disk(config))
     if running & {"teacher", "logits", "distill"}:
         faults += _models(config, fetch=not faults)
@@ -59,12 +60,8 @@ def check_places(config: DeployConfig) -> None:
             )
 
 
-def data_faults(config: DeployConfig) -> list[PipelineError]:
+def data_faults(config: DeployConfig) -> Iterator[PipelineError]:
     """What is wrong with the data folder (for preflight and doctor)."""
-    return list(_data(config))
-
-
-def _data(config: DeployConfig) -> Iterator[PipelineError]:
     from figkd.data import check
 
     for problem in check(config.data.dataset, config.data.root, dict(config.data.options)):
@@ -79,7 +76,7 @@ def _disk(config: DeployConfig) -> Iterator[PipelineError]:
     data = config.data
     needed = _SPARE_BYTES
     if DATASETS[data.dataset].needs_root:
-        side = data.store_size or round(data.image_size * 256 / 224)
+        side = data_stage.STAGE.arguments(config, "")["store_size"]
         needed += 3 * side * side * len(source_files(data.dataset, data.root, dict(data.options)))
     folder = existing_parent(config.store)
     free = shutil.disk_usage(folder).free
@@ -126,7 +123,8 @@ def _back_ends(
             note(f"targets.{name}: {found.detail}; its rows will say so ({found.fix})")
 
 
-def _devices(config: DeployConfig) -> Iterator[PipelineError]:
+def device_faults(config: DeployConfig) -> Iterator[PipelineError]:
+    """Targets on devices that this version cannot reach (for preflight and doctor)."""
     for name, target in config.targets.items():
         if target.device != "local":  # also where everything is cached: those are this machine's numbers
             yield DeviceFault(

@@ -12,10 +12,7 @@ from pipeline.stages.base import Source, Stage, Work
 from pipeline.stages.training import (
     VOLATILE,
     fresh_model,
-    network_facts,
-    pick_device,
-    scores,
-    split_timing,
+    keep_network,
     train_options,
     training_arguments,
     views_of,
@@ -53,10 +50,9 @@ def _sources(config: DeployConfig) -> Mapping[str, Source]:
 def _run(work: Work) -> None:
     import numpy as np
 
-    from figkd import checkpoint, losses, order
+    from figkd import losses, order
     from figkd.data import class_names, open_split
     from figkd.data.logits import open_logits
-    from figkd.evaluate import predict
     from figkd.methods import METHODS
     from figkd.train import train
 
@@ -90,21 +86,8 @@ def _run(work: Work) -> None:
         teacher_logits=cached if method.needs_teacher else None,
         **train_options(arguments, work),
     )
-    facts = network_facts(arguments["model"], model) | {
-        "method": arguments["method"],
-        "options": arguments["options"],
-    }
-    for name in ("val", "test"):
-        part = open_split(data, name)
-        logits = predict(model, part.images, image_size=size, device=pick_device())
-        facts[name] = scores(logits, part.labels, names)
-        if name == "test":
-            np.save(work.out / "test_logits.npy", logits)
-    checkpoint.save(
-        work.out / "model.pt", model.state_dict(), {"model": arguments["model"], "classes": names}
-    )
-    split_timing(history, work.out)
-    write_json(work.out / "metrics.json", facts)
+    said = {"method": arguments["method"], "options": arguments["options"]}
+    np.save(work.out / "test_logits.npy", keep_network(work, model, history, said))
 
 
 def _summary(out: Path) -> str:

@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import DeployConfig
-from pipeline.files import read_json, write_json
+from pipeline.files import read_json
 from pipeline.stages.base import Source, Stage, Work
 from pipeline.stages.training import (
     VOLATILE,
     fresh_model,
-    network_facts,
-    pick_device,
-    scores,
-    split_timing,
+    keep_network,
     train_options,
     training_arguments,
     views_of,
@@ -41,7 +38,6 @@ def _sources(config: DeployConfig) -> Mapping[str, Source]:
 def _run(work: Work) -> None:
     from figkd import checkpoint, losses
     from figkd.data import class_names, open_split
-    from figkd.evaluate import predict
     from figkd.train import train
 
     arguments, data = work.arguments, work.inputs["data"]
@@ -67,16 +63,7 @@ def _run(work: Work) -> None:
             val=open_split(data, "val"),
             **train_options(arguments, work),
         )
-    facts = network_facts(arguments["model"], model)
-    for part in ("val", "test"):
-        split = open_split(data, part)
-        logits = predict(model, split.images, image_size=size, device=pick_device())
-        facts[part] = scores(logits, split.labels, names)
-    checkpoint.save(
-        work.out / "model.pt", model.state_dict(), {"model": arguments["model"], "classes": names}
-    )
-    split_timing(history, work.out)
-    write_json(work.out / "metrics.json", facts)
+    keep_network(work, model, history, {})
 
 
 def _summary(out: Path) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from figkd.data import SplitName
     from figkd.data.views import Views
     from figkd.models import ImageClassifier
 
@@ -57,15 +58,6 @@ def pick_device() -> str:
 def pick_amp(amp: str, device: str) -> str:
     """Resolve `auto`."""
     return ("bf16" if device == "cuda" else "none") if amp == "auto" else amp
-
-
-def scores(
-    logits: npt.NDArray[np.float32], labels: npt.NDArray[np.int64], class_names: list[str]
-) -> dict[str, Any]:
-    """Accuracy of a set of logits, as the report shows it."""
-    from export.accuracy import accuracy
-
-    return accuracy(logits, labels, class_names)
 
 
 def fresh_model(name: str, classes: int, *, image_size: int, pretrained: bool, seed: int) -> ImageClassifier:
@@ -112,8 +104,25 @@ def views_of(arguments: Mapping[str, Any], store_size: int, seed: int) -> Views:
     )
 
 
-def network_facts(name: str, model: ImageClassifier) -> dict[str, Any]:
-    """Name and size of a network."""
+def keep_network(
+    work: Work, model: ImageClassifier, history: list[dict[str, Any]], said: Mapping[str, Any]
+) -> npt.NDArray[np.float32]:
+    """Write a network's checkpoint, history and scores (with `said` added); return its test logits [N, C]."""
+    from export.accuracy import accuracy
+    from figkd import checkpoint
+    from figkd.data import class_names, open_split
+    from figkd.evaluate import predict
     from figkd.models import parameter_count
 
-    return {"model": name, "parameters": parameter_count(model)}
+    name, data = work.arguments["model"], work.inputs["data"]
+    names = class_names(data)
+    facts: dict[str, Any] = {"model": name, "parameters": parameter_count(model), **said}
+    parts: tuple[SplitName, ...] = ("val", "test")
+    for part in parts:
+        split = open_split(data, part)
+        logits = predict(model, split.images, image_size=work.arguments["image_size"], device=pick_device())
+        facts[part] = accuracy(logits, split.labels, names)
+    checkpoint.save(work.out / "model.pt", model.state_dict(), {"model": name, "classes": names})
+    split_timing(history, work.out)
+    write_json(work.out / "metrics.json", facts)
+    return logits
