@@ -15,6 +15,22 @@ from pathlib import Path
 BUILT_IN: dict[str, str] = {
     "figkd/resnet_tiny": "residual network for 32 px images, about 0.3 M parameters",
     "figkd/dsconv_nano": "depthwise-separable network for 32 px images, about 5 k parameters",
+    # The CIFAR-100 networks of the distillation literature, with the parameters that they have there.
+    "figkd/resnet20": "ResNet for 32 px images, 0.28 M parameters",
+    "figkd/resnet32": "ResNet for 32 px images, 0.47 M parameters",
+    "figkd/resnet56": "ResNet for 32 px images, 0.86 M parameters",
+    "figkd/resnet110": "ResNet for 32 px images, 1.74 M parameters",
+    "figkd/resnet8x4": "ResNet for 32 px images, four times as wide, 1.23 M parameters",
+    "figkd/resnet32x4": "ResNet for 32 px images, four times as wide, 7.43 M parameters",
+    "figkd/resnet50_cifar": "ResNet-50 with a stem for 32 px images, 23.7 M parameters",
+    "figkd/wrn_16_2": "Wide ResNet for 32 px images, 0.70 M parameters",
+    "figkd/wrn_40_1": "Wide ResNet for 32 px images, 0.57 M parameters",
+    "figkd/wrn_40_2": "Wide ResNet for 32 px images, 2.26 M parameters",
+    "figkd/vgg8": "VGG for 32 px images, 3.97 M parameters",
+    "figkd/vgg13": "VGG for 32 px images, 9.46 M parameters",
+    "figkd/mobilenetv2_half": "MobileNetV2 of half width for 32 px images, 0.81 M parameters",
+    "figkd/shufflenetv1": "ShuffleNet for 32 px images, 0.95 M parameters",
+    "figkd/shufflenetv2": "ShuffleNetV2 for 32 px images, 1.36 M parameters",
 }
 """Built-in names and what they are."""
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import copy
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from figkd.errors import ModelError
-from figkd.model_names import BUILT_IN, known_model, suggest
+from figkd.model_names import known_model, suggest
+from figkd.networks import NETWORKS
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-TINY_MEAN = (0.5, 0.5, 0.5)
-TINY_STD = (0.25, 0.25, 0.25)
 
 
 class ImageClassifier(nn.Module):
@@ -54,19 +51,29 @@ class ImageClassifier(nn.Module):
         pixels = pixels.permute(0, 3, 1, 2)
         if not self.channels_last:
             pixels = pixels.contiguous()
-        return cast(Tensor, self.backbone(pixels)).to(torch.float32)
+        logits = self.backbone(pixels)
+        if not isinstance(logits, Tensor):
+            raise ModelError(
+                f"{type(self.backbone).__name__} returns several outputs while it is trained",
+                "switch its auxiliary heads off, or choose a model with one output",
+            )
+        return logits.to(torch.float32)
 
 
 def build_model(name: str, num_classes: int, *, pretrained: bool = False, image_size: int) -> ImageClassifier:
     """Build a classifier by name, in train mode on the CPU, its random weights from torch's global generator.
 
     Args:
-        name: "figkd/<x>" (see `figkd.model_names.BUILT_IN`), "timm/<x>" or "torchvision/<x>".
+        name: "figkd/<x>" (see `figkd.model_names.BUILT_IN`), "timm/<x>" or "torchvision/<x>". A network has one
+            output: auxiliary heads of training (Inception, GoogLeNet) are left out, and where a distillation
+            token has a head of its own (DeiT, LeViT) the two are averaged, in training too.
         num_classes: C, at least 2.
         pretrained: start from the published weights (timm and torchvision; may download them). Normalisation
             then comes from the weights' own configuration; otherwise it is ImageNet's (timm, torchvision) or
-            0.5 / 0.25 (built in).
-        image_size: side of the square input in pixels; the model is run once on one image to be sure.
+            the built-in network's.
+        image_size: side of the square input in pixels; the model is run once on one image to be sure. Networks
+            whose weights depend on it (vision transformers) are built for it, and timm's pretrained ones
+            interpolated to it.
 
     Raises:
         ModelError: unknown name, no such weights, weights that cannot be fetched, or a refused image size.
@@ -80,12 +87,12 @@ def build_model(name: str, num_classes: int, *, pretrained: bool = False, image_
     if family == "figkd":
         if pretrained:
             raise ModelError(f"{name} has no pretrained weights", "set pretrained to false")
-        backbone: nn.Module = _TINY[name](num_classes)
-        mean, std = TINY_MEAN, TINY_STD
+        network = NETWORKS[name]
+        backbone, mean, std = network.build(num_classes), network.mean, network.std
     elif family == "timm":
-        backbone, mean, std = _timm_model(short, num_classes, pretrained)
+        backbone, mean, std = _timm_model(short, num_classes, pretrained, image_size)
     else:
-        backbone, mean, std = _torchvision_model(short, num_classes, pretrained)
+        backbone, mean, std = _torchvision_model(short, num_classes, pretrained, image_size)
     model = ImageClassifier(backbone, mean, std)
     _check_forward(model, name, num_classes, image_size)
     return model
@@ -122,85 +129,21 @@ def reparameterize_for_export(model: nn.Module) -> nn.Module:
     return model
 
 
-class TinyResNet(nn.Module):
-    """A residual network for 32 px images that trains on a CPU within minutes (about 0.3 M parameters).
-
-    Strided early (half the resolution after the first convolution) and wide late, where pixels are few.
-    """
-
-    def __init__(
-        self, num_classes: int, widths: Sequence[int] = (16, 32, 96), blocks: Sequence[int] = (1, 2, 2)
-    ):
-        super().__init__()
-        self.stem = _conv_norm(3, widths[0], stride=2)
-        layers: list[nn.Module] = []
-        width = widths[0]
-        for stage, (out, count) in enumerate(zip(widths, blocks, strict=True)):
-            for block in range(count):
-                layers.append(_Residual(width, out, stride=2 if stage > 0 and block == 0 else 1))
-                width = out
-        self.blocks = nn.Sequential(*layers)
-        self.head = nn.Linear(width, num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, C] of normalised images [B, 3, H, W]."""
-        x = self.blocks(F.relu(self.stem(x)))
-        return cast(Tensor, self.head(x.mean((2, 3))))
-
-
-class TinyDepthwise(nn.Module):
-    """A depthwise-separable network for 32 px images (about 5 k parameters at 21 classes)."""
-
-    def __init__(self, num_classes: int, widths: Sequence[int] = (16, 24, 32, 48)):
-        super().__init__()
-        self.stem = _conv_norm(3, widths[0], stride=2)
-        layers: list[nn.Module] = []
-        for index, (width, out) in enumerate(itertools.pairwise(widths)):
-            layers += [
-                _conv_norm(width, width, stride=1 if index == 0 else 2, groups=width),
-                _conv_norm(width, out, kernel=1),
-                nn.ReLU(),
-            ]
-        self.blocks = nn.Sequential(*layers)
-        self.head = nn.Linear(widths[-1], num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits [B, C] of normalised images [B, 3, H, W]."""
-        x = self.blocks(F.relu(self.stem(x)))
-        return cast(Tensor, self.head(x.mean((2, 3))))
-
-
-class _Residual(nn.Module):
-    def __init__(self, width: int, out: int, stride: int) -> None:
-        super().__init__()
-        self.first = _conv_norm(width, out, stride=stride)
-        self.second = _conv_norm(out, out)
-        same = stride == 1 and width == out
-        self.shortcut = nn.Identity() if same else _conv_norm(width, out, kernel=1, stride=stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.relu(self.second(F.relu(self.first(x))) + self.shortcut(x))
-
-
-def _conv_norm(width: int, out: int, *, kernel: int = 3, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(width, out, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    return nn.Sequential(conv, nn.BatchNorm2d(out))
-
-
-_TINY: dict[str, Callable[[int], nn.Module]] = {
-    "figkd/resnet_tiny": TinyResNet,
-    "figkd/dsconv_nano": TinyDepthwise,
-}
-assert set(_TINY) == set(BUILT_IN)
-
-
-def _timm_model(name: str, num_classes: int, pretrained: bool) -> tuple[nn.Module, Any, Any]:
+def _timm_model(name: str, num_classes: int, pretrained: bool, size: int) -> tuple[nn.Module, Any, Any]:
     import timm
 
+    usual = timm.get_pretrained_cfg(name)
+    side = size if usual is None or not usual.fixed_input_size else usual.input_size[-1]
+    # Only networks of one size know `img_size`.
+    sized: dict[str, Any] = {} if side == size else {"img_size": size}
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes)
+        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **sized)
     except Exception as error:
+        if "img_size" in str(error):
+            raise ModelError(
+                f"timm/{name} does not take images of {size} x {size}, only of {side}",
+                "set image_size to that, or choose another model",
+            ) from error
         raise _not_built(f"timm/{name}", pretrained, error) from error
     if not pretrained:
         return model, IMAGENET_MEAN, IMAGENET_STD
@@ -208,26 +151,44 @@ def _timm_model(name: str, num_classes: int, pretrained: bool) -> tuple[nn.Modul
     return model, tuple(config["mean"]), tuple(config["std"])
 
 
-def _torchvision_model(name: str, num_classes: int, pretrained: bool) -> tuple[nn.Module, Any, Any]:
+def _torchvision_model(
+    name: str, num_classes: int, pretrained: bool, size: int
+) -> tuple[nn.Module, Any, Any]:
     from torchvision.models import get_model, get_model_weights
 
     mean, std = IMAGENET_MEAN, IMAGENET_STD
     try:
         if not pretrained:
-            model = get_model(name, weights=None, num_classes=num_classes)
+            model = get_model(name, weights=None, num_classes=num_classes, **_torchvision_size(name, size))
+            _drop_auxiliary_heads(model)
         else:
             weights = get_model_weights(name)["DEFAULT"]
             model = get_model(name, weights=weights)
             preset = weights.transforms()
             mean, std = tuple(preset.mean), tuple(preset.std)
+            _drop_auxiliary_heads(model)
             _replace_head(model, num_classes)
     except ModelError:
         raise
     except Exception as error:
         raise _not_built(f"torchvision/{name}", pretrained, error) from error
-    if getattr(model, "aux_logits", False):
-        raise ModelError(f"torchvision/{name} has auxiliary outputs", "choose a model with one output")
     return model, mean, std
+
+
+def _torchvision_size(name: str, size: int) -> dict[str, Any]:
+    if name.startswith("vit_"):
+        return {"image_size": size}
+    return {"input_size": (size, size)} if name.startswith("maxvit_") else {}
+
+
+def _drop_auxiliary_heads(model: nn.Module) -> None:
+    # Inception and GoogLeNet return more than the logits while they are trained. `aux_logits=False` at
+    # construction is refused together with weights.
+    if getattr(model, "aux_logits", False):
+        model.aux_logits = False  # type: ignore[assignment]
+        for head in ("AuxLogits", "aux1", "aux2"):
+            if hasattr(model, head):
+                setattr(model, head, None)
 
 
 def _replace_head(model: nn.Module, num_classes: int) -> None:
