@@ -186,6 +186,13 @@ def test_parameter_counts(name: str) -> None:
     assert f"{COUNTS[name] / 1e6:.{1 if COUNTS[name] > 1e7 else 2}f} M parameters" in BUILT_IN[name]
 
 
+def test_the_documentation_has_every_network_and_its_size() -> None:
+    """Protects docs/models.md, which is written by hand."""
+    text = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
+    for name, network in NETWORKS.items():
+        assert f"| `{name}` | {parameter_count(network.build(100)):,} |" in text
+
+
 @pytest.mark.parametrize(("name", "classes", "without", "millions"), PUBLISHED)
 def test_published_parameter_counts(name: str, classes: int, without: int, millions: float) -> None:
     """Protects the same against figures printed in papers, to the digits that they print (2.24 is printed 2.2)."""

@@ -29,8 +29,6 @@ CIFAR: dict[str, Any] = {
     "ema_decay": None,
     "grad_clip": None,
     "label_smoothing": 0,
-    "mixup": 0,
-    "cutmix": 0,
     "accumulate": 1,
     "amp": "none",
 }
@@ -104,6 +102,7 @@ def test_cifar100(pair: str) -> None:
     assert _said(config.distill, CIFAR) == CIFAR | {"lr": lr}
     for section in (config.teacher, config.distill):
         assert _decays(section) == [150, 180, 210]
+        assert not section.mixup and not section.cutmix
         assert section.views.model_dump() == {"kind": "shift_flip", "pad": 4, "count": None}
     assert (config.data.dataset, config.data.image_size, config.data.store_size) == ("cifar100", 32, 32)
     assert round(config.data.validation_fraction * 500) == 1, "one image of a class's 500 is held out"
@@ -119,6 +118,7 @@ def test_fine_grained_from_scratch(data: str, pair: str) -> None:
     for section in (config.teacher, config.distill):
         assert _said(section, SCRATCH) == SCRATCH
         assert _decays(section) == [100, 150]
+        assert not section.mixup and not section.cutmix
         assert section.views.kind == "random_resized_crop"
     assert (config.data.dataset, config.data.image_size) == (data, 224)
     assert config.data.root == Path("data") / data
