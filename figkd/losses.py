@@ -1,94 +1,31 @@
-"""Distillation losses: pure functions of logits, and thin modules around them.
+"""Distillation methods as modules, called as loss(student_logits [B, C], teacher_logits [B, C] or None, labels [B]).
 
-Shapes everywhere: student and teacher logits [B, C], labels int64 [B]; the result is a scalar, computed in
-float32 (float64 if an input is) whatever the logits' type and also under autocast. No gradient flows into the
-teacher. Shapes are checked from metadata only, so nothing here waits for a GPU.
+Each is a weight times the labels' cross entropy plus a weight times a function of `figkd.functional` or, for FiGKD,
+the distance of the logits' high-frequency detail along the class axis.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from figkd import methods
+from figkd import functional, methods
+from figkd.detail import LinearDetail
 from figkd.errors import FigkdError
 from figkd.methods import needs_teacher as needs_teacher
+from figkd.multiscale import band_weights_of, fold_index, multiscale_kl
 from figkd.order import identity, validate_order
-from figkd.wavelet import Level, detail_matrix
+from figkd.wavelet import Level, resolve_level
 
-_EPSILON = 1e-6
-
-
-def cross_entropy(student: Tensor, labels: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
-    """Mean over the batch of -log softmax(student)[label]."""
-    _check_labels(student, labels)
-    return F.cross_entropy(_wide(student), labels, label_smoothing=label_smoothing)
-
-
-def kd(student: Tensor, teacher: Tensor, *, temperature: float = 4.0) -> Tensor:
-    """T^2 times KL(softmax(teacher / T) || softmax(student / T)), summed over classes, mean over the batch.
-
-    Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015.
-    """
-    _check_pair(student, teacher)
-    log_student = F.log_softmax(_wide(student) / temperature, dim=1)
-    log_teacher = F.log_softmax(_wide(teacher).detach() / temperature, dim=1)
-    # "batchmean" sums over classes; "mean" would divide by the class count as well.
-    return F.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True) * temperature**2
-
-
-def logit_mse(student: Tensor, teacher: Tensor, *, centred: bool = False) -> Tensor:
-    """Mean over batch and classes of (student - teacher)^2.
-
-    With `centred`, each sample's mean logit is subtracted first: softmax does not see it, so that a student
-    need not copy it (Kim et al., IJCAI 2021, doi 10.24963/ijcai.2021/362, compare logit MSE with KL).
-    """
-    _check_pair(student, teacher)
-    difference = _wide(student) - _wide(teacher).detach()
-    if centred:
-        difference = difference - difference.mean(dim=1, keepdim=True)
-    return difference.square().mean()
-
-
-def figkd(
-    student: Tensor,
-    teacher: Tensor,
-    matrix: Tensor,
-    *,
-    temperature: float = 1.0,
-    standardise: bool = False,
-) -> Tensor:
-    """Mean over batch and coefficients of the squared difference of the logits' wavelet details.
-
-    The idea (only high-frequency detail along the class axis is transferred) is FiGKD, arXiv 2505.11897. The
-    distance, the normalisation and the temperature are this library's choices: no formula is published.
-
-    Args:
-        student: [B, C].
-        teacher: [B, C].
-        matrix: [C, D], from `figkd.wavelet.detail_matrix`, its rows in the order of the logits.
-        temperature: both logits are divided by it; without `standardise` this scales the loss by 1 / T^2.
-        standardise: first bring every sample's logits to mean 0 and standard deviation 1 (over classes,
-            population), as in arXiv 2403.01427.
-    """
-    _check_pair(student, teacher)
-    if matrix.ndim != 2 or matrix.shape[0] != student.shape[1]:
-        raise FigkdError(
-            f"a detail matrix of shape {tuple(matrix.shape)} for {student.shape[1]} classes", "it is [C, D]"
-        )
-    one, other = _wide(student), _wide(teacher).detach()
-    if standardise:
-        one, other = _z_score(one), _z_score(other)
-    difference = (one - other) / temperature
-    # Autocast would run this product in half precision.
-    with torch.autocast(student.device.type, enabled=False):
-        return (difference @ matrix.to(difference.dtype)).square().mean()
+Distance = Literal["kl", "mse", "smooth_l1", "cosine"]
+Domain = Literal["logits", "standardised", "log_probabilities"]
 
 
 class CrossEntropyLoss(nn.Module):
@@ -101,138 +38,259 @@ class CrossEntropyLoss(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Tensor:
         """Scalar loss of student [B, C] and labels [B]."""
         _check_count(student, self.num_classes)
-        return cross_entropy(student, labels, label_smoothing=self.label_smoothing)
+        return functional.cross_entropy(student, labels, label_smoothing=self.label_smoothing)
 
 
-class KDLoss(nn.Module):
-    """ce_weight * cross_entropy + weight * kd."""
+class DistillationLoss(nn.Module):
+    """ce_weight * cross_entropy + weight * term(student, teacher, labels).
+
+    Args:
+        num_classes: C.
+        term: the part that uses the teacher.
+        weight: of the term.
+        ce_weight: of the cross entropy with the labels.
+        label_smoothing: of the cross entropy.
+    """
 
     def __init__(
         self,
         num_classes: int,
+        term: Callable[[Tensor, Tensor, Tensor], Tensor],
         *,
-        weight: float = 0.9,
-        ce_weight: float = 0.1,
-        temperature: float = 4.0,
+        weight: float,
+        ce_weight: float,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         self.num_classes, self.label_smoothing = _classes(num_classes), label_smoothing
-        self.weight, self.ce_weight = _weights(weight, ce_weight)
-        self.temperature = _positive("temperature", temperature)
+        if not (weight >= 0 and ce_weight >= 0 and weight + ce_weight > 0):
+            raise FigkdError(f"weight {weight} and ce_weight {ce_weight}", "both >= 0 and not both 0")
+        self.weight, self.ce_weight, self.term = weight, ce_weight, term
 
     def forward(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Tensor:
         """Scalar loss of student [B, C], teacher [B, C] and labels [B]."""
         _check_count(student, self.num_classes)
-        hard = cross_entropy(student, labels, label_smoothing=self.label_smoothing)
-        soft = kd(student, _given(teacher), temperature=self.temperature)
-        return self.ce_weight * hard + self.weight * soft
+        if teacher is None:
+            raise FigkdError("this method needs the teacher's logits", "pass them, or choose method 'ce'")
+        functional.check_pair(student, teacher)
+        functional.check_labels(student, labels)
+        # One cast each: the cross entropy and the term both compute in float32.
+        student, teacher = functional.wide(student), functional.wide(teacher).detach()
+        value = self.weight * self.term(student, teacher, labels)
+        if self.ce_weight > 0:
+            hard = functional.cross_entropy(student, labels, label_smoothing=self.label_smoothing)
+            value = value + self.ce_weight * hard
+        return value
 
 
-class LogitMSELoss(nn.Module):
-    """ce_weight * cross_entropy + weight * logit_mse."""
+def kd_loss(
+    num_classes: int,
+    *,
+    standardise: bool = False,
+    weight: float = 0.9,
+    ce_weight: float = 0.1,
+    temperature: float = 4.0,
+    label_smoothing: float = 0.0,
+) -> DistillationLoss:
+    """Hinton's KD; with `standardise`, of standardised logits (arXiv 2403.01427)."""
+    _positive("temperature", temperature)
+
+    def term(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        return functional.kd(*_standardised(standardise, student, teacher), temperature=temperature)
+
+    return DistillationLoss(
+        num_classes, term, weight=weight, ce_weight=ce_weight, label_smoothing=label_smoothing
+    )
+
+
+def dkd_loss(
+    num_classes: int,
+    *,
+    standardise: bool = False,
+    weight: float = 1.0,
+    ce_weight: float = 1.0,
+    alpha: float = 1.0,
+    beta: float = 8.0,
+    temperature: float = 4.0,
+    label_smoothing: float = 0.0,
+) -> DistillationLoss:
+    """DKD; with `standardise`, of standardised logits."""
+    _positive("temperature", temperature)
+
+    def term(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        student, teacher = _standardised(standardise, student, teacher)
+        return functional.dkd(student, teacher, labels, alpha=alpha, beta=beta, temperature=temperature)
+
+    return DistillationLoss(
+        num_classes, term, weight=weight, ce_weight=ce_weight, label_smoothing=label_smoothing
+    )
+
+
+def dist_loss(
+    num_classes: int,
+    *,
+    weight: float = 1.0,
+    ce_weight: float = 1.0,
+    beta: float = 2.0,
+    gamma: float = 2.0,
+    temperature: float = 1.0,
+    label_smoothing: float = 0.0,
+) -> DistillationLoss:
+    """DIST."""
+    _positive("temperature", temperature)
+
+    def term(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        return functional.dist(student, teacher, beta=beta, gamma=gamma, temperature=temperature)
+
+    return DistillationLoss(
+        num_classes, term, weight=weight, ce_weight=ce_weight, label_smoothing=label_smoothing
+    )
+
+
+def logit_mse_loss(
+    num_classes: int,
+    *,
+    centred: bool = False,
+    weight: float = 1.0,
+    ce_weight: float = 1.0,
+    label_smoothing: float = 0.0,
+) -> DistillationLoss:
+    """Squared difference of the logits, as they are or centred."""
+
+    def term(student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        return functional.logit_mse(student, teacher, centred=centred)
+
+    return DistillationLoss(
+        num_classes, term, weight=weight, ce_weight=ce_weight, label_smoothing=label_smoothing
+    )
+
+
+class FiGKDLoss(nn.Module):
+    """Cross entropy plus the distance of the teacher's and the student's high-frequency detail along the class axis.
+
+    That only this detail is transferred is FiGKD's idea (arXiv 2505.11897). Distance, levels, weights and temperature
+    are this library's choices: no formula is published.
+
+    Args:
+        num_classes: C, 2 to 100,000 and more.
+        distance: "kl": the Haar details of the *probabilities*, that is how each node of the class tree divides its
+            mass, compared by KL divergence (`figkd.multiscale`). "mse", "smooth_l1", "cosine": the wavelet
+            coefficients of `domain`, mean over batch and coefficients.
+        wavelet: any discrete wavelet of PyWavelets; "kl" needs "haar".
+        level: number of levels, counted from the finest; "max" (PyWavelets' deepest without boundary effects) or
+            "full" (down to a single approximation coefficient).
+        mode: PyWavelets' boundary mode; matters for odd class counts and longer filters; not used by "kl".
+        band_decay: detail band dj weighs band_decay ** (j - 1): below 1, fine detail counts most.
+        band_weights: weights of single bands by name, "d1" the finest; naming the approximation, e.g. "a3", adds it.
+        order: class order [C] (see `figkd.order`): position i of the transformed axis holds class order[i].
+            None means the classes as given; "random" draws a new one at every call (a control, not a recipe).
+        domain: what is transformed, for distances other than "kl".
+        mass_power: for "kl": weight of a node = (teacher's mass of the node) ** mass_power.
+        temperature: both logits are divided by it; "kl" is multiplied by its square, as KD is.
+        weight: weight of the detail.
+        ce_weight: weight of the cross entropy.
+        label_smoothing: of the cross entropy.
+
+    Raises:
+        FigkdError: an argument out of range; at call time, logits or labels that do not fit.
+    """
 
     def __init__(
         self,
         num_classes: int,
         *,
-        centred: bool = False,
+        distance: Distance = "kl",
+        wavelet: str = "haar",
+        level: Level = "full",
+        mode: str = "symmetric",
+        band_decay: float = 0.7,
+        band_weights: Mapping[str, float] | None = None,
+        order: npt.ArrayLike | Literal["random"] | None = None,
+        domain: Domain = "logits",
+        mass_power: float = 0.5,
+        temperature: float = 2.0,
         weight: float = 1.0,
         ce_weight: float = 1.0,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
-        self.num_classes, self.label_smoothing = _classes(num_classes), label_smoothing
-        self.weight, self.ce_weight = _weights(weight, ce_weight)
-        self.centred = centred
-
-    def forward(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Tensor:
-        """Scalar loss of student [B, C], teacher [B, C] and labels [B]."""
-        _check_count(student, self.num_classes)
-        hard = cross_entropy(student, labels, label_smoothing=self.label_smoothing)
-        return self.ce_weight * hard + self.weight * logit_mse(student, _given(teacher), centred=self.centred)
-
-
-class FiGKDLoss(nn.Module):
-    """ce_weight * cross_entropy + weight * figkd.
-
-    Args:
-        num_classes: C.
-        wavelet: any discrete wavelet of PyWavelets.
-        level: number of levels, or "max".
-        mode: PyWavelets' boundary mode; matters for odd class counts and longer filters.
-        band_weights: weights of single bands, see `figkd.wavelet.detail_matrix`.
-        order: class order [C] (see `figkd.order`): position i of the transformed axis holds class order[i].
-            None means the classes as given.
-        weight: weight of the detail loss.
-        ce_weight: weight of the cross entropy.
-        temperature: see `figkd`.
-        standardise: see `figkd`.
-        label_smoothing: of the cross entropy.
-
-    Raises:
-        FigkdError: an argument out of range; at call time, logits of another class count.
-    """
-
-    matrix: Tensor
-
-    def __init__(
-        self,
-        num_classes: int,
-        *,
-        wavelet: str = "haar",
-        level: Level = 1,
-        mode: str = "symmetric",
-        band_weights: Mapping[str, float] | None = None,
-        order: npt.ArrayLike | None = None,
-        weight: float = 0.3,
-        ce_weight: float = 1.0,
-        temperature: float = 1.0,
-        standardise: bool = False,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        super().__init__()
-        self.num_classes, self.label_smoothing = _classes(num_classes), label_smoothing
-        self.weight, self.ce_weight = _weights(weight, ce_weight)
+        _classes(num_classes)
         self.temperature = _positive("temperature", temperature)
-        self.standardise = standardise
-        positions = identity(num_classes) if order is None else validate_order(order, num_classes)
-        ordered = detail_matrix(num_classes, wavelet, level, mode, band_weights)
-        # logits[:, order] @ W equals logits @ W' with row order[i] of W' = row i of W: no gather per step.
-        rows = torch.empty(ordered.shape, dtype=torch.float64)
-        rows[torch.from_numpy(positions)] = torch.tensor(ordered)
-        self.register_buffer("matrix", rows.to(torch.float32), persistent=False)
+        self.shuffle = isinstance(order, str)
+        if isinstance(order, str) and order != "random":
+            raise FigkdError(f"class order {order!r}", 'an array of classes, None, or "random"')
+        positions = (
+            identity(num_classes) if order is None or self.shuffle else validate_order(order, num_classes)
+        )
+        depth = resolve_level(num_classes, wavelet, level)
+        if distance == "kl":
+            if wavelet != "haar":
+                raise FigkdError(f"distance 'kl' with wavelet {wavelet!r}", "'kl' is defined for 'haar'")
+            if not 0 <= mass_power <= 1:
+                raise FigkdError(f"mass_power is {mass_power}", "0 <= mass_power <= 1")
+            self.bands = band_weights_of(depth, band_weights, band_decay)
+            self.mass_power = mass_power
+            index = torch.from_numpy(fold_index(positions, depth))
+            self.register_buffer("index", index, persistent=False)
+            self.detail = None
+        elif distance in ("mse", "smooth_l1", "cosine"):
+            if domain not in ("logits", "standardised", "log_probabilities"):
+                raise FigkdError(f"unknown domain {domain!r}", "logits, standardised or log_probabilities")
+            self.distance, self.domain = distance, domain
+            self.detail = LinearDetail(
+                num_classes, wavelet, depth, mode, band_weights, band_decay, np.asarray(positions)
+            )
+        else:
+            raise FigkdError(f"unknown distance {distance!r}", "kl, mse, smooth_l1 or cosine")
+        self.loss = DistillationLoss(
+            num_classes, self._term, weight=weight, ce_weight=ce_weight, label_smoothing=label_smoothing
+        )
 
     def forward(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Tensor:
         """Scalar loss of student [B, C], teacher [B, C] and labels [B]."""
-        _check_count(student, self.num_classes)
-        hard = cross_entropy(student, labels, label_smoothing=self.label_smoothing)
-        detail = figkd(
-            student,
-            _given(teacher),
-            self.matrix,
-            temperature=self.temperature,
-            standardise=self.standardise,
-        )
-        return self.ce_weight * hard + self.weight * detail
+        value: Tensor = self.loss(student, teacher, labels)
+        return value
 
-
-def _centred(num_classes: int, **options: Any) -> LogitMSELoss:
-    return LogitMSELoss(num_classes, centred=True, **options)
+    def _term(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
+        if self.shuffle:
+            drawn = torch.randperm(student.shape[1], device=student.device)
+            student, teacher = student[:, drawn], teacher[:, drawn]
+        if self.detail is None:
+            return multiscale_kl(
+                student,
+                teacher,
+                self.get_buffer("index"),
+                self.bands,
+                mass_power=self.mass_power,
+                temperature=self.temperature,
+            )
+        if self.domain == "standardised":
+            student, teacher = _standardised(True, student, teacher)
+        student, teacher = student / self.temperature, teacher / self.temperature
+        if self.domain == "log_probabilities":
+            student, teacher = torch.log_softmax(student, 1), torch.log_softmax(teacher, 1)
+        if self.distance == "mse":  # linear: one transform serves both
+            difference: Tensor = self.detail(student - teacher)
+            return difference.square().mean()
+        return functional.distance(self.detail(student), self.detail(teacher), self.distance)
 
 
 METHODS: dict[str, Callable[..., nn.Module]] = {
     "ce": CrossEntropyLoss,
-    "kd": KDLoss,
-    "logit_mse": LogitMSELoss,
-    "centred_logit_mse": _centred,
+    "kd": partial(kd_loss, standardise=False),
+    "kd_ls": partial(kd_loss, standardise=True, weight=9.0, temperature=2.0),
+    "dkd": partial(dkd_loss, standardise=False),
+    "dkd_ls": partial(dkd_loss, standardise=True, weight=9.0, temperature=2.0),
+    "dist": dist_loss,
+    "logit_mse": partial(logit_mse_loss, centred=False),
+    "centred_logit_mse": partial(logit_mse_loss, centred=True),
     "figkd": FiGKDLoss,
 }
 """Builders by method name; `figkd.methods.METHODS` says what each needs and takes."""
 
 
 def build_loss(
-    method: str, num_classes: int, *, order: npt.ArrayLike | None = None, **options: Any
+    method: str, num_classes: int, *, order: npt.ArrayLike | Literal["random"] | None = None, **options: Any
 ) -> nn.Module:
     """Build the loss of a method: a module called as loss(student_logits, teacher_logits or None, labels).
 
@@ -261,48 +319,22 @@ def build_loss(
 
 def default_options(method: str) -> dict[str, Any]:
     """Options of a method with their defaults, read from the builder's signature (for documentation)."""
-    builder = LogitMSELoss if method == "centred_logit_mse" else METHODS[method]
     return {
         name: parameter.default
-        for name, parameter in inspect.signature(builder).parameters.items()
-        if parameter.kind is parameter.KEYWORD_ONLY and name not in ("order", "centred")
+        for name, parameter in inspect.signature(METHODS[method]).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in ("order", "centred", "standardise")
     }
 
 
-def _wide(logits: Tensor) -> Tensor:
-    return logits if logits.dtype == torch.float64 else logits.to(torch.float32)
-
-
-def _z_score(logits: Tensor) -> Tensor:
-    centred = logits - logits.mean(dim=1, keepdim=True)
-    return centred / (centred.square().mean(dim=1, keepdim=True).sqrt() + _EPSILON)
-
-
-def _check_pair(student: Tensor, teacher: Tensor) -> None:
-    if student.ndim != 2 or student.shape != teacher.shape:
-        raise FigkdError(
-            f"student logits {tuple(student.shape)} and teacher logits {tuple(teacher.shape)} do not match",
-            "both must be [batch, classes]",
-        )
-
-
-def _check_labels(student: Tensor, labels: Tensor) -> None:
-    if student.ndim != 2 or labels.shape != student.shape[:1]:
-        raise FigkdError(
-            f"logits {tuple(student.shape)} and labels {tuple(labels.shape)} do not match",
-            "logits must be [batch, classes], labels [batch]",
-        )
+def _standardised(wanted: bool, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    if not wanted:
+        return student, teacher
+    return functional.standardise(student), functional.standardise(teacher)
 
 
 def _check_count(student: Tensor, num_classes: int) -> None:
     if student.ndim != 2 or student.shape[1] != num_classes:
         raise FigkdError(f"logits of shape {tuple(student.shape)}, but the loss has {num_classes} classes")
-
-
-def _given(teacher: Tensor | None) -> Tensor:
-    if teacher is None:
-        raise FigkdError("this method needs the teacher's logits", "pass them, or choose method 'ce'")
-    return teacher
 
 
 def _classes(num_classes: int) -> int:
@@ -315,9 +347,3 @@ def _positive(name: str, value: float) -> float:
     if not value > 0:
         raise FigkdError(f"{name} is {value}", "it must be positive")
     return value
-
-
-def _weights(weight: float, ce_weight: float) -> tuple[float, float]:
-    if not (weight >= 0 and ce_weight >= 0 and weight + ce_weight > 0):
-        raise FigkdError(f"weight {weight} and ce_weight {ce_weight}", "both >= 0 and not both 0")
-    return weight, ce_weight

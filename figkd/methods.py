@@ -27,40 +27,45 @@ class Method:
 
 
 _CE = {"label_smoothing": 0.0}
+_KD = {"weight": 0.9, "ce_weight": 0.1, "temperature": 4.0, **_CE}
+_DKD = {"weight": 1.0, "ce_weight": 1.0, "alpha": 1.0, "beta": 8.0, "temperature": 4.0, **_CE}
+_MSE = {"weight": 1.0, "ce_weight": 1.0, **_CE}
+_STANDARDISED = {"weight": 9.0, "temperature": 2.0}
 
 METHODS: dict[str, Method] = {
     "ce": Method("cross entropy with the labels, no teacher", False, False, _CE),
-    "kd": Method(
-        "Hinton et al. 2015: KL divergence of the softened probabilities",
+    "kd": Method("Hinton et al. 2015: KL divergence of the softened probabilities", True, False, _KD),
+    "kd_ls": Method(
+        "KD of standardised logits (Sun et al. 2024, arXiv 2403.01427)", True, False, {**_KD, **_STANDARDISED}
+    ),
+    "dkd": Method("decoupled KD (Zhao et al. 2022, arXiv 2203.08679)", True, False, _DKD),
+    "dkd_ls": Method("DKD of standardised logits (arXiv 2403.01427)", True, False, {**_DKD, **_STANDARDISED}),
+    "dist": Method(
+        "DIST (Huang et al. 2022, arXiv 2205.10536): correlation of probabilities over classes and over the batch",
         True,
         False,
-        {"weight": 0.9, "ce_weight": 0.1, "temperature": 4.0, **_CE},
+        {"weight": 1.0, "ce_weight": 1.0, "beta": 2.0, "gamma": 2.0, "temperature": 1.0, **_CE},
     ),
-    "logit_mse": Method(
-        "cross entropy plus the mean squared difference of the logits",
-        True,
-        False,
-        {"weight": 1.0, "ce_weight": 1.0, **_CE},
-    ),
+    "logit_mse": Method("cross entropy plus the mean squared difference of the logits", True, False, _MSE),
     "centred_logit_mse": Method(
-        "the same after each sample's mean logit is subtracted",
-        True,
-        False,
-        {"weight": 1.0, "ce_weight": 1.0, **_CE},
+        "the same after each sample's mean logit is subtracted (Kim et al., IJCAI 2021)", True, False, _MSE
     ),
     "figkd": Method(
-        "cross entropy plus the squared difference of the logits' wavelet details along the class axis",
+        "cross entropy plus the distance of the high-frequency detail along the class axis",
         True,
         True,
         {
+            "distance": "kl",
             "wavelet": "haar",
-            "level": 1,
+            "level": "full",
             "mode": "symmetric",
+            "band_decay": 0.7,
             "band_weights": None,
-            "weight": 0.3,
+            "domain": "logits",
+            "mass_power": 0.5,
+            "temperature": 2.0,
+            "weight": 1.0,
             "ce_weight": 1.0,
-            "temperature": 1.0,
-            "standardise": False,
             **_CE,
         },
     ),

@@ -20,7 +20,7 @@ import pywt
 
 from figkd.errors import FigkdError
 
-Level = int | Literal["max"]
+Level = int | Literal["max", "full"]
 Matrix = npt.NDArray[np.float64]
 
 
@@ -75,20 +75,20 @@ def wavedec_matrix(
     Args:
         num_classes: C, at least 2.
         wavelet: any name of `pywt.wavelist(kind="discrete")`.
-        level: 1..ceil(log2(C)), or "max" (see `max_level`).
+        level: 1..ceil(log2(C)), "max" (see `max_level`), or "full" (see `deepest_level`).
         mode: any name of `pywt.Modes.modes`.
 
     Raises:
         FigkdError: an argument outside these ranges.
     """
     transform = _wavelet(wavelet)
-    depth = _level(num_classes, wavelet, level)
+    depth = resolve_level(num_classes, wavelet, level)
     if mode not in pywt.Modes.modes:
         raise FigkdError(f"unknown boundary mode {mode!r}", f"one of {', '.join(sorted(pywt.Modes.modes))}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Level value of")
         bands = pywt.wavedec(np.eye(num_classes), transform, mode=mode, level=depth, axis=1)
-    names = [f"a{depth}", *(f"d{i}" for i in range(depth, 0, -1))]
+    names = band_names(depth)
     ends = np.cumsum([band.shape[1] for band in bands])
     slices = {
         name: slice(int(end) - band.shape[1], int(end))
@@ -124,21 +124,59 @@ def detail_matrix(
         FigkdError: an unknown band, a negative or non-finite weight, or no band left.
     """
     bands = wavedec_matrix(num_classes, wavelet, level, mode)
-    weights = {name: 0.0 if name.startswith("a") else 1.0 for name in bands.slices}
-    for name, weight in (band_weights or {}).items():
-        if name not in weights:
-            raise FigkdError(f"unknown wavelet band {name!r}", f"the bands are {', '.join(weights)}")
-        if not (math.isfinite(weight) and weight >= 0):
-            raise FigkdError(f"weight of wavelet band {name!r} is {weight}", "a finite number >= 0")
-        weights[name] = float(weight)
+    weights = check_band_weights(tuple(bands.slices), band_weights)
     kept = [
         bands.matrix[:, part] * math.sqrt(weights[name])
         for name, part in bands.slices.items()
         if weights[name] > 0
     ]
-    if not kept:
-        raise FigkdError("every wavelet band has weight 0", "give at least one band a positive weight")
     return cast(Matrix, np.concatenate(kept, axis=1))
+
+
+def band_names(level: int) -> tuple[str, ...]:
+    """Bands of a transform, coarse to fine: "a2", "d2", "d1" for two levels."""
+    return (f"a{level}", *(f"d{i}" for i in range(level, 0, -1)))
+
+
+def check_band_weights(
+    names: tuple[str, ...], given: Mapping[str, float] | None, decay: float = 1.0
+) -> dict[str, float]:
+    """Weight of every band: decay^(j - 1) for detail dj, 0 for the approximation, where nothing else is given.
+
+    Raises:
+        FigkdError: an unknown band, a negative or non-finite weight or decay, or no band left.
+    """
+    if not (math.isfinite(decay) and decay >= 0):
+        raise FigkdError(f"band_decay is {decay}", "a finite number >= 0")
+    weights = {name: 0.0 if name.startswith("a") else decay ** (int(name[1:]) - 1) for name in names}
+    for name, weight in (given or {}).items():
+        if name not in weights:
+            raise FigkdError(f"unknown wavelet band {name!r}", f"the bands are {', '.join(weights)}")
+        if not (math.isfinite(weight) and weight >= 0):
+            raise FigkdError(f"weight of wavelet band {name!r} is {weight}", "a finite number >= 0")
+        weights[name] = float(weight)
+    if not any(weights.values()):
+        raise FigkdError("every wavelet band has weight 0", "give at least one band a positive weight")
+    return weights
+
+
+def resolve_level(num_classes: int, wavelet: str, level: Level) -> int:
+    """Number of levels that `level` stands for.
+
+    Raises:
+        FigkdError: unknown wavelet, fewer than two classes, or a level out of range.
+    """
+    _wavelet(wavelet)
+    deepest = deepest_level(num_classes)
+    if level == "max":
+        return max_level(num_classes, wavelet)
+    if level == "full":
+        return deepest
+    if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= deepest:
+        raise FigkdError(
+            f"wavelet level {level!r} for {num_classes} classes", f'an integer 1..{deepest}, "max" or "full"'
+        )
+    return level
 
 
 def _wavelet(name: str) -> Any:
@@ -157,14 +195,3 @@ def _discrete() -> frozenset[str]:
 def _check_classes(num_classes: int) -> None:
     if num_classes < 2:
         raise FigkdError(f"a wavelet transform of {num_classes} classes", "at least 2 classes are needed")
-
-
-def _level(num_classes: int, wavelet: str, level: Level) -> int:
-    deepest = deepest_level(num_classes)
-    if level == "max":
-        return max_level(num_classes, wavelet)
-    if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= deepest:
-        raise FigkdError(
-            f"wavelet level {level!r} for {num_classes} classes", f'an integer 1..{deepest}, or "max"'
-        )
-    return level

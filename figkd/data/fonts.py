@@ -1,8 +1,9 @@
-"""`fonts`: tell apart the look-alike type faces that come with matplotlib, rendered here.
+"""`fonts`: tell apart look-alike type faces, rendered here.
 
-21 Latin faces (DejaVu Sans, Sans Mono and Serif, STIX General, Computer Modern; regular, bold, slanted). Left
-out are the faces of symbols and of size variants. An image shows a few random letters; their size, place,
-rotation, blur, contrast and noise vary.
+Without a root, the 21 Latin faces that come with matplotlib (DejaVu Sans, Sans Mono and Serif, STIX General,
+Computer Modern; regular, bold, slanted), without those of symbols and of size variants. With a root, every font file
+in that folder is a class. An image shows a few random letters; their size, place, rotation, blur, contrast and noise
+vary.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import string
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -47,19 +48,25 @@ FACES: tuple[str, ...] = (
     "cmss10",
     "cmtt10",
 )
-"""Names of the faces' files: the classes, in the order of their labels."""
+"""Names of matplotlib's faces: the classes, in the order of their labels."""
+
+SUFFIXES = frozenset({".ttf", ".otf"})
 
 DEFAULTS: dict[str, Any] = {"train_per_class": 600, "val_per_class": 100, "test_per_class": 100}
 
-LAYOUT = "no files: rendered from the fonts in matplotlib/mpl-data/fonts/ttf"
+LAYOUT = """\
+no root: rendered from the fonts in matplotlib/mpl-data/fonts/ttf; or
+<root>/*.ttf, *.otf        one class a file, in the order of the names"""
 
 
 def check(root: Path | None, options: Mapping[str, Any]) -> list[str]:
     """Problems that keep the data set from being prepared."""
     problems = []
-    folder = _folder()
-    missing = [name for name in FACES if folder is None or not (folder / f"{name}.ttf").is_file()]
-    if missing:
+    faces = _faces(root)
+    missing = [path.stem for path in faces if not path.is_file()]
+    if root is not None and len(faces) < 2:
+        problems.append(f"{root} has {len(faces)} font file(s), at least 2 are needed; expected:\n{LAYOUT}")
+    elif missing:
         problems.append(f"matplotlib's fonts are missing ({', '.join(missing[:3])}); pip install matplotlib")
     for name, default in DEFAULTS.items():
         value = options.get(name, default)
@@ -70,8 +77,7 @@ def check(root: Path | None, options: Mapping[str, Any]) -> list[str]:
 
 def source_files(root: Path | None, options: Mapping[str, Any]) -> list[Path]:
     """The font files."""
-    folder = _folder()
-    return [] if folder is None else [folder / f"{name}.ttf" for name in FACES]
+    return _faces(root)
 
 
 def prepare(
@@ -91,30 +97,31 @@ def prepare(
         raise DataError(problems[0])
     settings = {**DEFAULTS, **options}
     sizes = {name: int(settings[f"{name}_per_class"]) for name in SPLITS}
-    total, done = sum(sizes.values()) * len(FACES), 0
+    faces = _faces(root)
+    total, done = sum(sizes.values()) * len(faces), 0
     image_size = int(facts["image_size"])
     moments = np.zeros((2, 3))
     with new_folder(out) as folder:
         for name in SPLITS:
             with SplitWriter(folder, name, store_size) as writer:
-                for label, face in enumerate(FACES):
+                for label, face in enumerate(faces):
                     for index in range(sizes[name]):
-                        pixels = render(name, label, index, image_size, store_size, seed)
-                        writer.append(pixels, label, f"{face}/{name}/{index:06d}")
+                        pixels = render(face, name, label, index, image_size, store_size, seed)
+                        writer.append(pixels, label, f"{face.stem}/{name}/{index:06d}")
                         if name == "train":
                             moments += channel_moments(pixels)
                     done += sizes[name]
                     progress(done, total, f"{name} images")
-        counts = {name: size * len(FACES) for name, size in sizes.items()}
+        counts = {name: size * len(faces) for name, size in sizes.items()}
         mean, std = mean_and_std(moments, counts["train"])
-        said = {**facts, "classes": len(FACES), "store_size": store_size, "counts": counts}
+        said = {**facts, "classes": len(faces), "store_size": store_size, "counts": counts}
         said.update({"mean": mean, "std": std, "skipped": []})
-        write_facts(folder, FACES, said)
+        write_facts(folder, [face.stem for face in faces], said)
     return said
 
 
 def render(
-    split: SplitName, label: int, index: int, image_size: int, store_size: int, seed: int
+    face: Path, split: SplitName, label: int, index: int, image_size: int, store_size: int, seed: int
 ) -> npt.NDArray[np.uint8]:
     """Render one sample, a function of its arguments alone.
 
@@ -131,7 +138,7 @@ def render(
     offset = (draw[1:3] - 0.5) * image_size * 0.12
     centre = (store_size / 2 + offset[0], store_size / 2 + offset[1])
     canvas = Image.new("L", (store_size, store_size))
-    ImageDraw.Draw(canvas).text(centre, letters, fill=255, font=_font(FACES[label], size), anchor="mm")
+    ImageDraw.Draw(canvas).text(centre, letters, fill=255, font=_font(face, size), anchor="mm")
     angle = math.degrees((draw[3] - 0.5) * 0.12)
     canvas = canvas.rotate(angle, Image.Resampling.BICUBIC, center=centre)
     if draw[4] > 0.5:
@@ -144,16 +151,17 @@ def render(
     return np.repeat(pixels[:, :, None], 3, axis=2)
 
 
-def _folder() -> Path | None:
+def _faces(root: Path | None) -> list[Path]:
+    """The font files, by label."""
+    if root is not None:
+        return sorted(path for path in root.glob("*") if path.suffix.lower() in SUFFIXES)
     # Found without importing matplotlib, which takes most of a second.
     spec = importlib.util.find_spec("matplotlib")
-    if spec is None or spec.origin is None:
-        return None
-    return Path(spec.origin).parent / "mpl-data" / "fonts" / "ttf"
+    package = Path(spec.origin).parent if spec is not None and spec.origin is not None else Path("matplotlib")
+    return [package / "mpl-data" / "fonts" / "ttf" / f"{name}.ttf" for name in FACES]
 
 
-@lru_cache(maxsize=1024)
-def _font(face: str, size: int) -> ImageFont.FreeTypeFont:
-    folder = cast(Path, _folder())
+@lru_cache(maxsize=4096)
+def _font(face: Path, size: int) -> ImageFont.FreeTypeFont:
     # The basic layout engine is always there; the other one depends on how Pillow was built.
-    return ImageFont.truetype(folder / f"{face}.ttf", size, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(face, size, layout_engine=ImageFont.Layout.BASIC)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator
 from figkd import model_names
 from figkd.data import DATASETS
 from pipeline.config.problems import Problem, did_you_mean, nearest
-from pipeline.config.schema import KD, DeployConfig, FiGKD, Goal, LogitMSE, Target
+from pipeline.config.schema import DeployConfig, Goal, LogitMSE, Target, method_section
 
 COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 # The same as export.precision.calibration.MIN_CALIBRATION_IMAGES, which cannot be imported without onnx.
@@ -132,6 +132,9 @@ def _method(config: DeployConfig) -> Iterator[Problem]:
         if options.mode not in pywt.Modes.modes:
             fix = did_you_mean(options.mode, pywt.Modes.modes)
             yield Problem("distill.figkd.mode", "unknown extension mode", fix, options.mode)
+    if options.distance == "kl" and options.wavelet != "haar":
+        fix = "take distance: mse, or wavelet: haar"
+        yield Problem("distill.figkd.wavelet", "distance: kl is defined for haar", fix, options.wavelet)
     if options.order == "hierarchy" and options.hierarchy is None:
         yield Problem(
             "distill.figkd.hierarchy", "is required by order: hierarchy", "name a file of class names"
@@ -148,14 +151,8 @@ def _method(config: DeployConfig) -> Iterator[Problem]:
 
 
 def _weights(config: DeployConfig) -> Iterator[Problem]:
-    distill = config.distill
-    sections: dict[str, FiGKD | KD | LogitMSE] = {
-        "figkd": distill.figkd,
-        "kd": distill.kd,
-        "logit_mse": distill.logit_mse,
-    }
-    name = "logit_mse" if distill.method == "centred_logit_mse" else distill.method
-    section = sections.get(name)
+    section = method_section(config.distill)
+    name = "logit_mse" if isinstance(section, LogitMSE) else config.distill.method
     if section is not None and section.weight == 0 and section.ce_weight == 0:
         yield Problem(
             f"distill.{name}.weight", "both weights are 0: there is nothing to learn", "raise one", 0

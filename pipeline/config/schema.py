@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Precision = Literal["fp32", "fp16", "int8"]
 Boundary = Literal["engine", "engine+copies", "image_to_class"]
-Method = Literal["figkd", "ce", "kd", "logit_mse", "centred_logit_mse"]
+Method = Literal["figkd", "ce", "kd", "kd_ls", "dkd", "dkd_ls", "dist", "logit_mse", "centred_logit_mse"]
 Scalar = bool | int | float | str
 
 Positive = Annotated[int, Field(ge=1)]
@@ -109,24 +109,33 @@ class Student(Section):
 class FiGKD(Section):
     """Options of `distill.method: figkd`. The paper's values are not public; these are our choices."""
 
+    distance: Literal["kl", "mse", "smooth_l1", "cosine"] = "kl"
+    """`kl`: how the class tree divides the probabilities, compared by KL divergence. The others compare the wavelet
+    coefficients of `domain`."""
     wavelet: str = "haar"
-    """Any discrete wavelet of PyWavelets."""
-    level: Annotated[int, Field(ge=1)] | Literal["max"] = 1
-    """Levels of the transform."""
+    """Any discrete wavelet of PyWavelets; `kl` needs `haar`."""
+    level: Annotated[int, Field(ge=1)] | Literal["max", "full"] = "full"
+    """Levels of the transform, from the finest. `max`: the deepest without boundary effects. `full`: all."""
     mode: str = "symmetric"
-    """How PyWavelets extends the signal at its ends; it matters when the class count is odd."""
-    order: Literal["given", "confusion", "random", "hierarchy"] = "confusion"
+    """How PyWavelets extends the signal at its ends; it matters when the class count is odd, and not for `kl`."""
+    band_decay: NonNegative = 0.7
+    """Detail band j (1 is the finest) weighs band_decay^(j-1)."""
+    band_weights: dict[str, NonNegative] | None = None
+    """Weights of single bands, such as `{d1: 1, d2: 0.5, a2: 0.1}`."""
+    order: Literal["given", "confusion", "random", "random_each_step", "hierarchy"] = "confusion"
     """Order of the classes before the transform. `confusion` puts classes that the teacher confuses side by side."""
     hierarchy: Path | None = None
     """For `order: hierarchy`: a JSON file of nested objects or lists whose leaves are the class names."""
-    weight: NonNegative = 0.3
+    domain: Literal["logits", "standardised", "log_probabilities"] = "logits"
+    """What is transformed, for distances other than `kl`."""
+    mass_power: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """For `kl`: a node weighs its teacher mass to this power. 1, with all bands alike, is plain KD."""
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """Logits are divided by this."""
+    weight: NonNegative = 1.0
     """Weight of the detail's distance."""
     ce_weight: NonNegative = 1.0
     """Weight of the labels' cross entropy."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Logits are divided by this before the transform."""
-    standardise: bool = False
-    """Scale each row of logits to zero mean and unit deviation before the transform."""
 
 
 class KD(Section):
@@ -137,6 +146,56 @@ class KD(Section):
     weight: NonNegative = 0.9
     """Weight of T^2 KL(teacher || student)."""
     ce_weight: NonNegative = 0.1
+    """Weight of the labels' cross entropy."""
+
+
+class StandardisedKD(Section):
+    """Options of `distill.method: kd_ls`, KD of standardised logits (arXiv 2403.01427)."""
+
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """Softening temperature."""
+    weight: NonNegative = 9.0
+    """Weight of T^2 KL(teacher || student)."""
+    ce_weight: NonNegative = 0.1
+    """Weight of the labels' cross entropy."""
+
+
+class DKD(Section):
+    """Options of `distill.method: dkd` (arXiv 2203.08679)."""
+
+    temperature: Annotated[float, Field(gt=0)] = 4.0
+    """Softening temperature."""
+    alpha: NonNegative = 1.0
+    """Weight of the label against all other classes."""
+    beta: NonNegative = 8.0
+    """Weight of the other classes among themselves."""
+    weight: NonNegative = 1.0
+    """Weight of both together."""
+    ce_weight: NonNegative = 1.0
+    """Weight of the labels' cross entropy."""
+
+
+class StandardisedDKD(DKD):
+    """Options of `distill.method: dkd_ls`, DKD of standardised logits (arXiv 2403.01427)."""
+
+    temperature: Annotated[float, Field(gt=0)] = 2.0
+    """Softening temperature."""
+    weight: NonNegative = 9.0
+    """Weight of both together."""
+
+
+class DIST(Section):
+    """Options of `distill.method: dist` (arXiv 2205.10536)."""
+
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Softening temperature."""
+    beta: NonNegative = 2.0
+    """Weight of the correlation over classes."""
+    gamma: NonNegative = 2.0
+    """Weight of the correlation over the batch."""
+    weight: NonNegative = 1.0
+    """Weight of both together."""
+    ce_weight: NonNegative = 1.0
     """Weight of the labels' cross entropy."""
 
 
@@ -153,15 +212,41 @@ class Distill(Training):
     """How the student learns from the teacher."""
 
     method: Method = "figkd"
-    """`figkd`, or a baseline: `ce`, `kd`, `logit_mse`, `centred_logit_mse`."""
+    """`figkd`, or a baseline: `ce`, `kd`, `kd_ls`, `dkd`, `dkd_ls`, `dist`, `logit_mse`, `centred_logit_mse`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Seed of the student alone. Default: the top-level `seed`."""
     figkd: FiGKD = FiGKD()
     """Options of `method: figkd`."""
     kd: KD = KD()
     """Options of `method: kd`."""
+    kd_ls: StandardisedKD = StandardisedKD()
+    """Options of `method: kd_ls`."""
+    dkd: DKD = DKD()
+    """Options of `method: dkd`."""
+    dkd_ls: StandardisedDKD = StandardisedDKD()
+    """Options of `method: dkd_ls`."""
+    dist: DIST = DIST()
+    """Options of `method: dist`."""
     logit_mse: LogitMSE = LogitMSE()
     """Options of `method: logit_mse` and `centred_logit_mse`."""
+
+
+MethodSection = FiGKD | KD | StandardisedKD | DKD | DIST | LogitMSE
+
+
+def method_section(distill: Distill) -> MethodSection | None:
+    """The options of the chosen method; None for `ce`, which has none."""
+    sections: dict[str, MethodSection] = {
+        "figkd": distill.figkd,
+        "kd": distill.kd,
+        "kd_ls": distill.kd_ls,
+        "dkd": distill.dkd,
+        "dkd_ls": distill.dkd_ls,
+        "dist": distill.dist,
+        "logit_mse": distill.logit_mse,
+        "centred_logit_mse": distill.logit_mse,
+    }
+    return sections.get(distill.method)
 
 
 class Parity(Section):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.schema import DeployConfig
+from pipeline.config.schema import DeployConfig, method_section
 from pipeline.files import read_json, write_json
 from pipeline.stages.base import Source, Stage, Work
 from pipeline.stages.training import (
@@ -24,13 +24,8 @@ _CONFUSION_TEMPERATURE = 2.0
 
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     distill = config.distill
-    options: dict[str, Any] = {}
-    if distill.method == "figkd":
-        options = distill.figkd.model_dump(mode="json", exclude={"hierarchy"})
-    elif distill.method == "kd":
-        options = distill.kd.model_dump(mode="json")
-    elif distill.method != "ce":
-        options = distill.logit_mse.model_dump(mode="json")
+    section = method_section(distill)
+    options = {} if section is None else section.model_dump(mode="json", exclude={"hierarchy"})
     return training_arguments(distill) | {
         "model": config.student.model,
         "pretrained": config.student.pretrained,
@@ -63,17 +58,23 @@ def _run(work: Work) -> None:
     options = dict(arguments["options"])
     class_order = None
     if method.uses_order:
-        class_order = order.make_order(
-            options.pop("order"),
-            len(names),
-            logits=np.array(cached[:, 0]),
-            labels=split.labels,
-            temperature=_CONFUSION_TEMPERATURE,
-            groups_file=work.sources.get("hierarchy"),
-            classes=names,
-            seed=seed,
+        kind = options.pop("order")
+        class_order = (
+            "random"
+            if kind == "random_each_step"
+            else order.make_order(
+                kind,
+                len(names),
+                logits=np.array(cached[:, 0]),
+                labels=split.labels,
+                temperature=_CONFUSION_TEMPERATURE,
+                groups_file=work.sources.get("hierarchy"),
+                classes=names,
+                seed=seed,
+            )
         )
-        write_json(work.out / "order.json", [names[i] for i in class_order])
+        if not isinstance(class_order, str):
+            write_json(work.out / "order.json", [names[i] for i in class_order])
     model = fresh_model(
         arguments["model"], len(names), image_size=size, pretrained=arguments["pretrained"], seed=seed
     )

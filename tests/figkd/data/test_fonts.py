@@ -9,6 +9,7 @@ import numpy as np
 from figkd.data import DATASETS, check, open_split, prepare, source_files
 from figkd.data.fonts import FACES, render
 
+FACE = source_files("fonts", None)
 SMALL = {"train_per_class": 3, "val_per_class": 2, "test_per_class": 2}
 
 
@@ -28,12 +29,12 @@ def test_prepared_folder(tmp_path: Path) -> None:
 
 def test_samples_do_not_depend_on_each_other() -> None:
     """Protects: a sample is a function of (seed, split, class, index), so that counts can change."""
-    first = render("train", 3, 5, 32, 36, 0)
-    assert np.array_equal(first, render("train", 3, 5, 32, 36, 0))
+    first = render(FACE[3], "train", 3, 5, 32, 36, 0)
+    assert np.array_equal(first, render(FACE[3], "train", 3, 5, 32, 36, 0))
     others = [
-        render("val", 3, 5, 32, 36, 0),
-        render("train", 3, 6, 32, 36, 0),
-        render("train", 3, 5, 32, 36, 1),
+        render(FACE[3], "val", 3, 5, 32, 36, 0),
+        render(FACE[3], "train", 3, 6, 32, 36, 0),
+        render(FACE[3], "train", 3, 5, 32, 36, 1),
     ]
     assert all(not np.array_equal(first, other) for other in others)
 
@@ -42,7 +43,7 @@ def test_every_image_shows_letters() -> None:
     """Protects against blank images (a face without Latin letters, letters outside the picture)."""
     for label in range(len(FACES)):
         for index in range(5):
-            image = render("train", label, index, 32, 32, 0).astype(int)
+            image = render(FACE[label], "train", label, index, 32, 32, 0).astype(int)
             assert np.ptp(image) > 70, FACES[label]
 
 
@@ -53,8 +54,8 @@ def test_the_store_margin_shows_surroundings() -> None:
         grey = image[..., 0].astype(int)
         return int((grey < (grey.max() + grey.min()) / 2).sum())
 
-    small = [ink(render("train", 16, index, 32, 32, 0)) for index in range(20)]
-    large = [ink(render("train", 16, index, 32, 48, 0)) for index in range(20)]
+    small = [ink(render(FACE[16], "train", 16, index, 32, 32, 0)) for index in range(20)]
+    large = [ink(render(FACE[16], "train", 16, index, 32, 48, 0)) for index in range(20)]
     assert 0.9 < sum(large) / sum(small) < 1.3
 
 

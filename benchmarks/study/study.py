@@ -1,0 +1,306 @@
+"""Distillation methods on one config: tuned with the same budget on validation images, compared on test images.
+
+    python benchmarks/study/study.py deploy_configs/fonts_cpu.yaml --seeds 10
+    python benchmarks/study/fetch_faces.py data/fonts100
+    python benchmarks/study/study.py benchmarks/study/fonts100.yaml --seeds 10
+
+1. Tune: every setting of every method (methods.yaml) with one seed, the best three of each method with two more; the
+   best mean validation top-1 is taken. 2. Compare: the chosen settings, and the controls, with new seeds; test top-1 of
+   the last epoch, paired by seed (a seed fixes the student's initial weights and the order of the images).
+
+All students share the data, the teacher and its logits, as artifacts of the ordinary pipeline; a student is trained by
+the ordinary `distill` stage. Every finished student is a line in runs/study/<name>.jsonl, so a study that was stopped
+goes on. Writes benchmarks/results/study_<name>.json and the table and figure for the documentation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import itertools
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline import environment
+from pipeline.conductor import Selection, run
+from pipeline.config import load_config
+from pipeline.console import ConsoleInterface
+from pipeline.files import read_json, write_json
+from pipeline.stages import distill
+from pipeline.stages.base import Work
+from pipeline.store import Store
+
+ROOT = Path(__file__).parents[2]
+TUNING_SEEDS = (1001, 1002, 1003)
+FINALISTS = 3
+REFERENCE = "kd"
+
+Settings = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One student."""
+
+    config: Path
+    settings: tuple[tuple[str, str], ...]  # config keys and values as JSON, hashable
+    seed: int
+    inputs: tuple[tuple[str, str], ...]
+
+    @property
+    def key(self) -> str:
+        """Digest of all that decides the student."""
+        said = json.dumps([self.settings, self.seed, [Path(p).name for _, p in self.inputs]])
+        return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def train_student(job: Job) -> dict[str, Any]:
+    """Train one student as the `distill` stage does, and return its validation and test top-1."""
+    import torch
+
+    torch.set_num_threads(1)
+    overrides = [f"{key}={value}" for key, value in job.settings] + [f"distill.seed={job.seed}"]
+    config = load_config(job.config, overrides)
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "scratch").mkdir()
+        work = Work(
+            arguments=distill.STAGE.arguments(config, ""),
+            inputs={name: Path(path) for name, path in job.inputs},
+            sources={},
+            out=folder,
+            scratch=folder / "scratch",
+            progress=lambda done, total, note: None,
+        )
+        try:
+            distill.STAGE.run(work)
+        except Exception as error:  # a diverged student is a result
+            return {"key": job.key, "seed": job.seed, "val": 0.0, "test": 0.0, "error": str(error)}
+        facts = read_json(folder / "metrics.json")
+    return {
+        "key": job.key,
+        "settings": dict(job.settings),
+        "seed": job.seed,
+        "val": facts["val"]["top1"],
+        "test": facts["test"]["top1"],
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+class Runs:
+    """Finished students of a study, kept as JSON lines."""
+
+    def __init__(self, path: Path, workers: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path, self._workers = path, workers
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        self._done: dict[str, dict[str, Any]] = {r["key"]: r for r in map(json.loads, lines)}
+
+    def __getitem__(self, job: Job) -> dict[str, Any]:
+        return self._done[job.key]
+
+    def finish(self, jobs: Sequence[Job]) -> None:
+        """Train what is not done yet, interleaved as the jobs come."""
+        todo = list({job.key: job for job in jobs if job.key not in self._done}.values())
+        print(f"{len(jobs)} students, {len(todo)} to train", flush=True)
+        context = multiprocessing.get_context("spawn")
+        with context.Pool(self._workers) as pool, self._path.open("a", encoding="utf-8") as file:
+            for count, record in enumerate(pool.imap_unordered(train_student, todo), 1):
+                self._done[record["key"]] = record
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                if count % 10 == 0:
+                    print(f"  {count} of {len(todo)}", flush=True)
+
+
+def settings_of(method: str, lr: float, own: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """The config keys of one student, as hashable text."""
+    chosen = {"distill.method": method, "distill.lr": lr, **own}
+    return tuple((key, json.dumps(value)) for key, value in sorted(chosen.items()))
+
+
+def tune(
+    plan: Mapping[str, Any], runs: Runs, job: Any
+) -> tuple[dict[str, tuple[tuple[str, str], ...]], list[dict[str, Any]]]:
+    """The best settings of every method by validation top-1, and the record of the search."""
+    trials = {
+        method: [settings_of(method, lr, own) for lr, own in itertools.product(plan["lr"], grid)]
+        for method, grid in plan["tuned"].items()
+    }
+    assert len({len(t) for t in trials.values()}) == 1, "every method gets the same number of trials"
+    first, *more = TUNING_SEEDS
+    runs.finish([job(s, first) for s in _interleaved(list(trials.values()))])
+    finalists = {
+        method: sorted(options, key=lambda s: -runs[job(s, first)]["val"])[:FINALISTS]
+        for method, options in trials.items()
+    }
+    runs.finish([job(s, seed) for seed in more for s in _interleaved(list(finalists.values()))])
+
+    def mean(settings: tuple[tuple[str, str], ...]) -> float:
+        return statistics.mean(runs[job(settings, seed)]["val"] for seed in TUNING_SEEDS)
+
+    chosen = {method: max(options, key=mean) for method, options in finalists.items()}
+    record = [
+        {
+            "method": method,
+            "settings": dict(s),
+            "val_top1": [
+                runs[job(s, seed)]["val"] for seed in (TUNING_SEEDS if s in finalists[method] else (first,))
+            ],
+            "chosen": s == chosen[method],
+        }
+        for method, options in trials.items()
+        for s in options
+    ]
+    return chosen, record
+
+
+def _interleaved(groups: list[list[Any]]) -> Iterator[Any]:
+    for turn in itertools.zip_longest(*groups):
+        yield from (item for item in turn if item is not None)
+
+
+def rows_of(
+    compared: Mapping[str, tuple[tuple[str, str], ...]], runs: Runs, job: Any, seeds: Sequence[int]
+) -> list[dict[str, Any]]:
+    """One row a method: test top-1 by seed, mean, standard deviation, differences to KD and to figkd, paired."""
+    test = {name: [runs[job(s, seed)]["test"] for seed in seeds] for name, s in compared.items()}
+    rows = []
+    for name, values in test.items():
+        row: dict[str, Any] = {
+            "method": name,
+            "settings": dict(compared[name]),
+            "n": len(values),
+            "test_top1": values,
+            "mean": statistics.mean(values),
+            "std": statistics.stdev(values),
+        }
+        for label, other in (("minus_kd", REFERENCE), ("figkd_minus", "figkd")):
+            sign = 1 if label == "minus_kd" else -1
+            gaps = [sign * (a - b) for a, b in zip(values, test[other], strict=True)]
+            row[label] = statistics.mean(gaps)
+            row[f"{label}_standard_error"] = statistics.stdev(gaps) / len(gaps) ** 0.5
+        rows.append(row)
+    return rows
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as Markdown, best first."""
+    lines = [
+        "| method | test top-1, mean ± std | minus KD ± SE | FiGKD minus it ± SE |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for row in sorted(rows, key=lambda r: -r["mean"]):
+        gap = (
+            "–" if row["method"] == "kd" else f"{row['minus_kd']:+.2f} ± {row['minus_kd_standard_error']:.2f}"
+        )
+        lead = (
+            "–"
+            if row["method"] == "figkd"
+            else f"{row['figkd_minus']:+.2f} ± {row['figkd_minus_standard_error']:.2f}"
+        )
+        name = f"**{row['method']}**" if row["method"] == "figkd" else row["method"]
+        lines.append(f"| {name} | {row['mean']:.2f} ± {row['std']:.2f} | {gap} | {lead} |")
+    return "\n".join(lines)
+
+
+def figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
+    """Test top-1 of every seed and the mean with its standard error, best first."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    ranked = sorted(rows, key=lambda r: r["mean"])
+    drawing, axes = pyplot.subplots(figsize=(7.5, 0.34 * len(ranked) + 1.1), layout="constrained")
+    for place, row in enumerate(ranked):
+        control = "figkd " in row["method"] or row["method"].startswith("linear")
+        colour = "#c2410c" if row["method"] == "figkd" else "#9ca3af" if control else "#1d4ed8"
+        axes.plot(row["test_top1"], [place] * row["n"], "o", ms=3, alpha=0.35, color=colour)
+        error = row["std"] / row["n"] ** 0.5
+        axes.errorbar(row["mean"], place, xerr=error, fmt="D", ms=5, color=colour, capsize=3)
+    axes.set_yticks(range(len(ranked)), [row["method"] for row in ranked])
+    axes.set_xlabel("test top-1, percent (dots: seeds; diamond: mean ± standard error)")
+    axes.set_title(title, fontsize=10)
+    axes.grid(axis="x", alpha=0.3)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("config", type=Path)
+    parser.add_argument("--methods", type=Path, default=Path(__file__).with_name("methods.yaml"))
+    parser.add_argument("--seeds", type=int, default=5, help="students of each method in the comparison")
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="students trained at the same time, one core each"
+    )
+    parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--no-controls", action="store_true")
+    arguments = parser.parse_args()
+
+    plan = yaml.safe_load(arguments.methods.read_text(encoding="utf-8"))
+    config = load_config(arguments.config, arguments.overrides)
+    outcome = run(config, Store(config.store), ConsoleInterface(0), Selection(until="logits"))
+    inputs = tuple(sorted((name, str(artifact.path)) for name, artifact in outcome.artifacts.items()))
+    common = tuple(tuple(text.split("=", 1)) for text in arguments.overrides)
+
+    def job(settings: tuple[tuple[str, str], ...], seed: int) -> Job:
+        return Job(arguments.config, (*common, *settings), seed, inputs)  # type: ignore[arg-type]
+
+    runs = Runs(Path("runs") / "study" / f"{config.name}.jsonl", arguments.jobs)
+    chosen, search = tune(plan, runs, job)
+    compared = dict(chosen)
+    if not arguments.no_controls:
+        base = {key: json.loads(value) for key, value in chosen["figkd"]}
+        lr = base.pop("distill.lr")
+        base.pop("distill.method")
+        compared |= {name: settings_of("figkd", lr, base | own) for name, own in plan["controls"].items()}
+    seeds = range(1, arguments.seeds + 1)
+    runs.finish([job(settings, seed) for seed in seeds for settings in compared.values()])
+    rows = rows_of(compared, runs, job, seeds)
+    teacher = read_json(outcome.artifacts["teacher"].path / "metrics.json")
+    result = {
+        "what": "test top-1 (percent) of the last epoch; settings chosen on validation images",
+        "command": f"python benchmarks/study/study.py {arguments.config} --seeds {arguments.seeds}",
+        "overrides": arguments.overrides,
+        "teacher": {
+            "model": teacher["model"],
+            "parameters": teacher["parameters"],
+            "test_top1": teacher["test"]["top1"],
+            "digest": outcome.artifacts["teacher"].digest,
+        },
+        "student": config.student.model,
+        "rows": rows,
+        "tuning": search,
+        "git": environment.git_revision(),
+        "machine": {
+            "cpu": environment.cpu_model(),
+            "cores": environment.cores(),
+            "gpu": environment.gpu_name(),
+        },
+        "packages": environment.versions(("torch", "numpy", "PyWavelets", "matplotlib", "Pillow")),
+    }
+    write_json(ROOT / "benchmarks" / "results" / f"study_{config.name}.json", result)
+    figure(
+        rows,
+        f"{config.name}: {config.student.model} taught by {config.teacher.model} ({teacher['test']['top1']:.1f} %)",
+        ROOT / "docs" / "images" / f"study_{config.name}.png",
+    )
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
