@@ -125,7 +125,9 @@ class _MultiscaleKL(torch.autograd.Function):
         total = down[-1]
         for part in reversed(down[:-1]):
             total = part + torch.cat([total, total], dim=1)
-        slope = leaves[:batch] * (share.sum(dim=1, keepdim=True) - total) * (scale / temperature)
+        # The mean over classes, not the sum of the shares: those of empty nodes are 0 / 0.
+        mean = (leaves[:batch] * total).sum(dim=1, keepdim=True)
+        slope = leaves[:batch] * (mean - total) * (scale / temperature)
         gradient = slope.new_zeros(batch, classes + 1).index_copy_(1, index, slope)[:, :classes]
         ctx.save_for_backward(gradient)
         return value

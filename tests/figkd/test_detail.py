@@ -1,0 +1,48 @@
+"""The linear detail: matrix and filter bank against PyWavelets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import pywt
+import torch
+
+from figkd import detail
+from figkd.detail import FilterBankLevel, LinearDetail
+from figkd.order import random_order
+
+
+@pytest.mark.parametrize("mode", pywt.Modes.modes)
+@pytest.mark.parametrize("wavelet", ["haar", "db2", "sym5", "coif3", "bior3.5", "rbio2.2", "db20"])
+def test_one_level_equals_dwt(wavelet: str, mode: str) -> None:
+    """Protects the filter bank's alignment and every boundary mode, for even and odd lengths."""
+    for length in (200, 257):
+        signal = np.random.default_rng(length).normal(size=(3, length))
+        approximation, coefficients = FilterBankLevel(length, wavelet, mode)(torch.tensor(signal))
+        expected = pywt.dwt(signal, wavelet, mode=mode, axis=1)
+        np.testing.assert_allclose(approximation.numpy(), expected[0], atol=2e-6)
+        np.testing.assert_allclose(coefficients.numpy(), expected[1], atol=2e-6)
+
+
+@pytest.mark.parametrize("level", [1, 2, 5])
+def test_filter_bank_and_matrix_agree(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the switch: the same coefficients, order and weights whether an axis is long or short."""
+    classes, weights = 301, {"d1": 0.5, f"a{level}": 0.25}
+    arguments: tuple[Any, ...] = (classes, "db2", level, "reflect", weights, 0.8, random_order(classes, 1))
+    dense = LinearDetail(*arguments)
+    monkeypatch.setattr(detail, "DENSE_CLASSES", 120)
+    banked = LinearDetail(*arguments)
+    assert len(banked.levels) == min(level, 2) and not len(dense.levels)
+    x = torch.randn(4, classes, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(banked(x), dense(x), atol=1e-5, rtol=1e-5)
+
+
+def test_autocast_leaves_it_in_float32() -> None:
+    """Protects AMP: half-precision products would lose the detail of close logits."""
+    x = torch.randn(4, 21)
+    module = LinearDetail(21, "haar", 2, "symmetric", None, 1.0, np.arange(21))
+    expected = module(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(module(x), expected)
