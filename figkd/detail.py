@@ -6,6 +6,7 @@ level is a convolution with stride 2 of the extended signal, until the signal is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,8 +18,8 @@ from torch.nn import functional as F
 
 from figkd.wavelet import band_names, check_band_weights, wavedec_matrix
 
-DENSE_CLASSES = 1024
-"""Longest axis that is transformed by one matrix: 4 MB in float32."""
+DENSE_CLASSES = 256
+"""Longest axis that is transformed by one matrix; longer ones are faster by filter bank."""
 
 
 class LinearDetail(nn.Module):
@@ -99,6 +100,7 @@ class FilterBankLevel(nn.Module):
         # pywt: out[k] = sum_j filter[j] x[2 k + shift - j] of the extended signal, shift = 1 or taps / 2.
         self.left = taps // 2 - 1 if periodic else taps - 2
         self.right = 2 * (self.length_out - 1) + taps - self.left - length
+        self.pairs = taps == 2 and length % 2 == 0
         edge = min(length, taps + 1)
         self.edge = edge
         self.register_buffer("pads", _extension(length, edge, self.left, self.right, mode), persistent=False)
@@ -109,6 +111,9 @@ class FilterBankLevel(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Approximation and detail of x [B, n]."""
+        if self.pairs:  # Haar of an even length: a convolution would be many times slower
+            even, odd = x[:, ::2] * math.sqrt(0.5), x[:, 1::2] * math.sqrt(0.5)
+            return even + odd, even - odd
         ends = torch.cat([x[:, : self.edge], x[:, -self.edge :]], dim=1) @ self.get_buffer("pads").to(x.dtype)
         extended = torch.cat([ends[:, : self.left], x, ends[:, self.left :]], dim=1)
         bands = F.conv1d(extended[:, None], self.get_buffer("filters").to(x.dtype), stride=2)

@@ -19,11 +19,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 from figkd.wavelet import band_names, check_band_weights
 
 # Keeps 0 / 0 out of empty nodes; far below any probability that matters, above float32's smallest number.
 _TINY = 1e-37
+# Leaves of the tree that are worked on at a time on a CPU: larger arrays cost more in memory traffic than small ones in
+# overhead (benchmarks/bench_loss.py).
+_CHUNK = 65536
 
 
 def fold_index(order: npt.ArrayLike, level: int) -> npt.NDArray[np.int64]:
@@ -99,41 +103,61 @@ class _MultiscaleKL(torch.autograd.Function):
         mass_power: float,
         temperature: float,
     ) -> Tensor:
-        batch, classes = student.shape
-        level = len(bands) - 1
-        both = torch.softmax(torch.cat([student, teacher]) / temperature, dim=1)
-        leaves = torch.nn.functional.pad(both, (0, 1)).index_select(1, index)
-        masses = [leaves]  # of the nodes of every level, leaves first; student above teacher
-        for _ in range(level):
-            half = masses[-1].shape[1] // 2
-            masses.append(masses[-1][:, :half] + masses[-1][:, half:])
-        sizes = [mass.shape[1] for mass in masses]
-        nodes = torch.cat(masses, dim=1) + _TINY
-        q, p = nodes[:batch], nodes[batch:]
-        # With D = log(P / Q), a node n adds w P(n)^(a-1) (sum over its halves c of P(c) D(c) - P(n) D(n)): collect the
-        # factors of each D.
-        above = p[:, sizes[0] :].pow(mass_power - 1) if mass_power != 1 else torch.ones_like(p[:, sizes[0] :])
-        weights = torch.split(above, sizes[1:], dim=1)
-        own = [torch.zeros_like(leaves[:batch]), *(w * band for w, band in zip(weights, bands, strict=False))]
-        parents = [torch.cat([w, w], dim=1) for w in own[1:]]
-        parents.append(torch.full_like(own[-1], bands[-1]))
-        share = p * (torch.cat(parents, dim=1) - torch.cat(own, dim=1))
-        scale = temperature**2 / batch
-        value = (share * torch.log(p / q)).sum() * scale
-        # d log Q(c) / d s_k = Q(k) (1[k in c] / Q(c) - 1): pass shares / Q from the root down to the leaves.
-        down = list(torch.split(share / q, sizes, dim=1))
-        total = down[-1]
-        for part in reversed(down[:-1]):
-            total = part + torch.cat([total, total], dim=1)
-        # The mean over classes, not the sum of the shares: those of empty nodes are 0 / 0.
-        mean = (leaves[:batch] * total).sum(dim=1, keepdim=True)
-        slope = leaves[:batch] * (mean - total) * (scale / temperature)
-        gradient = slope.new_zeros(batch, classes + 1).index_copy_(1, index, slope)[:, :classes]
-        ctx.save_for_backward(gradient)
-        return value
+        rows = len(student)
+        if student.device.type == "cpu" and not torch.compiler.is_compiling():
+            rows = max(1, _CHUNK // len(index))
+        parts = [
+            _value_and_gradient(one, other, index, bands, mass_power, temperature)
+            for one, other in zip(student.split(rows), teacher.split(rows), strict=True)
+        ]
+        batch = len(student)
+        ctx.save_for_backward(torch.cat([slope for _, slope in parts]) / batch)
+        return torch.stack([value for value, _ in parts]).sum() / batch
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient * upstream, None, None, None, None, None
+
+
+def _value_and_gradient(
+    student: Tensor,
+    teacher: Tensor,
+    index: Tensor,
+    bands: tuple[float, ...],
+    mass_power: float,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """The loss summed over the rows of a chunk, and its gradient [B, C]."""
+    batch, classes = student.shape
+    both = torch.softmax(torch.cat([student, teacher]) / temperature, dim=1)
+    leaves = functional.pad(both, (0, 1)).index_select(1, index)
+    masses = [leaves]  # of the nodes of every level, leaves first; student above teacher
+    for _ in bands[1:]:
+        half = masses[-1].shape[1] // 2
+        masses.append(masses[-1][:, :half] + masses[-1][:, half:])
+    sizes = [mass.shape[1] for mass in masses]
+    nodes = torch.cat(masses, dim=1) + _TINY
+    q, p = nodes[:batch], nodes[batch:]
+    # With D = log(P / Q), a node n adds w P(n)^(a-1) (sum over its halves c of P(c) D(c) - P(n) D(n)): collect the
+    # factors of each D.
+    inner = p[:, sizes[0] :]
+    weights = torch.split(inner.rsqrt() if mass_power == 0.5 else inner.pow(mass_power - 1), sizes[1:], dim=1)
+    own = [weight * band for weight, band in zip(weights, bands, strict=False)]
+    parents = [torch.cat([w, w], dim=1) for w in own]
+    parents.append(torch.full_like(own[-1], bands[-1]))
+    own.insert(0, torch.zeros_like(leaves[:batch]))
+    factors = torch.cat(parents, dim=1) - torch.cat(own, dim=1)
+    ratio = p / q
+    value = (factors * p * torch.log(ratio)).sum() * temperature**2
+    # d log Q(c) / d s_k = Q(k) (1[k in c] / Q(c) - 1): pass factor * P / Q from the root down to the leaves.
+    down = torch.split(factors * ratio, sizes, dim=1)
+    total = down[-1]
+    for part in reversed(down[:-1]):
+        total = part + torch.cat([total, total], dim=1)
+    share = leaves[:batch]
+    # The mean over classes, not the sum of the shares: those of empty nodes are 0 / 0.
+    mean = (share * total).sum(dim=1, keepdim=True)
+    slope = (mean - total) * share * temperature
+    return value, slope.new_zeros(batch, classes + 1).index_copy_(1, index, slope)[:, :classes]

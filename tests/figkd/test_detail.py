@@ -31,6 +31,7 @@ def test_filter_bank_and_matrix_agree(level: int, monkeypatch: pytest.MonkeyPatc
     """Protects the switch: the same coefficients, order and weights whether an axis is long or short."""
     classes, weights = 301, {"d1": 0.5, f"a{level}": 0.25}
     arguments: tuple[Any, ...] = (classes, "db2", level, "reflect", weights, 0.8, random_order(classes, 1))
+    monkeypatch.setattr(detail, "DENSE_CLASSES", classes)
     dense = LinearDetail(*arguments)
     monkeypatch.setattr(detail, "DENSE_CLASSES", 120)
     banked = LinearDetail(*arguments)
