@@ -108,7 +108,7 @@ class _MultiscaleKL(torch.autograd.Function):
             rows = max(1, _CHUNK // len(index))
         parts = [
             _value_and_gradient(one, other, index, bands, mass_power, temperature)
-            for one, other in zip(student.split(rows), teacher.split(rows), strict=True)
+            for one, other in zip(torch.split(student, rows), torch.split(teacher, rows), strict=True)
         ]
         batch = len(student)
         ctx.save_for_backward(torch.cat([slope for _, slope in parts]) / batch)
