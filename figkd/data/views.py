@@ -12,17 +12,16 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from figkd.data.view_kinds import KINDS as KINDS
+from figkd.data.view_kinds import Kind as Kind
+from figkd.data.view_kinds import view_total
 from figkd.errors import FigkdError
 from figkd.hashing import mix, uniform
-
-Kind = Literal["none", "shift", "shift_flip", "random_resized_crop"]
-KINDS: tuple[Kind, ...] = ("none", "shift", "shift_flip", "random_resized_crop")
 
 _SCALE = (0.25, 1.0)
 _RATIO = (3 / 4, 4 / 3)
@@ -155,15 +154,6 @@ def make_views(
     name = f"{kind}({image_size} of {store_size}, pad {reach}{order})"
     place, cut = _shifts(image_size, store_size, reach, total, seed)
     return Views(name, image_size, store_size, kept, seed, place, cut)
-
-
-def view_total(kind: Kind, pad: int) -> int | None:
-    """Number of different views of a kind; None where there is no end."""
-    if kind == "random_resized_crop":
-        return None
-    if kind == "none":
-        return 1
-    return (2 * pad + 1) ** 2 * (2 if kind == "shift_flip" else 1)
 
 
 def _spread(position: Tensor, sample_ids: Tensor, total: int, seed: int) -> Tensor:

@@ -54,7 +54,7 @@ class Views(Section):
     pad: Annotated[int, Field(ge=0, le=64)] = 4
     """Padding in pixels for the shift kinds: (2 pad + 1)^2 views."""
     count: Positive | None = None
-    """How many views of each image exist. Default: all of a shift kind; one per epoch otherwise."""
+    """How many views of each image exist. Default: one an epoch, and no more than a shift kind has."""
 
 
 class Training(Section):
@@ -156,6 +156,9 @@ class Distill(Training):
     """`figkd`, or a baseline: `ce`, `kd`, `logit_mse`, `centred_logit_mse`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Seed of the student alone. Default: the top-level `seed`."""
+    teacher_logits: Literal["cached", "online"] = "cached"
+    """`cached`: computed once for every view, kept as float16, and shared by all students. `online`: the teacher
+    runs in every step; nothing is kept."""
     figkd: FiGKD = FiGKD()
     """Options of `method: figkd`."""
     kd: KD = KD()
