@@ -107,6 +107,7 @@ def cache_logits(
     partial = path.with_name(path.name + ".partial")
     sidecar = path.with_name(path.name + ".progress.json")
     path.parent.mkdir(parents=True, exist_ok=True)
+    note = f"teacher logits, {2 * view_count * count * classes / 1e6:.1f} MB"
     done = _steps_done(partial, sidecar, about) if resume else 0
     if not done:
         _reserve(partial, shape)
@@ -128,7 +129,7 @@ def cache_logits(
                     file.seek(header + 2 * classes * (position * count + start))
                     file.write(rows.tobytes())
                 pending.clear()
-                progress(start * view_count + len(batch) * (view + 1), count * view_count, "teacher logits")
+                progress(start * view_count + len(batch) * (view + 1), count * view_count, note)
             if late:
                 _flush(file)
                 write_json(sidecar, {**about, "done": step + 1})

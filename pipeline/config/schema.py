@@ -39,6 +39,9 @@ class Data(Section):
     store_size: Annotated[int, Field(ge=8, le=2048)] | None = None
     """Side of the prepared images that training crops from, in pixels. Default: `image_size` for rendered
     data, `image_size` x 256/224 for files."""
+    decode: Literal["ahead", "on_the_fly"] = "ahead"
+    """`ahead`: every image is decoded once, resized and packed. `on_the_fly`: the packed images would not fit the
+    disk; files are decoded in every epoch (slower) and must stay where they are. The pixels are the same."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.1
     """Share of the training images held out for choosing anything, where the data set has no split for it."""
     options: dict[str, Scalar] = Field(default_factory=dict)
