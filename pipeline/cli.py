@@ -388,8 +388,10 @@ def _show(result: Result, folder: Path, *, quiet: bool) -> None:
 
 def _print_plan(config: DeployConfig, selection: Selection, as_json: bool) -> None:
     from pipeline.conductor import plan
+    from pipeline.preflight import cache_cost, few_views
 
     planned = plan(config, _store(config), selection)
+    cost = cache_cost(config, planned)
     if as_json:
         rows = [
             {
@@ -397,6 +399,7 @@ def _print_plan(config: DeployConfig, selection: Selection, as_json: bool) -> No
                 "state": p.state,
                 "reason": p.reason,
                 "artifact": str(p.artifact.path) if p.artifact else None,
+                "cache_bytes": cost.bytes if cost is not None and p.step.id == "logits" else None,
             }
             for p in planned
         ]
@@ -405,6 +408,10 @@ def _print_plan(config: DeployConfig, selection: Selection, as_json: bool) -> No
     for p in planned:
         colour = "cyan" if p.state == "cached" else "yellow"
         click.echo(f"{click.style(f'{p.state:<6}', fg=colour)}  {p.step.id:<18} {p.reason}".rstrip())
+        if p.step.id == "logits" and cost is not None:
+            click.echo(f"{'':<26} {cost}")
+    if any(p.step.id == "distill" and p.state == "run" for p in planned) and (warning := few_views(config)):
+        click.echo(f"{click.style('note', fg='yellow')}    {warning}")
 
 
 @contextlib.contextmanager

@@ -5,16 +5,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from figkd.data.view_kinds import view_count
 from figkd.errors import FigkdError
 from pipeline.conductor import Planned
 from pipeline.config.schema import DeployConfig
 from pipeline.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError
+from pipeline.files import read_json
 from pipeline.stages import data as data_stage
+from pipeline.stages.logits import is_cached
+from pipeline.stages.training import views_arguments
 
 # What a run needs beside its data: checkpoints, ONNX files, engines.
 _SPARE_BYTES = 1_000_000_000
+
+# Showing each of a few views this often is worth a warning (docs/caching.md has the measurement).
+_REPEATS_WORTH_A_WARNING = 5
 
 
 def preflight(config: DeployConfig, planned: Sequence[Planned], note: Callable[[str], None]) -> None:
@@ -33,9 +41,15 @@ def preflight(config: DeployConfig, planned: Sequence[Planned], note: Callable[[
     faults: list[PipelineError] = list(device_faults(config))
     if "build" in running:
         faults += _back_ends(config, targets, note)
-    if "data" in running:
-        found = list(data_faults(config))
-        faults += found or list(_disk(config))
+    found = list(data_faults(config)) if "data" in running else []
+    faults += found
+    cost = cache_cost(config, planned)
+    if not found and running & {"data", "logits"}:
+        faults += _disk(config, packing="data" in running, cache=cost)
+    if cost is not None:
+        note(f"logits: {cost}")
+    if "distill" in running and (warning := few_views(config)):
+        note(warning)
     if running & {"teacher", "logits", "distill"}:
         faults += _models(config, fetch=not faults)
     if not faults:
@@ -70,12 +84,61 @@ def data_faults(config: DeployConfig) -> Iterator[PipelineError]:
         yield EnvironmentFault(what, where=where, fix=fix.replace("\n", "\n       "))
 
 
-def _disk(config: DeployConfig) -> Iterator[PipelineError]:
+@dataclass(frozen=True)
+class CacheCost:
+    """What the cache of the teacher's logits will take."""
+
+    images: int
+    views: int
+    classes: int
+
+    @property
+    def bytes(self) -> int:
+        """On disk; memory only holds what is being read."""
+        return 2 * self.images * self.views * self.classes
+
+    def __str__(self) -> str:
+        return (
+            f"the cache will take {_size(self.bytes)} of disk ({self.images:,} images x {self.views} views x "
+            f"{self.classes} classes x 2 bytes); an epoch reads {_size(self.bytes // self.views)} of it"
+        )
+
+
+def cache_cost(config: DeployConfig, planned: Sequence[Planned]) -> CacheCost | None:
+    """What `logits` is going to write; None if nothing, or if the data are not prepared yet."""
+    steps = {p.step.id: p for p in planned}
+    data, logits = steps.get("data"), steps.get("logits")
+    if not is_cached(config) or logits is None or logits.state == "cached" or not data or not data.artifact:
+        return None
+    facts = read_json(data.artifact.path / "data.json")
+    views = views_arguments(config.distill)["count"]
+    return CacheCost(facts["counts"]["train"], views, facts["classes"])
+
+
+def few_views(config: DeployConfig) -> str:
+    """A warning if the student sees the same few views again and again by the config's choice; else empty."""
+    distill = config.distill
+    views = distill.views
+    kept = views_arguments(distill)["count"]
+    possible = view_count(views.kind, views.pad, None, distill.epochs)
+    if views.count is None or distill.epochs < _REPEATS_WORTH_A_WARNING * kept or kept >= possible:
+        return ""
+    return (
+        f"distill.views.count = {kept}: in {distill.epochs} epochs each view is seen {distill.epochs / kept:.0f} "
+        f"times, and few fixed views overfit; without the key there are {possible}"
+    )
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _disk(config: DeployConfig, *, packing: bool, cache: CacheCost | None) -> Iterator[PipelineError]:
     from figkd.data import DATASETS, source_files
 
     data = config.data
-    needed = _SPARE_BYTES
-    if DATASETS[data.dataset].needs_root:
+    needed = _SPARE_BYTES + (cache.bytes if cache else 0)
+    if packing and DATASETS[data.dataset].needs_root and data.decode == "ahead":
         side = data_stage.STAGE.arguments(config, "")["store_size"]
         needed += 3 * side * side * len(source_files(data.dataset, data.root, dict(data.options)))
     folder = existing_parent(config.store)
@@ -84,7 +147,8 @@ def _disk(config: DeployConfig) -> Iterator[PipelineError]:
         yield EnvironmentFault(
             f"{needed / 1e9:.1f} GB needed, {free / 1e9:.1f} GB free on the disk of {folder}",
             where="store",
-            fix="free some space, lower data.store_size, or set store: to a folder on another disk",
+            fix="free some space, or set store: to a folder on another disk; smaller are data.store_size, "
+            "data.decode: on_the_fly, distill.views.count and distill.teacher_logits: online",
         )
 
 

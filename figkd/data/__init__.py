@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 from figkd.data.store import SPLITS as SPLITS
 from figkd.data.store import Split as Split
@@ -113,6 +113,7 @@ def prepare(
     val_fraction: float = 0.1,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    decode: Literal["ahead", "on_the_fly"] = "ahead",
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Turn a data set into a prepared data folder; the same bytes for the same sources and arguments.
@@ -126,6 +127,8 @@ def prepare(
         val_fraction: part of the training images that becomes the validation split, where none is given.
         seed: of every random choice.
         options: the data set's own.
+        decode: "ahead" packs the decoded images; "on_the_fly" keeps a list of files, which must then stay where
+            they are. Either way every image is decoded now, once, to find those that cannot be.
         progress: called with images done.
 
     Returns:
@@ -142,6 +145,10 @@ def prepare(
     if problems:
         raise DataError("; ".join(problems))
     said = {"dataset": dataset, "image_size": image_size, "seed": seed, "options": dict(options or {})}
+    if decode == "on_the_fly":
+        if not DATASETS[dataset].needs_root:
+            raise DataError(f"the {dataset} data set has no files to decode on the fly", "decode it ahead")
+        said["decode"] = decode
     return _module(dataset).prepare(
         root,
         out,

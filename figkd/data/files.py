@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from figkd.data.decode import Box, Job, decode_many
+from figkd.data.on_the_fly import FileListWriter, common_root, write_root
 from figkd.data.store import SPLITS, SplitName, SplitWriter, new_folder, write_facts
 from figkd.errors import DataError
 from figkd.progress import Progress
@@ -41,29 +42,41 @@ def write_samples(
 ) -> dict[str, Any]:
     """Decode all samples into a prepared data folder; returns what data.json says.
 
+    With "decode": "on_the_fly" among the facts, the folder gets lists of the files instead of pixels. They are
+    decoded all the same, once, so that a file that cannot be is found now.
+
     Samples that cannot be decoded are left out and listed under "skipped" with their reason. "mean" and "std"
     are of the training images, per channel, on the scale 0..1.
 
     Raises:
         DataError: a split is empty, or more than half of it cannot be decoded.
     """
+    on_the_fly = facts.get("decode") == "on_the_fly"
     total = sum(len(splits[name]) for name in SPLITS)
     done = 0
     skipped: list[dict[str, str]] = []
     counts: dict[str, int] = {}
     moments = np.zeros((2, 3))
+    root = common_root([_job(s) for name in SPLITS for s in splits[name]]) if on_the_fly and total else Path()
     with new_folder(out) as folder:
+        if on_the_fly:
+            write_root(folder, root)
         for name in SPLITS:
             samples = splits[name]
-            jobs = (Job(sample.path, sample.box) for sample in samples)
+            jobs = (_job(sample) for sample in samples)
             decoded = decode_many(jobs, store_size, workers or os.cpu_count() or 1)
             seen: set[int] = set()
-            with SplitWriter(folder, name, store_size) as writer:
+            with (
+                FileListWriter(folder, name, root) if on_the_fly else SplitWriter(folder, name, store_size)
+            ) as writer:
                 for sample, pixels in zip(samples, decoded, strict=True):
                     if isinstance(pixels, DataError):
                         skipped.append({"file": sample.sample_id, "reason": pixels.what})
                     else:
-                        writer.append(pixels, sample.label, sample.sample_id)
+                        if isinstance(writer, FileListWriter):
+                            writer.append(_job(sample), sample.label, sample.sample_id)
+                        else:
+                            writer.append(pixels, sample.label, sample.sample_id)
                         seen.add(sample.label)
                         if name == "train":
                             moments += channel_moments(pixels)
@@ -89,6 +102,10 @@ def write_samples(
         said.update({"mean": mean, "std": std, "skipped": skipped})
         write_facts(folder, classes, said)
     return said
+
+
+def _job(sample: Sample) -> Job:
+    return Job(sample.path, sample.box)
 
 
 def channel_moments(pixels: Any) -> Any:

@@ -1,7 +1,8 @@
 """The packed store: a prepared data folder, written whole or not at all, read through memory maps.
 
 Layout: classes.json, data.json, and for each of train, val, test: <split>.npy uint8 [N, S, S, 3] RGB,
-<split>_labels.npy int64 [N], <split>_ids.json [N].
+<split>_labels.npy int64 [N], <split>_ids.json [N]. Where images are decoded on the fly, <split>_files.json and
+root.json stand for <split>.npy (see `figkd.data.on_the_fly`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Split:
     """One split of a prepared data folder.
 
     Attributes:
-        images: uint8 [N, S, S, 3] RGB, memory-mapped, read-only.
+        images: uint8 [N, S, S, 3] RGB, read-only: memory-mapped, or a `FileImages` that decodes what is read.
         labels: int64 [N].
         ids: N names of the samples.
     """
@@ -116,8 +117,14 @@ def open_split(folder: Path, name: SplitName) -> Split:
     Raises:
         DataError: a file is missing or damaged, or the files do not fit each other.
     """
+    from figkd.data.on_the_fly import has_file_list, open_files
+
     try:
-        images = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        if has_file_list(folder, name):
+            # Not an array, but its consumers only use what both have: rows, slices, shape, dtype, nbytes.
+            images = cast("npt.NDArray[np.uint8]", open_files(folder, name))
+        else:
+            images = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         labels = np.load(folder / f"{name}_labels.npy", allow_pickle=False)
         ids = json.loads((folder / f"{name}_ids.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

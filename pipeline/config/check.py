@@ -52,6 +52,10 @@ def _data(config: DeployConfig) -> Iterator[Problem]:
         yield Problem(
             "data.root", f"is required by data set '{data.dataset}'", "name the folder of the images"
         )
+    if data.decode == "on_the_fly" and not info.needs_root:
+        yield Problem(
+            "data.decode", f"data set '{data.dataset}' has no image files", "decode it ahead", data.decode
+        )
     for name, value in data.options.items():
         if name not in info.options:
             fix = did_you_mean(name, info.options) if info.options else "it has no options"

@@ -39,6 +39,9 @@ class Data(Section):
     store_size: Annotated[int, Field(ge=8, le=2048)] | None = None
     """Side of the prepared images that training crops from, in pixels. Default: `image_size` for rendered
     data, `image_size` x 256/224 for files."""
+    decode: Literal["ahead", "on_the_fly"] = "ahead"
+    """`ahead`: every image is decoded once, resized and packed. `on_the_fly`: the packed images would not fit the
+    disk; files are decoded in every epoch (slower) and must stay where they are. The pixels are the same."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.1
     """Share of the training images held out for choosing anything, where the data set has no split for it."""
     options: dict[str, Scalar] = Field(default_factory=dict)
@@ -54,7 +57,7 @@ class Views(Section):
     pad: Annotated[int, Field(ge=0, le=64)] = 4
     """Padding in pixels for the shift kinds: (2 pad + 1)^2 views."""
     count: Positive | None = None
-    """How many views of each image exist. Default: all of a shift kind; one per epoch otherwise."""
+    """How many views of each image exist. Default: one an epoch, and no more than a shift kind has."""
 
 
 class Training(Section):
@@ -215,6 +218,9 @@ class Distill(Training):
     """`figkd`, or a baseline: `ce`, `kd`, `kd_ls`, `dkd`, `dkd_ls`, `dist`, `logit_mse`, `centred_logit_mse`."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     """Seed of the student alone. Default: the top-level `seed`."""
+    teacher_logits: Literal["cached", "online"] = "cached"
+    """`cached`: computed once for every view, kept as float16, and shared by all students. `online`: the teacher
+    runs in every step; nothing is kept."""
     figkd: FiGKD = FiGKD()
     """Options of `method: figkd`."""
     kd: KD = KD()

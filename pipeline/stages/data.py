@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from figkd.data import DATASETS, prepare, source_files
+from figkd.data.on_the_fly import ROOT_FILE
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json
 from pipeline.stages.base import Source, Stage, Work
@@ -16,7 +17,7 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     data = config.data
     info = DATASETS[data.dataset]
     default_store = data.image_size if not info.needs_root else round(data.image_size * 256 / 224)
-    return {
+    arguments: dict[str, Any] = {
         "dataset": data.dataset,
         "options": dict(data.options),
         "image_size": data.image_size,
@@ -24,6 +25,11 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
         "val_fraction": data.validation_fraction,
         "seed": config.seed,
     }
+    if data.decode == "on_the_fly":
+        # Files are read later, so here their place counts: the artifact of another place points elsewhere. Its
+        # digest is the same, since only root.json differs, and so nothing after it runs again.
+        arguments |= {"decode": data.decode, "root": str(data.root and data.root.absolute())}
+    return arguments
 
 
 def _sources(config: DeployConfig) -> Mapping[str, Source]:
@@ -33,6 +39,7 @@ def _sources(config: DeployConfig) -> Mapping[str, Source]:
 
 def _run(work: Work) -> None:
     arguments = dict(work.arguments)
+    arguments.pop("root", None)
     prepare(arguments.pop("dataset"), work.sources["files"], work.out, progress=work.progress, **arguments)
 
 
@@ -40,9 +47,17 @@ def _summary(out: Path) -> str:
     facts = read_json(out / "data.json")
     counts = ", ".join(f"{n} {split}" for split, n in facts["counts"].items())
     skipped = f", {len(facts['skipped'])} files skipped" if facts["skipped"] else ""
-    return f"{facts['classes']} classes: {counts} images{skipped}"
+    late = ", decoded on the fly" if facts.get("decode") == "on_the_fly" else ""
+    return f"{facts['classes']} classes: {counts} images{skipped}{late}"
 
 
 STAGE = Stage(
-    name="data", version=1, inputs=(), arguments=_arguments, sources=_sources, run=_run, summary=_summary
+    name="data",
+    version=1,
+    inputs=(),
+    arguments=_arguments,
+    sources=_sources,
+    run=_run,
+    summary=_summary,
+    volatile=frozenset({ROOT_FILE}),
 )

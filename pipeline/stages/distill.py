@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from figkd.methods import METHODS
 from pipeline.config.schema import DeployConfig, method_section
 from pipeline.files import read_json, write_json
 from pipeline.stages.base import Source, Stage, Work
+from pipeline.stages.logits import is_cached
 from pipeline.stages.training import (
     VOLATILE,
     fresh_model,
@@ -34,7 +36,12 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
         "options": options,
         "seed": config.seed if distill.seed is None else distill.seed,
         "view_seed": config.seed,
+        "online_teacher": config.teacher.model if _is_online(config) else None,
     }
+
+
+def _is_online(config: DeployConfig) -> bool:
+    return METHODS[config.distill.method].needs_teacher and not is_cached(config)
 
 
 def _sources(config: DeployConfig) -> Mapping[str, Source]:
@@ -45,15 +52,13 @@ def _sources(config: DeployConfig) -> Mapping[str, Source]:
 def _run(work: Work) -> None:
     import numpy as np
 
-    from figkd import losses, order
+    from figkd import checkpoint, losses, models, order
     from figkd.data import class_names, open_split
     from figkd.data.logits import open_logits
-    from figkd.methods import METHODS
     from figkd.train import train
 
-    arguments, data, teacher = work.arguments, work.inputs["data"], work.inputs["logits"]
-    names = class_names(data)
-    split, cached = open_split(data, "train"), open_logits(teacher / "train.npy")
+    arguments, data, logits = work.arguments, work.inputs["data"], work.inputs["logits"]
+    names, split = class_names(data), open_split(data, "train")
     size, seed, method = arguments["image_size"], arguments["seed"], METHODS[arguments["method"]]
     options = dict(arguments["options"])
     class_order = None
@@ -65,7 +70,7 @@ def _run(work: Work) -> None:
             else order.make_order(
                 kind,
                 len(names),
-                logits=np.array(cached[:, 0]),
+                logits=np.load(logits / "centre.npy"),
                 labels=split.labels,
                 temperature=_CONFUSION_TEMPERATURE,
                 groups_file=work.sources.get("hierarchy"),
@@ -78,13 +83,20 @@ def _run(work: Work) -> None:
     model = fresh_model(
         arguments["model"], len(names), image_size=size, pretrained=arguments["pretrained"], seed=seed
     )
+    source: dict[str, Any] = {}
+    if arguments["online_teacher"]:
+        teacher = models.build_model(arguments["online_teacher"], len(names), image_size=size)
+        checkpoint.load_into(teacher, work.inputs["teacher"] / "model.pt")
+        source = {"teacher": teacher}
+    elif method.needs_teacher:
+        source = {"teacher_logits": open_logits(logits / "train.npy")}
     history = train(
         model,
         split,
         loss=losses.build_loss(arguments["method"], len(names), order=class_order, **options),
         views=views_of(arguments, split.images.shape[1], arguments["view_seed"]),
         val=open_split(data, "val"),
-        teacher_logits=cached if method.needs_teacher else None,
+        **source,
         **train_options(arguments, work),
     )
     said = {"method": arguments["method"], "options": arguments["options"]}
@@ -101,8 +113,8 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="distill",
-    version=1,
-    inputs=("data", "logits"),
+    version=2,
+    inputs=("data", "teacher", "logits"),
     arguments=_arguments,
     sources=_sources,
     run=_run,

@@ -1,49 +1,68 @@
-"""`logits`: what the teacher says about every view that the student will see, computed once."""
+"""`logits`: what the teacher says about every view that the student will see, computed once.
+
+With `distill.teacher_logits: online`, or a method without a teacher, there is no such cache. In any case the
+teacher's logits of the images as they are evaluated are kept: the order of the classes follows from them.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+from figkd.methods import METHODS
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json, write_json
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.training import pick_device, views_arguments, views_of
 
 
+def is_cached(config: DeployConfig) -> bool:
+    """Whether the student learns from a cache of the teacher's logits."""
+    distill = config.distill
+    return distill.teacher_logits == "cached" and METHODS[distill.method].needs_teacher
+
+
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
-    return {
-        "teacher": config.teacher.model,
-        "image_size": config.data.image_size,
-        "views": views_arguments(config.distill),
-        "seed": config.seed,
-    }
+    common = {"teacher": config.teacher.model, "image_size": config.data.image_size}
+    if not is_cached(config):
+        return common
+    return common | {"views": views_arguments(config.distill), "seed": config.seed}
 
 
 def _run(work: Work) -> None:
+    import numpy as np
+
     from figkd import checkpoint, models
     from figkd.data import class_names, open_split
-    from figkd.data.logits import cache_logits, open_logits
+    from figkd.data.logits import cache_logits
+    from figkd.evaluate import predict
 
     arguments, data = work.arguments, work.inputs["data"]
     size, device = arguments["image_size"], pick_device()
     model = models.build_model(arguments["teacher"], len(class_names(data)), image_size=size)
     checkpoint.load_into(model, work.inputs["teacher"] / "model.pt")
-    split = open_split(data, "train")
-    views = views_of(arguments, split.images.shape[1], arguments["seed"])
-    unfinished = work.scratch / "train.npy"
-    cache_logits(model, split.images, views, unfinished, device=device, progress=work.progress)
-    shape = open_logits(unfinished).shape
-    unfinished.replace(work.out / "train.npy")
-    write_json(work.out / "logits.json", {"images": shape[0], "views": shape[1], "classes": shape[2]})
+    images = open_split(data, "train").images
+    facts = {"images": len(images), "classes": len(class_names(data)), "views": 0}
+    if "views" in arguments:
+        views = views_of(arguments, images.shape[1], arguments["seed"])
+        unfinished = work.scratch / "train.npy"
+        cache_logits(model, images, views, unfinished, device=device, progress=work.progress)
+        for part in (unfinished, unfinished.with_name("train.npy.json")):
+            part.replace(work.out / part.name)
+        facts["views"] = len(views)
+    centre = predict(model, images, image_size=size, device=device, progress=work.progress)
+    np.save(work.out / "centre.npy", centre)
+    write_json(work.out / "logits.json", facts)
 
 
 def _summary(out: Path) -> str:
     facts = read_json(out / "logits.json")
+    if not facts["views"]:
+        return f"no cache; {facts['images']:,} images as they are evaluated"
     megabytes = (out / "train.npy").stat().st_size / 1e6
     return f"{facts['images']:,} images x {facts['views']} views x {facts['classes']} classes, {megabytes:.1f} MB"
 
 
 STAGE = Stage(
-    name="logits", version=1, inputs=("data", "teacher"), arguments=_arguments, run=_run, summary=_summary
+    name="logits", version=2, inputs=("data", "teacher"), arguments=_arguments, run=_run, summary=_summary
 )

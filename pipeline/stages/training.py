@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from figkd.data.view_kinds import view_count
 from pipeline.config.schema import Training
 from pipeline.files import write_json
 from pipeline.stages.base import Work
@@ -32,11 +33,9 @@ def training_arguments(section: Training) -> dict[str, Any]:
 
 
 def views_arguments(section: Training) -> dict[str, Any]:
-    """The view set of a section; random crops have one view an epoch unless the config counts them."""
+    """The view set of a section: as many views as it has epochs, if it does not say."""
     views = section.views
-    count = views.count
-    if count is None and views.kind == "random_resized_crop":
-        count = max(section.epochs, 1)
+    count = view_count(views.kind, views.pad, views.count, section.epochs)
     return {"kind": views.kind, "pad": views.pad, "count": count}
 
 

@@ -82,7 +82,9 @@ def test_running_again_does_nothing(finished: Finished) -> None:
     ("change", "first"),
     [
         ({"distill.epochs": 3}, "distill"),
-        ({"distill.method": "ce"}, "distill"),
+        ({"distill.method": "kd"}, "distill"),
+        ({"distill.method": "ce"}, "logits"),  # it needs no cache
+        ({"distill.teacher_logits": "online"}, "logits"),
         ({"teacher.lr": 0.01}, "teacher"),
         ({"distill.views.count": 3}, "logits"),
         ({"export.opset": 19}, "export"),
@@ -98,6 +100,19 @@ def test_a_changed_key_runs_only_what_depends_on_it(
     states = _states(finished, **change)
     cut = STEPS.index(first)
     assert {s for s, state in states.items() if state == "cached"} == set(STEPS[:cut])
+
+
+def test_an_online_teacher_gives_the_same_student(finished: Finished, tmp_path: Path) -> None:
+    """Nothing heavy is kept of the teacher then, and the student differs by the cache's float16 rounding."""
+    store = shutil.copytree(finished.folder / ".figkd", tmp_path / "store")
+    (cached,) = (store / "artifacts/distill").iterdir()
+    changes = {"distill.teacher_logits": "online", "store": store}
+    done = finished.figkd("run", "--until", "distill", "--json", **changes)
+    assert done.code == 0, done.err
+    assert "no cache; 252 images" in done.err
+    assert not list(Path(done.json["logits"]).glob("train.npy*"))
+    online, usual = (np.load(folder / "test_logits.npy") for folder in (Path(done.json["distill"]), cached))
+    np.testing.assert_allclose(online, usual, atol=1e-3 * np.abs(usual).max())
 
 
 def test_a_change_of_one_target_leaves_the_other_alone(finished: Finished) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from figkd.data.views import Views, make_views, schedule
+from figkd.data.views import Views, make_views
 from figkd.errors import FigkdError
 
 
@@ -24,10 +24,16 @@ def _all(views: Views, images: torch.Tensor) -> torch.Tensor:
     return views.apply(images.repeat_interleave(count, 0), ids, samples).unflatten(0, (len(images), count))
 
 
+def _sorted(views: np.ndarray) -> np.ndarray:
+    """Views of each sample [N, V, ...] as rows in lexical order, for comparing sets."""
+    rows = views.reshape(*views.shape[:2], -1)
+    return np.stack([row[np.lexsort(row.T)] for row in rows])
+
+
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize(("store", "pad"), [(8, 1), (6, 2), (7, 1), (12, 2)])
 def test_shifts_are_the_padded_crops(flip: bool, store: int, pad: int) -> None:
-    """Protects the protocol: exactly the (2p+1)^2 crops of the edge-padded image, then their mirrors."""
+    """Protects the protocol: exactly the (2p+1)^2 crops of the edge-padded image, and their mirrors, once each."""
     size, images = 6, _images(side=store)
     views = make_views("shift_flip" if flip else "shift", image_size=size, store_size=store, pad=pad)
     padded = np.pad(images.numpy(), ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="edge")
@@ -40,7 +46,7 @@ def test_shifts_are_the_padded_crops(flip: bool, store: int, pad: int) -> None:
     if flip:
         crops += [crop[:, :, ::-1] for crop in crops]
     assert len(views) == len(crops)
-    np.testing.assert_array_equal(_all(views, images).numpy(), np.stack(crops, axis=1))
+    np.testing.assert_array_equal(_sorted(_all(views, images).numpy()), _sorted(np.stack(crops, axis=1)))
 
 
 def test_none_is_the_evaluation_view() -> None:
@@ -53,22 +59,41 @@ def test_none_is_the_evaluation_view() -> None:
     np.testing.assert_array_equal(_all(views, images)[:, 0].numpy(), centre_crop(images.numpy(), 6))
 
 
-def test_a_subset_is_made_of_distinct_views_of_the_full_set() -> None:
-    """Protects `count`: K different views of each sample, other ones of other samples, seeded."""
+@pytest.mark.parametrize("kind", ["shift", "shift_flip", "random_resized_crop"])
+def test_fewer_views_are_the_first_of_more(kind: str) -> None:
+    """Protects `count`: a cache of many views serves students that see fewer, and K views are K different ones."""
+    options = {"image_size": 6, "store_size": 8, "pad": 2, "seed": 3}
     images = _images(count=6, side=8)
-    full = make_views("shift", image_size=6, store_size=8, pad=2)
-    chosen = []
-    for seed in (0, 1):
-        few = _all(make_views("shift", image_size=6, store_size=8, pad=2, count=5, seed=seed), images)
-        all_views = _all(full, images)
-        which = (few[:, :, None] == all_views[:, None]).flatten(3).all(3)
-        assert bool((which.sum(2) == 1).all())
-        ids = which.int().argmax(2)
-        assert all(len(set(row.tolist())) == 5 for row in ids)
-        assert len({tuple(row.tolist()) for row in ids}) > 1
-        chosen.append(ids)
-    assert not torch.equal(*chosen)
+    many = _all(make_views(kind, count=25, **options), images)  # type: ignore[arg-type]
+    few = _all(make_views(kind, count=5, **options), images)  # type: ignore[arg-type]
+    assert torch.equal(few, many[:, :5])
+    assert all(len(sample.flatten(1).unique(dim=0)) == 5 for sample in few)
     assert len(make_views("shift", image_size=6, store_size=8, pad=1, count=99)) == 9
+
+
+def test_the_order_of_views_is_a_seeded_one_of_each_sample() -> None:
+    """Protects an epoch's variety: one number means different shifts of different samples, other ones by seed."""
+    ramp = torch.arange(64, dtype=torch.uint8).view(1, 8, 8, 1).expand(60, 8, 8, 3).contiguous()
+    ids, samples = torch.zeros(60, dtype=torch.int64), torch.arange(60)
+    corners = []
+    for seed in (0, 1):
+        views = make_views("shift", image_size=6, store_size=8, pad=2, seed=seed)
+        corners.append(views.apply(ramp, ids, samples)[:, 3, 3, 0])
+        assert corners[-1].unique().numel() > 10
+    assert not torch.equal(*corners)
+
+
+@pytest.mark.parametrize("kind", ["none", "shift_flip", "random_resized_crop"])
+def test_places_may_be_made_for_a_whole_epoch(kind: str) -> None:
+    """Protects a training loop that places an epoch's views at once and cuts them batch by batch."""
+    images = _images(count=12)
+    views = make_views(kind, image_size=6, store_size=8, pad=1, count=4, seed=3)  # type: ignore[arg-type]
+    ids, samples = views.schedule(1, 12), torch.arange(12)
+    places = views.place(ids, samples)
+    batch = torch.tensor([7, 2, 11])
+    assert torch.equal(
+        views.cut(images[batch], places[batch]), views.apply(images[batch], ids[batch], samples[batch])
+    )
 
 
 @pytest.mark.parametrize("kind", ["shift_flip", "random_resized_crop"])
@@ -103,22 +128,13 @@ def test_resized_crops() -> None:
 
 
 def test_the_schedule_covers_every_view_once_a_cycle() -> None:
-    """Protects the schedule: in V epochs a sample sees all V views; epochs need no history."""
-    for count in (1, 7, 9, 25, 162):
-        ids = torch.stack([schedule(epoch, 50, 3, n_views=count) for epoch in range(count)])
-        assert bool((ids.sort(dim=0).values == torch.arange(count)[:, None]).all())
-    assert torch.equal(ids[17], schedule(17, 50, 3, n_views=162))
-    assert not torch.equal(ids[17], schedule(17, 50, 4, n_views=162))
-    assert ids[0].unique().numel() > 20
-    views = make_views("shift", image_size=6, store_size=8, pad=1, seed=5)
-    assert torch.equal(views.schedule(2, 10), schedule(2, 10, 5, n_views=9))
-
-
-def test_the_cycles_of_the_schedule_differ() -> None:
-    """Protects against the same order of views in every cycle."""
-    first = torch.stack([schedule(epoch, 30, 0, n_views=9) for epoch in range(9)])
-    second = torch.stack([schedule(epoch, 30, 0, n_views=9) for epoch in range(9, 18)])
-    assert not torch.equal(first, second)
+    """Protects the schedule: V epochs show a sample all V views; epochs need no history, and share a view number."""
+    for count in (1, 7, 25):
+        views = make_views("random_resized_crop", image_size=6, store_size=8, count=count)
+        ids = torch.stack([views.schedule(epoch, 50) for epoch in range(2 * count)])
+        assert bool((ids[:count].sort(dim=0).values == torch.arange(count)[:, None]).all())
+        assert torch.equal(ids[:count], ids[count:])
+        assert bool((ids == ids[:, :1]).all())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,169 @@
+"""Images that stay in their files and are decoded whenever they are asked for.
+
+The fallback where a packed store would be too large: a prepared data folder then holds lists of files,
+<split>_files.json, relative to the folder that root.json names. The pixels are those that a packed store would
+hold: both come from `figkd.data.decode`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from figkd.data.decode import Job, Pixels, decode_many
+from figkd.errors import DataError
+from figkd.files import write_json
+
+ROOT_FILE = "root.json"
+
+
+class FileImages:
+    """An array uint8 [N, S, S, 3] whose rows are decoded, in parallel, when they are read.
+
+    An index on the first axis (a number, a slice, an array of integers or of booleans) decodes the rows asked for
+    and gives an ordinary array. A full slice on the first axis with slices on the others, such as
+    `images[:, 16:240, 16:240]`, decodes nothing: it gives the same images, cut. Safe to read from several threads.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(
+        self, jobs: Sequence[Job], side: int, workers: int | None = None, cut: tuple[slice, ...] = ()
+    ) -> None:
+        self._jobs, self._side, self._cut = jobs, side, cut
+        self._workers = workers or os.cpu_count() or 1
+        inner = np.broadcast_to(np.uint8(0), (side, side, 3))[cut].shape
+        self.shape = (len(jobs), *inner)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded images."""
+        return int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __getitem__(self, key: Any) -> Any:
+        rows, *inner = key if isinstance(key, tuple) else (key,)
+        if rows is None or rows is Ellipsis:
+            raise IndexError("images that are decoded on the fly are indexed by rows first")
+        if isinstance(rows, slice) and rows == slice(None):
+            if self._cut or not all(isinstance(part, slice) for part in inner):
+                return np.asarray(self)[(rows, *inner)]
+            return FileImages(self._jobs, self._side, self._workers, tuple(inner))
+        # NumPy knows what its indices mean.
+        chosen = np.arange(len(self))[rows]
+        decoded = self._decode(np.atleast_1d(chosen).ravel())
+        shaped = decoded.reshape(*chosen.shape, *self.shape[1:])
+        return shaped[(*(slice(None),) * chosen.ndim, *inner)] if inner else shaped
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        whole = self._decode(np.arange(len(self)))
+        return whole if dtype is None else whole.astype(dtype)
+
+    def astype(self, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """All images, decoded, as another type."""
+        return self.__array__(dtype)
+
+    def _decode(self, rows: npt.NDArray[np.int64]) -> Pixels:
+        jobs = [self._jobs[row] for row in rows]
+        images = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
+        decoded = decode_many(jobs, self._side, min(self._workers, max(1, len(jobs))))
+        for image, job, pixels in zip(images, jobs, decoded, strict=True):
+            if isinstance(pixels, DataError):
+                raise DataError(
+                    f"{job.path} could be decoded when the data were prepared, and cannot now: {pixels.what}",
+                    "put the file back, or prepare the data again",
+                )
+            image[...] = pixels[self._cut]
+        return images
+
+
+class FileListWriter:
+    """Writes the file list of one split; the counterpart of `figkd.data.store.SplitWriter`."""
+
+    def __init__(self, folder: Path, name: str, root: Path) -> None:
+        self._folder, self._name, self._root = folder, name, root
+        self._labels: list[int] = []
+        self._ids: list[str] = []
+        self._files: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def append(self, job: Job, label: int, sample_id: str) -> None:
+        """Add a file with its label and id."""
+        self._files.append(_to_json(job, self._root))
+        self._labels.append(label)
+        self._ids.append(sample_id)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            np.save(self._folder / f"{self._name}_labels.npy", np.array(self._labels, dtype=np.int64))
+            write_json(self._folder / f"{self._name}_ids.json", self._ids)
+            write_json(_list_path(self._folder, self._name), self._files)
+
+
+def common_root(jobs: Sequence[Job]) -> Path:
+    """The deepest folder that holds all files, absolute."""
+    return Path(os.path.commonpath([str(job.path.absolute().parent) for job in jobs]))
+
+
+def write_root(folder: Path, root: Path) -> None:
+    """Say where the files of a prepared data folder lie."""
+    write_json(folder / ROOT_FILE, {"root": str(root)})
+
+
+def has_file_list(folder: Path, name: str) -> bool:
+    """Whether a split of a prepared data folder is decoded on the fly."""
+    return _list_path(folder, name).is_file()
+
+
+def open_files(folder: Path, name: str) -> FileImages:
+    """The images of a split that is decoded on the fly.
+
+    Raises:
+        DataError: a list is missing or damaged, or the folder of the files is gone.
+    """
+    try:
+        root = Path(json.loads((folder / ROOT_FILE).read_text(encoding="utf-8"))["root"])
+        side = int(json.loads((folder / "data.json").read_text(encoding="utf-8"))["store_size"])
+        listed = json.loads(_list_path(folder, name).read_text(encoding="utf-8"))
+        jobs = [_from_json(entry, root) for entry in listed]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"cannot read the {name} split of {folder}: {error}", "prepare the data again"
+        ) from error
+    if not root.is_dir():
+        raise DataError(
+            f"the images are not in {root} any more, and they are decoded on the fly",
+            "put them back, or prepare the data again",
+        )
+    return FileImages(jobs, side)
+
+
+def _list_path(folder: Path, name: str) -> Path:
+    return folder / f"{name}_files.json"
+
+
+def _to_json(job: Job, root: Path) -> dict[str, Any]:
+    entry: dict[str, Any] = {"file": job.path.absolute().relative_to(root).as_posix()}
+    return entry if job.box is None else entry | {"box": list(job.box)}
+
+
+def _from_json(entry: dict[str, Any], root: Path) -> Job:
+    box = entry.get("box")
+    return Job(root / entry["file"], None if box is None else cast("Any", tuple(box)))

@@ -1,0 +1,91 @@
+"""What a run will cost is said, and refused where it cannot be paid, before it starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.conductor import plan
+from pipeline.config import load_config
+from pipeline.errors import EnvironmentFault
+from pipeline.preflight import CacheCost, cache_cost, few_views, preflight
+from pipeline.store import Store
+from tests.pipeline.conftest import FONTS, TINY, Finished, figkd, sets
+
+
+def _config(**changes: Any) -> Any:
+    return load_config(FONTS, [f"{key}={value}" for key, value in changes.items()])
+
+
+def test_the_cost_of_the_cache_is_exact_once_the_data_are_there(finished: Finished) -> None:
+    """`plan` shows the bytes that the file will have, from the prepared data; nothing where none is written."""
+    done = finished.figkd("plan", **{"distill.views.count": 3})
+    size = 2 * 252 * 3 * 21
+    assert f"take {size / 1e6:.1f} MB of disk (252 images x 3 views x 21 classes x 2 bytes)" in done.out
+    rows = finished.figkd("plan", "--json", **{"distill.views.count": 3}).json
+    assert {row["step"]: row["cache_bytes"] for row in rows if row["cache_bytes"]} == {"logits": size}
+    assert "of disk" not in finished.figkd("plan").out
+    assert "of disk" not in finished.figkd("plan", **{"distill.teacher_logits": "online"}).out
+    (made,) = (finished.folder / ".figkd/artifacts/logits").glob("*/train.npy")
+    assert made.stat().st_size == 128 + CacheCost(252, 2, 21).bytes
+
+
+def test_a_disk_that_is_too_small_is_refused(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The cache counts, the message names the keys that make it smaller, and nothing has run."""
+    monkeypatch.chdir(finished.folder)
+    config = _config(**TINY | {"distill.views.count": 3})
+    planned = plan(config, Store(config.store))
+    notes: list[str] = []
+    needed = 1_000_000_000 + 2 * 252 * 3 * 21
+    usage = type("Usage", (), {"free": needed})()
+    monkeypatch.setattr("pipeline.preflight.shutil.disk_usage", lambda folder: usage)
+    preflight(config, planned, notes.append)
+    assert any("logits: the cache will take" in note for note in notes)
+    usage.free = needed - 1
+    with pytest.raises(EnvironmentFault, match=r"(?s)GB needed.*distill\.views\.count.*online"):
+        preflight(config, planned, notes.append)
+
+
+def test_nothing_is_said_of_unknown_data(tmp_path: Path) -> None:
+    """Before the data are prepared nobody knows how many images can be decoded."""
+    config = _config(store=tmp_path)
+    assert cache_cost(config, plan(config, Store(config.store))) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "warned"),
+    [
+        ({"distill.epochs": 20, "distill.views.count": 4}, True),
+        ({"distill.epochs": 19, "distill.views.count": 4}, False),
+        ({"distill.epochs": 500, "distill.views.count": 25}, False),  # all that a shift by 2 has
+        ({"distill.epochs": 500, "distill.views.count": "null"}, False),
+        ({"distill.epochs": 60, "distill.views": "{kind: random_resized_crop, count: 4}"}, True),
+        ({"distill.epochs": 60, "distill.views": "{kind: none, count: 1}"}, False),
+    ],
+)
+def test_few_views_are_warned_of(changes: dict[str, Any], warned: bool) -> None:
+    """A student that sees four views fifteen times each overfits them; whoever asked for none is left alone."""
+    assert bool(few_views(_config(**changes))) == warned
+
+
+def test_moved_images_leave_what_follows_valid(tmp_path: Path) -> None:
+    """Lists of files point to their place; the data of another place are the same, so their digest is."""
+    from tests.pipeline import trees
+
+    root = trees.image_folder(tmp_path / "photos", images=8)
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "name: c\ndata: {dataset: image_folder, root: photos, image_size: 32, decode: on_the_fly}\n"
+        "teacher: {model: figkd/resnet_tiny}\nstudent: {model: figkd/dsconv_nano}\n"
+        "targets: {cpu: {engine: onnxruntime}}\n"
+    )
+    done = figkd("run", "c.yaml", "--until", "data", cwd=tmp_path)
+    assert done.code == 0 and "decoded on the fly" in done.err, done.err
+    root.rename(tmp_path / "moved")
+    done = figkd("run", "c.yaml", "--until", "data", *sets({"data.root": "moved"}), cwd=tmp_path)
+    assert done.code == 0, done.err
+    first, second = (tmp_path / ".figkd/artifacts/data").iterdir()
+    assert first.suffix == second.suffix
+    assert (first / "root.json").read_text() != (second / "root.json").read_text()
