@@ -92,6 +92,14 @@ def dist(
     return (beta * inter + gamma * intra) * temperature**2
 
 
+def batch_relation(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over the classes of 1 - Pearson correlation, over the batch, of the class's probability.
+
+    The intra-class relation of DIST (arXiv 2205.10536) at temperature 1: which of the images are more of a class.
+    """
+    return dist(student, teacher, beta=0.0, gamma=1.0)
+
+
 def logit_mse(student: Tensor, teacher: Tensor, *, centred: bool = False) -> Tensor:
     """Mean over batch and classes of (student - teacher)^2.
 

@@ -188,6 +188,8 @@ class FiGKDLoss(nn.Module):
         mass_power: for "kl": weight of a node = (teacher's mass of the node) ** mass_power.
         temperature: both logits are divided by it; "kl" is multiplied by its square, as KD is.
         weight: weight of the detail.
+        batch_weight: weight of `functional.batch_relation`, DIST's correlation over the batch: what the detail, which
+            runs along the classes of one image, cannot see. 0 leaves it out.
         ce_weight: weight of the cross entropy.
         label_smoothing: of the cross entropy.
 
@@ -207,14 +209,18 @@ class FiGKDLoss(nn.Module):
         band_weights: Mapping[str, float] | None = None,
         order: npt.ArrayLike | Literal["random"] | None = None,
         domain: Domain = "logits",
-        mass_power: float = 0.5,
+        mass_power: float = 0.25,
         temperature: float = 2.0,
-        weight: float = 1.0,
+        weight: float = 0.5,
+        batch_weight: float = 2.0,
         ce_weight: float = 1.0,
         label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
         _classes(num_classes)
+        if not batch_weight >= 0:
+            raise FigkdError(f"batch_weight is {batch_weight}", "it must not be negative")
+        self.batch_weight = batch_weight
         self.temperature = _positive("temperature", temperature)
         self.shuffle = isinstance(order, str)
         if isinstance(order, str) and order != "random":
@@ -249,6 +255,8 @@ class FiGKDLoss(nn.Module):
     def forward(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Tensor:
         """Scalar loss of student [B, C], teacher [B, C] and labels [B]."""
         value: Tensor = self.loss(student, teacher, labels)
+        if self.batch_weight > 0 and teacher is not None:
+            value = value + self.batch_weight * functional.batch_relation(student, teacher)
         return value
 
     def _term(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:

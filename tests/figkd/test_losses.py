@@ -77,7 +77,7 @@ def test_against_numpy() -> None:
     ce = _np_ce(s, y)
     centred = (s - s.mean(1, keepdims=True)) - (t - t.mean(1, keepdims=True))
     order = random_order(CLASSES, 5)
-    linear = {"distance": "mse", "temperature": 1.0, "band_decay": 1.0}
+    linear = {"distance": "mse", "temperature": 1.0, "band_decay": 1.0, "weight": 1.0, "batch_weight": 0.0}
     expected: list[tuple[str, dict[str, Any], float]] = [
         ("ce", {}, ce),
         ("kd", {}, 0.1 * ce + 0.9 * _np_kd(s, t, 4.0)),
@@ -90,6 +90,11 @@ def test_against_numpy() -> None:
         ("dist", {"beta": 1.0, "gamma": 3.0, "temperature": 4.0}, ce + _np_dist(s, t, 1.0, 3.0, 4.0)),
         ("logit_mse", {}, ce + float(((s - t) ** 2).mean())),
         ("centred_logit_mse", {"weight": 2.0}, ce + 2 * float((centred**2).mean())),
+        (
+            "figkd",
+            {**linear, "level": 1, "weight": 0.0, "batch_weight": 3.0},
+            ce + _np_dist(s, t, 0.0, 3.0, 1.0),
+        ),
         (
             "figkd",
             {**linear, "level": 2, "weight": 0.5},
@@ -118,7 +123,7 @@ def test_frozen_values() -> None:
     labels = torch.tensor([0])
 
     def linear(**options: Any) -> float:
-        loss = FiGKDLoss(4, distance="mse", level=1, weight=1.0, ce_weight=0.0, **options)
+        loss = FiGKDLoss(4, distance="mse", level=1, weight=1.0, batch_weight=0.0, ce_weight=0.0, **options)
         return float(loss(student, teacher, labels))
 
     # Haar pairs: (2-0)/r2 - (0-1)/r2 = 3/r2 and (1+1)/r2 - (3+1)/r2 = -2/r2, squares 4.5 and 2.
@@ -144,7 +149,14 @@ def test_smooth_l1_and_cosine() -> None:
     cosine = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
     expected = {"smooth_l1": np.where(gap < 1, gap**2 / 2, gap - 0.5).mean(), "cosine": (1 - cosine).mean()}
     for distance, value in expected.items():
-        options: dict[str, Any] = {"level": 2, "temperature": 1.0, "band_decay": 1.0, "ce_weight": 0.0}
+        options: dict[str, Any] = {
+            "level": 2,
+            "temperature": 1.0,
+            "band_decay": 1.0,
+            "weight": 1.0,
+            "batch_weight": 0.0,
+            "ce_weight": 0.0,
+        }
         loss = FiGKDLoss(8, distance=distance, **options)  # type: ignore[arg-type]
         assert float(loss(student, teacher, labels)) == pytest.approx(float(value), rel=1e-5), distance
 
@@ -176,7 +188,9 @@ def test_a_perfect_student_has_no_distillation_loss(method: str) -> None:
 def test_figkd_ignores_what_the_transform_drops(distance: Any) -> None:
     """Protects the idea: the same value added to both classes of a Haar pair is invisible at level 1."""
     student, teacher, labels = _logits(2, classes=4)
-    loss = FiGKDLoss(4, distance=distance, level=1, order=[2, 0, 3, 1], weight=1.0, ce_weight=0.0)
+    loss = FiGKDLoss(
+        4, distance=distance, level=1, order=[2, 0, 3, 1], weight=1.0, batch_weight=0.0, ce_weight=0.0
+    )
     same_pair = torch.tensor([5.0, 0.0, 5.0, 0.0])  # classes 0 and 2 are neighbours in this order
     other_pair = torch.tensor([5.0, 5.0, 0.0, 0.0])
     before = float(loss(student, teacher, labels))
@@ -188,7 +202,7 @@ def test_figkd_ignores_what_the_transform_drops(distance: Any) -> None:
 def test_standardised_figkd_ignores_scale_and_shift() -> None:
     """Protects standardisation: logits may differ by a positive factor and a constant."""
     _, teacher, labels = _logits(3)
-    loss = FiGKDLoss(CLASSES, distance="mse", domain="standardised", weight=1.0, ce_weight=0.0)
+    loss = FiGKDLoss(CLASSES, distance="mse", domain="standardised", batch_weight=0.0, ce_weight=0.0)
     assert float(loss(teacher * 7 + 3, teacher, labels)) == pytest.approx(0.0, abs=1e-6)
 
 
