@@ -75,6 +75,11 @@ def topk_accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1) -> f
 
     A tie is counted against the sample unless its label comes first, so a constant output scores chance.
     """
+    return float(topk_hits(logits, labels, k).mean() * 100)
+
+
+def topk_hits(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1) -> npt.NDArray[np.bool_]:
+    """Whether each sample's label is among its k largest logits: bool [N]; ties as in `topk_accuracy`."""
     scores, truth = np.asarray(logits), np.asarray(labels, dtype=np.int64)
     if scores.ndim != 2 or truth.shape != scores.shape[:1] or not len(truth):
         raise FigkdError(f"logits {scores.shape} and labels {truth.shape} do not match", "[N, C] and [N]")
@@ -82,7 +87,7 @@ def topk_accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1) -> f
     earlier = np.arange(scores.shape[1])[None, :] < truth[:, None]
     rank = ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
     # NaN compares false with everything and would otherwise count as a hit.
-    return float(((rank < k) & np.isfinite(own[:, 0])).mean() * 100)
+    return cast("npt.NDArray[np.bool_]", (rank < k) & np.isfinite(own[:, 0]))
 
 
 def confusion_matrix(

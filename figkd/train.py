@@ -1,45 +1,52 @@
 """One training loop for teacher and student.
 
-Every epoch starts from seeds that are functions of (seed, epoch): the order of the samples, their views, and
-torch's generator (dropout, stochastic depth). So a state file needs no generator state, and a run that was
-killed and taken up again ends with the same bits as an uninterrupted one on the same machine. Nothing in an
-epoch waits for the device: metrics are summed on it and read once at the end.
+Every epoch starts from seeds that are functions of (seed, epoch): the order of the samples, their views, what is mixed
+with what, and torch's generator (dropout, stochastic depth). So a state file needs no generator state, and a run that
+was killed and taken up again ends with the same bits as an uninterrupted one on the same machine. Nothing in an epoch
+waits for the device: metrics are summed on it and read once at the end.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import hashlib
-import io
 import json
 import math
 import time
-import warnings
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
-from figkd import checkpoint
+from figkd import resume
 from figkd.data.store import Split
 from figkd.data.views import Views
-from figkd.errors import CheckpointError, TrainingError
-from figkd.evaluate import predict, topk_accuracy
+from figkd.distributed import ALONE, World
+from figkd.ema import Average
+from figkd.errors import TrainingError
+from figkd.evaluate import predict, topk_hits
+from figkd.events import EventFile
+from figkd.feed import Batch, Feed
 from figkd.files import write_bytes
 from figkd.hashing import derive
+from figkd.meter import Meter, peak_flops, training_flops
+from figkd.mixing import Mixing
+from figkd.optim import OptimizerName, make_optimizer
 from figkd.progress import Progress, no_progress
+from figkd.schedule import STEP_AT, Schedule, ScheduleKind
 
 Record = dict[str, Any]
+Compile = Literal["auto", "none", "default", "reduce-overhead"]
+Objective = Callable[[Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
 
-RESIDENT_BYTES = 4 * 2**30
-"""Training images up to this size are kept on the GPU as a whole; larger sets are read batch by batch."""
-
-_STATE_FORMAT = 1
+# Compiling, warming up and recording a CUDA graph: the first passes of each batch size are not timed.
+_UNTIMED_PASSES = 3
 
 
 class Loss(Protocol):
@@ -58,154 +65,267 @@ def train(
     views: Views,
     epochs: int,
     batch_size: int,
-    optimizer: Literal["sgd", "adamw"] = "sgd",
+    optimizer: OptimizerName = "sgd",
     lr: float,
     weight_decay: float = 5e-4,
+    decay_norms: bool = False,
     momentum: float = 0.9,
-    schedule: Literal["cosine", "one_cycle", "step"] = "one_cycle",
+    nesterov: bool = True,
+    schedule: ScheduleKind = "one_cycle",
     warmup_epochs: float = 0.0,
-    step_epochs: tuple[int, ...] = (),
+    step_at: Sequence[float] = STEP_AT,
     step_factor: float = 0.1,
+    accumulate: int = 1,
     grad_clip: float | None = None,
     ema_decay: float | None = None,
+    mixup: float = 0.0,
+    cutmix: float = 0.0,
     seed: int = 0,
     device: str = "cpu",
     amp: Literal["none", "bf16"] = "none",
+    compile: Compile = "none",
     val: Split | None = None,
     teacher_logits: npt.NDArray[np.float16] | None = None,
     teacher: nn.Module | None = None,
     state_path: Path | None = None,
     log_path: Path | None = None,
+    events_path: Path | None = None,
+    world: World = ALONE,
     progress: Progress = no_progress,
 ) -> list[Record]:
     """Train `model` in place; the last epoch's weights are what counts (their EMA if `ema_decay` is given).
+
+    With a `world` of several processes, each calls this with the same arguments and takes its share of every step; the
+    update is that of a single process up to rounding, if the loss is a mean over its batch and the network has no
+    dropout and no batch norm (on CUDA batch norm is synchronised, on a CPU it sees its own process's share).
 
     Args:
         model: takes uint8 [B, H, W, 3], returns [B, C]. Ends on `device`, in eval mode.
         split: training images.
         loss: see `Loss`; an nn.Module is moved to `device`. Teacher logits are passed if there are any.
         views: augmentation; its store_size must be the images'.
-        epochs: >= 1. An epoch goes through all samples once, in batches of nearly equal size.
-        batch_size: largest batch.
-        optimizer: "sgd" (Nesterov momentum) or "adamw".
+        epochs: >= 1. An epoch goes through all samples once, in steps of nearly equal size.
+        batch_size: largest number of images in a step, over all micro-batches and processes.
+        optimizer: "sgd" or "adamw".
         lr: peak learning rate.
-        weight_decay: for weights with two or more dimensions; norms and biases are not decayed.
+        weight_decay: see `figkd.optim.make_optimizer`, as for the next three.
+        decay_norms: decay norms and biases too.
         momentum: of SGD.
-        schedule: "cosine": warm up linearly, then half a cosine to 0. "one_cycle": up linearly for 25 % of
-            the steps (or `warmup_epochs`, if given), down linearly to 0. "step": warm up, then times
-            `step_factor` at the start of each epoch of `step_epochs`.
+        nesterov: for SGD.
+        schedule: see `figkd.schedule.Schedule`, as for the next three.
         warmup_epochs: may be fractional.
-        step_epochs: for "step", ascending, counted from 0.
+        step_at: for "step": shares of the epochs.
         step_factor: for "step".
+        accumulate: micro-batches in a step; batch norm sees one at a time.
         grad_clip: largest norm of the whole gradient.
-        ema_decay: per step; the average also becomes what is validated.
-        seed: of the order and the views.
-        device: "cpu" or "cuda".
-        amp: "bf16" runs the model's forward pass under autocast.
+        ema_decay: per step, with warm-up (see `figkd.ema.Average`); the average also becomes what is validated.
+        mixup: alpha of mixup, 0 is off; not with `teacher_logits`, which are those of unmixed images.
+        cutmix: the same for CutMix.
+        seed: of the order, the views and the mixing.
+        device: "cpu" or "cuda" (the current one).
+        amp: "bf16" runs the model's forward pass under autocast; losses are fp32.
+        compile: a mode of torch.compile for the forward and backward pass. "auto": "reduce-overhead" (CUDA graphs)
+            on CUDA ("default" with several processes), "none" on a CPU. A step has one of at most two sizes, each of
+            which is compiled once.
         val: evaluated after each epoch (centre crop).
         teacher_logits: float16 [N, V, C] of `figkd.data.logits`, V = len(views).
         teacher: instead of a cache, run on every batch, in eval mode without gradients.
         state_path: written after every epoch; if it exists, training continues from it.
         log_path: JSON lines, one record an epoch, written whole after every epoch.
+        events_path: a TensorBoard event file of the same records; needs the tensorboard package.
+        world: the processes that train together; only rank 0 writes and reports progress.
         progress: called with steps done.
 
     Returns:
         A record per epoch: "epoch" (from 1), "loss", "train_top1" (percent, on the augmented views while
-        training), "val_top1" (percent, or None), "lr" (of its last step), and what varies from run to run
-        under "timing": "seconds", "images_per_s" (training only, without validation).
+        training; of mixed images, their larger part), "val_top1" (percent, or None), "lr" (of its last step), and what
+        varies from run to run under "timing" (of training only, without validation; see `figkd.meter.Meter.stop`).
 
     Raises:
-        TrainingError: arguments that do not fit each other, or a loss that is not finite.
+        TrainingError: arguments that do not fit each other, a loss that is not finite, or a lost process.
         CheckpointError: `state_path` belongs to a run with other arguments. A damaged state file is reported
             as a warning and training starts again.
     """
-    count = len(split)
-    _check(count, epochs, batch_size, views, split, teacher_logits, teacher, schedule, optimizer)
-    steps_per_epoch = math.ceil(count / batch_size)
-    total_steps = epochs * steps_per_epoch
-    _place(model, device)
+    _check(
+        split, epochs=epochs, batch_size=batch_size, accumulate=accumulate, views=views, cache=teacher_logits,
+        teacher=teacher, mixed=mixup > 0 or cutmix > 0, compile=compile, world=world,
+    )  # fmt: skip
+    told = {
+        "count": len(split), "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
+        "weight_decay": weight_decay, "decay_norms": decay_norms, "momentum": momentum, "nesterov": nesterov,
+        "schedule": schedule, "warmup_epochs": warmup_epochs, "step_at": list(step_at), "step_factor": step_factor,
+        "accumulate": accumulate, "grad_clip": grad_clip, "ema_decay": ema_decay, "mixup": mixup, "cutmix": cutmix,
+        "seed": seed, "amp": amp, "compile": compile, "views": views.name,
+        "start": resume.start_digest(model, *([loss] if isinstance(loss, nn.Module) else [])),
+    }  # fmt: skip
+    steps = math.ceil(len(split) / batch_size)
+    rates = Schedule(schedule, epochs, steps, warmup_epochs, tuple(step_at), step_factor)
+    trained = _for_group(_place(model, device), device, world)
+    average = None if ema_decay is None else Average(trained, ema_decay)
+    descent = make_optimizer(
+        trained, optimizer, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
+        decay_norms=decay_norms,
+    )  # fmt: skip
+    parts: dict[str, resume.Part] = {"model": trained, "optimizer": descent}
+    parts |= {} if average is None else {"average": average}
+    history = resume.load(state_path, told, parts, world)
     if isinstance(loss, nn.Module):
         loss.to(device)
     if teacher is not None:
         _place(teacher, device).eval()
-    average = None if ema_decay is None else _frozen_copy(model)
-    descent = _optimizer(model, optimizer, lr, weight_decay, momentum)
-    told = {
-        "count": count, "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
-        "weight_decay": weight_decay, "momentum": momentum, "schedule": schedule,
-        "warmup_epochs": warmup_epochs, "step_epochs": list(step_epochs), "step_factor": step_factor,
-        "grad_clip": grad_clip, "ema_decay": ema_decay, "seed": seed, "amp": amp, "views": views.name,
-        "start": _start_digest(model, loss),
-    }  # fmt: skip
-    history: list[Record] = []
-    if state_path is not None and state_path.exists():
-        history = _resume(state_path, told, model, average, descent)
-        _write_log(log_path, history)
-    batches = _Batches(split, device)
-    with _reproducible(device):
+    engine = _Engine(
+        trained, descent, rates, average, loss, teacher,
+        Feed(
+            split, views, teacher_logits, steps=steps, accumulate=accumulate, mixing=Mixing(mixup, cutmix, seed),
+            seed=seed, device=device, world=world,
+        ),
+        _meter(trained, teacher, views.image_size, device, amp, world),
+        lr=lr, grad_clip=grad_clip, seed=seed, device=device, amp=amp, mode=_mode(compile, device, world), world=world,
+    )  # fmt: skip
+    with _reproducible(device), _Records(log_path, events_path, history, world) as records, world.watched():
         for epoch in range(len(history), epochs):
-            began = time.perf_counter()
-            torch.manual_seed(derive(seed, epoch, 1))
-            model.train()
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(derive(seed, epoch, 2)))
-            view_ids = views.schedule(epoch, count)
-            # Once an epoch: a copy per step would make the host wait for the device.
-            order_there, views_there = order.to(device), view_ids.to(device)
-            chunks = zip(
-                torch.tensor_split(order, steps_per_epoch),
-                torch.tensor_split(order_there, steps_per_epoch),
-                strict=True,
-            )
-            loss_sum = torch.zeros((), dtype=torch.float64, device=device)
-            hits = torch.zeros((), dtype=torch.int64, device=device)
-            rate = lr
-            for index, (ids, there) in enumerate(chunks):
-                step = epoch * steps_per_epoch + index
-                rate = lr * _factor(
-                    schedule, step, total_steps, steps_per_epoch, warmup_epochs, step_epochs, step_factor
-                )
-                for group in descent.param_groups:
-                    group["lr"] = rate
-                images, labels = batches.take(ids, there)
-                seen = views.apply(images, views_there[there], there)
-                soft = _teacher_logits(teacher_logits, teacher, ids, view_ids[ids], seen, device, amp)
-                with _autocast(device, amp):
-                    logits = model(seen)
-                value = loss(logits, soft, labels)
-                descent.zero_grad(set_to_none=True)
-                value.backward()  # type: ignore[no-untyped-call]
-                if grad_clip is not None:
-                    nn.utils.clip_grad_norm_(model.parameters(), grad_clip)
-                descent.step()
-                if average is not None and ema_decay is not None:
-                    _update_average(average, model, ema_decay)
-                loss_sum += value.detach().double() * len(ids)
-                hits += (logits.detach().argmax(dim=1) == labels).sum()
-                progress(step + 1, total_steps, f"epoch {epoch + 1}/{epochs}")
-            mean_loss, top1 = float(loss_sum) / count, float(hits) / count * 100
-            seconds = time.perf_counter() - began
-            if not math.isfinite(mean_loss):
-                raise TrainingError(
-                    f"the loss is {mean_loss} in epoch {epoch + 1}",
-                    "lower the learning rate, or clip the gradient",
-                )
-            record: Record = {
-                "epoch": epoch + 1,
-                "loss": mean_loss,
-                "train_top1": top1,
-                "val_top1": _validate(average or model, val, views.image_size, device),
-                "lr": rate,
-                "timing": {"seconds": seconds, "images_per_s": count / seconds},
-            }
+            record = engine.run(epoch, progress)
+            record["val_top1"] = _validate(engine.best, val, views.image_size, device, world)
             history.append(record)
-            if state_path is not None:
-                _save_state(state_path, told, model, average, descent, history)
-            _write_log(log_path, history)
-            progress(step + 1, total_steps, _note(record, epochs))
-    if average is not None:
-        model.load_state_dict(average.state_dict())
+            if state_path is not None and world.first:
+                resume.save(state_path, told, parts, history)
+            records.add(record)
+            progress((epoch + 1) * steps, rates.steps, _note(record, epochs))
+    if engine.best is not model:
+        model.load_state_dict(engine.best.state_dict())
     model.eval()
     return history
+
+
+class _Engine:
+    """A network in training: runs epochs, and holds what changes from step to step."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        rates: Schedule,
+        average: Average | None,
+        loss: Loss,
+        teacher: nn.Module | None,
+        feed: Feed,
+        meter: Meter,
+        *,
+        lr: float,
+        grad_clip: float | None,
+        seed: int,
+        device: str,
+        amp: str,
+        mode: str,
+        world: World,
+    ) -> None:
+        self._model, self._optimizer, self._rates, self._average = model, optimizer, rates, average
+        self._teacher, self._feed, self._meter = teacher, feed, meter
+        self._lr, self._grad_clip, self._seed, self._device, self._amp = lr, grad_clip, seed, device, amp
+        self._world, self._compiled = world, mode != "none"
+        self._passes: Counter[int] = Counter()
+        net: Any = model
+        if world.size > 1:
+            # The network is compiled inside of DDP: the hooks that exchange gradients stay as they are.
+            ids = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else None
+            net = DistributedDataParallel(_compile(model, mode), device_ids=ids)
+        self._net = net
+        objective = _objective(net, loss, device, amp)
+        self._objective: Objective = objective if world.size > 1 else _compile(objective, mode)
+
+    @property
+    def best(self) -> nn.Module:
+        """The network that counts: the average, if there is one."""
+        return self._model if self._average is None else self._average.module
+
+    def run(self, epoch: int, progress: Progress) -> Record:
+        """Train for an epoch (from 0)."""
+        rank = self._world.rank
+        torch.manual_seed(derive(self._seed, epoch, 1, *([rank] if rank else [])))
+        self._model.train()
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
+        hits = torch.zeros((), dtype=torch.int64, device=self._device)
+        rates, images_left = self._rates, self._feed.count * (self._rates.epochs - epoch)
+        step = epoch * rates.steps_per_epoch
+        self._meter.start(self._feed.waited)
+        for batch in self._feed.epoch(epoch):
+            value, logits = self._pass(batch)
+            loss_sum.add_(value.detach(), alpha=len(batch.labels))
+            hits += (logits.detach().argmax(dim=1) == batch.labels).sum()
+            images_left -= batch.slot.images
+            if batch.slot.last:
+                self._step(step)
+                step += 1
+                progress(
+                    step, rates.steps, f"epoch {epoch + 1}/{rates.epochs}{self._meter.note(images_left)}"
+                )
+        mean_loss = float(self._world.add(loss_sum)) / self._feed.count
+        top1 = float(self._world.add(hits)) / self._feed.count * 100
+        timing = self._meter.stop(self._feed.waited)
+        if not math.isfinite(mean_loss):
+            raise TrainingError(
+                f"the loss is {mean_loss} in epoch {epoch + 1}",
+                "lower the learning rate, or clip the gradient",
+            )
+        rate = self._lr * rates.factor(step - 1)
+        return {"epoch": epoch + 1, "loss": mean_loss, "train_top1": top1, "lr": rate, "timing": timing}
+
+    def _pass(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Forward and backward pass; the mean loss of this process's images, and their logits."""
+        began = time.perf_counter()
+        soft = batch.soft
+        if self._teacher is not None:
+            with torch.no_grad(), _autocast(self._device, self._amp):
+                soft = self._teacher(batch.images).float()
+        silent = self._world.size > 1 and not batch.slot.last  # gradients are exchanged once a step
+        with self._net.no_sync() if silent else contextlib.nullcontext():
+            value, logits = self._objective(batch.images, soft, batch.labels, batch.other, batch.share)
+            weight = batch.slot.weight
+            (value if weight == 1 else value * weight).backward()  # type: ignore[no-untyped-call]
+        seconds = None
+        if self._compiled and self._passes[len(batch.labels)] < _UNTIMED_PASSES:
+            self._passes[len(batch.labels)] += 1
+            seconds = time.perf_counter() - began
+        self._meter.count(batch.slot.images, seconds)
+        return value, logits
+
+    def _step(self, step: int) -> None:
+        rate = self._lr * self._rates.factor(step)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        if self._grad_clip is not None:
+            nn.utils.clip_grad_norm_(self._model.parameters(), self._grad_clip)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._average is not None:
+            self._average.update(step)
+
+
+def _objective(net: Callable[[Tensor], Tensor], loss: Loss, device: str, amp: str) -> Objective:
+    def objective(
+        images: Tensor, soft: Tensor | None, labels: Tensor, other: Tensor | None, share: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        with _autocast(device, amp):
+            logits = net(images)
+        value = loss(logits, soft, labels)
+        if other is not None and share is not None:
+            value = torch.lerp(loss(logits, soft, other), value, share.to(value.dtype))
+        return value, logits
+
+    return objective
+
+
+def _compile(function: Any, mode: str) -> Any:
+    # Without dynamic shapes each of the (at most two) batch sizes gets kernels and a graph of its own.
+    return function if mode == "none" else torch.compile(function, mode=mode, dynamic=False)
+
+
+def _mode(compile: Compile, device: str, world: World) -> str:
+    if compile != "auto":
+        return compile
+    if torch.device(device).type != "cuda":
+        return "none"
+    return "reduce-overhead" if world.size == 1 else "default"
 
 
 def _place(model: nn.Module, device: str) -> nn.Module:
@@ -214,104 +334,40 @@ def _place(model: nn.Module, device: str) -> nn.Module:
     return model.to(device)
 
 
-class _Batches:
-    """Images and labels by index: resident on the device when they are few, else read from the map."""
+def _for_group(model: nn.Module, device: str, world: World) -> nn.Module:
+    """The network that a group of processes trains: batch norm sees the whole batch where it can (CUDA)."""
+    if world.size == 1 or torch.device(device).type != "cuda":
+        return model
+    from timm.layers.norm_act import (
+        convert_sync_batchnorm,
+    )  # torch's own loses the activation in timm's norms
 
-    def __init__(self, split: Split, device: str) -> None:
-        self._images, self._device = split.images, device
-        self._resident: Tensor | None = None
-        if device != "cpu" and split.images.nbytes <= RESIDENT_BYTES:
-            self._resident = torch.from_numpy(np.array(split.images)).to(device)
-        self._labels = torch.from_numpy(np.array(split.labels)).to(device)
-
-    def take(self, ids: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-        """Images [B, S, S, 3] and labels [B] on the device; the ids come on the CPU and on the device."""
-        if self._resident is not None:
-            return self._resident[there], self._labels[there]
-        return _send(torch.from_numpy(self._images[ids.numpy()]), self._device), self._labels[there]
+    return cast(nn.Module, convert_sync_batchnorm(copy.deepcopy(model)))  # type: ignore[no-untyped-call]
 
 
-def _send(tensor: Tensor, device: str) -> Tensor:
-    if device == "cpu":
-        return tensor
-    # Only copies from pinned memory go without waiting.
-    return tensor.pin_memory().to(device, non_blocking=True)
+def _meter(
+    model: nn.Module, teacher: nn.Module | None, image_size: int, device: str, amp: str, world: World
+) -> Meter:
+    parts = [training_flops(model, image_size)]
+    parts += [] if teacher is None else [training_flops(teacher, image_size, backward=False)]
+    known = [flops for flops in parts if flops is not None]
+    peak = peak_flops(device, amp)
+    return Meter(
+        sum(known) if len(known) == len(parts) else None, None if peak is None else peak * world.size
+    )
 
 
-def _teacher_logits(
-    cache: npt.NDArray[np.float16] | None,
-    teacher: nn.Module | None,
-    ids: Tensor,
-    view_ids: Tensor,
-    seen: Tensor,
-    device: str,
-    amp: str,
-) -> Tensor | None:
-    if cache is not None:
-        return _send(torch.from_numpy(cache[ids.numpy(), view_ids.numpy()]).float(), device)
-    if teacher is None:
-        return None
-    with torch.no_grad(), _autocast(device, amp):
-        return cast(Tensor, teacher(seen)).float()
-
-
-def _optimizer(
-    model: nn.Module, name: str, lr: float, weight_decay: float, momentum: float
-) -> torch.optim.Optimizer:
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    groups = [group for group in groups if group["params"]]
-    if not groups:
-        raise TrainingError("the model has no parameters to train")
-    if name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=momentum > 0)
-    return torch.optim.AdamW(groups, lr=lr)
-
-
-def _factor(
-    kind: str,
-    step: int,
-    total: int,
-    steps_per_epoch: int,
-    warmup_epochs: float,
-    step_epochs: tuple[int, ...],
-    step_factor: float,
-) -> float:
-    """Learning rate at a step, in peaks: a function of the step alone, so there is nothing to store."""
-    warmup = warmup_epochs * steps_per_epoch
-    if kind == "one_cycle" and warmup_epochs == 0:
-        warmup = 0.25 * total
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if kind == "step":
-        return float(step_factor ** sum(step >= epoch * steps_per_epoch for epoch in step_epochs))
-    # 1 at the end of the warm-up; 0 would be reached one step after the last.
-    left = (total - step) / max(total - warmup, 1.0)
-    return min(1.0, left) if kind == "one_cycle" else 0.5 - 0.5 * math.cos(math.pi * min(1.0, left))
-
-
-def _frozen_copy(model: nn.Module) -> nn.Module:
-    average = copy.deepcopy(model).eval()
-    for parameter in average.parameters():
-        parameter.requires_grad_(False)
-    return average
-
-
-@torch.no_grad()
-def _update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
-    for kept, new in zip(average.buffers(), model.buffers(), strict=True):
-        kept.copy_(new)
-
-
-def _validate(model: nn.Module, val: Split | None, image_size: int, device: str) -> float | None:
+def _validate(
+    model: nn.Module, val: Split | None, image_size: int, device: str, world: World
+) -> float | None:
     if val is None or not len(val):
         return None
-    logits = predict(model, val.images, image_size=image_size, device=device)
-    return topk_accuracy(logits, val.labels)
+    start, stop = world.share(len(val))
+    hits = torch.zeros((), dtype=torch.int64, device=device)
+    if start < stop:
+        logits = predict(model, val.images[start:stop], image_size=image_size, device=device)
+        hits += int(topk_hits(logits, val.labels[start:stop]).sum())
+    return float(world.add(hits)) / len(val) * 100
 
 
 def _autocast(device: str, amp: str) -> contextlib.AbstractContextManager[Any]:
@@ -330,69 +386,29 @@ def _reproducible(device: str) -> Iterator[None]:
         yield
 
 
-def _start_digest(model: nn.Module, loss: Loss) -> str:
-    """Digest of the initial weights and the loss's buffers: a state file must not continue another run."""
-    digest = hashlib.sha256()
-    modules = [("model", model)] + ([("loss", loss)] if isinstance(loss, nn.Module) else [])
-    for part, module in modules:
-        tensors = [*module.named_parameters(), *module.named_buffers()]
-        for name, tensor in tensors:
-            digest.update(f"{part}.{name}{tuple(tensor.shape)}".encode())
-            flat = tensor.detach().cpu().contiguous().flatten()
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+class _Records:
+    """The files that records go to; only rank 0 has any."""
 
+    def __init__(self, log: Path | None, events: Path | None, history: list[Record], world: World) -> None:
+        self._lines: list[str] = []
+        self._log = log if world.first else None
+        self._events = EventFile(events) if events is not None and world.first else None
+        for record in history:
+            self.add(record)
 
-def _save_state(
-    path: Path,
-    told: dict[str, Any],
-    model: nn.Module,
-    average: nn.Module | None,
-    descent: torch.optim.Optimizer,
-    history: list[Record],
-) -> None:
-    state = {
-        "format": _STATE_FORMAT,
-        "told": told,
-        "model": model.state_dict(),
-        "average": None if average is None else average.state_dict(),
-        "optimizer": descent.state_dict(),
-        "history": history,
-    }
-    body = checkpoint.to_bytes(state)
-    # torch's format does not notice every flipped byte; the digest does.
-    write_bytes(path, hashlib.sha256(body).digest() + body)
+    def __enter__(self) -> _Records:
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        if self._events is not None:
+            self._events.close()
 
-def _resume(
-    path: Path,
-    told: dict[str, Any],
-    model: nn.Module,
-    average: nn.Module | None,
-    descent: torch.optim.Optimizer,
-) -> list[Record]:
-    data = path.read_bytes()
-    digest, body = data[:32], data[32:]
-    if hashlib.sha256(body).digest() != digest:
-        warnings.warn(f"the training state {path} is damaged: starting again", stacklevel=3)
-        return []
-    state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    if state.get("format") != _STATE_FORMAT or state["told"] != told:
-        other = [name for name in told if state.get("told", {}).get(name) != told[name]]
-        raise CheckpointError(
-            f"the training state {path} belongs to another run (differs in: {', '.join(other) or 'format'})",
-            "delete it, or give the same arguments",
-        )
-    model.load_state_dict(state["model"])
-    if average is not None:
-        average.load_state_dict(state["average"])
-    descent.load_state_dict(state["optimizer"])
-    return cast("list[Record]", state["history"])
-
-
-def _write_log(path: Path | None, history: list[Record]) -> None:
-    if path is not None:
-        write_bytes(path, "".join(json.dumps(record) + "\n" for record in history).encode())
+    def add(self, record: Record) -> None:
+        self._lines.append(json.dumps(record) + "\n")
+        if self._log is not None:
+            write_bytes(self._log, "".join(self._lines).encode())
+        if self._events is not None:
+            self._events.add(record)
 
 
 def _note(record: Record, epochs: int) -> str:
@@ -401,28 +417,41 @@ def _note(record: Record, epochs: int) -> str:
 
 
 def _check(
-    count: int,
+    split: Split,
+    *,
     epochs: int,
     batch_size: int,
+    accumulate: int,
     views: Views,
-    split: Split,
     cache: npt.NDArray[np.float16] | None,
     teacher: nn.Module | None,
-    schedule: str,
-    optimizer: str,
+    mixed: bool,
+    compile: str,
+    world: World,
 ) -> None:
-    if count < 2 or epochs < 1 or batch_size < 2:
+    count = len(split)
+    if count < 2 or epochs < 1 or batch_size < 2 or accumulate < 1:
         raise TrainingError(
-            f"{count} images, {epochs} epochs, batches of {batch_size}", "at least 2, 1 and 2 are needed"
+            f"{count} images, {epochs} epochs, steps of {batch_size} images in {accumulate} parts",
+            "at least 2, 1, 2 and 1 are needed",
+        )
+    smallest = count // math.ceil(count / batch_size)
+    if smallest < accumulate * world.size:
+        raise TrainingError(
+            f"steps of {smallest} images for {accumulate} micro-batches on {world.size} processes",
+            "raise batch_size, or lower accumulate or the number of processes",
         )
     if split.images.shape[1] != views.store_size:
         raise TrainingError(f"images of {split.images.shape[1]} px but views of {views.store_size} px")
-    if schedule not in ("cosine", "one_cycle", "step"):
-        raise TrainingError(f"unknown schedule {schedule!r}", "cosine, one_cycle or step")
-    if optimizer not in ("sgd", "adamw"):
-        raise TrainingError(f"unknown optimizer {optimizer!r}", "sgd or adamw")
+    if compile not in get_args(Compile):
+        raise TrainingError(f"unknown compile mode {compile!r}", f"one of {', '.join(get_args(Compile))}")
     if cache is not None and teacher is not None:
         raise TrainingError("both cached and online teacher logits", "give one of them")
+    if cache is not None and mixed:
+        raise TrainingError(
+            "mixup or cutmix with cached teacher logits, which are those of unmixed images",
+            "run the teacher online, or do not mix",
+        )
     if cache is not None and cache.shape[:2] != (count, len(views)):
         raise TrainingError(
             f"teacher logits {cache.shape} for {count} images with {len(views)} views", "make them again"

@@ -1,0 +1,88 @@
+"""The state file of a training: what a killed run goes on from.
+
+Only what cannot be computed again is in it: weights, their average, the optimizer's moments, and the history, whose
+length is the position in the data, the schedule and the generators.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from figkd import checkpoint
+from figkd.distributed import ALONE, World
+from figkd.errors import CheckpointError
+from figkd.files import write_bytes
+
+_FORMAT = 2
+
+
+class Part(Protocol):
+    """Something with a state: a module, an optimizer, an average."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Its state."""
+        ...
+
+    def load_state_dict(self, state: Any) -> Any:
+        """Take a state over."""
+        ...
+
+
+def save(
+    path: Path, told: Mapping[str, Any], parts: Mapping[str, Part], history: list[dict[str, Any]]
+) -> None:
+    """Write the state of `parts` and the history, whole or not at all; `told` says whose it is."""
+    states = {name: part.state_dict() for name, part in parts.items()}
+    body = checkpoint.to_bytes({"format": _FORMAT, "told": dict(told), "history": history, **states})
+    # torch's format does not notice every flipped byte; the digest does.
+    write_bytes(path, hashlib.sha256(body).digest() + body)
+
+
+def load(
+    path: Path | None, told: Mapping[str, Any], parts: Mapping[str, Part], world: World = ALONE
+) -> list[dict[str, Any]]:
+    """Bring `parts` to a saved state and return the history; empty if there is no file.
+
+    Rank 0 reads, and the others get what it read. A damaged file is reported as a warning and counts as none.
+
+    Raises:
+        CheckpointError: the file belongs to a run with other arguments.
+    """
+    data = path.read_bytes() if path is not None and world.first and path.exists() else None
+    data = world.broadcast(data)
+    if data is None:
+        return []
+    digest, body = data[:32], data[32:]
+    if hashlib.sha256(body).digest() != digest:
+        warnings.warn(f"the training state {path} is damaged: starting again", stacklevel=3)
+        return []
+    state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    if state.get("format") != _FORMAT or state["told"] != told:
+        other = [name for name in told if state.get("told", {}).get(name) != told[name]]
+        raise CheckpointError(
+            f"the training state {path} belongs to another run (differs in: {', '.join(other) or 'format'})",
+            "delete it, or give the same arguments",
+        )
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    history: list[dict[str, Any]] = state["history"]
+    return history
+
+
+def start_digest(*modules: nn.Module) -> str:
+    """sha256 (hex) of names, shapes and values: the start of a run is part of what it is."""
+    digest = hashlib.sha256()
+    for index, module in enumerate(modules):
+        for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+            digest.update(f"{index}.{name}{tuple(tensor.shape)}".encode())
+            flat = tensor.detach().cpu().contiguous().flatten()
+            digest.update(flat.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
