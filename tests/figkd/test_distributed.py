@@ -1,0 +1,132 @@
+"""Training on several processes: the result of one, and a clean end when one of them is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from figkd.distributed import ALONE, World
+from figkd.feed import layout
+
+# Without dropout and batch norm, which see only their own process's share on a CPU.
+RUN = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+from torch import nn
+torch.set_num_threads(1)
+import test_train as t
+from figkd.models import ImageClassifier
+from figkd.distributed import ALONE, PeerLost, connect, disconnect
+world = connect() if "WORLD_SIZE" in os.environ else ALONE
+torch.manual_seed(3)
+net = ImageClassifier(nn.Sequential(
+    nn.Conv2d(3, 8, 3, stride=2, padding=1), nn.GroupNorm(2, 8), nn.ReLU(), nn.Flatten(), nn.Linear(72, t.CLASSES)))
+def die(done, total, note):
+    if done == {kill_at} and world.rank == {victim}:
+        os.kill(os.getpid(), signal.SIGKILL)
+try:
+    model, history = t._run(net, world=world, batch_size=15, accumulate=2, ema_decay=0.9, progress=die,
+                            state_path=Path({state!r}) if {state!r} else None)
+except PeerLost as error:
+    print(error, file=sys.stderr)
+    sys.exit(7)
+if world.first:
+    torch.save((model.state_dict(), [r["loss"] for r in history], [r["val_top1"] for r in history]), {out!r})
+disconnect()
+"""
+
+
+def _start(code: str, rank: int, size: int, port: int) -> subprocess.Popen[str]:
+    group = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": size,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+    }
+    env = os.environ | ({key: str(value) for key, value in group.items()} if size > 1 else {})
+    return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE, text=True)
+
+
+def _together(
+    size: int, out: Path, state: Path | None = None, *, kill_at: int = -1, victim: int = 1
+) -> list[tuple[int, str]]:
+    """Run a group; its exit codes and messages, in the order of the ranks."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    code = RUN.format(
+        tests=str(Path(__file__).parent), out=str(out), state=str(state or ""), kill_at=kill_at, victim=victim
+    )
+    group = [_start(code, rank, size, port) for rank in range(size)]
+    try:
+        return [
+            (process.wait(timeout=120), process.stderr.read() if process.stderr else "") for process in group
+        ]
+    finally:
+        for process in group:
+            process.kill()
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """Protects the global batch: two gloo processes give the single process's losses and weights, up to rounding."""
+    assert [code for code, _ in _together(1, tmp_path / "one")] == [0]
+    assert [code for code, _ in _together(2, tmp_path / "two")] == [0, 0]
+    (one, losses, val), (two, shared, val_shared) = (
+        torch.load(tmp_path / name, weights_only=True) for name in ("one", "two")
+    )
+    assert shared == pytest.approx(losses, rel=1e-5)
+    assert val_shared == val
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, atol=2e-5, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_others_cleanly_and_the_next_run_goes_on(
+    victim: int, tmp_path: Path
+) -> None:
+    """Protects against hanging and half results: SIGKILL of a rank ends the other with one message; resume is exact."""
+    _together(2, tmp_path / "whole")
+    began = time.monotonic()
+    codes = _together(2, tmp_path / "out", tmp_path / "state", kill_at=9, victim=victim)
+    assert time.monotonic() - began < 100
+    assert codes[victim][0] == -signal.SIGKILL
+    code, message = codes[1 - victim]
+    assert code == 7 and f"another of the 2 processes ended (this is process {1 - victim})" in message
+    assert not (tmp_path / "out").exists() and (tmp_path / "state").exists()
+    assert [code for code, _ in _together(2, tmp_path / "out", tmp_path / "state")] == [0, 0]
+    (whole, losses, _), (resumed, again, _) = (
+        torch.load(tmp_path / name, weights_only=True) for name in ("whole", "out")
+    )
+    assert again == losses
+    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize(
+    ("count", "steps", "accumulate", "size"), [(48, 4, 1, 2), (47, 4, 3, 2), (10, 3, 1, 3)]
+)
+def test_shares_cover_every_step_once(count: int, steps: int, accumulate: int, size: int) -> None:
+    """Protects the split of the work: together the processes take each place once, and the weights add up."""
+    slots = [layout(count, steps, accumulate, World(rank, size)) for rank in range(size)]
+    places = sorted(place for mine in slots for slot in mine for place in range(slot.start, slot.stop))
+    assert places == list(range(count))
+    for step in range(steps):
+        weights = [slot.weight for mine in slots for slot in mine if slot.step == step]
+        assert sum(weights) / size == pytest.approx(1.0)
+    assert sum(slot.last for slot in slots[0]) == steps
+
+
+def test_a_single_process_needs_no_group() -> None:
+    """Protects the ordinary run: no communication, no torch.distributed."""
+    tensor = torch.ones(2)
+    assert ALONE.broadcast("x") == "x" and ALONE.add(tensor) is tensor and ALONE.share(7) == (0, 7)

@@ -1,0 +1,53 @@
+"""The throughput meter."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from figkd.meter import Meter, peak_flops, training_flops
+from figkd.models import ImageClassifier, build_model
+
+
+def test_compilation_is_not_counted() -> None:
+    """Protects the rate: seconds and images of compiling passes are left out, the wall clock is not."""
+    meter = Meter(flops_per_image=2e6, peak=1e9)
+    meter.start(waited=1.0)
+    began = time.perf_counter()
+    time.sleep(0.06)
+    meter.count(100, skipped=time.perf_counter() - began)
+    time.sleep(0.05)
+    meter.count(50)
+    timing = meter.stop(waited=1.01)
+    assert timing["seconds"] >= 0.11
+    assert timing["images_per_s"] == pytest.approx(50 / 0.05, rel=0.5)
+    assert timing["mfu"] == pytest.approx(timing["images_per_s"] * 2e6 / 1e9)
+    assert 0 < timing["data_wait"] <= 0.01 / 0.11
+
+
+def test_what_is_unknown_is_none() -> None:
+    """Protects against an invented utilisation."""
+    meter = Meter()
+    meter.start(0.0)
+    meter.count(1)
+    assert meter.stop(0.0)["mfu"] is None
+
+
+def test_flops_are_those_of_the_layers() -> None:
+    """Protects the count: a linear layer by hand; backward is about twice forward; weights stay as they are."""
+    model = ImageClassifier(nn.Sequential(nn.Flatten(), nn.Linear(8 * 8 * 3, 10)))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert training_flops(model, 8, backward=False) == 2 * 192 * 10
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    net = build_model("figkd/resnet_tiny", 21, image_size=32)
+    forward, both = training_flops(net, 32, backward=False), training_flops(net, 32)
+    assert forward is not None and both is not None and 2.5 < both / forward < 3.1
+
+
+def test_peak_of_this_cpu_is_positive() -> None:
+    """Protects the measured peak."""
+    peak = peak_flops("cpu", "none")
+    assert peak is not None and peak > 1e8
