@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 
 from figkd import model_names
 from figkd.data import DATASETS
+from figkd.methods import METHODS
 from pipeline.config.problems import Problem, did_you_mean, nearest
 from pipeline.config.schema import DeployConfig, Goal, LogitMSE, Target, method_section
 
@@ -38,7 +39,18 @@ GOAL_SIDES: dict[str, frozenset[str]] = {
 
 def check(config: DeployConfig) -> list[Problem]:
     """Every problem of a config whose types are right."""
-    checks = (_data, _models, _training, _method, _weights, _precision, _targets, _benchmark, _budgets)
+    checks = (
+        _data,
+        _models,
+        _training,
+        _mixing,
+        _method,
+        _weights,
+        _precision,
+        _targets,
+        _benchmark,
+        _budgets,
+    )
     return [problem for find in checks for problem in find(config)]
 
 
@@ -119,8 +131,31 @@ def _training(config: DeployConfig) -> Iterator[Problem]:
                 "",
                 section.warmup_epochs,
             )
+        if section.step_at != sorted(section.step_at):
+            yield Problem(f"{key}.step_at", "must ascend", "", section.step_at)
+        if section.accumulate > section.batch_size:
+            yield Problem(
+                f"{key}.accumulate",
+                f"is more than {key}.batch_size = {section.batch_size}",
+                "",
+                section.accumulate,
+            )
         if section.views.kind.startswith("shift") and section.views.pad == 0:
             yield Problem(f"{key}.views.pad", "a shift needs padding", "at least 1, or kind: none", 0)
+
+
+def _mixing(config: DeployConfig) -> Iterator[Problem]:
+    distill = config.distill
+    if distill.teacher_logits == "online" or not METHODS[distill.method].needs_teacher:
+        return
+    for name in ("mixup", "cutmix"):
+        if value := getattr(distill, name):
+            yield Problem(
+                f"distill.{name}",
+                "mixes images, and cached teacher logits are those of unmixed ones",
+                "set distill.teacher_logits: online, or leave it out",
+                value,
+            )
 
 
 def _method(config: DeployConfig) -> Iterator[Problem]:

@@ -67,14 +67,32 @@ class Training(Section):
     """Passes over the training images. 0 (with `pretrained` or `checkpoint`) takes the network as it is."""
     batch_size: Annotated[int, Field(ge=2)] = 64
     """Images in a step; batch normalisation needs two."""
+    accumulate: Positive = 1
+    """Micro-batches in a step: the same step with less memory; batch normalisation sees one at a time."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    """SGD has Nesterov momentum 0.9."""
+    """Optimizer; the fastest implementation that the device has."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of SGD."""
+    nesterov: bool = True
+    """Nesterov momentum, for SGD."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
     """Peak learning rate."""
     weight_decay: NonNegative = 0.05
-    """Weight decay; not applied to norms and biases."""
+    """Weight decay."""
+    decay_norms: bool = False
+    """Decay norms and biases too, as most published recipes do."""
     schedule: Literal["cosine", "one_cycle", "step"] = "cosine"
-    """Learning-rate schedule. `step` multiplies by 0.1 at 62.5 %, 75 % and 87.5 % of the epochs."""
+    """Learning-rate schedule. `step` multiplies by `step_factor` at `step_at`."""
+    step_at: list[Annotated[float, Field(gt=0, lt=1)]] = [0.625, 0.75, 0.875]
+    """For `schedule: step`: shares of the epochs; the default is the literature's 150, 180 and 210 of 240."""
+    step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """For `schedule: step`: factor of the learning rate."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Label smoothing of the cross entropy."""
+    mixup: NonNegative = 0.0
+    """Alpha of mixup; 0 is off. Not with cached teacher logits, which are those of unmixed images."""
+    cutmix: NonNegative = 0.0
+    """Alpha of CutMix; as for `mixup`. With both, each step draws one."""
     warmup_epochs: NonNegative = 0.0
     """Linear warm-up, in epochs."""
     grad_clip: Annotated[float, Field(gt=0)] | None = None
@@ -83,6 +101,10 @@ class Training(Section):
     """Decay of an exponential moving average of the weights, which is then what is kept."""
     amp: Literal["auto", "none", "bf16"] = "auto"
     """Mixed precision. `auto`: bf16 on a CUDA GPU, none on a CPU."""
+    compile: Literal["auto", "none", "default", "reduce-overhead"] = "auto"
+    """torch.compile of the training step. `auto`: with CUDA graphs on a GPU, none on a CPU."""
+    tensorboard: bool = False
+    """Write a TensorBoard event file beside the log; needs the package `tensorboard`."""
     views: Views = Views()
     """Augmentation."""
 
@@ -96,8 +118,6 @@ class Teacher(Training):
     """Start from the library's published weights."""
     checkpoint: Path | None = None
     """A checkpoint of this model, taken as it is instead of training."""
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Label smoothing of the teacher's cross entropy."""
 
 
 class Student(Section):

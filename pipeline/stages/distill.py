@@ -93,7 +93,13 @@ def _run(work: Work) -> None:
     history = train(
         model,
         split,
-        loss=losses.build_loss(arguments["method"], len(names), order=class_order, **options),
+        loss=losses.build_loss(
+            arguments["method"],
+            len(names),
+            order=class_order,
+            label_smoothing=arguments["label_smoothing"],
+            **options,
+        ),
         views=views_of(arguments, split.images.shape[1], arguments["view_seed"]),
         val=open_split(data, "val"),
         **source,

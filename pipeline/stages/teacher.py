@@ -26,7 +26,6 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
         return common  # its contents are a source
     return common | training_arguments(teacher) | {
         "pretrained": teacher.pretrained,
-        "label_smoothing": teacher.label_smoothing,
     }  # fmt: skip
 
 

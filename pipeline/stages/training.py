@@ -20,16 +20,17 @@ if TYPE_CHECKING:
     from figkd.models import ImageClassifier
 
 # Timing differs from run to run; the rest of a training's record does not.
-VOLATILE = frozenset({"timing.json", "log.jsonl"})
+VOLATILE = frozenset({"timing.json", "log.jsonl", "events/events.out.tfevents.figkd"})
+TRAINING_KEYS = (
+    "epochs", "batch_size", "accumulate", "optimizer", "lr", "momentum", "nesterov", "weight_decay", "decay_norms",
+    "schedule", "step_at", "step_factor", "warmup_epochs", "grad_clip", "ema_decay", "label_smoothing", "mixup",
+    "cutmix", "amp", "compile", "tensorboard",
+)  # fmt: skip
 
 
 def training_arguments(section: Training) -> dict[str, Any]:
     """The plain training keys of a section."""
-    keys = (
-        "epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "warmup_epochs", "grad_clip",
-        "ema_decay", "amp",
-    )  # fmt: skip
-    return {key: getattr(section, key) for key in keys} | {"views": views_arguments(section)}
+    return {key: getattr(section, key) for key in TRAINING_KEYS} | {"views": views_arguments(section)}
 
 
 def views_arguments(section: Training) -> dict[str, Any]:
@@ -71,19 +72,17 @@ def fresh_model(name: str, classes: int, *, image_size: int, pretrained: bool, s
 
 def train_options(arguments: Mapping[str, Any], work: Work) -> dict[str, Any]:
     """The keyword arguments of `figkd.train.train` that teacher and student take from their sections alike."""
+    from figkd.events import EVENTS
+
     device = pick_device()
-    epochs = arguments["epochs"]
-    keys = (
-        "epochs", "batch_size", "optimizer", "lr", "weight_decay", "schedule", "warmup_epochs", "grad_clip",
-        "ema_decay", "seed",
-    )  # fmt: skip
-    return {key: arguments[key] for key in keys} | {
-        # The literature's 240-epoch schedule, decayed at 150, 180 and 210, as shares of any number of epochs.
-        "step_epochs": tuple(round(epochs * share) for share in (0.625, 0.75, 0.875)),
+    elsewhere = {"label_smoothing", "amp", "tensorboard"}
+    return {key: arguments[key] for key in TRAINING_KEYS if key not in elsewhere} | {
+        "seed": arguments["seed"],
         "amp": pick_amp(arguments["amp"], device),
         "device": device,
         "state_path": work.scratch / "state.pt",
         "log_path": work.out / "log.jsonl",
+        "events_path": work.out / "events" / EVENTS if arguments["tensorboard"] else None,
         "progress": work.progress,
     }
 

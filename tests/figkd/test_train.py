@@ -21,7 +21,6 @@ from figkd.data.views import make_views
 from figkd.errors import CheckpointError, TrainingError
 from figkd.losses import build_loss
 from figkd.models import ImageClassifier
-from figkd.schedule import Schedule
 from figkd.train import train
 
 CLASSES = 4
