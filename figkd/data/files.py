@@ -1,32 +1,22 @@
-"""From lists of image files to a prepared data folder."""
+"""From lists of images to a prepared data folder."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from figkd.data.decode import Box, Job, decode_many
+from figkd.data.decode import Job, decode_many
+from figkd.data.listing import Sample
 from figkd.data.store import SPLITS, SplitName, SplitWriter, new_folder, write_facts
 from figkd.errors import DataError
 from figkd.progress import Progress
 
 MAX_SKIPPED = 0.5
-"""More than this fraction of unreadable files in a split is an error: something else is wrong."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image file, its label, its id (path relative to the data set's root), and the box to keep."""
-
-    path: Path
-    label: int
-    sample_id: str
-    box: Box | None = None
+"""More than this fraction of unreadable images in a split is an error: something else is wrong."""
 
 
 def write_samples(
@@ -41,7 +31,7 @@ def write_samples(
 ) -> dict[str, Any]:
     """Decode all samples into a prepared data folder; returns what data.json says.
 
-    Samples that cannot be decoded are left out and listed under "skipped" with their reason. "mean" and "std"
+    Samples that cannot be decoded are left out and listed under "skipped" with split and reason. "mean" and "std"
     are of the training images, per channel, on the scale 0..1.
 
     Raises:
@@ -55,13 +45,13 @@ def write_samples(
     with new_folder(out) as folder:
         for name in SPLITS:
             samples = splits[name]
-            jobs = (Job(sample.path, sample.box) for sample in samples)
+            jobs = (Job(sample.image, sample.box, sample.cut_bottom) for sample in samples)
             decoded = decode_many(jobs, store_size, workers or os.cpu_count() or 1)
             seen: set[int] = set()
             with SplitWriter(folder, name, store_size) as writer:
                 for sample, pixels in zip(samples, decoded, strict=True):
                     if isinstance(pixels, DataError):
-                        skipped.append({"file": sample.sample_id, "reason": pixels.what})
+                        skipped.append({"split": name, "file": sample.sample_id, "reason": pixels.what})
                     else:
                         writer.append(pixels, sample.label, sample.sample_id)
                         seen.add(sample.label)

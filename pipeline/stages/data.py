@@ -15,7 +15,7 @@ from pipeline.stages.base import Source, Stage, Work
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     data = config.data
     info = DATASETS[data.dataset]
-    default_store = data.image_size if not info.needs_root else round(data.image_size * 256 / 224)
+    default_store = round(data.image_size * 256 / 224) if info.photos else data.image_size
     return {
         "dataset": data.dataset,
         "options": dict(data.options),
@@ -40,7 +40,8 @@ def _summary(out: Path) -> str:
     facts = read_json(out / "data.json")
     counts = ", ".join(f"{n} {split}" for split, n in facts["counts"].items())
     skipped = f", {len(facts['skipped'])} files skipped" if facts["skipped"] else ""
-    return f"{facts['classes']} classes: {counts} images{skipped}"
+    notes = "".join(f"; {note}" for note in facts.get("notes", []))
+    return f"{facts['classes']} classes: {counts} images{skipped}{notes}"
 
 
 STAGE = Stage(
