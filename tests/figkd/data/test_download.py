@@ -194,7 +194,7 @@ def test_a_later_call_goes_on(server: Server, monkeypatch: pytest.MonkeyPatch, t
     """Protects against starting over: what was fetched before the connection went away is used."""
     _serve(server, monkeypatch, CONTENT)
     server.break_after = [40, 30, 20, 10]
-    with pytest.raises(DataError, match="the connection broke, after 100 bytes.*goes on from there"):
+    with pytest.raises(DataError, match=r"the connection broke, after 100 bytes.*goes on from there"):
         download("cub200", tmp_path / "r")
     assert (tmp_path / "r" / ".downloads" / "birds.tgz").stat().st_size == 100
     download("cub200", tmp_path / "r")
@@ -277,9 +277,14 @@ def test_damaged_archives_without_a_checksum(
         "a.tar": _tar({"birds/a": b"1" * 2000}, "w"),
         "a.zip": _zip({"birds/a": b"123456789" * 50}),
     }[name]
-    damaged = whole[: len(whole) // 2] if name != "a.zip" else whole.replace(b"123456789", b"123456780", 1)
+    # A tar file ends with zeros, and a zip file with its table of contents.
+    damaged = (
+        whole.replace(b"123456789", b"123456780", 1)
+        if name == "a.zip"
+        else whole[: 150 if name == "a.tgz" else 1000]
+    )
     _serve(server, monkeypatch, damaged, name, checksum="", size=0)
-    with pytest.raises(DataError, match="is damaged.*it was removed"):
+    with pytest.raises(DataError, match=r"is damaged.*it was removed"):
         download("cub200", tmp_path / "r")
     assert not (tmp_path / "r" / "birds").exists()
     assert list((tmp_path / "r" / ".downloads").iterdir()) == []
@@ -321,7 +326,7 @@ def test_two_at_once(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: 
     (tmp_path / "r" / ".downloads").mkdir(parents=True)
     with (tmp_path / "r" / ".downloads" / "birds.tgz").open("ab") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(DataError, match="another download into .* is running"):
+        with pytest.raises(DataError, match=r"another download into .* is running"):
             download("cub200", tmp_path / "r")
 
 
@@ -345,7 +350,7 @@ def test_what_is_not_served_is_explained(tmp_path: Path) -> None:
         DataError, match=r"stanford_cars is not downloaded(.|\n)*take a copy(.|\n)*<root>/cars_train"
     ):
         download("stanford_cars", tmp_path)
-    with pytest.raises(DataError, match="fonts is not downloaded by this program .no files"):
+    with pytest.raises(DataError, match=r"fonts is not downloaded by this program .no files"):
         download("fonts", tmp_path)
     with pytest.raises(DataError, match="unknown data set"):
         download("nosuch", tmp_path)

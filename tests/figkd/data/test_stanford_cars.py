@@ -10,7 +10,7 @@ from scipy.io import savemat
 
 from figkd.data import check, class_names
 from figkd.errors import DataError
-from tests.figkd.data.published import RED, labels_and_ids, picture, only, prepared
+from tests.figkd.data.published import RED, labels_and_ids, only, picture, prepared
 
 CLASSES = ["AM General Hummer SUV 2000", "Acura RL Sedan 2012", "Ram C/V Cargo Van Minivan 2012"]
 
