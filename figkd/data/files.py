@@ -83,9 +83,12 @@ def write_samples(
 
 def channel_moments(pixels: Any) -> Any:
     """First and second moments of an image uint8 [S, S, 3], per channel, scale 0..1: float64 [2, 3]."""
-    # Integer sums are exact, so that the result does not depend on the order of addition.
-    flat = pixels.reshape(-1, 3).astype(np.int64)
-    return np.stack([flat.sum(0) / (255.0 * len(flat)), (flat**2).sum(0) / (255.0**2 * len(flat))])
+    # Sums of whole numbers below 2^53 are exact, so that the result does not depend on the order of addition.
+    # This runs in one thread, while the others decode: float64 planes are ten times faster here than int64 pixels.
+    planes = np.ascontiguousarray(pixels.reshape(-1, 3).T).astype(np.float64)
+    count = planes.shape[1]
+    squares = np.einsum("ij,ij->i", planes, planes)
+    return np.stack([planes.sum(1) / (255.0 * count), squares / (255.0**2 * count)])
 
 
 def mean_and_std(moments: Any, count: int) -> tuple[list[float], list[float]]:

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from figkd.data import open_split, prepare
+from figkd.data.files import channel_moments
 
 RED, GREEN = (250, 10, 20), (20, 240, 10)
 
@@ -153,3 +154,11 @@ def test_labels_stay_with_their_images(root: Path, tmp_path: Path) -> None:
     for split in ("train", "test"):
         found = open_split(tmp_path / "out", split)  # type: ignore[arg-type]
         assert [name.split("/")[1] for name in found.ids] == ["ab"[label] for label in found.labels]
+
+
+def test_moments_are_exact() -> None:
+    """Protects data.json: the sums are those of whole numbers, whatever the order of addition."""
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 50, 3), dtype=np.uint8)
+    values = pixels.reshape(-1, 3).astype(int)
+    expected = [values.sum(0) / (255.0 * 2500), (values**2).sum(0) / (255.0**2 * 2500)]
+    assert np.array_equal(channel_moments(pixels), expected)
