@@ -78,3 +78,14 @@ def test_every_module_keeps_the_contract() -> None:
         assert {key: type(value) for key, value in module.DEFAULTS.items()} == dict(info.options), name
         if info.needs_root:
             assert module.SOURCE and "<root>" in module.LAYOUT, name
+
+
+def test_the_documentation_names_everything() -> None:
+    """Protects docs/datasets.md: every data set, every option, and the published numbers."""
+    text = (Path(__file__).parents[3] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    for name, info in DATASETS.items():
+        assert f"| `{name}` |" in text, name
+        for option in info.options:
+            assert f"`{option}`" in text, f"{name}: {option}"
+        for count in getattr(load_module(name), "OFFICIAL", {}).values():
+            assert f"{count:,}" in text, f"{name}: {count}"
