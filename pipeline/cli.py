@@ -348,7 +348,8 @@ def download(dataset: str, root: Path, url: str | None, quiet: bool) -> None:
             progress=lambda done, total, note: bar(done >> 20, total >> 20, f"MB of {note}"),
         )
     except DataError as error:
-        raise EnvironmentFault(error.what, where=dataset, fix=error.fix) from error
+        fix = error.fix.replace("\n", "\n       ")  # the expected tree
+        raise EnvironmentFault(error.what, where=dataset, fix=fix) from error
     finally:
         ui.close()
     click.echo(f"{', '.join(names)} unpacked in {root}" if names else f"{dataset} is already in {root}")
