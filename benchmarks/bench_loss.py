@@ -2,10 +2,10 @@
 
     python benchmarks/bench_loss.py [--device cuda] [--rounds 30] [--compile]
 
-Terms alone, without the cross entropy that all share. The variants take turns in every round; a ratio is the median over
-rounds of one round's ratio, given with its quartiles. `figkd (kl)` is the default recipe, `figkd (mse, ...)` the linear
-detail. ptwt and PyWavelets compute the same loss as `figkd (mse, all levels)`: ptwt by autograd; PyWavelets outside of
-torch, its gradient by the inverse transform (Haar is orthonormal).
+Without the cross entropy that all share. The variants take turns in every round; a ratio is the median over rounds of
+one round's ratio, given with its quartiles. `figkd (kl)` is the default recipe without its batch correlation, `figkd
+(mse, ...)` the linear detail. ptwt and PyWavelets compute the same loss as `figkd (mse, all levels)`: ptwt by autograd;
+PyWavelets outside of torch, its gradient by the inverse transform (Haar is orthonormal).
 """
 
 from __future__ import annotations

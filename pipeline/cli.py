@@ -321,6 +321,40 @@ def init(folder: Path, output: Path | None, force: bool) -> None:
     click.echo(f"wrote {path}\nnext: figkd-pipeline run {path}")
 
 
+@cli.command()
+@click.argument("dataset")
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option(
+    "--url", metavar="FOLDER", help="A mirror: the address of a folder that holds the published files."
+)
+@_QUIET
+def download(dataset: str, root: Path, url: str | None, quiet: bool) -> None:
+    """Fetch a data set into ROOT where its publisher still serves it; goes on where it stopped."""
+    from figkd.data import DATASETS
+    from figkd.data.download import download as fetch
+    from figkd.errors import DataError
+    from pipeline.config.problems import did_you_mean
+    from pipeline.errors import EnvironmentFault
+
+    if dataset not in DATASETS:
+        raise ConfigError("unknown data set", where=dataset, fix=did_you_mean(dataset, DATASETS))
+    ui = _interface(-1 if quiet else 0)
+    try:
+        bar = ui.step_started("download", "")
+        names = fetch(
+            dataset,
+            root,
+            url=url,
+            progress=lambda done, total, note: bar(done >> 20, total >> 20, f"MB of {note}"),
+        )
+    except DataError as error:
+        fix = error.fix.replace("\n", "\n       ")  # the expected tree
+        raise EnvironmentFault(error.what, where=dataset, fix=fix) from error
+    finally:
+        ui.close()
+    click.echo(f"{', '.join(names)} unpacked in {root}" if names else f"{dataset} is already in {root}")
+
+
 def _load(path: Path, overrides: tuple[str, ...]) -> DeployConfig:
     from pipeline.config import load_config
 

@@ -1,4 +1,4 @@
-"""Image files to square RGB arrays; a file that cannot be decoded is an error with a reason, never a crash.
+"""Images to square RGB arrays; one that cannot be decoded is an error with a reason, never a crash.
 
 What happens to unusual files: EXIF rotation is applied; CMYK, YCbCr, LAB and palette images are converted to
 RGB; transparency is composed on white; 16-bit and 32-bit grey is scaled to 8 bits (by 257 if the values fit
@@ -8,8 +8,9 @@ corrupt, unreadable and unreasonably large files are refused.
 
 from __future__ import annotations
 
+import io
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,41 +28,52 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", 
 
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
+Image = Path | Pixels | Callable[[], bytes]
+"""Where an image comes from: a file, pixels uint8 [H, W] or [H, W, 3], or a call that gives a file's bytes."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A file to decode, and the box (left, top, right, bottom; pixels as stored) to keep of it, if any."""
+    """An image to decode, and what to keep of it (in pixels as stored).
 
-    path: Path
-    box: Box | None = None
+    Attributes:
+        image: where it comes from.
+        box: keep this part only (left, top, right, bottom), or a call that reads it; None keeps all.
+        cut_bottom: rows to cut off at the bottom first (a banner).
+    """
+
+    image: Image
+    box: Box | Callable[[], Box | None] | None = None
+    cut_bottom: int = 0
 
 
-def decode_square(path: Path, side: int, box: Box | None = None) -> Pixels:
-    """Decode a file: RGB, upright, shorter side resized to `side` (bicubic, antialiased), centre square.
+def decode_square(image: Image, side: int, box: Box | None = None, cut_bottom: int = 0) -> Pixels:
+    """Decode an image: RGB, upright, shorter side resized to `side` (bicubic, antialiased), centre square.
 
     Args:
-        path: the file.
+        image: where it comes from.
         side: pixels.
         box: keep only this part of the stored image, cut to its bounds.
+        cut_bottom: rows to cut off at the bottom of the stored image first.
 
     Returns:
         uint8 [side, side, 3].
 
     Raises:
-        DataError: the file cannot be decoded; `.what` is the reason without the path.
+        DataError: the image cannot be decoded; `.what` is the reason without the path.
     """
     try:
-        if path.stat().st_size == 0:
-            raise DataError("empty file")
-        with PILImage.open(path) as image:
-            if image.format == "JPEG" and box is None and image.mode in ("RGB", "L"):
-                # Lets libjpeg skip detail that the resize would throw away, keeping at least twice the side.
-                image.draft(image.mode, (2 * side, 2 * side))
-            image.load()
-            whole: PILImage.Image = image if box is None else image.crop(_inside(box, image.size))
-            upright = ImageOps.exif_transpose(whole) if box is None else _rotate_like(image, whole)
-            return _square(_rgb(upright), side)
+        with _open(image) as stored:
+            if box is None and not cut_bottom:
+                if stored.format == "JPEG" and stored.mode in ("RGB", "L"):
+                    # Lets libjpeg skip detail that the resize would throw away, keeping at least twice the side.
+                    stored.draft(stored.mode, (2 * side, 2 * side))
+                stored.load()
+                return _square(_rgb(ImageOps.exif_transpose(stored)), side)
+            stored.load()
+            width, height = stored.size
+            part = stored.crop(_inside(box or (0, 0, width, height), (width, height - cut_bottom)))
+            return _square(_rgb(_rotate_like(stored, part)), side)
     except DataError:
         raise
     except UnidentifiedImageError as error:
@@ -77,11 +89,12 @@ def decode_square(path: Path, side: int, box: Box | None = None) -> Pixels:
 
 
 def decode_many(jobs: Iterable[Job], side: int, workers: int) -> Iterator[Pixels | DataError]:
-    """Decode files in a thread pool; results come in the order of the jobs, errors as values."""
+    """Decode images in a thread pool; results come in the order of the jobs, errors as values."""
 
     def one(job: Job) -> Pixels | DataError:
         try:
-            return decode_square(job.path, side, job.box)
+            box = job.box() if callable(job.box) else job.box
+            return decode_square(job.image, side, box, job.cut_bottom)
         except DataError as error:
             return error
 
@@ -99,6 +112,19 @@ def decode_many(jobs: Iterable[Job], side: int, workers: int) -> Iterator[Pixels
 def is_image(path: Path) -> bool:
     """Whether a file's name says that it is an image; hidden files are not."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def _open(image: Image) -> PILImage.Image:
+    if isinstance(image, np.ndarray):
+        return PILImage.fromarray(image)
+    if isinstance(image, Path):
+        if image.stat().st_size == 0:
+            raise DataError("empty file")
+        return PILImage.open(image)
+    data = image()
+    if not data:
+        raise DataError("empty file")
+    return PILImage.open(io.BytesIO(data))
 
 
 def _rgb(image: PILImage.Image) -> PILImage.Image:

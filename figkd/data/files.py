@@ -1,33 +1,23 @@
-"""From lists of image files to a prepared data folder."""
+"""From lists of images to a prepared data folder."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from figkd.data.decode import Box, Job, decode_many
+from figkd.data.decode import Job, decode_many
+from figkd.data.listing import Sample
 from figkd.data.on_the_fly import FileListWriter, common_root, write_root
 from figkd.data.store import SPLITS, SplitName, SplitWriter, new_folder, write_facts
 from figkd.errors import DataError
 from figkd.progress import Progress
 
 MAX_SKIPPED = 0.5
-"""More than this fraction of unreadable files in a split is an error: something else is wrong."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """An image file, its label, its id (path relative to the data set's root), and the box to keep."""
-
-    path: Path
-    label: int
-    sample_id: str
-    box: Box | None = None
+"""More than this fraction of unreadable images in a split is an error: something else is wrong."""
 
 
 def write_samples(
@@ -45,7 +35,7 @@ def write_samples(
     With "decode": "on_the_fly" among the facts, the folder gets lists of the files instead of pixels. They are
     decoded all the same, once, so that a file that cannot be is found now.
 
-    Samples that cannot be decoded are left out and listed under "skipped" with their reason. "mean" and "std"
+    Samples that cannot be decoded are left out and listed under "skipped" with split and reason. "mean" and "std"
     are of the training images, per channel, on the scale 0..1.
 
     Raises:
@@ -71,7 +61,7 @@ def write_samples(
             ) as writer:
                 for sample, pixels in zip(samples, decoded, strict=True):
                     if isinstance(pixels, DataError):
-                        skipped.append({"file": sample.sample_id, "reason": pixels.what})
+                        skipped.append({"split": name, "file": sample.sample_id, "reason": pixels.what})
                     else:
                         if isinstance(writer, FileListWriter):
                             writer.append(_job(sample), sample.label, sample.sample_id)
@@ -105,14 +95,17 @@ def write_samples(
 
 
 def _job(sample: Sample) -> Job:
-    return Job(sample.path, sample.box)
+    return Job(sample.image, sample.box, sample.cut_bottom)
 
 
 def channel_moments(pixels: Any) -> Any:
     """First and second moments of an image uint8 [S, S, 3], per channel, scale 0..1: float64 [2, 3]."""
-    # Integer sums are exact, so that the result does not depend on the order of addition.
-    flat = pixels.reshape(-1, 3).astype(np.int64)
-    return np.stack([flat.sum(0) / (255.0 * len(flat)), (flat**2).sum(0) / (255.0**2 * len(flat))])
+    # Sums of whole numbers below 2^53 are exact, so that the result does not depend on the order of addition.
+    # This runs in one thread, while the others decode: float64 planes are ten times faster here than int64 pixels.
+    planes = np.ascontiguousarray(pixels.reshape(-1, 3).T).astype(np.float64)
+    count = planes.shape[1]
+    squares = np.einsum("ij,ij->i", planes, planes)
+    return np.stack([planes.sum(1) / (255.0 * count), squares / (255.0**2 * count)])
 
 
 def mean_and_std(moments: Any, count: int) -> tuple[list[float], list[float]]:

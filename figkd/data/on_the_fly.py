@@ -80,7 +80,7 @@ class FileImages:
         for image, job, pixels in zip(images, jobs, decoded, strict=True):
             if isinstance(pixels, DataError):
                 raise DataError(
-                    f"{job.path} could be decoded when the data were prepared, and cannot now: {pixels.what}",
+                    f"{job.image} could be decoded when the data were prepared, and cannot now: {pixels.what}",
                     "put the file back, or prepare the data again",
                 )
             image[...] = pixels[self._cut]
@@ -118,8 +118,12 @@ class FileListWriter:
 
 
 def common_root(jobs: Sequence[Job]) -> Path:
-    """The deepest folder that holds all files, absolute."""
-    return Path(os.path.commonpath([str(job.path.absolute().parent) for job in jobs]))
+    """The deepest folder that holds all files, absolute.
+
+    Raises:
+        DataError: an image that is not a file of its own.
+    """
+    return Path(os.path.commonpath([str(_file(job).absolute().parent) for job in jobs]))
 
 
 def write_root(folder: Path, root: Path) -> None:
@@ -159,11 +163,23 @@ def _list_path(folder: Path, name: str) -> Path:
     return folder / f"{name}_files.json"
 
 
+def _file(job: Job) -> Path:
+    if not isinstance(job.image, Path):
+        raise DataError(
+            "this data set's images are not files, and cannot be decoded on the fly", "decode them ahead"
+        )
+    return job.image
+
+
 def _to_json(job: Job, root: Path) -> dict[str, Any]:
-    entry: dict[str, Any] = {"file": job.path.absolute().relative_to(root).as_posix()}
-    return entry if job.box is None else entry | {"box": list(job.box)}
+    entry: dict[str, Any] = {"file": _file(job).absolute().relative_to(root).as_posix()}
+    if box := job.box() if callable(job.box) else job.box:
+        entry["box"] = list(box)
+    if job.cut_bottom:
+        entry["cut_bottom"] = job.cut_bottom
+    return entry
 
 
 def _from_json(entry: dict[str, Any], root: Path) -> Job:
     box = entry.get("box")
-    return Job(root / entry["file"], None if box is None else cast("Any", tuple(box)))
+    return Job(root / entry["file"], cast("Any", box and tuple(box)), entry.get("cut_bottom", 0))

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from figkd.data.decode import Box
-from figkd.data.files import Sample, write_samples
-from figkd.data.split import stratified_split
+from figkd.data.listing import Archive, Listing, Sample, matlab, require
 from figkd.errors import DataError
-from figkd.progress import Progress
 
 DEFAULTS: dict[str, Any] = {"crop_boxes": False}
 
@@ -25,113 +24,73 @@ LAYOUT = """\
 <root>/lists/train_list.mat, test_list.mat    (directly in <root> is fine too)
 <root>/Annotation/n02085620-Chihuahua/n02085620_10074 ...   (only for the option crop_boxes)"""
 
-SOURCE = "download images.tar, lists.tar (and annotation.tar) from http://vision.stanford.edu/aditya86/ImageNetDogs/"
+SOURCE = (
+    "figkd-pipeline download stanford_dogs ROOT, or by hand images.tar, lists.tar (and annotation.tar) "
+    "from http://vision.stanford.edu/aditya86/ImageNetDogs/"
+)
+
+OFFICIAL = {"train": 12_000, "test": 8_580}
+
+# Sizes and checksums as recorded by TensorFlow Datasets (url_checksums/stanford_dogs.txt).
+_HOST = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
+ARCHIVES = (
+    Archive(
+        f"{_HOST}lists.tar",
+        481_280,
+        "sha256:34b47cacd9a98b5d150e084f24d29391c084c55272295ec65c85651bc35f4d6c",
+        "train_list.mat",
+    ),
+    Archive(
+        f"{_HOST}annotation.tar",
+        21_852_160,
+        "sha256:662ed36f707be6b195c2fda392d8e153e83af28cedc8e2134a649f198def30fd",
+        "Annotation",
+    ),
+    Archive(
+        f"{_HOST}images.tar",
+        793_579_520,
+        "sha256:a443fc2f9a851aa1a7b8e4fa4af94b8459fce2c9f5a2f4dd4669cf9673a4ec58",
+        "Images",
+    ),
+)
 
 
-def check(root: Path | None, options: Mapping[str, Any]) -> list[str]:
-    """Problems that keep the data set from being prepared; cheap: no image is opened."""
-    if root is None:
-        return [f"the stanford_dogs data set needs a root folder; {SOURCE}"]
-    missing = [] if (root / "Images").is_dir() else ["Images/"]
-    missing += [f"lists/{name}.mat" for name in _LISTS.values() if _list_path(root, name) is None]
-    if options.get("crop_boxes") and not (root / "Annotation").is_dir():
-        missing.append("Annotation/")
-    if missing:
-        return [f"{root} lacks {', '.join(missing)}; {SOURCE}; expected:\n{LAYOUT}"]
-    return []
-
-
-def source_files(root: Path | None, options: Mapping[str, Any]) -> list[Path]:
-    """The lists, every image that they name, and the annotations if they are used."""
-    if root is None or check(root, options):
-        return []
-    files = [path for name in _LISTS.values() if (path := _list_path(root, name)) is not None]
-    for name in _LISTS.values():
-        for relative, _ in _read_list(root, name):
-            files.append(root / "Images" / relative)
-            if options.get("crop_boxes"):
-                files.append(_annotation(root, relative))
-    return sorted(file for file in files if file.is_file())
-
-
-def prepare(
-    root: Path | None,
-    out: Path,
-    *,
-    store_size: int,
-    val_fraction: float,
-    seed: int,
-    options: Mapping[str, Any],
-    facts: Mapping[str, Any],
-    progress: Progress,
-) -> dict[str, Any]:
-    """Write the prepared data folder: the official test split, and a seeded validation split of train.
-
-    With the option crop_boxes, images are cut to the union of their annotated boxes first.
-    """
-    problems = check(root, options)
-    if problems or root is None:
-        raise DataError(problems[0])
-    listed = {split: _read_list(root, name) for split, name in _LISTS.items()}
-    folders = sorted({relative.split("/")[0] for entries in listed.values() for relative, _ in entries})
+def read(root: Path, options: Mapping[str, Any]) -> Listing:
+    """The official train and test lists; with crop_boxes, the union of an image's annotated boxes is kept."""
+    crop = bool(options["crop_boxes"])
+    lists = {name: _list_path(root, f"{name}_list.mat") for name in ("train", "test")}
+    files = [path.relative_to(root).as_posix() for path in lists.values()]
+    require(root, ["Images/", *files, *(["Annotation/"] if crop else [])], SOURCE, LAYOUT)
+    listed = {name: _read_list(path) for name, path in lists.items()}
+    folders = sorted({relative.split("/")[0] for entries in listed.values() for relative in entries})
     # Labels in the lists count from 1 in the order of the folders; some shortened copies leave breeds out.
     label_of = {folder: label for label, folder in enumerate(folders)}
     classes = [folder.partition("-")[2] or folder for folder in folders]
     if len(set(classes)) < len(classes):
         classes = folders
-    crop = bool(options.get("crop_boxes"))
-    samples = {
-        split: [
-            Sample(
-                root / "Images" / relative,
-                label_of[relative.split("/")[0]],
-                f"Images/{relative}",
-                _box(_annotation(root, relative)) if crop else None,
-            )
-            for relative, _ in entries
-        ]
-        for split, entries in listed.items()
-    }
-    train = samples["train"]
-    kept, held = stratified_split([sample.label for sample in train], val_fraction, seed)
-    return write_samples(
-        out,
-        classes,
-        {"train": [train[i] for i in kept], "val": [train[i] for i in held], "test": samples["test"]},
-        store_size=store_size,
-        facts=facts,
-        progress=progress,
-    )
+    used = list(lists.values())
+
+    def sample(relative: str) -> Sample:
+        annotation = root / "Annotation" / Path(relative).with_suffix("")
+        if crop:
+            used.append(annotation)
+        label = label_of[relative.split("/")[0]]
+        box = partial(_box, annotation) if crop else None
+        return Sample(root / "Images" / relative, label, f"Images/{relative}", box)
+
+    train, test = ([sample(relative) for relative in listed[name]] for name in ("train", "test"))
+    return Listing(classes, {"train": train, "test": test}, used)
 
 
-_LISTS = {"train": "train_list", "test": "test_list"}
+def _list_path(root: Path, name: str) -> Path:
+    return root / name if (root / name).is_file() else root / "lists" / name
 
 
-def _list_path(root: Path, name: str) -> Path | None:
-    for path in (root / "lists" / f"{name}.mat", root / f"{name}.mat"):
-        if path.is_file():
-            return path
-    return None
-
-
-def _read_list(root: Path, name: str) -> list[tuple[str, int]]:
-    """Relative paths with their labels, counted from 1."""
-    from scipy.io import loadmat
-
-    path = _list_path(root, name)
-    try:
-        values = loadmat(str(path))
-        files = [str(np.asarray(cell).reshape(-1)[0]) for cell in values["file_list"].reshape(-1)]
-        labels = [int(label) for label in values["labels"].reshape(-1)]
-    except Exception as error:
-        raise DataError(f"{path} is not a list of Stanford Dogs: {error}", SOURCE) from error
+def _read_list(path: Path) -> list[str]:
+    files, labels = matlab(path, "file_list", "labels")
     if len(files) != len(labels):
         raise DataError(f"{path} has {len(files)} files but {len(labels)} labels", SOURCE)
-    return list(zip(files, labels, strict=True))
-
-
-def _annotation(root: Path, relative: str) -> Path:
-    return root / "Annotation" / Path(relative).with_suffix("")
+    return [str(file) for file in files]
 
 
 def _box(path: Path) -> Box | None:

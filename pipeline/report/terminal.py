@@ -80,6 +80,10 @@ def _notes(result: Result) -> list[RenderableType]:
         notes.append("○ open: the metric of this budget was not measured")
     if any(words.measured_elsewhere(e) for e in result.engines):
         notes.append("† of the ONNX file in ONNX Runtime: the engine did not run here")
+    if left_out := len(words.skipped(result)):
+        notes.append(
+            f"{words.count(left_out)} images could not be decoded and were left out; the report lists them"
+        )
     lines: list[RenderableType] = [Text(f"  {note}", style="dim") for note in notes]
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for engine in result.engines:

@@ -300,7 +300,8 @@ def compared(result: Result) -> str:
 
 def skipped(result: Result) -> list[tuple[str, str]]:
     """Files that the data stage left out, with the reason."""
-    return [(str(s.get("file", "")), str(s.get("reason", ""))) for s in result.data.get("skipped", [])]
+    rows = result.data.get("skipped", [])
+    return [(f"{s.get('split', '')} {s.get('file', '')}".strip(), str(s.get("reason", ""))) for s in rows]
 
 
 def total_seconds(result: Result) -> float:

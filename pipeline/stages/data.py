@@ -16,7 +16,7 @@ from pipeline.stages.base import Source, Stage, Work
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     data = config.data
     info = DATASETS[data.dataset]
-    default_store = data.image_size if not info.needs_root else round(data.image_size * 256 / 224)
+    default_store = round(data.image_size * 256 / 224) if info.photos else data.image_size
     arguments: dict[str, Any] = {
         "dataset": data.dataset,
         "options": dict(data.options),
@@ -48,7 +48,8 @@ def _summary(out: Path) -> str:
     counts = ", ".join(f"{n} {split}" for split, n in facts["counts"].items())
     skipped = f", {len(facts['skipped'])} files skipped" if facts["skipped"] else ""
     late = ", decoded on the fly" if facts.get("decode") == "on_the_fly" else ""
-    return f"{facts['classes']} classes: {counts} images{skipped}{late}"
+    notes = "".join(f"; {note}" for note in facts.get("notes", []))
+    return f"{facts['classes']} classes: {counts} images{skipped}{late}{notes}"
 
 
 STAGE = Stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from figkd.data import check
 from pipeline.errors import Exit
 from tests.pipeline import trees
 from tests.pipeline.conftest import FONTS, ROOT, TINY, command, environment, figkd, sets
@@ -27,7 +29,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    for name in ("run", "plan", "benchmark", "validate", "report", "doctor", "config", "init"):
+    for name in ("run", "plan", "benchmark", "validate", "report", "doctor", "config", "init", "download"):
         assert f"\n  {name} " in done.stdout
 
 
@@ -63,6 +65,7 @@ def test_planning_and_cached_runs_import_no_framework(finished: object) -> None:
         (["benchmark", FONTS, "--max-regression", "5%"], "needs --baseline"),
         (["report", FONTS], "not finished yet: data"),
         (["init", "nowhere"], "no such folder"),
+        (["download", "stanford_dog", "nowhere"], "did you mean 'stanford_dogs'?"),
     ],
     ids=lambda value: " ".join(map(str, value[:1])) if isinstance(value, list) else str(value),
 )
@@ -168,6 +171,44 @@ def test_unreadable_images_are_counted_and_told(tmp_path: Path) -> None:
     )
     assert done.code == 4 or done.code == 0
     assert "2 files skipped" in done.err, done.err
+
+
+def test_download_from_a_mirror(tmp_path: Path) -> None:
+    """Fetched, unpacked and usable; a second call finds it there."""
+    published = trees.stanford40(tmp_path / "published")
+    served = tmp_path / "served"
+    for folder, name in (("ImageSplits", "Stanford40_ImageSplits"), ("JPEGImages", "Stanford40_JPEGImages")):
+        shutil.make_archive(str(served / name), "zip", published, folder)
+    with trees.server(served) as url:
+        done = figkd("download", "stanford40", "here", "--url", url, cwd=tmp_path)
+        assert done.code == 0, done.err
+        assert done.out == "Stanford40_ImageSplits.zip, Stanford40_JPEGImages.zip unpacked in here\n"
+        assert check("stanford40", tmp_path / "here") == []
+    again = figkd("download", "stanford40", "here", "--quiet", cwd=tmp_path)
+    assert (again.code, again.out) == (0, "stanford40 is already in here\n")
+
+
+def test_downloads_that_cannot_be(tmp_path: Path) -> None:
+    """What the mirror has is not the published file; what nobody serves is explained: exit 4, nothing unpacked."""
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "imagelabels.mat").write_bytes(b"moved")
+    with trees.server(tmp_path / "served") as url:
+        done = figkd("download", "flowers102", "here", "--url", url, cwd=tmp_path)
+        assert done.code == Exit.ENVIRONMENT
+        assert "imagelabels.mat has 5 bytes, published were 502" in done.err and "fix:" in done.err
+        done = figkd("download", "stanford40", "here", "--url", url, cwd=tmp_path)
+        assert done.code == Exit.ENVIRONMENT and "the server says 404" in done.err
+    done = figkd("download", "stanford_cars", "here", cwd=tmp_path)
+    assert done.code == Exit.ENVIRONMENT and "take a copy" in done.err and "<root>/cars_train" in done.err
+
+
+def test_missing_data_says_how_to_download_it(tmp_path: Path) -> None:
+    """The fix of a run without its data is the command that fetches it."""
+    config = ROOT / "deploy_configs/image_folder.yaml"
+    changes = {"data.dataset": "cub200", "data.root": "nowhere", "data.options": "{}"}
+    done = figkd("run", config, *sets(changes), cwd=tmp_path)
+    assert done.code == Exit.ENVIRONMENT
+    assert "fix: figkd-pipeline download cub200 ROOT" in done.err and "<root>/images.txt" in done.err
 
 
 def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 from PIL import Image
@@ -39,3 +44,37 @@ def stanford_dogs(root: Path, classes: int = 3, train: int = 20, test: int = 8) 
         cells[:, 0] = files
         savemat(root / "lists" / f"{name}_list.mat", {"file_list": cells, "labels": np.array(labels)})
     return root
+
+
+def stanford40(root: Path, classes: int = 3, train: int = 6, test: int = 3) -> Path:
+    """The published layout: JPEGImages/*.jpg and ImageSplits/*.txt."""
+    splits = root / "ImageSplits"
+    splits.mkdir(parents=True)
+    actions = [f"action_{c}" for c in range(classes)]
+    for c, action in enumerate(actions):
+        files = [f"{action}_{i:03d}.jpg" for i in range(1, train + test + 1)]
+        for i, file in enumerate(files):
+            _picture(root / "JPEGImages" / file, c, i)
+        (splits / f"{action}_train.txt").write_text("\n".join(files[:train]) + "\n")
+        (splits / f"{action}_test.txt").write_text("\n".join(files[train:]) + "\n")
+    rows = ["action_name\tnumber_of_images", *(f"{action}\t{train + test}" for action in actions)]
+    (splits / "actions.txt").write_text("\n".join(rows) + "\n")
+    return root
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Nothing on stderr."""
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """The address of a folder, served on a free port of this machine."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder))) as http:
+        thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{http.server_port}"
+        finally:
+            http.shutdown()
+            thread.join()

@@ -92,6 +92,48 @@ def test_box(tmp_path: Path) -> None:
         decode_square(tmp_path / "a.png", 4, (50, 0, 60, 10))
 
 
+def test_rows_are_cut_at_the_bottom(tmp_path: Path) -> None:
+    """Protects banners: they are gone, a box ends above them, and one below them is an error."""
+    image = Image.new("RGB", (30, 40), RED)
+    image.paste(BLUE, (0, 30, 30, 40))
+    image.save(tmp_path / "a.png")
+    assert _close(decode_square(tmp_path / "a.png", 8, cut_bottom=10), RED)
+    assert _close(decode_square(tmp_path / "a.png", 8, (0, 20, 30, 40), 10), RED)
+    with pytest.raises(DataError, match="outside the image"):
+        decode_square(tmp_path / "a.png", 8, (0, 31, 30, 40), 10)
+    with pytest.raises(DataError, match="outside the image"):
+        decode_square(tmp_path / "a.png", 8, cut_bottom=40)
+
+
+def test_images_in_memory(tmp_path: Path) -> None:
+    """Protects data sets without files: pixels of the wanted size are kept, grey becomes RGB; bytes as files."""
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    assert np.array_equal(decode_square(pixels, 8), pixels)
+    planes = np.ascontiguousarray(pixels.transpose(2, 0, 1)).transpose(1, 2, 0)
+    assert np.array_equal(decode_square(planes, 8), pixels)
+    grey = decode_square(pixels[:, :, 0], 8)
+    assert np.array_equal(grey, np.repeat(pixels[:, :, :1], 3, axis=2))
+    assert decode_square(pixels, 16).shape == (16, 16, 3)
+    _halves().save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    assert np.array_equal(decode_square(lambda: data, 8), decode_square(tmp_path / "a.png", 8))
+    found = list(decode_many([Job(lambda: b""), Job(lambda: data[:60]), Job(lambda: data)], 8, workers=2))
+    assert [isinstance(value, DataError) for value in found] == [True, True, False]
+
+
+def test_boxes_that_are_read_when_they_are_needed(tmp_path: Path) -> None:
+    """Protects: an annotation that cannot be read is an error value of its image, in its place."""
+    _halves().save(tmp_path / "a.png")
+
+    def broken() -> tuple[int, int, int, int]:
+        raise DataError("no annotation")
+
+    jobs = [Job(tmp_path / "a.png", broken), Job(tmp_path / "a.png", lambda: (20, 0, 40, 20))]
+    first, second = decode_many(jobs, 4, workers=2)
+    assert isinstance(first, DataError) and first.what == "no annotation"
+    assert isinstance(second, np.ndarray) and _close(second, BLUE)
+
+
 def test_draft_decoding_keeps_the_picture(tmp_path: Path) -> None:
     """Protects the JPEG shortcut: a large photograph scaled while decoding looks like one scaled after."""
     y, x = np.mgrid[0:600, 0:600]

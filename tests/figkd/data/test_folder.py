@@ -71,7 +71,7 @@ def test_broken_images_are_listed(tmp_path: Path) -> None:
     (tmp_path / "root" / "a" / "3.png").write_bytes(b"")
     (tmp_path / "root" / "a" / "notes.txt").write_text("not an image")
     said = _prepare(tmp_path / "root", tmp_path / "out")
-    assert said["skipped"] == [{"file": "a/3.png", "reason": "empty file"}]
+    assert said["skipped"] == [{"split": "train", "file": "a/3.png", "reason": "empty file"}]
     assert sum(len(found) for found in _ids(tmp_path / "out").values()) == 19
 
 
@@ -105,9 +105,10 @@ def test_problems_are_said(tmp_path: Path) -> None:
 
 def test_sources(tmp_path: Path) -> None:
     """Protects the content hash: every image counts, other files do not."""
-    _tree(tmp_path / "root", count=2)
+    _tree(tmp_path / "root", count=3)
     (tmp_path / "root" / "readme.txt").touch()
-    assert [file.name for file in source_files("image_folder", tmp_path / "root")] == ["0.png", "1.png"] * 2
+    found = source_files("image_folder", tmp_path / "root")
+    assert [file.name for file in found] == ["0.png", "1.png", "2.png"] * 2
     assert source_files("image_folder", tmp_path / "gone") == []
 
 

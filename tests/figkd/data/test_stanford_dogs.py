@@ -73,6 +73,18 @@ def test_boxes(root: Path, tmp_path: Path) -> None:
     assert images[..., 2].max() < 100 < images[..., 0].min()
 
 
+def test_a_missing_annotation_leaves_its_image_out(root: Path, tmp_path: Path) -> None:
+    """Protects long runs: an image whose box cannot be read is listed with the reason, the others are there."""
+    (root / "Annotation" / BREEDS[0] / "n02085620_4").unlink()
+    said = prepare(
+        "stanford_dogs", root, tmp_path / "out", image_size=8, store_size=8, options={"crop_boxes": True}
+    )
+    assert said["counts"]["test"] == 5
+    (entry,) = said["skipped"]
+    assert (entry["split"], entry["file"]) == ("test", "Images/n02085620-Chihuahua/n02085620_4.jpg")
+    assert "cannot read the annotation" in entry["reason"]
+
+
 def test_lists_beside_the_images(root: Path) -> None:
     """Protects the archive as it unpacks: the lists directly in the root."""
     for file in (root / "lists").iterdir():
@@ -98,5 +110,5 @@ def test_missing_parts_are_named(root: Path, tmp_path: Path) -> None:
 def test_a_damaged_list_is_said(root: Path, tmp_path: Path) -> None:
     """Protects: a damaged list is a DataError with its path."""
     (root / "lists" / "train_list.mat").write_bytes(b"junk")
-    with pytest.raises(DataError, match=r"train_list\.mat is not a list"):
+    with pytest.raises(DataError, match=r"train_list\.mat is not the published list"):
         prepare("stanford_dogs", root, tmp_path / "out", image_size=8, store_size=8)

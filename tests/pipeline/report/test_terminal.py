@@ -52,6 +52,17 @@ def test_ends_with_what_to_ship_and_why() -> None:
     assert missed.rstrip().splitlines()[-1].startswith("BUDGET MISSED")
 
 
+def test_images_that_were_left_out_are_counted() -> None:
+    """A score on fewer images than there are files says so; where nothing is missing, nothing is said."""
+    assert "left out" not in "\n".join(printed(sample()))
+    result = sample()
+    result.data["skipped"] = [
+        {"split": "test", "file": f"{i}.jpg", "reason": "empty file"} for i in range(1200)
+    ]
+    text = "\n".join(printed(result))
+    assert "1,200 images could not be decoded and were left out; the report lists them" in text
+
+
 def test_names_are_not_markup() -> None:
     """`[bold]` in a message of somebody's library is text."""
     result = sample(summary="[bold]x[/bold] [/nonsense]")

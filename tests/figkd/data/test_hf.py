@@ -1,0 +1,172 @@
+"""Data sets of Hugging Face's library; those with data are skipped where it is not installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from figkd.data import check, class_names, hf, source_files
+from figkd.errors import DataError
+from tests.figkd.data.published import RED, labels_and_ids, only, picture, prepared
+
+needs_library = pytest.mark.skipif(
+    importlib.util.find_spec("datasets") is None, reason="datasets is not installed"
+)
+NAMES = ["zebra", "ass"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    if importlib.util.find_spec("datasets") is not None:
+        import datasets
+
+        monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+
+
+def _table(tmp_path: Path, count: int, **columns: Any) -> Any:
+    from datasets import ClassLabel, Dataset, Features, Image, Value
+
+    picture(tmp_path / "picture.jpg", RED)
+    data = (tmp_path / "picture.jpg").read_bytes()
+    values = {
+        "nr": list(range(count)),
+        "photo": [{"bytes": data, "path": None}] * count,
+        "animal": [index % 2 for index in range(count)],
+    }
+    kinds = {"nr": Value("int64"), "photo": Image(), "animal": ClassLabel(names=NAMES)}
+    for name, (kind, column) in columns.items():
+        kinds[name], values[name] = kind, column
+    return Dataset.from_dict(values, features=Features(kinds))
+
+
+def _saved(tmp_path: Path, **splits: Any) -> Path:
+    from datasets import DatasetDict
+
+    DatasetDict(splits).save_to_disk(str(tmp_path / "saved"))
+    return tmp_path / "saved"
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects: the message says what to install."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert check("hf_datasets", None, {"name": "x"}) == [
+        "the hf_datasets data set needs the package datasets; pip install 'figkd-pipeline[hf]'"
+    ]
+
+
+def test_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Protects: a folder or a name, a name with a revision; nothing is loaded to check that."""
+    monkeypatch.setattr(hf.importlib.util, "find_spec", lambda name: object())
+    assert "either a root folder or the option name" in check("hf_datasets", None)[0]
+    assert "either a root folder or the option name" in check("hf_datasets", tmp_path, {"name": "a/b"})[0]
+    assert "there is no folder" in check("hf_datasets", tmp_path / "gone")[0]
+    assert "huggingface.co/datasets/a/b/commits/main" in check("hf_datasets", None, {"name": "a/b"})[0]
+    assert check("hf_datasets", None, {"name": "a/b", "revision": "4f1c0de"}) == []
+    assert source_files("hf_datasets", None, {"name": "a/b", "revision": "4f1c0de"}) == []
+    (tmp_path / "a.parquet").touch()
+    assert source_files("hf_datasets", tmp_path) == [tmp_path / "a.parquet"]
+    assert "datasets" not in sys.modules or importlib.util.find_spec("datasets") is not None
+
+
+@needs_library
+def test_saved_folder(tmp_path: Path) -> None:
+    """Protects columns found by type, names of the classes, given splits under their usual names."""
+    root = _saved(
+        tmp_path, train=_table(tmp_path, 8), validation=_table(tmp_path, 4), test=_table(tmp_path, 4)
+    )
+    said = prepared("hf_datasets", root, tmp_path / "out")
+    assert said["counts"] == {"train": 8, "val": 4, "test": 4}
+    assert class_names(tmp_path / "out") == NAMES
+    assert labels_and_ids(tmp_path / "out", "val")[1] == (1, "validation/000001")
+    assert only(tmp_path / "out", RED)
+
+
+@needs_library
+def test_missing_splits_are_held_out(tmp_path: Path) -> None:
+    """Protects: one table only; and a test split that the options choose."""
+    from datasets import Dataset
+
+    table = _table(tmp_path, 20)
+    assert isinstance(table, Dataset)
+    table.save_to_disk(str(tmp_path / "one"))
+    said = prepared("hf_datasets", tmp_path / "one", tmp_path / "out", test_fraction=0.2)
+    assert said["counts"] == {"train": 12, "val": 4, "test": 4}
+    root = _saved(tmp_path, train=_table(tmp_path, 8), validation=_table(tmp_path, 4))
+    said = prepared("hf_datasets", root, tmp_path / "b", test_split="validation")
+    assert said["counts"] == {"train": 6, "val": 2, "test": 4}
+
+
+@needs_library
+def test_labels_that_are_text(tmp_path: Path) -> None:
+    """Protects label columns without a list of names: sorted values; rows without a label are left out."""
+    from datasets import Value
+
+    labels = ["b", "a", None, "b", "a", "a", "b", "b"]
+    table = _table(tmp_path, 8, label=(Value("string"), labels)).remove_columns("animal")
+    root = _saved(tmp_path, train=table, test=table)
+    said = prepared("hf_datasets", root, tmp_path / "out")
+    assert class_names(tmp_path / "out") == ["a", "b"]
+    assert said["counts"]["test"] == 7
+    assert labels_and_ids(tmp_path / "out", "test")[2] == (1, "test/000003")
+
+
+@needs_library
+def test_columns_that_are_not_clear(tmp_path: Path) -> None:
+    """Protects: several candidates, none, a wrong name, a wrong split."""
+    from datasets import ClassLabel
+
+    table = _table(tmp_path, 8, group=(ClassLabel(names=["x", "y"]), [0] * 4 + [1] * 4))
+    root = _saved(tmp_path, train=table, test=table)
+    with pytest.raises(DataError, match=r"several \(animal, group\) may be the label.*label_column"):
+        prepared("hf_datasets", root, tmp_path / "out")
+    prepared("hf_datasets", root, tmp_path / "out", label_column="group")
+    assert class_names(tmp_path / "out") == ["x", "y"]
+    with pytest.raises(DataError, match="option image_column is 'pic'; the columns are nr, photo"):
+        prepared("hf_datasets", root, tmp_path / "b", label_column="group", image_column="pic")
+    with pytest.raises(DataError, match="option test_split is 'final'; the splits are train, test"):
+        prepared("hf_datasets", root, tmp_path / "b", label_column="group", test_split="final")
+
+
+@needs_library
+def test_parquet_and_image_folders(tmp_path: Path) -> None:
+    """Protects the two other local forms, which the library reads with its own names."""
+    _table(tmp_path, 20).to_parquet(str(tmp_path / "tables" / "train-00000.parquet"))
+    said = prepared("hf_datasets", tmp_path / "tables", tmp_path / "out", test_fraction=0.2)
+    assert said["counts"] == {"train": 12, "val": 4, "test": 4}
+    for split in ("train", "test"):
+        for name in NAMES:
+            for index in range(4):
+                picture(tmp_path / "folder" / split / name / f"{index}.jpg")
+    said = prepared("hf_datasets", tmp_path / "folder", tmp_path / "b")
+    assert said["counts"] == {"train": 6, "val": 2, "test": 8}
+    assert class_names(tmp_path / "b") == sorted(NAMES)
+
+
+@needs_library
+def test_broken_images_are_listed(tmp_path: Path) -> None:
+    """Protects: bytes that are no image are left out with their reason, as files are."""
+    from datasets import Image
+
+    picture(tmp_path / "picture.jpg", RED)
+    data = (tmp_path / "picture.jpg").read_bytes()
+    photos = [data] * 6 + [data[:300], b""]
+    table = _table(tmp_path, 8).remove_columns("photo").add_column("raw", photos)
+    table = table.map(lambda row: {"photo": {"bytes": row["raw"], "path": None}}, remove_columns="raw")
+    table = table.cast_column("photo", Image())
+    said = prepared("hf_datasets", _saved(tmp_path, train=table, test=table), tmp_path / "out")
+    skipped = {entry["file"]: entry["reason"] for entry in said["skipped"] if entry["split"] == "test"}
+    assert set(skipped) == {"test/000006", "test/000007"}
+    assert skipped["test/000007"] == "empty file"
+
+
+@needs_library
+def test_an_unreadable_folder(tmp_path: Path) -> None:
+    """Protects: whatever the library says, it is one message."""
+    (tmp_path / "junk").mkdir()
+    (tmp_path / "junk" / "a.parquet").write_bytes(b"junk")
+    with pytest.raises(DataError, match="datasets cannot load"):
+        prepared("hf_datasets", tmp_path / "junk", tmp_path / "out")
