@@ -215,6 +215,8 @@ def prepare(
         said["decode"] = decode
     module = load_module(dataset)
     if hasattr(module, "prepare"):  # it makes its images itself
+        if decode == "on_the_fly":
+            raise DataError(f"the {dataset} data set has no files to decode on the fly", "decode it ahead")
         return dict(
             module.prepare(
                 root,

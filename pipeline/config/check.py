@@ -168,12 +168,12 @@ def _method(config: DeployConfig) -> Iterator[Problem]:
             close = nearest(options.wavelet, wavelets, 3)
             fix = f"did you mean {' or '.join(close)}?" if close else "such as haar, db2, sym4, coif1"
             yield Problem("distill.figkd.wavelet", "unknown discrete wavelet", fix, options.wavelet)
+        elif options.distance == "kl" and options.wavelet != "haar":
+            fix = "take distance: mse, or wavelet: haar"
+            yield Problem("distill.figkd.wavelet", "distance: kl is defined for haar", fix, options.wavelet)
         if options.mode not in pywt.Modes.modes:
             fix = did_you_mean(options.mode, pywt.Modes.modes)
             yield Problem("distill.figkd.mode", "unknown extension mode", fix, options.mode)
-    if options.distance == "kl" and options.wavelet != "haar":
-        fix = "take distance: mse, or wavelet: haar"
-        yield Problem("distill.figkd.wavelet", "distance: kl is defined for haar", fix, options.wavelet)
     if options.order == "hierarchy" and options.hierarchy is None:
         yield Problem(
             "distill.figkd.hierarchy", "is required by order: hierarchy", "name a file of class names"

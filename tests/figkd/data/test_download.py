@@ -350,7 +350,7 @@ def test_what_is_not_served_is_explained(tmp_path: Path) -> None:
         DataError, match=r"stanford_cars is not downloaded(.|\n)*take a copy(.|\n)*<root>/cars_train"
     ):
         download("stanford_cars", tmp_path)
-    with pytest.raises(DataError, match=r"fonts is not downloaded by this program .no files"):
+    with pytest.raises(DataError, match=r"fonts is not downloaded by this program .no root"):
         download("fonts", tmp_path)
     with pytest.raises(DataError, match="unknown data set"):
         download("nosuch", tmp_path)
