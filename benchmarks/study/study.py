@@ -30,6 +30,7 @@ from typing import Any
 
 import yaml
 
+from figkd.methods import METHODS
 from pipeline import environment
 from pipeline.conductor import Selection, run
 from pipeline.config import load_config
@@ -171,15 +172,19 @@ def _interleaved(groups: list[list[Any]]) -> Iterator[Any]:
 
 
 def rows_of(
-    compared: Mapping[str, tuple[tuple[str, str], ...]], runs: Runs, job: Any, seeds: Sequence[int]
+    compared: Mapping[str, tuple[tuple[str, str], ...]], runs: Runs, job: Any, seeds: Mapping[str, int]
 ) -> list[dict[str, Any]]:
     """One row a method: test top-1 by seed, mean, standard deviation, differences to KD and to figkd, paired."""
-    test = {name: [runs[job(s, seed)]["test"] for seed in seeds] for name, s in compared.items()}
+    test = {
+        name: [runs[job(s, seed)]["test"] for seed in range(1, seeds[name] + 1)]
+        for name, s in compared.items()
+    }
     rows = []
     for name, values in test.items():
         row: dict[str, Any] = {
             "method": name,
             "settings": dict(compared[name]),
+            "control": name not in METHODS,
             "n": len(values),
             "test_top1": values,
             "mean": statistics.mean(values),
@@ -187,7 +192,7 @@ def rows_of(
         }
         for label, other in (("minus_kd", REFERENCE), ("figkd_minus", "figkd")):
             sign = 1 if label == "minus_kd" else -1
-            gaps = [sign * (a - b) for a, b in zip(values, test[other], strict=True)]
+            gaps = [sign * (a - b) for a, b in zip(values, test[other], strict=False)]
             row[label] = statistics.mean(gaps)
             row[f"{label}_standard_error"] = statistics.stdev(gaps) / len(gaps) ** 0.5
         rows.append(row)
@@ -197,8 +202,8 @@ def rows_of(
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows as Markdown, best first."""
     lines = [
-        "| method | test top-1, mean ± std | minus KD ± SE | FiGKD minus it ± SE |",
-        "| --- | ---: | ---: | ---: |",
+        "| method | n | test top-1, mean ± std | minus KD ± SE | FiGKD minus it ± SE |",
+        "| --- | ---: | ---: | ---: | ---: |",
     ]
     for row in sorted(rows, key=lambda r: -r["mean"]):
         gap = (
@@ -210,7 +215,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             else f"{row['figkd_minus']:+.2f} ± {row['figkd_minus_standard_error']:.2f}"
         )
         name = f"**{row['method']}**" if row["method"] == "figkd" else row["method"]
-        lines.append(f"| {name} | {row['mean']:.2f} ± {row['std']:.2f} | {gap} | {lead} |")
+        lines.append(f"| {name} | {row['n']} | {row['mean']:.2f} ± {row['std']:.2f} | {gap} | {lead} |")
     return "\n".join(lines)
 
 
@@ -224,7 +229,7 @@ def figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     ranked = sorted(rows, key=lambda r: r["mean"])
     drawing, axes = pyplot.subplots(figsize=(7.5, 0.34 * len(ranked) + 1.1), layout="constrained")
     for place, row in enumerate(ranked):
-        control = "figkd " in row["method"] or row["method"].startswith("linear")
+        control = row["control"]
         colour = "#c2410c" if row["method"] == "figkd" else "#9ca3af" if control else "#1d4ed8"
         axes.plot(row["test_top1"], [place] * row["n"], "o", ms=3, alpha=0.35, color=colour)
         error = row["std"] / row["n"] ** 0.5
@@ -248,6 +253,7 @@ def main() -> None:
         "--jobs", type=int, default=2, help="students trained at the same time, one core each"
     )
     parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument("--control-seeds", type=int, help="the same for the controls; default: as many")
     parser.add_argument("--no-controls", action="store_true")
     arguments = parser.parse_args()
 
@@ -268,13 +274,21 @@ def main() -> None:
         lr = base.pop("distill.lr")
         base.pop("distill.method")
         compared |= {name: settings_of("figkd", lr, base | own) for name, own in plan["controls"].items()}
-    seeds = range(1, arguments.seeds + 1)
-    runs.finish([job(settings, seed) for seed in seeds for settings in compared.values()])
+    few = min(arguments.control_seeds or arguments.seeds, arguments.seeds)
+    seeds = {name: arguments.seeds if name in chosen else few for name in compared}
+    runs.finish(
+        [
+            job(settings, seed)
+            for seed in range(1, arguments.seeds + 1)
+            for name, settings in compared.items()
+            if seed <= seeds[name]
+        ]
+    )
     rows = rows_of(compared, runs, job, seeds)
     teacher = read_json(outcome.artifacts["teacher"].path / "metrics.json")
     result = {
         "what": "test top-1 (percent) of the last epoch; settings chosen on validation images",
-        "command": f"python benchmarks/study/study.py {arguments.config} --seeds {arguments.seeds}",
+        "command": f"python benchmarks/study/study.py {arguments.config} --seeds {arguments.seeds} --control-seeds {few}",
         "overrides": arguments.overrides,
         "teacher": {
             "model": teacher["model"],
