@@ -86,6 +86,8 @@ def _run(work: Work) -> None:
         teacher_logits=cached if method.needs_teacher else None,
         **train_options(arguments, work),
     )
+    if not work.world.first:
+        return
     said = {"method": arguments["method"], "options": arguments["options"]}
     np.save(work.out / "test_logits.npy", keep_network(work, model, history, said))
 
@@ -107,4 +109,5 @@ STAGE = Stage(
     run=_run,
     summary=_summary,
     volatile=VOLATILE,
+    together=True,
 )

@@ -86,6 +86,7 @@ def train_options(arguments: Mapping[str, Any], work: Work) -> dict[str, Any]:
         "state_path": work.scratch / "state.pt",
         "log_path": work.out / "log.jsonl",
         "progress": work.progress,
+        "world": work.world,
     }
 
 
