@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import sys
 import tempfile
@@ -381,11 +380,13 @@ def _run(
 
 def _world() -> World:
     """The processes that torchrun started together with this one."""
+    from torch import distributed
+
     from figkd.distributed import ALONE, connect
     from figkd.errors import FigkdError
     from pipeline.errors import EnvironmentFault
 
-    if os.environ.get("WORLD_SIZE", "1") == "1":
+    if not distributed.is_available() or not distributed.is_torchelastic_launched():
         return ALONE
     try:
         return connect()

@@ -35,7 +35,7 @@ def _group(folder: Path, values: dict[str, Any]) -> list[subprocess.Popen[str]]:
             cwd=folder,
             env=environment()
             | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)},
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "test"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -91,11 +91,11 @@ def test_a_killed_process_ends_the_run_cleanly_and_the_next_one_goes_on(victim: 
 
 
 def test_half_an_environment_is_named(tmp_path: Path) -> None:
-    """Protects who has WORLD_SIZE set by something else: told what is wrong and what to do, with exit code 4."""
+    """Protects against a broken launcher: told what is wrong and what to do, with exit code 4."""
     env = {key: value for key, value in environment().items() if key not in ("RANK", "MASTER_ADDR")}
     done = subprocess.run(
         command("run", FONTS, *sets(SMALL)),
-        cwd=tmp_path, env=env | {"WORLD_SIZE": "2"}, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env=env | {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test"}, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 4, done.stderr
     assert "the processes did not come together" in done.stderr and "unset WORLD_SIZE" in done.stderr
