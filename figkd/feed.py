@@ -174,7 +174,7 @@ class Feed:
             return self._images.read(ids), rows
 
         arrays = [self._images] + ([] if self._cache is None else [self._cache])
-        # On a CPU a read is a copy from memory, which a second thread only disturbs (docs/training.md has numbers).
+        # On a CPU a read is a copy from memory: a second thread has shown no clear gain (docs/training.md).
         ahead = self._device != "cpu" and not all(array.resident for array in arrays)
         return _ahead(read, self.slots) if ahead else map(read, self.slots)
 

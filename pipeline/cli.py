@@ -17,6 +17,7 @@ import click
 from pipeline.errors import ConfigError, Exit, PipelineError
 
 if TYPE_CHECKING:
+    from figkd.distributed import World
     from pipeline.conductor import Selection
     from pipeline.config import DeployConfig
     from pipeline.result import Result
@@ -377,17 +378,23 @@ def _run(
     config: DeployConfig, selection: Selection, *, as_json: bool, verbosity: int, show: bool = True
 ) -> tuple[Result | None, int]:
     """Preflight, run, publish, show; the result (None before the report stage) and the exit code it deserves."""
+    from figkd.distributed import disconnect
     from pipeline import conductor
     from pipeline.preflight import check_places, preflight
     from pipeline.publish import publish
     from pipeline.result import Result
 
-    store, ui = _store(config), _interface(verbosity)
+    world, store = _world(), _store(config)
+    if not world.first:
+        _follow(store, world)
+    ui = _interface(verbosity)
     try:
         with _terminate_as_interrupt():
             check_places(config)
             preflight(config, conductor.plan(config, store, selection), ui.note)
-            outcome = conductor.run(config, store, ui, selection)
+            outcome = conductor.run(config, store, ui, selection, world)
+        if world.size > 1:
+            disconnect()
     finally:
         ui.close()
     code = next((int(error.exit_code) for error in outcome.failures.values()), int(Exit.OK))
@@ -403,6 +410,36 @@ def _run(
     elif show:
         _show(result, folder, quiet=verbosity < 0)
     return result, code or _VERDICT_CODES[result.verdict]
+
+
+def _world() -> World:
+    """The processes that torchrun started together with this one."""
+    from torch import distributed
+
+    from figkd.distributed import ALONE, connect
+    from figkd.errors import FigkdError
+    from pipeline.errors import EnvironmentFault
+
+    if not distributed.is_available() or not distributed.is_torchelastic_launched():
+        return ALONE
+    try:
+        return connect()
+    except FigkdError as error:
+        raise EnvironmentFault(error.what, where="torchrun", fix=error.fix) from error
+
+
+def _follow(store: Any, world: World) -> NoReturn:
+    """Do as rank 0 says, and end: it writes, speaks and decides about the exit code."""
+    from figkd.distributed import PeerLost, disconnect
+    from pipeline import conductor
+
+    try:
+        with _terminate_as_interrupt():
+            conductor.follow(store, world)
+    except PeerLost:
+        sys.exit(Exit.STAGE_FAILED)  # rank 0, or the launcher, has said why
+    disconnect()
+    sys.exit(Exit.OK)
 
 
 def _show(result: Result, folder: Path, *, quiet: bool) -> None:

@@ -6,15 +6,18 @@ run; what follows it is planned again once its outcome is known.
 
 from __future__ import annotations
 
+import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from export.errors import BackendMissing, ExportError
+from figkd.distributed import ALONE, World
 from figkd.errors import FigkdError
+from figkd.progress import no_progress
 from pipeline import environment
 from pipeline.config.schema import DeployConfig
 from pipeline.errors import ConfigError, EnvironmentFault, PipelineError, StageFailed
@@ -125,11 +128,18 @@ def plan(config: DeployConfig, store: Store, selection: Selection = Selection())
     return planned
 
 
-def run(config: DeployConfig, store: Store, ui: Interface, selection: Selection = Selection()) -> Outcome:
+def run(
+    config: DeployConfig,
+    store: Store,
+    ui: Interface,
+    selection: Selection = Selection(),
+    world: World = ALONE,
+) -> Outcome:
     """Run every step that is not done; return what there is now.
 
     A failing step of one target does not stop the other targets; a failing step that all of them need
-    does. What was made is kept in either case.
+    does. What was made is kept in either case. With a `world` of several processes this is rank 0's part; the
+    others call `follow`.
 
     Raises:
         PipelineError: a step that everything else needs failed, or `selection.first` lacks what comes before it.
@@ -143,7 +153,7 @@ def run(config: DeployConfig, store: Store, ui: Interface, selection: Selection 
             continue  # its target failed earlier, and said so
         try:
             recipe = _recipe(step, config, store, outcome.artifacts, outcome.failures)
-            artifact = _make(step, recipe, config, store, ui, selection, outcome, last)
+            artifact = _make(step, recipe, config, store, ui, selection, outcome, last, world)
         except PipelineError as error:
             if not step.target:
                 raise
@@ -153,7 +163,23 @@ def run(config: DeployConfig, store: Store, ui: Interface, selection: Selection 
         outcome.artifacts[step.id] = artifact
         last[step.id] = artifact.path.name
         write_json(_last_path(store, config), last)
+    world.broadcast(None)
     return outcome
+
+
+def follow(store: Store, world: World) -> None:
+    """The part of every process but rank 0: run the stages that rank 0 runs together, until it is done.
+
+    Raises:
+        PipelineError: a stage failed here.
+        PeerLost: rank 0 is gone, which it (or the launcher) has explained.
+    """
+    stages = {stage.name: stage for stage in STAGES}
+    nothing: Any = None
+    while (order := world.broadcast(nothing)) is not None:
+        name, work = order
+        with tempfile.TemporaryDirectory(prefix="figkd-pipeline-") as out:
+            _run_stage(Step(stages[name]), replace(work, out=Path(out), world=world), store)
 
 
 def artifacts_of(config: DeployConfig, store: Store) -> dict[str, Artifact]:
@@ -170,6 +196,7 @@ def _make(
     selection: Selection,
     outcome: Outcome,
     last: Mapping[str, str],
+    world: World,
 ) -> Artifact:
     with store.lock(recipe, lambda: ui.note(f"{step.id}: another run is making this; waiting for it")):
         artifact = store.find(recipe)
@@ -204,7 +231,11 @@ def _make(
                 out=draft,
                 scratch=scratch,
                 progress=progress,
+                world=world,
             )
+            if step.stage.together:
+                # Neither a terminal nor a group of processes can be sent.
+                world.broadcast((step.stage.name, replace(work, progress=no_progress, world=ALONE)))
             _run_stage(step, work, store)
             seconds = time.monotonic() - started
             artifact = store.commit(

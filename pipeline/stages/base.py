@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from figkd.distributed import ALONE, World
 from pipeline.config.schema import DeployConfig
 
 Progress = Callable[[int, int, str], None]
@@ -23,7 +24,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Work:
-    """One run of a stage: what it is given, and where it writes."""
+    """One run of a stage: what it is given, where it writes, and the processes that run it together."""
 
     arguments: Mapping[str, Any]
     inputs: Mapping[str, Path]
@@ -31,6 +32,7 @@ class Work:
     out: Path
     scratch: Path
     progress: Progress
+    world: World = ALONE
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,7 @@ class Stage:
         environment: facts of this machine that decide the result; they go into the key.
         volatile: files that are kept and verified, but that differ from run to run.
         per_target: one step for each of the config's targets.
+        together: under torchrun every process runs it; what the others than rank 0 write is thrown away.
     """
 
     name: str
@@ -62,3 +65,4 @@ class Stage:
     environment: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda _: {}
     volatile: frozenset[str] = field(default_factory=frozenset)
     per_target: bool = False
+    together: bool = False

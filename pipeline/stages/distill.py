@@ -105,6 +105,8 @@ def _run(work: Work) -> None:
         **source,
         **train_options(arguments, work),
     )
+    if not work.world.first:
+        return
     said = {"method": arguments["method"], "options": arguments["options"]}
     np.save(work.out / "test_logits.npy", keep_network(work, model, history, said))
 
@@ -126,4 +128,5 @@ STAGE = Stage(
     run=_run,
     summary=_summary,
     volatile=VOLATILE,
+    together=True,
 )

@@ -62,7 +62,8 @@ def _run(work: Work) -> None:
             val=open_split(data, "val"),
             **train_options(arguments, work),
         )
-    keep_network(work, model, history, {})
+    if work.world.first:
+        keep_network(work, model, history, {})
 
 
 def _summary(out: Path) -> str:
@@ -82,4 +83,5 @@ STAGE = Stage(
     run=_run,
     summary=_summary,
     volatile=VOLATILE,
+    together=True,
 )

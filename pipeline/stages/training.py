@@ -84,6 +84,7 @@ def train_options(arguments: Mapping[str, Any], work: Work) -> dict[str, Any]:
         "log_path": work.out / "log.jsonl",
         "events_path": work.out / "events" / EVENTS if arguments["tensorboard"] else None,
         "progress": work.progress,
+        "world": work.world,
     }
 
 
