@@ -1,12 +1,12 @@
 """Distillation methods on one config: tuned with the same budget on validation images, compared on test images.
 
-    python benchmarks/study/study.py deploy_configs/fonts_cpu.yaml --seeds 10
+    python benchmarks/study/study.py deploy_configs/fonts_cpu.yaml --seeds 6 --control-seeds 3
     python benchmarks/study/fetch_faces.py data/fonts100
-    python benchmarks/study/study.py benchmarks/study/fonts100.yaml --seeds 10
+    python benchmarks/study/study.py benchmarks/study/fonts100.yaml --lr 0.3 0.6 --finalists 2 --seeds 5
 
-1. Tune: every setting of every method (methods.yaml) with one seed, the best three of each method with two more; the
-   best mean validation top-1 is taken. 2. Compare: the chosen settings, and the controls, with new seeds; test top-1 of
-   the last epoch, paired by seed (a seed fixes the student's initial weights and the order of the images).
+1. Tune: every setting of every method (methods.yaml) with one seed, the best few of each method (--finalists) with two
+   more; the best mean validation top-1 is taken. 2. Compare: the chosen settings, and the controls, with new seeds; test
+   top-1 of the last epoch, paired by seed (a seed fixes the student's initial weights and the order of the images).
 
 All students share the data, the teacher and its logits, as artifacts of the ordinary pipeline; a student is trained by
 the ordinary `distill` stage. Every finished student is a line in runs/study/<name>.jsonl, so a study that was stopped
@@ -21,6 +21,7 @@ import itertools
 import json
 import multiprocessing
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +43,6 @@ from pipeline.store import Store
 
 ROOT = Path(__file__).parents[2]
 TUNING_SEEDS = (1001, 1002, 1003)
-FINALISTS = 3
 REFERENCE = "kd"
 
 Settings = dict[str, Any]
@@ -131,7 +131,7 @@ def settings_of(method: str, lr: float, own: Mapping[str, Any]) -> tuple[tuple[s
 
 
 def tune(
-    plan: Mapping[str, Any], runs: Runs, job: Any
+    plan: Mapping[str, Any], runs: Runs, job: Any, finalists_of: int
 ) -> tuple[dict[str, tuple[tuple[str, str], ...]], list[dict[str, Any]]]:
     """The best settings of every method by validation top-1, and the record of the search."""
     trials = {
@@ -142,7 +142,7 @@ def tune(
     first, *more = TUNING_SEEDS
     runs.finish([job(s, first) for s in _interleaved(list(trials.values()))])
     finalists = {
-        method: sorted(options, key=lambda s: -runs[job(s, first)]["val"])[:FINALISTS]
+        method: sorted(options, key=lambda s: -runs[job(s, first)]["val"])[:finalists_of]
         for method, options in trials.items()
     }
     runs.finish([job(s, seed) for seed in more for s in _interleaved(list(finalists.values()))])
@@ -253,11 +253,18 @@ def main() -> None:
         "--jobs", type=int, default=2, help="students trained at the same time, one core each"
     )
     parser.add_argument("--set", dest="overrides", action="append", default=[])
+    parser.add_argument(
+        "--lr", type=float, nargs="+", help="learning rates to try; default: those of methods.yaml"
+    )
+    parser.add_argument(
+        "--finalists", type=int, default=3, help="settings a method that are tried with all tuning seeds"
+    )
     parser.add_argument("--control-seeds", type=int, help="the same for the controls; default: as many")
     parser.add_argument("--no-controls", action="store_true")
     arguments = parser.parse_args()
 
     plan = yaml.safe_load(arguments.methods.read_text(encoding="utf-8"))
+    plan["lr"] = arguments.lr or plan["lr"]
     config = load_config(arguments.config, arguments.overrides)
     outcome = run(config, Store(config.store), ConsoleInterface(0), Selection(until="logits"))
     inputs = tuple(sorted((name, str(artifact.path)) for name, artifact in outcome.artifacts.items()))
@@ -267,7 +274,7 @@ def main() -> None:
         return Job(arguments.config, (*common, *settings), seed, inputs)  # type: ignore[arg-type]
 
     runs = Runs(Path("runs") / "study" / f"{config.name}.jsonl", arguments.jobs)
-    chosen, search = tune(plan, runs, job)
+    chosen, search = tune(plan, runs, job, arguments.finalists)
     compared = dict(chosen)
     if not arguments.no_controls:
         base = {key: json.loads(value) for key, value in chosen["figkd"]}
@@ -288,7 +295,7 @@ def main() -> None:
     teacher = read_json(outcome.artifacts["teacher"].path / "metrics.json")
     result = {
         "what": "test top-1 (percent) of the last epoch; settings chosen on validation images",
-        "command": f"python benchmarks/study/study.py {arguments.config} --seeds {arguments.seeds} --control-seeds {few}",
+        "command": f"python {' '.join(sys.argv)}",
         "overrides": arguments.overrides,
         "teacher": {
             "model": teacher["model"],
