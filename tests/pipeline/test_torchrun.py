@@ -95,7 +95,8 @@ def test_half_an_environment_is_named(tmp_path: Path) -> None:
     env = {key: value for key, value in environment().items() if key not in ("RANK", "MASTER_ADDR")}
     done = subprocess.run(
         command("run", FONTS, *sets(SMALL)),
-        cwd=tmp_path, env=env | {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test"}, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env=env | {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 4, done.stderr
     assert "the processes did not come together" in done.stderr and "unset WORLD_SIZE" in done.stderr
