@@ -81,6 +81,8 @@ def cli() -> None:
 @click.option("--until", callback=_stage_name, metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", multiple=True, callback=_stage_name, metavar="STAGE", help="Run this stage anew.")
 @click.option("--dry-run", is_flag=True, help="The same as `plan`.")
+# torchrun names its run so. Asking torch would cost every run its import, also where everything is cached.
+@click.option("--torchrun", envvar="TORCHELASTIC_RUN_ID", hidden=True)
 def run(
     config_path: Path,
     overrides: tuple[str, ...],
@@ -91,6 +93,7 @@ def run(
     until: str | None,
     force: tuple[str, ...],
     dry_run: bool,
+    torchrun: str | None,
 ) -> None:
     """Run every stage that is not done yet, and write the report."""
     from pipeline.conductor import Selection
@@ -100,7 +103,7 @@ def run(
     if dry_run:
         _print_plan(config, selection, as_json)
         return
-    _, code = _run(config, selection, as_json=as_json, verbosity=-1 if quiet else verbose)
+    _, code = _run(config, selection, as_json=as_json, verbosity=-1 if quiet else verbose, torchrun=torchrun)
     sys.exit(code)
 
 
@@ -375,7 +378,13 @@ def _interface(verbosity: int) -> Any:
 
 
 def _run(
-    config: DeployConfig, selection: Selection, *, as_json: bool, verbosity: int, show: bool = True
+    config: DeployConfig,
+    selection: Selection,
+    *,
+    as_json: bool,
+    verbosity: int,
+    show: bool = True,
+    torchrun: str | None = None,
 ) -> tuple[Result | None, int]:
     """Preflight, run, publish, show; the result (None before the report stage) and the exit code it deserves."""
     from figkd.distributed import disconnect
@@ -384,7 +393,7 @@ def _run(
     from pipeline.publish import publish
     from pipeline.result import Result
 
-    world, store = _world(), _store(config)
+    world, store = _world(torchrun), _store(config)
     if not world.first:
         _follow(store, world)
     ui = _interface(verbosity)
@@ -412,15 +421,13 @@ def _run(
     return result, code or _VERDICT_CODES[result.verdict]
 
 
-def _world() -> World:
+def _world(torchrun: str | None) -> World:
     """The processes that torchrun started together with this one."""
-    from torch import distributed
-
     from figkd.distributed import ALONE, connect
     from figkd.errors import FigkdError
     from pipeline.errors import EnvironmentFault
 
-    if not distributed.is_available() or not distributed.is_torchelastic_launched():
+    if torchrun is None:
         return ALONE
     try:
         return connect()

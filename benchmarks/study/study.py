@@ -5,8 +5,9 @@
     python benchmarks/study/study.py benchmarks/study/fonts100.yaml --lr 0.3 0.6 --finalists 2 --seeds 5
 
 1. Tune: every setting of every method (methods.yaml) with one seed, the best few of each method (--finalists) with two
-   more; the best mean validation top-1 is taken. 2. Compare: the chosen settings, and the controls, with new seeds; test
-   top-1 of the last epoch, paired by seed (a seed fixes the student's initial weights and the order of the images).
+   more; the best mean validation top-1 is taken.
+2. Compare: the chosen settings, and the controls, with new seeds; test top-1 of the last epoch, paired by seed (a seed
+   fixes the student's initial weights and the order of the images).
 
 All students share the data, the teacher and its logits, as artifacts of the ordinary pipeline; a student is trained by
 the ordinary `distill` stage. Every finished student is a line in runs/study/<name>.jsonl, so a study that was stopped
