@@ -1,0 +1,359 @@
+"""One distillation epoch against the usual loop, and against the limits of the device.
+
+    python benchmarks/bench_training.py [--pair fonts cifar] [--device cuda] [--batch 64] [--rounds 7] [--steps 20]
+
+(b) The usual loop (`usual_loop.py`) and ours take turns: one round of the one after one epoch of the other, over equally
+many images, with the same networks, loss and batch size. A ratio is the median over rounds of one round's ratio, given
+with quartiles and n. Ours is measured with the logit cache and with the teacher online. Making the cache is timed too:
+it is shown what remains of the gain if 1, 5 or 20 students share it.
+
+(c) The limit: counted floating-point operations over the measured rate of a matrix product in the dtype used, and
+counted memory traffic (bytes that operators read and write, one by one) over the measured rate of a copy. The share is
+that time over the time that was taken. It is eager mode's limit: fused kernels move fewer bytes.
+
+Networks have random weights and images are random: neither speed depends on what is in them. The first epoch (with
+compilation, on CUDA) is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from usual_loop import UsualLoop
+
+from figkd.data.logits import cache_logits, open_logits
+from figkd.data.store import Split
+from figkd.data.views import Views, make_views
+from figkd.files import write_json
+from figkd.losses import build_loss
+from figkd.meter import training_flops
+from figkd.models import ImageClassifier, build_model
+from figkd.train import train
+
+OUT = Path(__file__).parent / "results"
+PAIRS = {
+    "fonts": ("figkd/resnet_tiny", "figkd/dsconv_nano", 21),
+    "cifar": ("figkd/resnet32x4", "figkd/resnet8x4", 100),
+}
+"""Teacher, student, classes."""
+
+SIDE, PAD = 32, 4
+STUDENTS = (1, 5, 20)
+# The protocol of the literature on CIFAR-100, and its views: 9 x 9 shifts and mirror images.
+EPOCHS, ALL_VIEWS = 240, 162
+
+
+def facts(device: str) -> dict[str, Any]:
+    """The machine and its versions."""
+    import torchvision
+
+    return {
+        "device": torch.cuda.get_device_name() if device != "cpu" else _cpu(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load": [round(value, 2) for value in os.getloadavg()],
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "cuda": torch.version.cuda if device != "cpu" else None,
+        "cudnn": torch.backends.cudnn.version() if device != "cpu" else None,
+        "numpy": np.__version__,
+    }
+
+
+def _cpu() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())
+
+
+def wait(device: str) -> None:
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def spread(values: list[float]) -> dict[str, Any]:
+    """Median, quartiles and number."""
+    low, high = np.percentile(values, [25, 75])
+    return {"median": statistics.median(values), "q1": float(low), "q3": float(high), "n": len(values)}
+
+
+def make_pair(pair: str, size: int) -> tuple[ImageClassifier, ImageClassifier, Split]:
+    """Teacher, student and random images."""
+    teacher_name, student_name, classes = PAIRS[pair]
+    torch.manual_seed(0)
+    teacher = build_model(teacher_name, classes, image_size=SIDE).eval()
+    student = build_model(student_name, classes, image_size=SIDE)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (size, SIDE, SIDE, 3), dtype=np.uint8)
+    return teacher, student, Split(images, rng.integers(0, classes, size), [str(i) for i in range(size)])
+
+
+def take_turns(usual: UsualLoop, steps: int, run: Callable[[Callable[..., None]], list[dict[str, Any]]]) -> Any:
+    """Run our training with a round of the usual loop after each epoch; images/s of both, round by round."""
+    seconds: list[float] = []
+    last = -1
+
+    def after(done: int, total: int, note: str) -> None:
+        nonlocal last
+        if done == last:  # said twice: the epoch is over, and its clock has stopped
+            seconds.append(usual.run(steps))
+        last = done
+
+    history = run(after)
+    ours = [record["timing"]["images_per_s"] for record in history]
+    batch = usual.loader.batch_size or 1
+    return [(o, steps * batch / s) for o, s in zip(ours, seconds, strict=True)][1:]
+
+
+def compare(
+    pair: str, *, device: str, batch: int, rounds: int, steps: int, method: str, compile: str, amp: str
+) -> dict[str, Any]:
+    """Benchmark (b) of a pair, with the facts that (c) needs."""
+    size = steps * batch
+    teacher, student, split = make_pair(pair, size)
+    epochs = rounds + 1
+    views = make_views("shift_flip", image_size=SIDE, store_size=SIDE, pad=PAD, count=epochs)
+    classes = PAIRS[pair][2]
+    usual = UsualLoop(
+        student, teacher, build_loss(method, classes), split.images, split.labels,
+        batch_size=batch, steps=(2 * epochs + 1) * steps, device=device, pad=PAD,
+    )  # fmt: skip
+    usual.run(min(steps, 3))
+    building = []
+
+    def ours(**source: Any) -> Callable[[Callable[..., None]], list[dict[str, Any]]]:
+        torch.manual_seed(1)
+        model = build_model(PAIRS[pair][1], classes, image_size=SIDE)
+        return lambda progress: train(
+            model, split, loss=build_loss(method, classes), views=views, epochs=epochs, batch_size=batch,
+            lr=0.05, schedule="cosine", device=device, amp=amp, compile=compile, progress=progress, **source,
+        )  # type: ignore[arg-type]  # fmt: skip
+
+    with tempfile.TemporaryDirectory() as folder:
+        few = make_views("shift_flip", image_size=SIDE, store_size=SIDE, pad=PAD, count=min(2, epochs))
+        for _ in range(3):
+            began = time.perf_counter()
+            cache_logits(teacher, split.images, few, Path(folder) / "timed.npy", device=device, resume=False)
+            building.append(size * len(few) / (time.perf_counter() - began))
+        path = cache_logits(teacher, split.images, views, Path(folder) / "logits.npy", device=device)
+        cached = take_turns(usual, steps, ours(teacher_logits=open_logits(path)))
+        online = take_turns(usual, steps, ours(teacher=teacher))
+    build = statistics.median(building)
+    rates = {
+        "usual": statistics.median([rate for _, rate in cached + online]),
+        "ours_cached": statistics.median([rate for rate, _ in cached]),
+        "ours_online": statistics.median([rate for rate, _ in online]),
+        "making_the_cache": build,
+    }
+    return {
+        "images_per_s": rates,
+        "speedup_cached": spread([own / other for own, other in cached]),
+        "speedup_online": spread([own / other for own, other in online]),
+        "speedup_with_the_cost_of_the_cache": amortised(rates),
+        "rounds": {"cached": cached, "online": online},
+    }
+
+
+def amortised(rates: dict[str, float]) -> dict[str, Any]:
+    """Speed against the usual loop if some students share a cache, whose making counts.
+
+    "each_view_once": as many epochs as views. "literature": 240 epochs over 162 views.
+    """
+    found = {}
+    for name, views, epochs in (("each_view_once", 1, 1), ("literature", ALL_VIEWS, EPOCHS)):
+        making = views / epochs / rates["making_the_cache"]
+        found[name] = {
+            f"{count}_students": 1 / rates["usual"] / (1 / rates["ours_cached"] + making / count)
+            for count in STUDENTS
+        }
+    return found
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes that operators read and write; those that only look at a tensor differently are free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        given = [leaf for leaf in tree_leaves((args, kwargs or {})) if isinstance(leaf, Tensor)]
+        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
+        known = {tensor.untyped_storage().data_ptr() for tensor in given}
+        in_place = func._schema.is_mutable
+        if in_place or any(tensor.untyped_storage().data_ptr() not in known for tensor in made):
+            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in given + made)
+        return result
+
+
+def step_traffic(
+    student: ImageClassifier, teacher: nn.Module | None, loss: nn.Module, batch: int, views: Views, classes: int
+) -> int:
+    """Bytes moved in one training step on the CPU in fp32."""
+    images = torch.zeros(batch, SIDE, SIDE, 3, dtype=torch.uint8)
+    labels, ids = torch.zeros(batch, dtype=torch.int64), torch.arange(batch)
+    student.to(memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.1, momentum=0.9, fused=True)
+    for counted in (False, True):  # momentum exists from the second step on
+        with Traffic() if counted else torch.enable_grad() as counter:
+            seen = views.apply(images, torch.zeros_like(ids), ids)
+            soft = torch.zeros(batch, classes)
+            if teacher is not None:
+                with torch.no_grad():
+                    soft = teacher(seen)
+            loss(student(seen), soft, labels).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+    return int(counter.bytes)  # type: ignore[union-attr]
+
+
+def matmul_rate(device: str, amp: str) -> float:
+    """FLOP/s of a large square matrix product in the dtype of the forward pass: the best of several."""
+    side = 1024 if device == "cpu" else 8192
+    dtype = torch.bfloat16 if amp == "bf16" else torch.float32
+    left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
+    seconds = []
+    for _ in range(20):
+        wait(device)
+        began = time.perf_counter()
+        left @ right
+        wait(device)
+        seconds.append(time.perf_counter() - began)
+    return 2 * side**3 / min(seconds)
+
+
+def copy_rate(device: str) -> float:
+    """Bytes/s, read and written, of a large copy: the best of several."""
+    count = 2**26 if device == "cpu" else 2**30
+    source = torch.ones(count, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    seconds = []
+    for _ in range(10):
+        wait(device)
+        began = time.perf_counter()
+        target.copy_(source)
+        wait(device)
+        seconds.append(time.perf_counter() - began)
+    return 2 * count / min(seconds)
+
+
+def limits(pair: str, *, device: str, batch: int, method: str, amp: str, rates: dict[str, float]) -> Any:
+    """Benchmark (c): how near each loop is to what the device could do."""
+    teacher, student, _ = make_pair(pair, 2)
+    classes = PAIRS[pair][2]
+    views = make_views("shift_flip", image_size=SIDE, store_size=SIDE, pad=PAD, count=2)
+    flops = {"student": training_flops(student, SIDE), "teacher": training_flops(teacher, SIDE, backward=False)}
+    assert flops["student"] is not None and flops["teacher"] is not None
+    loss = build_loss(method, classes)
+    moved = {
+        "cached": step_traffic(student, None, loss, batch, views, classes) / batch,
+        "online": step_traffic(student, teacher, loss, batch, views, classes) / batch,
+    }
+    matmul, copying = matmul_rate(device, amp), copy_rate(device)
+    found: dict[str, Any] = {
+        "flops_per_image": flops,
+        "traffic_bytes_per_image_fp32": moved,
+        "matmul_flop_per_s": matmul,
+        "copy_bytes_per_s": copying,
+    }
+    for name, counted, traffic in (
+        ("usual", flops["student"] + flops["teacher"], moved["online"]),
+        ("ours_cached", flops["student"], moved["cached"]),
+        ("ours_online", flops["student"] + flops["teacher"], moved["online"]),
+    ):
+        found[name] = {
+            "share_of_matmul_rate": counted * rates[name] / matmul,
+            "share_of_copy_rate_fp32": traffic * rates[name] / copying,
+        }
+    return found
+
+
+def run_pair(pair: str, **settings: Any) -> dict[str, Any]:
+    """Both benchmarks of a pair, with everything needed to judge them."""
+    teacher, student, classes = PAIRS[pair]
+    before = facts(settings["device"])
+    found = compare(pair, **settings)
+    kept = {key: settings[key] for key in ("device", "batch", "method", "amp")}
+    return {
+        "what": "training throughput against the usual loop (ratios: ours over usual, median over rounds)",
+        "teacher": teacher,
+        "student": student,
+        "classes": classes,
+        "settings": settings,
+        "machine": before,
+        **found,
+        "limits": limits(pair, **kept, rates=found["images_per_s"]),
+    }
+
+
+def show(result: dict[str, Any]) -> str:
+    """A few lines of a result."""
+    rates, limit = result["images_per_s"], result["limits"]
+    lines = [f"{result['teacher']} -> {result['student']}, batch {result['settings']['batch']}, "
+             f"{result['machine']['device']}, {result['machine']['threads']} thread(s)"]  # fmt: skip
+    for name, key in (("cached", "speedup_cached"), ("online", "speedup_online")):
+        ratio = result[key]
+        lines.append(
+            f"  ours, {name}: {rates[f'ours_{name}']:9,.0f} images/s, {ratio['median']:.2f} x the usual loop "
+            f"(quartiles {ratio['q1']:.2f} to {ratio['q3']:.2f}, n = {ratio['n']}); "
+            f"{100 * limit[f'ours_{name}']['share_of_matmul_rate']:.0f} % of the matmul rate, "
+            f"{100 * limit[f'ours_{name}']['share_of_copy_rate_fp32']:.0f} % of the copy rate"
+        )
+    lines.append(
+        f"  usual loop:   {rates['usual']:9,.0f} images/s, "
+        f"{100 * limit['usual']['share_of_matmul_rate']:.0f} % of the matmul rate"
+    )
+    for name, shares in result["speedup_with_the_cost_of_the_cache"].items():
+        text = ", ".join(f"{key.replace('_', ' ')} {value:.2f} x" for key, value in shares.items())
+        lines.append(f"  with the cache's cost, {name.replace('_', ' ')}: {text}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--pair", nargs="+", choices=PAIRS, default=list(PAIRS))
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, help="steps in a round; default: 60 (fonts), 4 (cifar) on a CPU, 400")
+    parser.add_argument("--method", default="kd", help="the loss of both loops")
+    parser.add_argument("--compile", default="auto")
+    parser.add_argument("--amp", choices=("none", "bf16"))
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    on_cpu = arguments.device == "cpu"
+    for pair in arguments.pair:
+        usual_steps = (60 if pair == "fonts" else 4) if on_cpu else 400
+        result = run_pair(
+            pair,
+            device=arguments.device,
+            batch=arguments.batch,
+            rounds=arguments.rounds,
+            steps=arguments.steps or usual_steps,
+            method=arguments.method,
+            compile=arguments.compile,
+            amp=arguments.amp or ("none" if on_cpu else "bf16"),
+        )
+        print(show(result), flush=True)
+        write_json(arguments.out / f"training_{arguments.device}_{pair}_b{arguments.batch}.json", result)
+
+
+if __name__ == "__main__":
+    main()
