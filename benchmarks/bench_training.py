@@ -102,7 +102,9 @@ def make_pair(pair: str, size: int) -> tuple[ImageClassifier, ImageClassifier, S
     return teacher, student, Split(images, rng.integers(0, classes, size), [str(i) for i in range(size)])
 
 
-def take_turns(usual: UsualLoop, steps: int, run: Callable[[Callable[..., None]], list[dict[str, Any]]]) -> Any:
+def take_turns(
+    usual: UsualLoop, steps: int, run: Callable[[Callable[..., None]], list[dict[str, Any]]]
+) -> Any:
     """Run our training with a round of the usual loop after each epoch; images/s of both, round by round."""
     seconds: list[float] = []
     last = -1
@@ -202,7 +204,12 @@ class Traffic(TorchDispatchMode):
 
 
 def step_traffic(
-    student: ImageClassifier, teacher: nn.Module | None, loss: nn.Module, batch: int, views: Views, classes: int
+    student: ImageClassifier,
+    teacher: nn.Module | None,
+    loss: nn.Module,
+    batch: int,
+    views: Views,
+    classes: int,
 ) -> int:
     """Bytes moved in one training step on the CPU in fp32."""
     images = torch.zeros(batch, SIDE, SIDE, 3, dtype=torch.uint8)
@@ -257,7 +264,10 @@ def limits(pair: str, *, device: str, batch: int, method: str, amp: str, rates: 
     teacher, student, _ = make_pair(pair, 2)
     classes = PAIRS[pair][2]
     views = make_views("shift_flip", image_size=SIDE, store_size=SIDE, pad=PAD, count=2)
-    flops = {"student": training_flops(student, SIDE), "teacher": training_flops(teacher, SIDE, backward=False)}
+    flops = {
+        "student": training_flops(student, SIDE),
+        "teacher": training_flops(teacher, SIDE, backward=False),
+    }
     assert flops["student"] is not None and flops["teacher"] is not None
     loss = build_loss(method, classes)
     moved = {
@@ -332,7 +342,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--steps", type=int, help="steps in a round; default: 60 (fonts), 4 (cifar) on a CPU, 400")
+    parser.add_argument(
+        "--steps", type=int, help="steps in a round; default: 60 (fonts), 4 (cifar) on a CPU, 400"
+    )
     parser.add_argument("--method", default="kd", help="the loss of both loops")
     parser.add_argument("--compile", default="auto")
     parser.add_argument("--amp", choices=("none", "bf16"))

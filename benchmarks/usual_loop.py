@@ -94,12 +94,14 @@ class UsualLoop:
         device: str,
         pad: int = 4,
     ) -> None:
-        self.student = copy.deepcopy(student.backbone).to(device, memory_format=torch.contiguous_format).train()
-        self.teacher = copy.deepcopy(teacher.backbone).to(device, memory_format=torch.contiguous_format).eval()
-        self.loss, self.device = copy.deepcopy(loss).to(device), device
-        self.optimizer = torch.optim.SGD(
-            self.student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4
+        self.student = (
+            copy.deepcopy(student.backbone).to(device, memory_format=torch.contiguous_format).train()
         )
+        self.teacher = (
+            copy.deepcopy(teacher.backbone).to(device, memory_format=torch.contiguous_format).eval()
+        )
+        self.loss, self.device = copy.deepcopy(loss).to(device), device
+        self.optimizer = torch.optim.SGD(self.student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
         samples = Samples(images, labels, student, pad)
         # One long epoch, so that starting the workers is paid once, before anything is timed.
         sampler = RandomSampler(samples, replacement=True, num_samples=steps * batch_size)
@@ -111,7 +113,10 @@ class UsualLoop:
     def run(self, steps: int) -> float:
         """Run some steps; the seconds that they took."""
         # What the usual scripts set; a caller may have asked for repeatable kernels around this call.
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False), torch.enable_grad():
+        with (
+            torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False),
+            torch.enable_grad(),
+        ):
             self._wait()
             began = time.perf_counter()
             for _ in range(steps):

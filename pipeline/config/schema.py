@@ -151,11 +151,11 @@ class FiGKD(Section):
     """For `order: hierarchy`: a JSON file of nested objects or lists whose leaves are the class names."""
     domain: Literal["logits", "standardised", "log_probabilities"] = "logits"
     """What is transformed, for distances other than `kl`."""
-    mass_power: Annotated[float, Field(ge=0, le=1)] = 0.25
+    mass_power: Annotated[float, Field(ge=0, le=1)] = 0.5
     """For `kl`: a node weighs its teacher mass to this power. 1, with all bands alike, is plain KD."""
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """Logits are divided by this."""
-    weight: NonNegative = 0.5
+    weight: NonNegative = 1.0
     """Weight of the detail's distance."""
     batch_weight: NonNegative = 2.0
     """Weight of DIST's correlation over the batch, which complements the detail along the classes. 0: detail alone."""
