@@ -2,9 +2,9 @@
 
     python benchmarks/bench_training.py [--pair fonts cifar] [--device cuda] [--batch 64] [--rounds 7] [--steps 20]
 
-(b) The usual loop (`usual_loop.py`) and ours take turns: one round of the one after one epoch of the other, over equally
-many images, with the same networks, loss and batch size. A ratio is the median over rounds of one round's ratio, given
-with quartiles and n. Ours is measured with the logit cache and with the teacher online. Making the cache is timed too:
+(b) The usual loop (`usual_loop.py`) and ours take turns: one round of the one after one epoch of the other, over
+equally many images, with the same networks, loss and batch size. A ratio is the median over rounds of one round's
+ratio, given with quartiles and n. Ours is measured with the logit cache and with the teacher online. Making the cache is timed too:
 it is shown what remains of the gain if 1, 5 or 20 students share it.
 
 (c) The limit: counted floating-point operations over the measured rate of a matrix product in the dtype used, and
