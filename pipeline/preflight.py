@@ -21,7 +21,7 @@ from pipeline.stages.training import views_arguments
 # What a run needs beside its data: checkpoints, ONNX files, engines.
 _SPARE_BYTES = 1_000_000_000
 
-# Showing each of a few views this often is worth a warning (docs/caching.md has the measurement).
+# Showing each of a few views this often is worth a warning: a rule of thumb (docs/caching.md).
 _REPEATS_WORTH_A_WARNING = 5
 
 
