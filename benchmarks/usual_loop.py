@@ -9,8 +9,11 @@ after every step. Its networks are those of the loop that it is compared with, w
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -110,19 +113,19 @@ class UsualLoop:
         self.meters = {name: Average() for name in ("loss", "top1", "top5")}
         self.message = ""
 
-    def run(self, steps: int) -> float:
-        """Run some steps; the seconds that they took."""
+    def run(self, steps: int) -> tuple[float, float]:
+        """Run some steps; the seconds that they took, and the CPU seconds of this process and its workers."""
         # What the usual scripts set; a caller may have asked for repeatable kernels around this call.
         with (
             torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False),
             torch.enable_grad(),
         ):
             self._wait()
-            began = time.perf_counter()
+            began, began_cpu = time.perf_counter(), self._cpu_seconds()
             for _ in range(steps):
                 self._step()
             self._wait()
-            return time.perf_counter() - began
+            return time.perf_counter() - began, self._cpu_seconds() - began_cpu
 
     def _step(self) -> None:
         images, labels, _ = next(self.batches)
@@ -140,6 +143,12 @@ class UsualLoop:
         self.meters["top1"].update(top1.item(), len(labels))
         self.meters["top5"].update(top5.item(), len(labels))
         self.message = " ".join(f"{name} {meter.mean:.3f}" for name, meter in self.meters.items())
+
+    def _cpu_seconds(self) -> float:
+        workers = [Path(f"/proc/{child.pid}/stat") for child in multiprocessing.active_children()]
+        fields = [path.read_text().rpartition(")")[2].split() for path in workers if path.is_file()]
+        ticks = sum(int(field[11]) + int(field[12]) for field in fields)  # user and system, see proc(5)
+        return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
     def _wait(self) -> None:
         if self.device != "cpu":

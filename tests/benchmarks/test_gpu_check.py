@@ -1,0 +1,55 @@
+"""The script for a GPU machine, run on the CPU with little data: nothing there may fail for want of a name."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "gpu_check.py"
+
+
+def _run(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), "--out", str(out), "--device", "cpu", "--tiny", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_every_part_but_the_slow_one_passes(tmp_path: Path) -> None:
+    """Protects an hour on a rented machine: each part runs, judges itself, and leaves its file."""
+    parts = ["losses", "cache", "amp", "resume", "speed_64"]
+    done = _run(tmp_path, "--here", "--parts", *parts)
+    assert done.returncode == 0, done.stderr
+    found = {part: json.loads((tmp_path / f"{part}.json").read_text()) for part in parts}
+    assert all(result["passed"] for result in found.values())
+    assert found["losses"]["methods"].keys() >= {"ce", "kd", "figkd"}
+    assert found["cache"]["views"]["shifts"]["largest_grey_level"] == 0
+    speed = found["speed_64"]
+    assert speed["speedup_cached"]["n"] == 2
+    assert 0 < speed["limits"]["ours_cached"]["share_of_matmul_rate"] < 1
+    assert "torch" in speed["machine"]
+    assert "x the usual loop" in done.stdout
+
+
+def test_a_part_that_takes_too_long_is_recorded(tmp_path: Path) -> None:
+    """Protects the time limit: the part is stopped, its file says so, and the exit code tells."""
+    done = _run(tmp_path, "--parts", "losses", "--minutes", "0.001")
+    assert done.returncode == 1
+    said = json.loads((tmp_path / "losses.json").read_text())
+    assert not said["passed"] and said["error"] == "not done within 0.001 minutes"
+    assert "FAILED losses" in done.stdout
+
+
+@pytest.mark.slow
+def test_compilation(tmp_path: Path) -> None:
+    """Protects the compiled loop and loss."""
+    done = _run(tmp_path, "--parts", "compile")
+    assert done.returncode == 0, done.stdout
