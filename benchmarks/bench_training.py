@@ -30,7 +30,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from figkd.meter import training_flops
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -41,6 +40,7 @@ from figkd.data.store import Split
 from figkd.data.views import Views, make_views
 from figkd.files import write_json
 from figkd.losses import build_loss
+from figkd.meter import training_flops
 from figkd.models import ImageClassifier, build_model
 from figkd.train import train
 

@@ -4,7 +4,8 @@
 
 Every part runs in a process of its own, for at most `--minutes`, and its result is written to DIR/<part>.json as soon
 as it is there: a run that is cut keeps what is done. The exit code is 1 if a part failed. Needs torch, torchvision,
-numpy and PyWavelets. `--device cpu --tiny` runs the same code anywhere, on little.
+numpy and PyWavelets; the part `study` needs the whole package and the 100 faces. `--device cpu --tiny` runs the same
+code anywhere, on little.
 """
 
 from __future__ import annotations
@@ -265,6 +266,44 @@ def speed(batch: int) -> Callable[[Setting], Found]:
     return part
 
 
+def study(setting: Setting) -> Found:
+    """The study of methods (study/study.py) with networks of the ResNet family on the 100 faces; resumes in runs/study.
+
+    Needs the whole package (pip install -e .) and data/fonts100 (study/fetch_faces.py).
+    """
+    folder = Path(__file__).parent / "study"
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name)
+        command = [sys.executable, str(folder / "study.py"), "--out", str(out), "--jobs", "4"]
+        if setting.tiny:
+            sizes = "data.options={train_per_class: 8, val_per_class: 4, test_per_class: 4}"
+            command += [
+                str(folder.parents[1] / "deploy_configs" / "fonts_cpu.yaml"),
+                "--jobs",
+                "1",
+                "--seeds",
+                "2",
+            ]
+            command += ["--methods", str(folder / "tiny.yaml"), "--finalists", "1"]
+            changes = [sizes, "teacher.epochs=1", "distill.epochs=1", "distill.views.count=1"]
+            changes += [f"store={out / 'store'}", "name=study_tiny"]
+        else:
+            command += [str(folder / "fonts100.yaml"), "--seeds", "5", "--control-seeds", "3"]
+            changes = [
+                "teacher.model=figkd/resnet32x4",
+                "student.model=figkd/resnet8x4",
+                "distill.compile=none",
+            ]
+        for change in changes:
+            command += ["--set", change]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder.parents[1])
+        print(done.stdout[-2000:])
+        if done.returncode:
+            return {"passed": False, "error": done.stderr[-4000:]}
+        (result,) = out.glob("study_*.json")
+        return {"passed": True, **json.loads(result.read_text(encoding="utf-8"))}
+
+
 PARTS: dict[str, Callable[[Setting], Found]] = {
     "losses": losses,
     "cache": cache,
@@ -273,7 +312,7 @@ PARTS: dict[str, Callable[[Setting], Found]] = {
     "compile": compile,
     "speed_64": speed(64),
     "speed_512": speed(512),
-    # "study": the study of methods on the 100-face set goes here; a part takes a Setting and returns what is written.
+    "study": study,
 }
 
 

@@ -262,6 +262,7 @@ def main() -> None:
     )
     parser.add_argument("--control-seeds", type=int, help="the same for the controls; default: as many")
     parser.add_argument("--no-controls", action="store_true")
+    parser.add_argument("--out", type=Path, help="folder for result and figure; default: the documentation's")
     arguments = parser.parse_args()
 
     plan = yaml.safe_load(arguments.methods.read_text(encoding="utf-8"))
@@ -315,11 +316,11 @@ def main() -> None:
         },
         "packages": environment.versions(("torch", "numpy", "PyWavelets", "matplotlib", "Pillow")),
     }
-    write_json(ROOT / "benchmarks" / "results" / f"study_{config.name}.json", result)
+    write_json((arguments.out or ROOT / "benchmarks" / "results") / f"study_{config.name}.json", result)
     figure(
         rows,
         f"{config.name}: {config.student.model} taught by {config.teacher.model} ({teacher['test']['top1']:.1f} %)",
-        ROOT / "docs" / "images" / f"study_{config.name}.png",
+        (arguments.out or ROOT / "docs" / "images") / f"study_{config.name}.png",
     )
     print(table(rows))
 

@@ -53,3 +53,15 @@ def test_compilation(tmp_path: Path) -> None:
     """Protects the compiled loop and loss."""
     done = _run(tmp_path, "--parts", "compile")
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_study(tmp_path: Path) -> None:
+    """Protects the study of methods from end to end: tuning, comparison, controls, table, figure, result."""
+    done = _run(tmp_path, "--parts", "study")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads((tmp_path / "study.json").read_text())
+    assert [row["method"] for row in found["rows"]] == ["kd", "figkd", "figkd, random order"]
+    assert all(row["n"] == 2 for row in found["rows"])
+    assert sum(trial["chosen"] for trial in found["tuning"]) == 2
+    assert "| **figkd** | 2 |" in done.stdout
