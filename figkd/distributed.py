@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from figkd.errors import TrainingError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 T = TypeVar("T")
+Span = tuple[int, int]
 
 # While one process prepares data or builds engines, the others wait for it without a limit that matters.
 _PATIENCE = datetime.timedelta(days=7)
@@ -73,9 +75,44 @@ class World:
                 distributed.all_reduce(tensor)
         return tensor
 
-    def share(self, count: int) -> tuple[int, int]:
+    def gather(self, part: Tensor, count: int) -> Tensor:
+        """Every process's part of `count` rows (see `share`), in order: [count, ...].
+
+        Gradients flow back into this process's own rows alone.
+
+        Raises:
+            PeerLost: a process is gone.
+        """
+        import torch
+        from torch import distributed
+
+        parts = spans((0, count), self.size)
+        # Collectives want equal shapes; the first part is the longest.
+        padded = part.new_zeros(parts[0][1], *part.shape[1:])
+        padded[: len(part)] = part.detach()
+        found = [torch.empty_like(padded) for _ in parts]
+        with self.watched():
+            distributed.all_gather(found, padded)
+        rows = [rows[: stop - start] for rows, (start, stop) in zip(found, parts, strict=True)]
+        rows[self.rank] = part
+        return torch.cat(rows)
+
+    def follow_first(self, module: nn.Module) -> None:
+        """Give a module's buffers the values that rank 0 has.
+
+        Raises:
+            PeerLost: a process is gone.
+        """
+        if self.size > 1:
+            from torch import distributed
+
+            with self.watched():
+                for buffer in module.buffers():
+                    distributed.broadcast(buffer, src=0)
+
+    def share(self, count: int) -> Span:
         """First and last + 1 of this process's part of `count` things; parts differ by at most one."""
-        return self.rank * count // self.size, (self.rank + 1) * count // self.size
+        return spans((0, count), self.size)[self.rank]
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -93,6 +130,13 @@ class World:
 
 ALONE = World()
 """A single process."""
+
+
+def spans(whole: Span, parts: int) -> list[Span]:
+    """Cut a range into parts of nearly equal length, the longer ones first."""
+    small, longer = divmod(whole[1] - whole[0], parts)
+    edges = [whole[0] + part * small + min(part, longer) for part in range(parts + 1)]
+    return list(itertools.pairwise(edges))
 
 
 def connect() -> World:

@@ -7,7 +7,6 @@ processes agree without talking.
 from __future__ import annotations
 
 import collections
-import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,13 +20,12 @@ from torch import Tensor
 
 from figkd.data.store import Split
 from figkd.data.views import Views
-from figkd.distributed import ALONE, World
+from figkd.distributed import ALONE, World, spans
 from figkd.hashing import derive
 from figkd.mixing import NO_MIXING, Mixing
 
 S = TypeVar("S")
 T = TypeVar("T")
-Span = tuple[int, int]
 
 RESIDENT_BYTES = 4 * 2**30
 """Training images, and cached logits, up to this size are kept on the GPU as a whole; larger ones are read batch
@@ -45,8 +43,7 @@ class Slot:
         start: first place.
         stop: last place + 1.
         images: images that all processes take at the same time.
-        weight: factor of the mean loss over these places such that the gradients' mean over the processes, summed
-            over the micro-batches, is the gradient of the mean over the whole step.
+        weight: share of the step's images that are in this micro-batch.
         last: the optimizer steps after this one.
     """
 
@@ -89,16 +86,10 @@ def layout(count: int, steps: int, accumulate: int, world: World) -> list[Slot]:
         micro = spans(whole, accumulate)
         for index, part in enumerate(micro):
             start, stop = spans(part, world.size)[world.rank]
-            weight = (stop - start) * world.size / (whole[1] - whole[0])
-            slots.append(Slot(step, start, stop, part[1] - part[0], weight, index == accumulate - 1))
+            images = part[1] - part[0]
+            weight = images / (whole[1] - whole[0])
+            slots.append(Slot(step, start, stop, images, weight, index == accumulate - 1))
     return slots
-
-
-def spans(whole: Span, parts: int) -> list[Span]:
-    """Cut a range into parts of nearly equal length, the longer ones first."""
-    small, longer = divmod(whole[1] - whole[0], parts)
-    edges = [whole[0] + part * small + min(part, longer) for part in range(parts + 1)]
-    return list(itertools.pairwise(edges))
 
 
 class Feed:

@@ -12,6 +12,7 @@ import contextlib
 import copy
 import json
 import math
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -43,7 +44,9 @@ from figkd.schedule import STEP_AT, Schedule, ScheduleKind
 
 Record = dict[str, Any]
 Compile = Literal["auto", "none", "default", "reduce-overhead"]
-Objective = Callable[[Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None], tuple[Tensor, Tensor]]
+Objective = Callable[
+    [Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None, int], tuple[Tensor, Tensor]
+]
 
 # Compiling, warming up and recording a CUDA graph: the first passes of each batch size are not timed.
 _UNTIMED_PASSES = 3
@@ -95,8 +98,8 @@ def train(
 ) -> list[Record]:
     """Train `model` in place; the last epoch's weights are what counts (their EMA if `ema_decay` is given).
 
-    With a `world` of several processes, each calls this with the same arguments and takes its share of every step; the
-    update is that of a single process up to rounding, if the loss is a mean over its batch and the network has no
+    With a `world` of several processes, each calls this with the same arguments and takes its share of every step. The
+    loss sees the logits of all of them, so the update is that of a single process up to rounding, if the network has no
     dropout and no batch norm (on CUDA batch norm is synchronised, on a CPU it sees its own process's share).
 
     Args:
@@ -116,7 +119,7 @@ def train(
         warmup_epochs: may be fractional.
         step_at: for "step": shares of the epochs.
         step_factor: for "step".
-        accumulate: micro-batches in a step; batch norm sees one at a time.
+        accumulate: micro-batches in a step; batch norm, and a loss that compares images, see one at a time.
         grad_clip: largest norm of the whole gradient.
         ema_decay: per step, with warm-up (see `figkd.ema.Average`); the average also becomes what is validated.
         mixup: alpha of mixup, 0 is off; not with `teacher_logits`, which are those of unmixed images.
@@ -125,8 +128,8 @@ def train(
         device: "cpu" or "cuda" (the current one).
         amp: "bf16" runs the model's forward pass under autocast; losses are fp32.
         compile: a mode of torch.compile for the forward and backward pass. "auto": "reduce-overhead" (CUDA graphs)
-            on CUDA ("default" with several processes), "none" on a CPU. A step has one of at most two sizes, each of
-            which is compiled once.
+            on CUDA, "default" there with several processes or micro-batches, and "none" on a CPU or without a C
+            compiler. A micro-batch has one of at most two sizes, each of which is compiled once.
         val: evaluated after each epoch (centre crop).
         teacher_logits: float16 [N, V, C] of `figkd.data.logits`, V = len(views).
         teacher: instead of a cache, run on every batch, in eval mode without gradients.
@@ -173,6 +176,7 @@ def train(
         loss.to(device)
     if teacher is not None:
         _place(teacher, device).eval()
+    mode = _mode(compile, device, world, accumulate)
     engine = _Engine(
         trained, descent, rates, average, loss, teacher,
         Feed(
@@ -180,9 +184,12 @@ def train(
             seed=seed, device=device, world=world,
         ),
         _meter(trained, teacher, views.image_size, device, amp, world),
-        lr=lr, grad_clip=grad_clip, seed=seed, device=device, amp=amp, mode=_mode(compile, device, world), world=world,
+        lr=lr, grad_clip=grad_clip, seed=seed, device=device, amp=amp, mode=mode, world=world,
     )  # fmt: skip
-    with _reproducible(device), _Records(log_path, events_path, history, world) as records, world.watched():
+    with (
+        _reproducible(device), _compilable(mode), world.watched(),
+        _Records(log_path, events_path, history, world) as records,
+    ):  # fmt: skip
         for epoch in range(len(history), epochs):
             record = engine.run(epoch, progress)
             record["val_top1"] = _validate(engine.best, val, views.image_size, device, world)
@@ -230,7 +237,7 @@ class _Engine:
             ids = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else None
             net = DistributedDataParallel(_compile(model, mode), device_ids=ids)
         self._net = net
-        objective = _objective(net, loss, device, amp)
+        objective = _objective(net, loss, device, amp, world)
         self._objective: Objective = objective if world.size > 1 else _compile(objective, mode)
 
     @property
@@ -279,8 +286,11 @@ class _Engine:
                 soft = self._teacher(batch.images).float()
         silent = self._world.size > 1 and not batch.slot.last  # gradients are exchanged once a step
         with self._net.no_sync() if silent else contextlib.nullcontext():
-            value, logits = self._objective(batch.images, soft, batch.labels, batch.other, batch.share)
-            weight = batch.slot.weight
+            value, logits = self._objective(
+                batch.images, soft, batch.labels, batch.other, batch.share, batch.slot.images
+            )
+            # Each process has the gradient of its own images, and DDP takes the mean over the processes.
+            weight = batch.slot.weight * self._world.size
             (value if weight == 1 else value * weight).backward()  # type: ignore[no-untyped-call]
         seconds = None
         if self._compiled and self._passes[len(batch.labels)] < _UNTIMED_PASSES:
@@ -301,15 +311,28 @@ class _Engine:
             self._average.update(step)
 
 
-def _objective(net: Callable[[Tensor], Tensor], loss: Loss, device: str, amp: str) -> Objective:
+def _objective(net: Callable[[Tensor], Tensor], loss: Loss, device: str, amp: str, world: World) -> Objective:
+    """The loss of a micro-batch over all processes, and the logits of this process's `images`."""
+
+    def gathered(part: Tensor, count: int) -> Tensor:
+        return part if world.size == 1 else world.gather(part, count)
+
     def objective(
-        images: Tensor, soft: Tensor | None, labels: Tensor, other: Tensor | None, share: Tensor | None
+        images: Tensor,
+        soft: Tensor | None,
+        labels: Tensor,
+        other: Tensor | None,
+        share: Tensor | None,
+        count: int,
     ) -> tuple[Tensor, Tensor]:
         with _autocast(device, amp):
             logits = net(images)
-        value = loss(logits, soft, labels)
+        # A loss may compare the images of a batch with each other (DIST does): it needs all of them.
+        all_logits, teacher = gathered(logits, count), None if soft is None else gathered(soft, count)
+        value = loss(all_logits, teacher, gathered(labels, count))
         if other is not None and share is not None:
-            value = torch.lerp(loss(logits, soft, other), value, share.to(value.dtype))
+            mixed_in = loss(all_logits, teacher, gathered(other, count))
+            value = torch.lerp(mixed_in, value, share.to(value.dtype))
         return value, logits
 
     return objective
@@ -320,12 +343,28 @@ def _compile(function: Any, mode: str) -> Any:
     return function if mode == "none" else torch.compile(function, mode=mode, dynamic=False)
 
 
-def _mode(compile: Compile, device: str, world: World) -> str:
+def _mode(compile: Compile, device: str, world: World, accumulate: int) -> str:
     if compile != "auto":
         return compile
-    if torch.device(device).type != "cuda":
+    # Triton, too, builds its kernels' launchers with a C compiler.
+    if torch.device(device).type != "cuda" or not any(map(shutil.which, ("cc", "gcc", "clang"))):
         return "none"
-    return "reduce-overhead" if world.size == 1 else "default"
+    return "reduce-overhead" if world.size == 1 and accumulate == 1 else "default"
+
+
+@contextlib.contextmanager
+def _compilable(mode: str) -> Iterator[None]:
+    """Turn torch.compile's failure in this block into an error that says how to do without it."""
+    if mode == "none":
+        yield
+        return
+    from torch._dynamo.exc import TorchDynamoException
+
+    try:
+        yield
+    except TorchDynamoException as error:
+        reason = " ".join(str(error).split())[:200]
+        raise TrainingError(f"torch.compile failed: {reason}", "set compile: none") from error
 
 
 def _place(model: nn.Module, device: str) -> nn.Module:
@@ -363,6 +402,7 @@ def _validate(
     if val is None or not len(val):
         return None
     start, stop = world.share(len(val))
+    world.follow_first(model)  # without synchronisation every process has batch statistics of its own
     hits = torch.zeros((), dtype=torch.int64, device=device)
     if start < stop:
         logits = predict(model, val.images[start:stop], image_size=image_size, device=device)
@@ -445,6 +485,11 @@ def _check(
         raise TrainingError(f"images of {split.images.shape[1]} px but views of {views.store_size} px")
     if compile not in get_args(Compile):
         raise TrainingError(f"unknown compile mode {compile!r}", f"one of {', '.join(get_args(Compile))}")
+    if compile == "reduce-overhead" and accumulate > 1:
+        raise TrainingError(
+            "compile: reduce-overhead with accumulate > 1: CUDA graphs would overwrite gradients that are kept",
+            "compile: default or auto",
+        )
     if cache is not None and teacher is not None:
         raise TrainingError("both cached and online teacher logits", "give one of them")
     if cache is not None and mixed:

@@ -140,6 +140,13 @@ def _training(config: DeployConfig) -> Iterator[Problem]:
                 "",
                 section.accumulate,
             )
+        if section.compile == "reduce-overhead" and section.accumulate > 1:
+            yield Problem(
+                f"{key}.compile",
+                f"CUDA graphs would overwrite the gradients that {key}.accumulate keeps",
+                "default or auto",
+                section.compile,
+            )
         if section.views.kind.startswith("shift") and section.views.pad == 0:
             yield Problem(f"{key}.views.pad", "a shift needs padding", "at least 1, or kind: none", 0)
 

@@ -102,7 +102,8 @@ class Training(Section):
     amp: Literal["auto", "none", "bf16"] = "auto"
     """Mixed precision. `auto`: bf16 on a CUDA GPU, none on a CPU."""
     compile: Literal["auto", "none", "default", "reduce-overhead"] = "auto"
-    """torch.compile of the training step. `auto`: with CUDA graphs on a GPU, none on a CPU."""
+    """torch.compile of the training step. `auto`: with CUDA graphs (`reduce-overhead`) on a GPU, without them
+    (`default`) there if `accumulate` is above 1 or several processes train, none on a CPU."""
     tensorboard: bool = False
     """Write a TensorBoard event file beside the log; needs the package `tensorboard`."""
     views: Views = Views()

@@ -18,10 +18,11 @@ from torch import nn
 from figkd.data.logits import cache_logits, open_logits
 from figkd.data.store import Split
 from figkd.data.views import make_views
+from figkd.distributed import World
 from figkd.errors import CheckpointError, TrainingError
 from figkd.losses import build_loss
 from figkd.models import ImageClassifier
-from figkd.train import train
+from figkd.train import _for_group, _mode, train
 
 CLASSES = 4
 
@@ -311,9 +312,77 @@ def test_a_loss_that_explodes_stops_the_run(tmp_path: Path) -> None:
         ({"teacher_logits": np.zeros((48, 9, 4), np.float16), "mixup": 0.2}, "those of unmixed images"),
         ({"accumulate": 17}, "steps of 16 images for 17 micro-batches"),
         ({"compile": "nosuch"}, "unknown compile mode"),
+        ({"compile": "reduce-overhead", "accumulate": 2}, "CUDA graphs would overwrite gradients"),
     ],
 )
 def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> None:
     """Protects: arguments that do not fit raise before the first step."""
     with pytest.raises(TrainingError, match=message):
         _run(**changes)
+
+
+def test_each_size_of_a_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects against compiling again in every epoch; what is compiled is what is run (here by an eager back end)."""
+    compile_ = torch.compile
+
+    def eagerly(function: Any, *, mode: str, dynamic: bool) -> Any:
+        assert mode == "default"
+        return compile_(function, backend="eager", dynamic=dynamic)
+
+    torch.compiler.reset()
+    counters = pytest.importorskip("torch._dynamo.utils").counters
+    monkeypatch.setattr(torch, "compile", eagerly)
+    plain, expected = _run(batch_size=19, split=_split(47), epochs=3)  # steps of 16, 16 and 15 images
+    counters.clear()
+    compiled, history = _run(batch_size=19, split=_split(47), epochs=3, compile="default")
+    assert counters["stats"]["unique_graphs"] == 2
+    assert _same(plain, compiled)
+    assert _plain(history) == _plain(expected)
+
+
+def test_a_failed_compilation_says_how_to_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects against a traceback on machines without a compiler."""
+
+    def broken(graph: Any, inputs: Any) -> Any:
+        raise RuntimeError("no compiler here")
+
+    compile_ = torch.compile
+    torch.compiler.reset()
+    monkeypatch.setattr(torch, "compile", lambda function, **_: compile_(function, backend=broken))
+    with pytest.raises(TrainingError, match=r"torch.compile failed: .*no compiler here") as caught:
+        _run(compile="default")
+    assert caught.value.fix == "set compile: none"
+
+
+@pytest.mark.parametrize(
+    ("size", "accumulate", "compiler", "mode"),
+    [
+        (1, 1, "/usr/bin/cc", "reduce-overhead"),
+        (1, 2, "/usr/bin/cc", "default"),
+        (2, 1, "/usr/bin/cc", "default"),
+        (1, 1, None, "none"),
+    ],
+)
+def test_what_auto_compiles_on_a_gpu(
+    size: int, accumulate: int, compiler: str | None, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects gradients that are kept between micro-batches from CUDA graphs, and machines without a compiler."""
+    monkeypatch.setattr("shutil.which", lambda _: compiler)
+    assert _mode("auto", "cuda", World(0, size), accumulate) == mode
+    assert _mode("auto", "cpu", World(0, size), accumulate) == "none"
+
+
+def test_batch_norms_are_synchronised_on_gpus_with_their_activations() -> None:
+    """Protects timm's networks, whose norm layers activate too; the weights keep their names for the checkpoint."""
+    from figkd.models import build_model
+
+    model = build_model("timm/mobilenetv3_small_050", 4, image_size=32)
+    group = _for_group(model, "cuda", World(0, 2))
+    kinds = [type(module).__name__ for module in group.modules()]
+    assert "SyncBatchNormAct" in kinds
+    assert not any(kind.startswith("BatchNorm") for kind in kinds)
+    assert list(group.state_dict()) == list(model.state_dict())
+    images = torch.zeros(2, 32, 32, 3, dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(group.eval()(images), model.eval()(images))
+    assert _for_group(model, "cpu", World(0, 2)) is model
