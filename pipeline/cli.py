@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from figkd.distributed import ALONE
 from pipeline.errors import ConfigError, Exit, PipelineError
 
 if TYPE_CHECKING:
@@ -98,12 +99,15 @@ def run(
     """Run every stage that is not done yet, and write the report."""
     from pipeline.conductor import Selection
 
-    config = _load(config_path, overrides)
-    selection = Selection(first, until, frozenset(force))
-    if dry_run:
-        _print_plan(config, selection, as_json)
-        return
-    _, code = _run(config, selection, as_json=as_json, verbosity=-1 if quiet else verbose, torchrun=torchrun)
+    code = int(Exit.OK)
+    with _group(torchrun) as world:
+        config = _load(config_path, overrides)
+        selection = Selection(first, until, frozenset(force))
+        if dry_run:
+            _print_plan(config, selection, as_json)
+        else:
+            verbosity = -1 if quiet else verbose
+            _, code = _run(config, selection, as_json=as_json, verbosity=verbosity, world=world)
     sys.exit(code)
 
 
@@ -384,26 +388,20 @@ def _run(
     as_json: bool,
     verbosity: int,
     show: bool = True,
-    torchrun: str | None = None,
+    world: World = ALONE,
 ) -> tuple[Result | None, int]:
     """Preflight, run, publish, show; the result (None before the report stage) and the exit code it deserves."""
-    from figkd.distributed import disconnect
     from pipeline import conductor
     from pipeline.preflight import check_places, preflight
     from pipeline.publish import publish
     from pipeline.result import Result
 
-    world, store = _world(torchrun), _store(config)
-    if not world.first:
-        _follow(store, world)
-    ui = _interface(verbosity)
+    store, ui = _store(config), _interface(verbosity)
     try:
         with _terminate_as_interrupt():
             check_places(config)
             preflight(config, conductor.plan(config, store, selection), ui.note)
             outcome = conductor.run(config, store, ui, selection, world)
-        if world.size > 1:
-            disconnect()
     finally:
         ui.close()
     code = next((int(error.exit_code) for error in outcome.failures.values()), int(Exit.OK))
@@ -421,9 +419,26 @@ def _run(
     return result, code or _VERDICT_CODES[result.verdict]
 
 
+@contextlib.contextmanager
+def _group(torchrun: str | None) -> Iterator[World]:
+    """The processes that torchrun started together with this one; only rank 0 gets into the block.
+
+    The others do as rank 0 says, and end. If the block fails they notice that rank 0 is gone.
+    """
+    from figkd.distributed import disconnect
+    from pipeline.conductor import dismiss
+
+    world = _world(torchrun)
+    if not world.first:
+        _follow(world)
+    yield world
+    if world.size > 1:
+        dismiss(world)
+        disconnect()
+
+
 def _world(torchrun: str | None) -> World:
-    """The processes that torchrun started together with this one."""
-    from figkd.distributed import ALONE, connect
+    from figkd.distributed import connect
     from figkd.errors import FigkdError
     from pipeline.errors import EnvironmentFault
 
@@ -435,14 +450,13 @@ def _world(torchrun: str | None) -> World:
         raise EnvironmentFault(error.what, where="torchrun", fix=error.fix) from error
 
 
-def _follow(store: Any, world: World) -> NoReturn:
-    """Do as rank 0 says, and end: it writes, speaks and decides about the exit code."""
+def _follow(world: World) -> NoReturn:
     from figkd.distributed import PeerLost, disconnect
     from pipeline import conductor
 
     try:
         with _terminate_as_interrupt():
-            conductor.follow(store, world)
+            conductor.follow(world)
     except PeerLost:
         sys.exit(Exit.STAGE_FAILED)  # rank 0, or the launcher, has said why
     disconnect()

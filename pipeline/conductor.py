@@ -163,12 +163,11 @@ def run(
         outcome.artifacts[step.id] = artifact
         last[step.id] = artifact.path.name
         write_json(_last_path(store, config), last)
-    world.broadcast(None)
     return outcome
 
 
-def follow(store: Store, world: World) -> None:
-    """The part of every process but rank 0: run the stages that rank 0 runs together, until it is done.
+def follow(world: World) -> None:
+    """The part of every process but rank 0: run the stages that rank 0 runs together, until `dismiss`.
 
     Raises:
         PipelineError: a stage failed here.
@@ -177,9 +176,14 @@ def follow(store: Store, world: World) -> None:
     stages = {stage.name: stage for stage in STAGES}
     nothing: Any = None
     while (order := world.broadcast(nothing)) is not None:
-        name, work = order
+        name, work, root = order
         with tempfile.TemporaryDirectory(prefix="figkd-pipeline-") as out:
-            _run_stage(Step(stages[name]), replace(work, out=Path(out), world=world), store)
+            _run_stage(Step(stages[name]), replace(work, out=Path(out), world=world), Store(root))
+
+
+def dismiss(world: World) -> None:
+    """End `follow` in the other processes."""
+    world.broadcast(None)
 
 
 def artifacts_of(config: DeployConfig, store: Store) -> dict[str, Artifact]:
@@ -235,7 +239,8 @@ def _make(
             )
             if step.stage.together:
                 # Neither a terminal nor a group of processes can be sent.
-                world.broadcast((step.stage.name, replace(work, progress=no_progress, world=ALONE)))
+                sent = replace(work, progress=no_progress, world=ALONE)
+                world.broadcast((step.stage.name, sent, store.root))
             _run_stage(step, work, store)
             seconds = time.monotonic() - started
             artifact = store.commit(

@@ -24,14 +24,14 @@ def _metrics(folder: Path, step: str) -> dict[str, Any]:
     return dict(json.loads(path.read_text()))
 
 
-def _group(folder: Path, values: dict[str, Any]) -> list[subprocess.Popen[str]]:
+def _group(folder: Path, arguments: list[Any]) -> list[subprocess.Popen[str]]:
     """Two processes as torchrun starts them, each a child of the test, so that one can be killed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     return [
         subprocess.Popen(
-            command("run", FONTS, "--until", "teacher", *sets(values)),
+            command("run", *arguments),
             cwd=folder,
             env=environment()
             | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
@@ -66,8 +66,8 @@ def test_torchrun_runs_the_pipeline_unchanged(tmp_path: Path) -> None:
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_run_cleanly_and_the_next_one_goes_on(victim: int, tmp_path: Path) -> None:
     """Protects against hanging and half artifacts: one message, no traceback; then the run is taken up and ends."""
-    values = SMALL | {"teacher.epochs": 30}
-    group = _group(tmp_path, values)
+    arguments = [FONTS, "--until", "teacher", *sets(SMALL | {"teacher.epochs": 30})]
+    group = _group(tmp_path, arguments)
     try:
         deadline = time.monotonic() + 200
         while not list((tmp_path / ".figkd/scratch").glob("teacher.*/state.pt")):
@@ -83,11 +83,28 @@ def test_a_killed_process_ends_the_run_cleanly_and_the_next_one_goes_on(victim: 
     assert "Traceback" not in said[1 - victim]
     assert "another of the 2 processes ended" in said[1 - victim]
     assert not (tmp_path / ".figkd/artifacts/teacher").exists()
-    group = _group(tmp_path, values)
+    group = _group(tmp_path, arguments)
     outcomes = [(process.communicate(timeout=200)[1], process.returncode) for process in group]
     assert [code for _, code in outcomes] == [0, 0], outcomes
     (history,) = (tmp_path / ".figkd/artifacts/teacher").glob("*/history.json")
     assert [record["epoch"] for record in json.loads(history.read_text())] == list(range(1, 31))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (["--set", "teacher.epochs=-1"], 2, "teacher.epochs"),
+        (["--dry-run", *sets(SMALL)], 0, "logits"),
+    ],
+)
+def test_only_rank_0_speaks(arguments: list[str], code: int, text: str, tmp_path: Path) -> None:
+    """Protects the terminal: what is wrong with a config, and a plan, are shown once, not once a process."""
+    group = _group(tmp_path, [FONTS, *arguments])
+    said = [process.communicate(timeout=100) for process in group]
+    assert group[0].returncode == code
+    assert text in "".join(said[0])
+    assert text not in "".join(said[1]) and "error" not in "".join(said[1])
+    assert code or group[1].returncode == 0
 
 
 def test_half_an_environment_is_named(tmp_path: Path) -> None:
