@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def preflight(config: DeployConfig, planned: Sequence[Planned], note: Callable[[
     faults: list[PipelineError] = list(device_faults(config))
     if "build" in running:
         faults += _back_ends(config, targets, note)
+    faults += _packages(config, running)
     found = list(data_faults(config)) if "data" in running else []
     faults += found
     cost = cache_cost(config, planned)
@@ -131,6 +133,16 @@ def few_views(config: DeployConfig) -> str:
 
 def _size(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def _packages(config: DeployConfig, running: Collection[str]) -> Iterator[PipelineError]:
+    for name, section in (("teacher", config.teacher), ("distill", config.distill)):
+        if name in running and section.tensorboard and importlib.util.find_spec("tensorboard") is None:
+            yield EnvironmentFault(
+                "the package tensorboard is not installed",
+                where=f"{name}.tensorboard",
+                fix="pip install 'figkd-pipeline[tensorboard]', or set it to false",
+            )
 
 
 def _disk(config: DeployConfig, *, packing: bool, cache: CacheCost | None) -> Iterator[PipelineError]:

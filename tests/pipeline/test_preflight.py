@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,19 @@ def test_a_disk_that_is_too_small_is_refused(finished: Finished, monkeypatch: py
     usage.free = needed - 1
     with pytest.raises(EnvironmentFault, match=r"(?s)GB needed.*distill\.views\.count.*online"):
         preflight(config, planned, notes.append)
+
+
+def test_a_missing_package_is_told_before_hours_of_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher must not be trained for a student whose curves cannot be written."""
+    config = _config(**{"store": tmp_path, "distill.tensorboard": True})
+    planned = plan(config, Store(config.store))
+    found = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tensorboard" else found(name))
+    with pytest.raises(EnvironmentFault, match="tensorboard is not installed") as caught:
+        preflight(config, planned, lambda text: None)
+    assert caught.value.where == "distill.tensorboard"
 
 
 def test_nothing_is_said_of_unknown_data(tmp_path: Path) -> None:
