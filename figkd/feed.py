@@ -141,13 +141,14 @@ class Feed:
             draws = self._mixing.draw(epoch, len(self._steps), self._views.image_size, self._device)
         # Once an epoch: a copy per step would make the host wait for the device.
         orders_there, views_there = [places.to(self._device) for places in orders], view_ids.to(self._device)
+        crops = self._views.place(views_there, torch.arange(self.count, device=self._device))
         reads = self._reads(orders, view_ids)
         for slot in self.slots:
             began = time.perf_counter()
             images, rows = next(reads)
             self.waited += time.perf_counter() - began
             ids = _at(orders_there, slot)
-            seen = self._views.apply(self._images.there(images, ids), views_there[ids], ids)
+            seen = self._views.cut(self._images.there(images, ids), crops[ids])
             labels = self._labels[ids]
             if draws is None:
                 soft = None if self._cache is None else self._cache.there(rows, ids, views_there[ids]).float()

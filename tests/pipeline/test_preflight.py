@@ -56,7 +56,9 @@ def test_a_missing_package_is_told_before_hours_of_training(
     config = _config(**{"store": tmp_path, "distill.tensorboard": True})
     planned = plan(config, Store(config.store))
     found = importlib.util.find_spec
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tensorboard" else found(name))
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "tensorboard" else found(name)
+    )
     with pytest.raises(EnvironmentFault, match="tensorboard is not installed") as caught:
         preflight(config, planned, lambda text: None)
     assert caught.value.where == "distill.tensorboard"
