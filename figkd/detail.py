@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from figkd.wavelet import band_names, check_band_weights, wavedec_matrix
+from figkd.wavelet import band_names, check_band_weights, wavedec_matrix, weighted
 
 DENSE_CLASSES = 256
 """Longest axis that is transformed by one matrix; longer ones are faster by filter bank."""
@@ -55,15 +55,13 @@ class LinearDetail(nn.Module):
             length = step.length_out
             self.scales.append(float(np.sqrt(weights[f"d{len(self.levels)}"])))
         rest = level - len(self.levels)
-        kept = [np.eye(length)] if not rest else []
-        if rest:
+        # Without a level left for the matrix, the signal is the approximation, and may still be very long.
+        self.approximation = None if rest else math.sqrt(weights[f"a{level}"])
+        if not rest:
+            matrix = np.zeros((length, 0))
+        else:
             bands = wavedec_matrix(length, wavelet, rest, mode)
-            kept = [bands.matrix[:, part] for part in bands.slices.values()]
-        names = band_names(level)[: len(kept)]
-        parts = [
-            part * np.sqrt(weights[name]) for part, name in zip(kept, names, strict=True) if weights[name]
-        ]
-        matrix = np.concatenate(parts, axis=1) if parts else np.zeros((length, 0))
+            matrix = weighted(bands, [weights[name] for name in band_names(level)[: len(bands.slices)]])
         if self.levels:
             self.register_buffer("order", torch.from_numpy(order), persistent=False)
         else:
@@ -84,8 +82,12 @@ class LinearDetail(nn.Module):
                 x, detail = step(x)
                 if scale:
                     fine.append(detail * scale)
-            coarse = x @ self.get_buffer("matrix").to(x.dtype)
-            return torch.cat([coarse, *reversed(fine)], dim=1) if fine else coarse
+            if self.approximation is None:
+                coarse = [x @ self.get_buffer("matrix").to(x.dtype)]
+            else:
+                coarse = [x * self.approximation] if self.approximation else []
+            bands = [*coarse, *reversed(fine)]
+            return torch.cat(bands, dim=1) if len(bands) > 1 else bands[0]
 
 
 class FilterBankLevel(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal, cast
@@ -124,13 +124,21 @@ def detail_matrix(
         FigkdError: an unknown band, a negative or non-finite weight, or no band left.
     """
     bands = wavedec_matrix(num_classes, wavelet, level, mode)
-    weights = check_band_weights(tuple(bands.slices), band_weights)
+    return weighted(bands, check_band_weights(tuple(bands.slices), band_weights).values())
+
+
+def weighted(bands: Bands, weights: Iterable[float]) -> Matrix:
+    """Columns of the bands, each times the square root of its weight (coarse to fine); weight 0 leaves a band out.
+
+    Returns:
+        float64 [C, D]; D is 0 if every weight is.
+    """
     kept = [
-        bands.matrix[:, part] * math.sqrt(weights[name])
-        for name, part in bands.slices.items()
-        if weights[name] > 0
+        bands.matrix[:, part] * math.sqrt(weight)
+        for part, weight in zip(bands.slices.values(), weights, strict=True)
+        if weight > 0
     ]
-    return cast(Matrix, np.concatenate(kept, axis=1))
+    return cast(Matrix, np.concatenate([bands.matrix[:, :0], *kept], axis=1))
 
 
 def band_names(level: int) -> tuple[str, ...]:

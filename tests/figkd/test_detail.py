@@ -47,3 +47,13 @@ def test_autocast_leaves_it_in_float32() -> None:
     expected = module(x)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(module(x), expected)
+
+
+def test_few_levels_of_very_many_classes_need_no_matrix() -> None:
+    """Protects memory: one level of 100,000 classes once took a matrix of 50,000 x 50,000."""
+    module = LinearDetail(100_000, "haar", 1, "symmetric", {"a1": 0.25}, 1.0, np.arange(100_000))
+    assert sum(buffer.numel() for buffer in module.buffers()) < 1_000_000
+    x = torch.randn(1, 100_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    approximation, coefficients = pywt.dwt(x.numpy(), "haar", axis=1)
+    expected = np.concatenate([approximation * 0.5, coefficients], axis=1)
+    np.testing.assert_allclose(module(x).numpy(), expected, atol=1e-6)
