@@ -274,13 +274,18 @@ def study(setting: Setting) -> Found:
     folder = Path(__file__).parent / "study"
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
-        command = [sys.executable, str(folder / "study.py"), "--out", str(out), "--jobs", "4"]
+        command = [
+            sys.executable,
+            str(folder / "study.py"),
+            "--out",
+            str(out),
+            "--jobs",
+            "1" if setting.tiny else "4",
+        ]
         if setting.tiny:
             sizes = "data.options={train_per_class: 8, val_per_class: 4, test_per_class: 4}"
             command += [
                 str(folder.parents[1] / "deploy_configs" / "fonts_cpu.yaml"),
-                "--jobs",
-                "1",
                 "--seeds",
                 "2",
             ]

@@ -100,6 +100,11 @@ def load_into(model: nn.Module, path: Path) -> dict[str, Any]:
     return checkpoint.meta
 
 
+def tensor_bytes(tensor: Tensor) -> bytes:
+    """A tensor's values as bytes, whatever its device and memory layout, for hashing."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
 def to_bytes(value: Any) -> bytes:
     """Serialise with torch.save; saving to memory keeps the file's name out of the bytes."""
     buffer = io.BytesIO()

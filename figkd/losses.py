@@ -73,14 +73,13 @@ class DistillationLoss(nn.Module):
         if teacher is None:
             raise FigkdError("this method needs the teacher's logits", "pass them, or choose method 'ce'")
         functional.check_pair(student, teacher)
-        functional.check_labels(student, labels)
         # One cast each: the cross entropy and the term both compute in float32.
         student, teacher = functional.wide(student), functional.wide(teacher).detach()
-        value = self.weight * self.term(student, teacher, labels)
-        if self.ce_weight > 0:
-            hard = functional.cross_entropy(student, labels, label_smoothing=self.label_smoothing)
-            value = value + self.ce_weight * hard
-        return value
+        if self.ce_weight == 0:
+            functional.check_labels(student, labels)  # which the cross entropy does otherwise
+            return self.weight * self.term(student, teacher, labels)
+        hard = functional.cross_entropy(student, labels, label_smoothing=self.label_smoothing)
+        return self.weight * self.term(student, teacher, labels) + self.ce_weight * hard
 
 
 def kd_loss(

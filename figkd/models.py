@@ -109,6 +109,13 @@ def _crashes_onednn(module: nn.Module) -> bool:
     )
 
 
+def place(model: nn.Module, device: str) -> nn.Module:
+    """Move a model to a device, in place and in channels-last layout unless it cannot be trained so."""
+    if getattr(model, "channels_last", True):
+        model.to(memory_format=torch.channels_last)
+    return model.to(device)
+
+
 def parameter_count(model: nn.Module) -> int:
     """Number of parameters, trainable or not; buffers (batch-norm statistics) are not counted."""
     return sum(parameter.numel() for parameter in model.parameters())

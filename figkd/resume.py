@@ -83,6 +83,5 @@ def start_digest(*modules: nn.Module) -> str:
     for index, module in enumerate(modules):
         for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
             digest.update(f"{index}.{name}{tuple(tensor.shape)}".encode())
-            flat = tensor.detach().cpu().contiguous().flatten()
-            digest.update(flat.view(torch.uint8).numpy().tobytes())
+            digest.update(checkpoint.tensor_bytes(tensor))
     return digest.hexdigest()

@@ -38,6 +38,7 @@ from figkd.files import write_bytes
 from figkd.hashing import derive
 from figkd.meter import Meter, peak_flops, training_flops
 from figkd.mixing import Mixing
+from figkd.models import place
 from figkd.optim import OptimizerName, make_optimizer
 from figkd.progress import Progress, no_progress
 from figkd.schedule import STEP_AT, Schedule, ScheduleKind
@@ -163,7 +164,7 @@ def train(
     }  # fmt: skip
     steps = math.ceil(len(split) / batch_size)
     rates = Schedule(schedule, epochs, steps, warmup_epochs, tuple(step_at), step_factor)
-    trained = _for_group(_place(model, device), device, world)
+    trained = _for_group(place(model, device), device, world)
     average = None if ema_decay is None else Average(trained, ema_decay)
     descent = make_optimizer(
         trained, optimizer, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
@@ -175,7 +176,7 @@ def train(
     if isinstance(loss, nn.Module):
         loss.to(device)
     if teacher is not None:
-        _place(teacher, device).eval()
+        place(teacher, device).eval()
     mode = _mode(compile, device, world, accumulate)
     engine = _Engine(
         trained, descent, rates, average, loss, teacher,
@@ -365,12 +366,6 @@ def _compilable(mode: str) -> Iterator[None]:
     except TorchDynamoException as error:
         reason = " ".join(str(error).split())[:200]
         raise TrainingError(f"torch.compile failed: {reason}", "set compile: none") from error
-
-
-def _place(model: nn.Module, device: str) -> nn.Module:
-    if getattr(model, "channels_last", True):
-        model.to(memory_format=torch.channels_last)
-    return model.to(device)
 
 
 def _for_group(model: nn.Module, device: str, world: World) -> nn.Module:

@@ -131,35 +131,43 @@ DATASETS: dict[str, DatasetInfo] = {
 
 def check(dataset: str, root: Path | None, options: Mapping[str, Any] | None = None) -> list[str]:
     """Problems that keep a data set from being prepared, as messages "what; what to do"; no image is decoded."""
+    return _examine(dataset, root, options)[0]
+
+
+def _examine(
+    dataset: str, root: Path | None, options: Mapping[str, Any] | None
+) -> tuple[list[str], Listing | None]:
+    """The problems, and the listing if looking for them has read it: that can take seconds."""
     if dataset not in DATASETS:
-        return [f"unknown data set {dataset!r}; one of {', '.join(DATASETS)}"]
+        return [f"unknown data set {dataset!r}; one of {', '.join(DATASETS)}"], None
     problems = _option_problems(dataset, options or {})
     if problems:
-        return problems
+        return problems, None
     module, chosen = load_module(dataset), _chosen(dataset, options)
     if DATASETS[dataset].needs_root:
         help_text = f"{module.SOURCE}; expected:\n{module.LAYOUT}"
         if root is None:
-            return [f"the {dataset} data set needs a root folder; {help_text}"]
+            return [f"the {dataset} data set needs a root folder; {help_text}"], None
         if not root.is_dir():
-            return [f"there is no folder {root}; {help_text}"]
+            return [f"there is no folder {root}; {help_text}"], None
     if hasattr(module, "check"):
-        return list(module.check(root, chosen))
+        return list(module.check(root, chosen)), None
     try:
-        module.read(root, chosen)
+        return [], module.read(root, chosen)
     except DataError as error:
-        return [f"{error.what}; {error.fix}" if error.fix else error.what]
-    return []
+        return [f"{error.what}; {error.fix}" if error.fix else error.what], None
 
 
 def source_files(dataset: str, root: Path | None, options: Mapping[str, Any] | None = None) -> list[Path]:
     """Every file whose content determines the data, for hashing; empty if the data is not there."""
-    if check(dataset, root, options):
+    problems, listing = _examine(dataset, root, options)
+    if problems:
         return []
     module, chosen = load_module(dataset), _chosen(dataset, options)
     if hasattr(module, "source_files"):
         return list(module.source_files(root, chosen))
-    listing: Listing = module.read(root, chosen)
+    listing = listing or module.read(root, chosen)
+    assert listing is not None  # `read` gives one or raises
     images = {
         sample.image
         for samples in listing.splits.values()
@@ -207,7 +215,7 @@ def prepare(
         raise DataError(
             f"image_size {image_size} and store_size {store_size}", "1 <= image_size <= store_size"
         )
-    problems = check(dataset, root, options)
+    problems, listing = _examine(dataset, root, options)
     if problems:
         raise DataError("; ".join(problems))
     said = {"dataset": dataset, "image_size": image_size, "seed": seed, "options": dict(options or {})}
@@ -229,7 +237,8 @@ def prepare(
                 progress=progress,
             )
         )
-    listing: Listing = module.read(root, _chosen(dataset, options))
+    listing = listing or module.read(root, _chosen(dataset, options))
+    assert listing is not None  # `read` gives one or raises
     if found := notes(listing, getattr(module, "OFFICIAL", {})):
         said["notes"] = found
     splits = complete(listing, val_fraction, seed)

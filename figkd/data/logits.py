@@ -26,9 +26,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from figkd.checkpoint import tensor_bytes
 from figkd.data.views import Views
 from figkd.errors import DataError
 from figkd.files import write_json
+from figkd.models import place
 from figkd.progress import Progress, no_progress
 
 Cache = npt.NDArray[np.float16]
@@ -96,9 +98,7 @@ def cache_logits(
     count, view_count = len(images), len(views)
     if not count:
         raise DataError("there are no images to cache logits of")
-    if getattr(teacher, "channels_last", True):
-        teacher.to(memory_format=torch.channels_last)
-    teacher.to(device).eval()
+    place(teacher, device).eval()
     origin = origin_of(teacher, images, views)
     with torch.inference_mode():
         classes = _Batch(images, 0, 1, device).logits(teacher, views, 0).shape[1]
@@ -241,7 +241,7 @@ def _weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor_bytes(tensor))
     return digest.hexdigest()
 
 

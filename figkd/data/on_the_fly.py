@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from figkd.data.decode import Job, Pixels, decode_many
+from figkd.data.store import write_labels
 from figkd.errors import DataError
 from figkd.files import write_json
 
@@ -112,8 +113,7 @@ class FileListWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            np.save(self._folder / f"{self._name}_labels.npy", np.array(self._labels, dtype=np.int64))
-            write_json(self._folder / f"{self._name}_ids.json", self._ids)
+            write_labels(self._folder, self._name, self._labels, self._ids)
             write_json(_list_path(self._folder, self._name), self._files)
 
 

@@ -101,8 +101,13 @@ class SplitWriter:
             file.write(_header(len(self), self._side))
             file.flush()
             os.fsync(file.fileno())
-        np.save(self._folder / f"{self._name}_labels.npy", np.array(self._labels, dtype=np.int64))
-        write_json(self._folder / f"{self._name}_ids.json", self._ids)
+        write_labels(self._folder, self._name, self._labels, self._ids)
+
+
+def write_labels(folder: Path, name: str, labels: Sequence[int], ids: Sequence[str]) -> None:
+    """Write what every split has beside its images: <split>_labels.npy and <split>_ids.json."""
+    np.save(folder / f"{name}_labels.npy", np.array(labels, dtype=np.int64))
+    write_json(folder / f"{name}_ids.json", list(ids))
 
 
 def write_facts(folder: Path, classes: Sequence[str], facts: dict[str, Any]) -> None:

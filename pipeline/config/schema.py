@@ -175,15 +175,13 @@ class KD(Section):
     """Weight of the labels' cross entropy."""
 
 
-class StandardisedKD(Section):
+class StandardisedKD(KD):
     """Options of `distill.method: kd_ls`, KD of standardised logits (arXiv 2403.01427)."""
 
     temperature: Annotated[float, Field(gt=0)] = 2.0
     """Softening temperature."""
     weight: NonNegative = 9.0
     """Weight of T^2 KL(teacher || student)."""
-    ce_weight: NonNegative = 0.1
-    """Weight of the labels' cross entropy."""
 
 
 class DKD(Section):

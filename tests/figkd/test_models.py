@@ -112,8 +112,8 @@ def test_reparameterisation_of_a_plain_model_is_a_copy() -> None:
 def test_a_network_that_crashes_in_channels_last_is_trained_in_the_plain_layout() -> None:
     """Protects against a segmentation fault of oneDNN; runs in its own process, which would die of it."""
     code = (
-        "import torch; from figkd.models import build_model; from figkd.train import _place\n"
-        "model = _place(build_model('timm/repvgg_a0', 5, image_size=32), 'cpu').train()\n"
+        "import torch; from figkd.models import build_model; from figkd.models import place\n"
+        "model = place(build_model('timm/repvgg_a0', 5, image_size=32), 'cpu').train()\n"
         "assert not model.channels_last\n"
         "for _ in range(3):\n"
         "    model(torch.zeros(16, 32, 32, 3, dtype=torch.uint8)).square().mean().backward()\n"
@@ -189,10 +189,10 @@ POPULAR = [
 _ONE_STEP = """
 import sys, torch
 from figkd.models import build_model
-from figkd.train import _place
+from figkd.models import place
 
 name, size = sys.argv[1], int(sys.argv[2])
-model = _place(build_model(name, 7, image_size=size), "cpu").train()
+model = place(build_model(name, 7, image_size=size), "cpu").train()
 images = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8)
 torch.nn.functional.cross_entropy(model(images), torch.tensor([1, 2])).backward()
 missing = [key for key, parameter in model.named_parameters() if parameter.grad is None]
