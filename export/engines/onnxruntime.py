@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 
 from export.engines.batches import check_batch, check_input, in_batches
-from export.engines.protocol import Array, Availability, Boundary, EngineInfo, Samples
-from export.engines.sampling import sample
+from export.engines.protocol import Array, Availability, Boundary, EngineInfo, Query, Samples
+from export.engines.sampling import sample_query
 from export.engines.sidecar import write_sidecar
 from export.errors import BackendMissing, BuildError, EngineError
 from export.files import sha256, write_bytes
@@ -120,7 +121,13 @@ class OnnxRuntimeBackend:
         return info
 
     def load(
-        self, path: Path, *, threads: int | None = None, provider: str | None = None
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        provider: str | None = None,
+        spinning: bool = True,
+        denormals_as_zero: bool = False,
     ) -> OnnxRuntimeEngine:
         """Load any ONNX file; a sidecar is not needed, the format is portable.
 
@@ -132,7 +139,9 @@ class OnnxRuntimeBackend:
         path = Path(path)
         if not path.is_file():
             raise EngineError(f"there is no engine file {path}", "build it first")
-        return OnnxRuntimeEngine(str(path), threads, provider or CPU)
+        return OnnxRuntimeEngine(
+            str(path), threads, provider or CPU, spinning=spinning, denormals_as_zero=denormals_as_zero
+        )
 
 
 class OnnxRuntimeEngine:
@@ -140,8 +149,16 @@ class OnnxRuntimeEngine:
 
     backend = "onnxruntime"
 
-    def __init__(self, model: str | bytes, threads: int | None, provider: str) -> None:
-        self._session = _session(model, threads, provider)
+    def __init__(
+        self,
+        model: str | bytes,
+        threads: int | None,
+        provider: str,
+        *,
+        spinning: bool = True,
+        denormals_as_zero: bool = False,
+    ) -> None:
+        self._session = _session(model, threads, provider, spinning, denormals_as_zero)
         source = self._session.get_inputs()[0]
         self._input, self._output = source.name, self._session.get_outputs()[0].name
         batch = source.shape[0]
@@ -151,7 +168,9 @@ class OnnxRuntimeEngine:
         self._device = "cuda" if provider == CUDA else "cpu"
         self.facts: dict[str, Any] = {
             "providers": list(self._session.get_providers()),
-            "threads": threads if threads else "library default",
+            "threads": threads or usable_cores(),
+            "spinning": spinning,
+            "denormals_as_zero": denormals_as_zero,
             "onnxruntime": _library().__version__,
         }
 
@@ -175,28 +194,10 @@ class OnnxRuntimeEngine:
         `engine` binds preallocated input and output once and times the run alone; `engine+copies` hands over
         a NumPy array and receives one.
         """
-        check_input(batch, self.input_shape, self.input_dtype)
-        check_batch(len(batch), self.batch_sizes)
-        clock = time.perf_counter_ns
-        data = np.ascontiguousarray(batch)
-        if boundary == "engine":
-            run = self._bound(data)
-        elif boundary == "engine+copies":
-
-            def run() -> None:
-                self._session.run([self._output], {self._input: data})
-
-        else:
-            raise EngineError(f"unknown timing boundary {boundary!r}", "use 'engine' or 'engine+copies'")
-
-        def step() -> dict[str, float]:
-            begin = clock()
-            run()
-            return {"latency": (clock() - begin) / 1e6}
-
+        (query,) = self.queries(batch, boundary=boundary)
         try:
-            return sample(
-                step,
+            return sample_query(
+                query,
                 batch=len(batch),
                 boundary=boundary,
                 warmup_s=warmup_s,
@@ -204,10 +205,24 @@ class OnnxRuntimeEngine:
                 min_seconds=min_seconds,
                 max_seconds=max_seconds,
             )
-        except EngineError:
-            raise
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed while it was timed: {_first_line(error)}") from error
+
+    def queries(self, batch: Array, *, boundary: Boundary = "engine", streams: int = 1) -> list[Query]:
+        """Queries that share the session, each with its own bound input and output; they may run at once."""
+        check_input(batch, self.input_shape, self.input_dtype)
+        check_batch(len(batch), self.batch_sizes)
+        if boundary not in ("engine", "engine+copies"):
+            raise EngineError(f"unknown timing boundary {boundary!r}", "use 'engine' or 'engine+copies'")
+        data = np.ascontiguousarray(batch)
+        if boundary == "engine":
+            return [self._bound(data) for _ in range(streams)]
+        run, names, feed = self._session.run, [self._output], {self._input: data}
+
+        def copying() -> None:
+            run(names, feed)
+
+        return [copying] * streams
 
     def close(self) -> None:
         """Release the session."""
@@ -221,21 +236,28 @@ class OnnxRuntimeEngine:
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from error
 
-    def _bound(self, data: Array) -> Any:
+    def _bound(self, data: Array) -> Query:
         ort = _library()
         logits = self._run(data)
-        source = ort.OrtValue.ortvalue_from_numpy(data, self._device, 0)
+        # On a CPU the value sits on the array's memory, so each query needs an array that lives as long as it.
+        source = ort.OrtValue.ortvalue_from_numpy(data.copy(), self._device, 0)
         target = ort.OrtValue.ortvalue_from_shape_and_type(logits.shape, logits.dtype, self._device, 0)
         binding = self._session.io_binding()
         binding.bind_ortvalue_input(self._input, source)
         binding.bind_ortvalue_output(self._output, target)
-        session = self._session
+        run, keep = self._session.run_with_iobinding, (source, target)
+        if self._device == "cpu":
 
-        def run() -> None:
-            session.run_with_iobinding(binding)
-            binding.synchronize_outputs()
+            def query(_alive: Any = keep) -> None:
+                run(binding)
 
-        return run
+        else:
+
+            def query(_alive: Any = keep) -> None:
+                run(binding)
+                binding.synchronize_outputs()
+
+        return query
 
 
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
@@ -249,7 +271,18 @@ def _library() -> Any:
     return onnxruntime
 
 
-def _session(model: str | bytes, threads: int | None, provider: str) -> Any:
+def usable_cores() -> int:
+    """CPU cores that this process may use; the library's own default looks at the machine instead."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _session(
+    model: str | bytes,
+    threads: int | None,
+    provider: str,
+    spinning: bool = True,
+    denormals_as_zero: bool = False,
+) -> Any:
     ort = _library()
     if provider not in ort.get_available_providers():
         raise EngineError(
@@ -258,8 +291,9 @@ def _session(model: str | bytes, threads: int | None, provider: str) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.inter_op_num_threads = 1
-    if threads:
-        options.intra_op_num_threads = int(threads)
+    options.intra_op_num_threads = int(threads or usable_cores())
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+    options.add_session_config_entry("session.set_denormal_as_zero", "1" if denormals_as_zero else "0")
     if provider == CUDA:
         from export.engines.cuda import device_count
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -13,6 +13,8 @@ from export.progress import Progress
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 Boundary = Literal["engine", "engine+copies"]
+Query = Callable[[], None]
+"""One inference, ready to run: a call runs it and returns when its result is there."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,17 @@ class Engine(Protocol):
         """
         ...
 
+    def queries(self, batch: Array, *, boundary: Boundary = "engine", streams: int = 1) -> list[Query]:
+        """`streams` queries of `batch` for host-timed loops, such as several at once or a fixed rate.
+
+        Each has buffers (and, on a GPU, a context and a stream) of its own: one query must not be called twice at
+        the same time, different ones may. `boundary` says what a call includes. They end with the engine.
+
+        Raises:
+            EngineError: another shape than the engine takes, or more streams than it can run at once.
+        """
+        ...
+
     def close(self) -> None:
         """Release what the engine holds; it cannot be used afterwards."""
         ...
@@ -143,12 +156,22 @@ class Backend(Protocol):
         """
         ...
 
-    def load(self, path: Path, *, threads: int | None = None, provider: str | None = None) -> Engine:
-        """Load an engine file.
+    def load(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        provider: str | None = None,
+        spinning: bool = True,
+        denormals_as_zero: bool = False,
+    ) -> Engine:
+        """Load an engine file. Options that a back end does not know are ignored by it.
 
         Args:
             path: the file.
-            threads: CPU threads for one inference; None leaves it to the library.
-            provider: ONNX Runtime execution provider; others ignore it.
+            threads: CPU threads for one inference; None: all that this process may use.
+            provider: ONNX Runtime execution provider.
+            spinning: CPU threads wait for work in a loop instead of sleeping.
+            denormals_as_zero: CPU threads take denormal numbers as zero.
         """
         ...

@@ -1,4 +1,4 @@
-"""The loop that decides when an engine has been timed for long enough."""
+"""The loops that decide when an engine has been timed for long enough."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from export.engines.protocol import Samples
+from export.engines.protocol import Query, Samples
 
 _HARD_LIMIT = 10_000_000
 
@@ -24,7 +24,7 @@ def sample(
     max_seconds: float,
     notes: tuple[str, ...] = (),
 ) -> Samples:
-    """Call `step` until there are enough samples.
+    """Call `step`, which times itself, until there are enough samples.
 
     Args:
         step: runs one query, returns milliseconds by name, `latency` among them; the same names every time.
@@ -37,11 +37,7 @@ def sample(
         notes: passed on.
     """
     clock = time.perf_counter
-    until = clock() + warmup_s
-    while True:
-        step()
-        if clock() >= until:
-            break
+    warm_up(step, warmup_s)
     rows: list[dict[str, float]] = []
     start = clock()
     while True:
@@ -57,3 +53,45 @@ def sample(
         name: np.array([row[name] for row in rows], np.float64) for name in rows[0]
     }
     return Samples(arrays, batch, boundary, passed, notes)
+
+
+def sample_query(
+    query: Query,
+    *,
+    batch: int,
+    boundary: str,
+    warmup_s: float,
+    min_samples: int,
+    min_seconds: float,
+    max_seconds: float,
+) -> Samples:
+    """Time `query` on the host clock until there are enough samples; arguments as for `sample`.
+
+    Between two clock readings is the query alone; between two queries are one comparison and one append, so that
+    the throughput, too, is the engine's and not this loop's.
+    """
+    clock = time.perf_counter_ns
+    warm_up(query, warmup_s)
+    times: list[int] = []
+    append = times.append
+    count = 0
+    start = clock()
+    earliest, latest = start + int(min_seconds * 1e9), start + int(max_seconds * 1e9)
+    while True:
+        begin = clock()
+        query()
+        end = clock()
+        append(end - begin)
+        count += 1
+        if (count >= min_samples and end >= earliest) or end >= latest or count >= _HARD_LIMIT:
+            break
+    return Samples({"latency": np.array(times, np.float64) / 1e6}, batch, boundary, (end - start) / 1e9)
+
+
+def warm_up(query: Callable[[], object], seconds: float) -> None:
+    """Run `query` for a time, and at least once."""
+    until = time.perf_counter() + seconds
+    while True:
+        query()
+        if time.perf_counter() >= until:
+            break

@@ -21,7 +21,7 @@ import onnx as onnx_format
 from export import graph
 from export.engines import cuda
 from export.engines.batches import check_batch, check_input, in_batches
-from export.engines.protocol import Array, Availability, Boundary, EngineInfo, Samples
+from export.engines.protocol import Array, Availability, Boundary, EngineInfo, Query, Samples
 from export.engines.sampling import sample
 from export.engines.sidecar import read_sidecar, write_sidecar
 from export.engines.trt_versions import Dialect, dialect
@@ -143,7 +143,15 @@ class TensorRTBackend:
         write_sidecar(info, out)
         return info
 
-    def load(self, path: Path, *, threads: int | None = None, provider: str | None = None) -> TensorRTEngine:
+    def load(
+        self,
+        path: Path,
+        *,
+        threads: int | None = None,
+        provider: str | None = None,
+        spinning: bool = True,
+        denormals_as_zero: bool = False,
+    ) -> TensorRTEngine:
         """Load an engine that this package built, on the GPU that it was built for.
 
         Raises:
@@ -304,6 +312,26 @@ class TensorRTEngine:
                 event.close()
             if captured is not None:
                 captured.close()
+
+    def queries(self, batch: Array, *, boundary: Boundary = "engine", streams: int = 1) -> list[Query]:
+        """One query at a time on the engine's own stream; the host waits for its end."""
+        check_input(batch, self.input_shape, self.input_dtype)
+        check_batch(len(batch), self.batch_sizes)
+        if streams != 1:
+            raise EngineError(f"{streams} streams at once are not there for {self.backend} yet", "use one")
+        self._run(batch)
+        source, target = self._buffers[len(batch)]
+        handle = self._stream.handle
+
+        def run() -> None:
+            if boundary == "engine+copies":
+                source.upload(handle)
+            self._enqueue()
+            if boundary == "engine+copies":
+                target.download(handle)
+            self._stream.synchronize()
+
+        return [run]
 
     def close(self) -> None:
         """Release GPU memory, stream, context and engine, in this order."""

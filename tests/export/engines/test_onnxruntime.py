@@ -3,7 +3,9 @@ cannot."""
 
 from __future__ import annotations
 
+import gc
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +105,26 @@ def test_build_failures(files: Any, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="cannot load"):
         ort.load(tmp_path / "junk.onnx")
     assert not (tmp_path / "x.onnx").exists()
+
+
+def test_queries_share_the_session_and_outlive_their_batch(files: Any) -> None:
+    """Each has its own memory: several may run at once, and the caller's array may go away."""
+    engine = ort.load(files.fp32, threads=1)
+    for boundary in ("engine", "engine+copies"):
+        batch = files.images[:2].copy()
+        queries = engine.queries(batch, boundary=boundary, streams=3)
+        del batch
+        gc.collect()
+        assert len(queries) == 3
+        with ThreadPoolExecutor(3) as pool:
+            assert list(pool.map(lambda query: query(), queries * 20)) == [None] * 60
+    with pytest.raises(EngineError, match="unknown timing boundary"):
+        engine.queries(files.images[:1], boundary="gpu")  # type: ignore[arg-type]
+
+
+def test_cores_are_those_of_the_process_and_options_are_told(files: Any, monkeypatch: Any) -> None:
+    """In a container or under taskset the machine has more cores than the process."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: {0, 3, 5})
+    engine = ort.load(files.fp32, spinning=False)
+    assert (engine.facts["threads"], engine.facts["spinning"]) == (3, False)
+    assert ort.load(files.fp32, threads=1).facts["threads"] == 1
