@@ -1,13 +1,35 @@
 """FP16 and INT8 versions of an FP32 ONNX file: precision is decided here, engines only compile it."""
 
-from export.precision.calibration import MIN_CALIBRATION_IMAGES
-from export.precision.fp16 import DEFAULT_KEEP_FP32, to_fp16
-from export.precision.int8 import cpu_has_vnni, to_int8_onnxruntime, to_int8_tensorrt
+from export.precision.calibration import METHODS, MIN_CALIBRATION_IMAGES, Observed, Ranges, observe, ranges
+from export.precision.fp16 import DEFAULT_KEEP_FP32, halve, to_fp16
+from export.precision.int8 import (
+    cpu_has_vnni,
+    finish,
+    int8_nodes,
+    load_fp32,
+    observe_file,
+    quantise_for_onnxruntime,
+    quantise_for_tensorrt,
+    to_int8_onnxruntime,
+    to_int8_tensorrt,
+)
 
 __all__ = [
     "DEFAULT_KEEP_FP32",
+    "METHODS",
     "MIN_CALIBRATION_IMAGES",
+    "Observed",
+    "Ranges",
     "cpu_has_vnni",
+    "finish",
+    "halve",
+    "int8_nodes",
+    "load_fp32",
+    "observe",
+    "observe_file",
+    "quantise_for_onnxruntime",
+    "quantise_for_tensorrt",
+    "ranges",
     "to_fp16",
     "to_int8_onnxruntime",
     "to_int8_tensorrt",

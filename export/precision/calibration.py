@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,15 +11,32 @@ import onnx
 
 from export import graph
 from export.errors import PrecisionError
+from export.precision.histograms import BINS, entropy_threshold, percentile_bounds
 from export.progress import Progress, no_progress
 
 MIN_CALIBRATION_IMAGES = 32
 """Fewer images than this give ranges that depend on which ones were drawn."""
 
-Method = Literal["minmax", "percentile"]
-_BINS = 8192
+Method = Literal["minmax", "entropy", "percentile"]
+METHODS: tuple[Method, ...] = ("minmax", "entropy", "percentile")
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What every float activation of a graph did on the calibration images.
+
+    Attributes:
+        extremes: tensor name to the lowest and highest value that occurred.
+        counts: tensor name to a histogram, int64 [BINS] over equal bins between minus and plus the largest
+            magnitude; empty if none was asked for. Constant zero tensors have none.
+        images: how many images were seen.
+    """
+
+    extremes: dict[str, tuple[float, float]]
+    counts: dict[str, Array]
+    images: int
 
 
 @dataclass(frozen=True)
@@ -37,19 +54,15 @@ class Ranges:
 
 
 def check_method(method: str, percentile: float) -> None:
-    """Refuse calibration methods that would mislead.
+    """Refuse a calibration method that does not exist.
 
     Raises:
-        PrecisionError: unknown method, entropy, or a percentile outside (50, 100].
+        PrecisionError: unknown method, or a percentile outside (50, 100].
     """
-    if method == "entropy":
+    if method not in METHODS:
         raise PrecisionError(
-            "entropy calibration is not offered: ONNX Runtime's version returned the min-max ranges "
-            "unchanged in measurements, at several times the cost",
-            "use 'minmax' or 'percentile'",
+            f"unknown calibration method {method!r}", f"use {', '.join(METHODS[:-1])} or {METHODS[-1]}"
         )
-    if method not in ("minmax", "percentile"):
-        raise PrecisionError(f"unknown calibration method {method!r}", "use 'minmax' or 'percentile'")
     if method == "percentile" and not 50.0 < percentile <= 100.0:
         raise PrecisionError(
             f"percentile {percentile} is out of range", "use more than 50, at most 100; 99.99 is usual"
@@ -101,79 +114,95 @@ def check_images(batches: Iterable[Array], model: onnx.ModelProto) -> list[Array
     return arrays
 
 
-def activation_ranges(
+def observe(
     model: onnx.ModelProto,
     batches: Sequence[Array],
     *,
-    method: str,
-    percentile: float,
+    histograms: bool = True,
     progress: Progress = no_progress,
     chunk: int = 16,
-) -> Ranges:
-    """Run the FP32 graph on the images and find a range for every float activation.
+) -> Observed:
+    """Run the FP32 graph on the images and watch every float activation.
 
     Args:
         model: FP32 graph; not changed.
         batches: checked arrays (see `check_images`).
-        method: `"minmax"`: the extremes that occurred. `"percentile"`: the values below and above which a
-            share of `1 - percentile/100` of the elements lies, each side on its own, from a histogram of 8192
-            bins between the extremes (a second pass over the images). Zero is always inside the range.
-        percentile: in percent; unused by min-max.
+        histograms: needed by every method but min-max; they take a second pass over the images, so that
+            their limits are known and the result does not depend on the order of the images.
         progress: called after each batch.
         chunk: images a run.
+
+    Raises:
+        PrecisionError: the model gives NaN or infinity on these images.
     """
-    passes = 2 if method == "percentile" else 1
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     names = _observe_all(observed)
     arrays = _regrouped(batches, graph.batch_size(model), chunk)
+    passes = 2 if histograms else 1
     session = _session(observed)
     image = model.graph.input[0].name
-    low = {name: np.inf for name in names}
-    high = {name: -np.inf for name in names}
+    float_image = model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+    watched = [*names, image] if float_image else names
+
+    def values(array: Array) -> Iterator[tuple[str, Array]]:
+        outputs = session.run(names, {image: np.ascontiguousarray(array)})
+        yield from zip(watched, [*outputs, array] if float_image else outputs, strict=True)
+
+    low = dict.fromkeys(watched, np.inf)
+    high = dict.fromkeys(watched, -np.inf)
     for index, array in enumerate(arrays):
-        values = session.run(names, {image: np.ascontiguousarray(array)})
-        for name, tensor in zip(names, values, strict=True):
+        for name, tensor in values(array):
             low[name] = min(low[name], float(tensor.min()))
             high[name] = max(high[name], float(tensor.max()))
         progress(index + 1, passes * len(arrays), "calibrating")
-    if model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT:
-        names = [*names, image]
-        low[image] = min(float(array.min()) for array in arrays)
-        high[image] = max(float(array.max()) for array in arrays)
-    bad = [name for name in names if not np.isfinite([low[name], high[name]]).all()]
+    bad = [name for name in watched if not np.isfinite([low[name], high[name]]).all()]
     if bad:
         raise PrecisionError(
             f"the FP32 model produces NaN or infinity on calibration images (tensor {bad[0]!r})",
             "the model itself is broken; check its training",
         )
-    if method == "percentile":
-        counts = {name: np.zeros(_BINS, np.int64) for name in names}
+    limits = {name: max(-low[name], high[name]) for name in watched}
+    counts: dict[str, Array] = {
+        name: np.zeros(BINS, np.int64) for name, limit in limits.items() if histograms and limit > 0
+    }
+    if histograms:
         for index, array in enumerate(arrays):
-            values = session.run([n for n in names if n != image], {image: np.ascontiguousarray(array)})
-            if image in counts:
-                values.append(array)
-            for name, tensor in zip(names, values, strict=True):
-                if high[name] > low[name]:
-                    counts[name] += np.histogram(tensor, _BINS, (low[name], high[name]))[0]
+            for name, tensor in values(array):
+                if name in counts:
+                    counts[name] += np.histogram(tensor, BINS, (-limits[name], limits[name]))[0]
             progress(len(arrays) + index + 1, passes * len(arrays), "calibrating")
-        for name in names:
-            low[name], high[name] = _percentile_bounds(counts[name], low[name], high[name], percentile)
-    bounds = {name: (min(low[name], 0.0), max(high[name], 0.0)) for name in names}
     images = sum(len(array) for array in batches)
-    return Ranges(bounds, images, method, percentile if method == "percentile" else None)
+    return Observed({name: (low[name], high[name]) for name in watched}, counts, images)
 
 
-def _percentile_bounds(counts: Array, low: float, high: float, percentile: float) -> tuple[float, float]:
-    total = int(counts.sum())
-    if total == 0:
-        return low, high
-    edges = np.linspace(low, high, len(counts) + 1)
-    allowed = total * (1.0 - percentile / 100.0)
-    from_left, from_right = np.cumsum(counts), np.cumsum(counts[::-1])
-    first = int(np.searchsorted(from_left, allowed, side="right"))
-    last = len(counts) - int(np.searchsorted(from_right, allowed, side="right"))
-    return float(edges[first]), float(edges[max(last, first + 1)])
+def ranges(observed: Observed, *, method: str, percentile: float = 99.99, signed: bool = True) -> Ranges:
+    """The range that INT8 represents of each tensor; zero is always inside.
+
+    Args:
+        observed: what `observe` saw, with histograms for every method but min-max.
+        method: `"minmax"`: the extremes that occurred. `"percentile"`: see `percentile_bounds`. `"entropy"`:
+            the extremes, cut at the magnitude of `entropy_threshold`.
+        percentile: in percent; for `"percentile"`.
+        signed: the layout has 128 levels for magnitudes whatever their sign (TensorRT's). Otherwise tensors
+            without negative values have 256 (ONNX Runtime's unsigned activations).
+
+    Raises:
+        PrecisionError: unknown method, or a percentile out of range.
+    """
+    check_method(method, percentile)
+    bounds: dict[str, tuple[float, float]] = {}
+    for name, (low, high) in observed.extremes.items():
+        if method != "minmax" and name in observed.counts:
+            counts, limit = observed.counts[name], max(-low, high)
+            if method == "percentile":
+                first, last = percentile_bounds(counts, limit, percentile)
+                low, high = max(low, first), min(high, last)
+            else:
+                threshold = entropy_threshold(counts, limit, 128 if signed or low < 0 else 256)
+                low, high = max(low, -threshold), min(high, threshold)
+        bounds[name] = (min(low, 0.0), max(high, 0.0))
+    return Ranges(bounds, observed.images, method, percentile if method == "percentile" else None)
 
 
 def _observe_all(model: onnx.ModelProto) -> list[str]:

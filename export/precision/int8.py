@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from onnx import TensorProto, numpy_helper
 
 from export import graph
 from export.errors import PrecisionError
-from export.precision.calibration import Ranges, activation_ranges, check_images, check_method
+from export.precision.calibration import Observed, Ranges, check_images, check_method, observe, ranges
 from export.precision.fp16 import DEFAULT_KEEP_FP32, halve
 from export.precision.names import matching_nodes
 from export.progress import Progress, no_progress
@@ -56,13 +57,17 @@ def cpu_has_vnni(cpuinfo: str | None = None) -> bool:
     return bool(flags & {"avx512_vnni", "avx_vnni"})
 
 
+Weights = Literal["per_channel", "per_tensor"]
+
+
 def to_int8_tensorrt(
     src: Path,
     dst: Path,
-    calibration: Iterable[Array],
+    calibration: Iterable[Array] | Observed,
     *,
     method: str = "minmax",
     percentile: float = 99.99,
+    weights: Weights = "per_channel",
     exclude: Sequence[str] = (),
     keep_fp32: Sequence[str] = DEFAULT_KEEP_FP32,
     progress: Progress = no_progress,
@@ -73,66 +78,44 @@ def to_int8_tensorrt(
         src: FP32 ONNX file of opset 19 or later.
         dst: where to write.
         calibration: batches [B, ...] of at least `MIN_CALIBRATION_IMAGES` real, preprocessed images (or one
-            array).
-        method: `"minmax"` or `"percentile"`.
+            array), or what `observe_file` saw on them.
+        method: `"minmax"`, `"entropy"` or `"percentile"`.
         percentile: for `"percentile"`, per side, in percent.
+        weights: one scale an output channel, or one a tensor.
         exclude: operator types, node names, weight names or shell patterns of these that stay FP16.
         keep_fp32: as in `to_fp16`.
         progress: called as calibration goes on.
 
-    Weights are quantised symmetrically per output channel (depthwise convolutions lose a great deal
-    otherwise), activations symmetrically per tensor with zero point 0, biases not at all. The graph is
-    quantised in FP32 and only then converted to FP16: the other order loses scales below FP16's range. Weight
-    scales are kept at or above 2**-20, where FP16 still resolves them.
+    The steps are functions of their own: `load_fp32`, `observe`, `ranges`, `quantise_for_tensorrt` (Q/DQ, all
+    values FP32), `halve`, `finish`.
 
     Returns:
         `file`, `bytes`, `seconds`, `quantised_nodes` (type to count), `qdq_pairs`, `excluded`, `calibration`,
-        and the counts of `to_fp16`.
+        `weights_scale`, and the counts of `to_fp16`.
 
     Raises:
         PrecisionError: unusable calibration data or method, an `exclude` that matches nothing, a quantised or
             FP16 source, an opset below 19.
     """
     start = time.perf_counter()
-    model, ranges, excluded = _prepare(src, calibration, method, percentile, exclude, progress)
-    if graph.opset(model) < _MIN_QDQ_HALF_OPSET:
-        raise PrecisionError(
-            f"{Path(src).name} has opset {graph.opset(model)}; FP16 Q/DQ needs {_MIN_QDQ_HALF_OPSET}",
-            "export with opset 20",
-        )
-    from onnxruntime.quantization import QuantType
-
-    _limit_weight_scales(model)
-    ranges = _limit_activation_scales(ranges)
-    nodes = [n.name for n in model.graph.node if n.op_type in _WEIGHTED and n.name not in excluded]
-    quantised = _quantise(
-        model,
-        ranges,
-        nodes=nodes,
-        op_types=list(_WEIGHTED),
-        activation=QuantType.QInt8,
-        reduce_range=False,
-        options={
-            "ActivationSymmetric": True,
-            "QuantizeBias": False,
-            "AddQDQPairToWeight": True,
-            "DedicatedQDQPair": False,
-            "OpTypesToExcludeOutputQuantization": list(_WEIGHTED),
-            "MatMulConstBOnly": True,
-        },
-    )
-    _quantise_projection_shortcuts(quantised, ranges)
+    check_method(method, percentile)
+    model = load_fp32(src)
+    excluded = matching_nodes(model, exclude)
+    seen = _observed(model, calibration, method, progress)
+    found = ranges(seen, method=method, percentile=percentile, signed=True)
+    quantised = quantise_for_tensorrt(model, found, excluded=excluded, weights=weights)
     facts = halve(quantised, keep_fp32)
-    return _finish(quantised, dst, start, nodes, excluded, ranges, facts)
+    return finish(quantised, dst, start, excluded, found, weights, facts)
 
 
 def to_int8_onnxruntime(
     src: Path,
     dst: Path,
-    calibration: Iterable[Array],
+    calibration: Iterable[Array] | Observed,
     *,
     method: str = "minmax",
     percentile: float = 99.99,
+    weights: Weights = "per_channel",
     exclude: Sequence[str] = (),
     reduce_range: bool | None = None,
     progress: Progress = no_progress,
@@ -145,14 +128,12 @@ def to_int8_onnxruntime(
         calibration: as in `to_int8_tensorrt`.
         method: as in `to_int8_tensorrt`.
         percentile: as in `to_int8_tensorrt`.
+        weights: as in `to_int8_tensorrt`.
         exclude: operator types, node names, weight names or shell patterns of these that stay FP32.
         reduce_range: weights of 7 bits, which cannot saturate the 16-bit intermediates of x86 CPUs without
             VNNI. None decides by this machine's CPU (`cpu_has_vnni`); say it explicitly where the file runs
             elsewhere.
         progress: called as calibration goes on.
-
-    In graphs with attention only products with constant weights are quantised, with signed symmetric
-    activations: unsigned activations or quantised additions there were measured to destroy the result.
 
     Returns:
         As `to_int8_tensorrt`, and `reduce_range`.
@@ -161,37 +142,25 @@ def to_int8_onnxruntime(
         PrecisionError: as `to_int8_tensorrt`, but for the opset.
     """
     start = time.perf_counter()
-    model, ranges, excluded = _prepare(src, calibration, method, percentile, exclude, progress)
-    from onnxruntime.quantization import QuantType
-    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
-
-    reduce = not cpu_has_vnni() if reduce_range is None else reduce_range
-    attention = any(node.op_type in _ATTENTION_OPS for node in model.graph.node)
-    types = list(_WEIGHTED) if attention else sorted({*QLinearOpsRegistry, *QDQRegistry})
-    skipped = excluded | set(graph.preprocessing(model))
-    nodes = [n.name for n in model.graph.node if n.op_type in types and n.name not in skipped]
-    options: dict[str, Any] = {"ActivationSymmetric": attention, "MatMulConstBOnly": True}
-    quantised = _quantise(
-        model,
-        ranges,
-        nodes=nodes,
-        op_types=types,
-        activation=QuantType.QInt8 if attention else QuantType.QUInt8,
-        reduce_range=reduce,
-        options=options,
-    )
-    return _finish(quantised, dst, start, nodes, excluded, ranges, {"reduce_range": reduce})
-
-
-def _prepare(
-    src: Path,
-    calibration: Iterable[Array],
-    method: str,
-    percentile: float,
-    exclude: Sequence[str],
-    progress: Progress,
-) -> tuple[onnx.ModelProto, Ranges, set[str]]:
     check_method(method, percentile)
+    model = load_fp32(src)
+    excluded = matching_nodes(model, exclude)
+    seen = _observed(model, calibration, method, progress)
+    found = ranges(seen, method=method, percentile=percentile, signed=False)
+    reduce = not cpu_has_vnni() if reduce_range is None else reduce_range
+    quantised = quantise_for_onnxruntime(
+        model, found, excluded=excluded, weights=weights, reduce_range=reduce
+    )
+    facts = {"nodes": len(quantised.graph.node), "reduce_range": reduce}
+    return finish(quantised, dst, start, excluded, found, weights, facts)
+
+
+def load_fp32(src: Path) -> onnx.ModelProto:
+    """Read an FP32 file, with all shapes inferred.
+
+    Raises:
+        PrecisionError: the file is FP16 or quantised already.
+    """
     model = graph.load_model(Path(src))
     types = {tensor.data_type for tensor in model.graph.initializer}
     if TensorProto.FLOAT16 in types or any(n.op_type == "QuantizeLinear" for n in model.graph.node):
@@ -199,21 +168,134 @@ def _prepare(
             f"{Path(src).name} is FP16 or quantised already",
             "give the FP32 file: quantising FP16 weights loses every scale below FP16's range",
         )
-    excluded = matching_nodes(model, exclude)
-    arrays = check_images(calibration, model)
     graph.infer_shapes(model)
+    return model
+
+
+def observe_file(
+    src: Path, calibration: Iterable[Array], *, histograms: bool = True, progress: Progress = no_progress
+) -> Observed:
+    """Check calibration images and watch the FP32 file `src` on them: for several `to_int8_*` of one file.
+
+    Raises:
+        PrecisionError: unusable calibration data, a quantised or FP16 source.
+    """
+    model = load_fp32(src)
+    arrays = check_images(calibration, model)
     with quiet():
-        ranges = activation_ranges(model, arrays, method=method, percentile=percentile, progress=progress)
-    return model, ranges, excluded
+        return observe(model, arrays, histograms=histograms, progress=progress)
+
+
+def _observed(
+    model: onnx.ModelProto, calibration: Iterable[Array] | Observed, method: str, progress: Progress
+) -> Observed:
+    if isinstance(calibration, Observed):
+        return calibration
+    arrays = check_images(calibration, model)
+    with quiet():
+        return observe(model, arrays, histograms=method != "minmax", progress=progress)
+
+
+def quantise_for_tensorrt(
+    model: onnx.ModelProto, found: Ranges, *, excluded: Collection[str] = (), weights: Weights = "per_channel"
+) -> onnx.ModelProto:
+    """Q/DQ nodes in TensorRT's layout, every value still FP32; `halve` makes the remainder FP16.
+
+    Weights are quantised symmetrically (per output channel: depthwise convolutions lose a great deal
+    otherwise), activations symmetrically per tensor with zero point 0, biases not at all. The graph is
+    quantised in FP32 and only then converted to FP16: the other order loses scales below FP16's range. Weight
+    scales are kept at or above 2**-20, where FP16 still resolves them.
+
+    Args:
+        model: FP32 graph with shapes (see `load_fp32`); not changed.
+        found: a range for each tensor that is quantised.
+        excluded: names of nodes that stay out of INT8.
+        weights: one scale an output channel, or one a tensor.
+
+    Raises:
+        PrecisionError: an opset below 19, or no node is left to quantise.
+    """
+    if graph.opset(model) < _MIN_QDQ_HALF_OPSET:
+        raise PrecisionError(
+            f"the graph has opset {graph.opset(model)}; FP16 Q/DQ needs {_MIN_QDQ_HALF_OPSET}",
+            "export with opset 20",
+        )
+    from onnxruntime.quantization import QuantType
+
+    source = onnx.ModelProto()
+    source.CopyFrom(model)
+    _limit_weight_scales(source, weights, excluded)
+    found = _limit_activation_scales(found)
+    quantised = _quantise(
+        source,
+        found,
+        nodes=[n.name for n in model.graph.node if n.op_type in _WEIGHTED and n.name not in excluded],
+        op_types=list(_WEIGHTED),
+        activation=QuantType.QInt8,
+        weights=weights,
+        reduce_range=False,
+        options={
+            "ActivationSymmetric": True,
+            "QuantizeBias": False,
+            "AddQDQPairToWeight": True,
+            "DedicatedQDQPair": False,
+            "OpTypesToExcludeOutputQuantization": list(_WEIGHTED),
+            "MatMulConstBOnly": True,
+        },
+    )
+    _quantise_projection_shortcuts(quantised, found)
+    return quantised
+
+
+def quantise_for_onnxruntime(
+    model: onnx.ModelProto,
+    found: Ranges,
+    *,
+    excluded: Collection[str] = (),
+    weights: Weights = "per_channel",
+    reduce_range: bool = False,
+) -> onnx.ModelProto:
+    """Q/DQ nodes in the layout that ONNX Runtime's CPU fuses; the rest stays FP32.
+
+    In graphs with attention only products with constant weights are quantised, with signed symmetric
+    activations: unsigned activations or quantised additions there were measured to destroy the result.
+
+    Args:
+        model: FP32 graph with shapes (see `load_fp32`); not changed.
+        found: a range for each tensor that is quantised.
+        excluded: names of nodes that stay FP32.
+        weights: one scale an output channel, or one a tensor.
+        reduce_range: weights of 7 bits.
+
+    Raises:
+        PrecisionError: no node is left to quantise.
+    """
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    attention = any(node.op_type in _ATTENTION_OPS for node in model.graph.node)
+    types = list(_WEIGHTED) if attention else sorted({*QLinearOpsRegistry, *QDQRegistry})
+    skipped = {*excluded, *graph.preprocessing(model)}
+    return _quantise(
+        model,
+        found,
+        nodes=[n.name for n in model.graph.node if n.op_type in types and n.name not in skipped],
+        op_types=types,
+        activation=QuantType.QInt8 if attention else QuantType.QUInt8,
+        weights=weights,
+        reduce_range=reduce_range,
+        options={"ActivationSymmetric": attention, "MatMulConstBOnly": True},
+    )
 
 
 def _quantise(
     model: onnx.ModelProto,
-    ranges: Ranges,
+    found: Ranges,
     *,
     nodes: list[str],
     op_types: list[str],
     activation: Any,
+    weights: Weights,
     reduce_range: bool,
     options: dict[str, Any],
 ) -> onnx.ModelProto:
@@ -225,7 +307,7 @@ def _quantise(
 
     data = {
         name: TensorData(lowest=np.array(low, np.float32), highest=np.array(high, np.float32))
-        for name, (low, high) in ranges.bounds.items()
+        for name, (low, high) in found.bounds.items()
     }
     source = onnx.ModelProto()
     source.CopyFrom(model)
@@ -238,7 +320,7 @@ def _quantise(
         with quiet():
             quantizer = QDQQuantizer(
                 source,
-                True,
+                weights == "per_channel",
                 reduce_range,
                 QuantType.QInt8,
                 activation,
@@ -261,18 +343,18 @@ def _quantise(
     return result
 
 
-def _limit_activation_scales(ranges: Ranges) -> Ranges:
+def _limit_activation_scales(found: Ranges) -> Ranges:
     """Widen ranges so narrow that FP16 could not hold their scale."""
     smallest = 127 * _MIN_HALF_SCALE
     bounds = {
         name: (low, high) if max(-low, high) >= smallest else (-smallest, smallest)
-        for name, (low, high) in ranges.bounds.items()
+        for name, (low, high) in found.bounds.items()
     }
-    return dataclasses.replace(ranges, bounds=bounds)
+    return dataclasses.replace(found, bounds=bounds)
 
 
-def _limit_weight_scales(model: onnx.ModelProto) -> None:
-    """Flush output channels whose scale FP16 cannot hold: a scale that rounds to 0 would divide by 0.
+def _limit_weight_scales(model: onnx.ModelProto, weights: Weights, excluded: Collection[str]) -> None:
+    """Flush output channels (or tensors) whose scale FP16 cannot hold: one that rounds to 0 would divide by 0.
 
     The largest weight of such a channel is below 127 * 2**-20 (1.2e-4), and a Q/DQ pair on a constant takes
     its scale from the weights themselves, so one element is raised to that magnitude; it changes an output by
@@ -281,18 +363,12 @@ def _limit_weight_scales(model: onnx.ModelProto) -> None:
     readers = graph.consumers(model)
     smallest = 127 * _MIN_HALF_SCALE
     for tensor in list(model.graph.initializer):
-        axis = next(
-            (
-                a
-                for a in (_channel_axis(node, tensor.name) for node in readers.get(tensor.name, []))
-                if a is not None
-            ),
-            None,
-        )
+        quantising = [node for node in readers.get(tensor.name, []) if node.name not in excluded]
+        axis = next((a for n in quantising if (a := _channel_axis(n, tensor.name)) is not None), None)
         if axis is None or tensor.data_type != TensorProto.FLOAT:
             continue
         weight = np.moveaxis(numpy_helper.to_array(tensor), axis, 0).copy()
-        flat = weight.reshape(len(weight), -1)
+        flat = weight.reshape(len(weight) if weights == "per_channel" else 1, -1)
         low = np.abs(flat).max(axis=1) < smallest
         if low.any():
             rows = np.nonzero(low)[0]
@@ -312,7 +388,7 @@ def _channel_axis(node: onnx.NodeProto, name: str) -> int | None:
     return 1 if node.op_type == "MatMul" else None
 
 
-def _quantise_projection_shortcuts(model: onnx.ModelProto, ranges: Ranges) -> None:
+def _quantise_projection_shortcuts(model: onnx.ModelProto, found: Ranges) -> None:
     """Put Q/DQ on one input of each residual addition of which both come straight from convolutions.
 
     TensorRT fuses the addition into one convolution and reads the other operand as INT8; with the identity
@@ -328,9 +404,9 @@ def _quantise_projection_shortcuts(model: onnx.ModelProto, ranges: Ranges) -> No
         kernels = [_kernel_area(source) for source in sources if source is not None]
         index = 0 if kernels[0] < kernels[1] else 1
         name = add.input[index]
-        if name not in ranges.bounds:
+        if name not in found.bounds:
             continue
-        low, high = ranges.bounds[name]
+        low, high = found.bounds[name]
         scale = graph.set_initializer(
             model, f"{name}_shortcut_scale", np.array(max(abs(low), abs(high)) / 127.0, np.float32)
         )
@@ -349,7 +425,7 @@ def _quantise_projection_shortcuts(model: onnx.ModelProto, ranges: Ranges) -> No
                 nodes += pair
             nodes.append(node)
         graph.replace_nodes(model, nodes)
-        _quantise_projection_shortcuts(model, ranges)
+        _quantise_projection_shortcuts(model, found)
         return
 
 
@@ -383,26 +459,34 @@ def _topological(model: onnx.ModelProto) -> None:
     graph.replace_nodes(model, ordered)
 
 
-def _finish(
+def int8_nodes(quantised: onnx.ModelProto) -> set[str]:
+    """Names of the convolutions and products that an engine computes in INT8: both factors are dequantised.
+
+    Read off the result: the quantiser leaves some candidates alone, such as products of two activations.
+    """
+    made = graph.producers(quantised)
+    return {
+        node.name
+        for node in quantised.graph.node
+        if node.op_type in _WEIGHTED
+        and all(name in made and made[name].op_type == "DequantizeLinear" for name in node.input[:2])
+    }
+
+
+def finish(
     quantised: onnx.ModelProto,
     dst: Path,
     start: float,
-    nodes: Sequence[str],
-    excluded: set[str],
-    ranges: Ranges,
+    excluded: Collection[str],
+    found: Ranges,
+    weights: Weights,
     facts: dict[str, Any],
 ) -> dict[str, Any]:
+    """Write a quantised graph to `dst`; returns `facts` with what `to_int8_tensorrt` promises."""
     size = graph.save_model(quantised, Path(dst))
-    # Counted in the result: the quantiser leaves some candidates alone, such as products of two activations.
-    made = graph.producers(quantised)
-    chosen = set(nodes)
-    counts: dict[str, int] = {}
-    for node in quantised.graph.node:
-        sources = [made[name].op_type for name in node.input if name in made]
-        if node.name in chosen and "DequantizeLinear" in sources:
-            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    inside = int8_nodes(quantised)
+    counts = Counter(node.op_type for node in quantised.graph.node if node.name in inside)
     return {
-        "nodes": len(quantised.graph.node),
         **facts,
         "file": str(dst),
         "bytes": size,
@@ -410,5 +494,6 @@ def _finish(
         "quantised_nodes": dict(sorted(counts.items())),
         "qdq_pairs": sum(node.op_type == "DequantizeLinear" for node in quantised.graph.node),
         "excluded": sorted(excluded),
-        "calibration": ranges.summary(),
+        "weights_scale": weights,
+        "calibration": found.summary(),
     }

@@ -307,10 +307,13 @@ class PrecisionSection(Section):
     """Precisions to make. `fp32` is always made: it is what the others are judged against."""
     calibration_images: Annotated[int, Field(ge=0)] = 512
     """Training images, balanced over the classes, that set the INT8 ranges."""
-    calibration_method: Literal["minmax", "percentile"] = "minmax"
-    """How ranges follow from the observed activations."""
+    calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
+    """How ranges follow from the observed activations: their extremes; the clipping that loses least information
+    (Kullback-Leibler); or all but a share of the values on each side."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.999
     """For `calibration_method: percentile`."""
+    weights: Literal["per_channel", "per_tensor"] = "per_channel"
+    """INT8 scales of weights: one an output channel, or one a tensor, which depthwise convolutions do not stand."""
     exclude: list[str] = Field(default_factory=list)
     """Names of ONNX nodes that stay out of INT8."""
 

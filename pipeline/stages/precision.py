@@ -64,10 +64,15 @@ def _run(work: Work) -> None:
         files.append("fp16.onnx")
     if "int8" in arguments["modes"]:
         keys = arguments["int8"]
-        images = calibration_batches(work, keys["calibration_images"])
+        seen = precision.observe_file(
+            source,
+            calibration_batches(work, keys["calibration_images"]),
+            histograms=keys["calibration_method"] != "minmax",
+        )
         options = {
             "method": keys["calibration_method"],
             "percentile": keys["percentile"],
+            "weights": keys["weights"],
             "exclude": keys["exclude"],
         }
         makers: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
@@ -77,7 +82,7 @@ def _run(work: Work) -> None:
         for layout in arguments["layouts"]:
             name, make = makers[layout]
             work.progress(len(files), total, f"INT8 for {layout}")
-            summaries[name] = make(source, work.out / name, images, **options)
+            summaries[name] = make(source, work.out / name, seen, **options)
             files.append(name)
 
     test = open_split(data, "test")
@@ -165,7 +170,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="precision",
-    version=1,
+    version=2,
     inputs=("data", "distill", "export"),
     arguments=_arguments,
     run=_run,

@@ -15,7 +15,18 @@ from export import graph
 from export.engines import BACKENDS
 from export.errors import PrecisionError
 from export.onnx import describe, fix_batch
-from export.precision import cpu_has_vnni, to_int8_onnxruntime, to_int8_tensorrt
+from export.precision import (
+    DEFAULT_KEEP_FP32,
+    cpu_has_vnni,
+    halve,
+    int8_nodes,
+    load_fp32,
+    observe_file,
+    quantise_for_tensorrt,
+    ranges,
+    to_int8_onnxruntime,
+    to_int8_tensorrt,
+)
 
 
 def logits(path: Path, images: Any) -> Any:
@@ -44,7 +55,7 @@ def test_accuracy_survives(files: Any, kind: str) -> None:
     assert np.abs(exact - quantised).max() > 1e-4  # it is quantised
 
 
-@pytest.mark.parametrize("method", ["minmax", "percentile"])
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
 def test_files_repeat_byte_for_byte(files: Any, tmp_path: Path, method: str) -> None:
     for build in (to_int8_tensorrt, to_int8_onnxruntime):
         paths = [tmp_path / f"{build.__name__}{i}.onnx" for i in (0, 1)]
@@ -241,3 +252,38 @@ def test_fp16_biases_survive_the_cpu_optimiser(tmp_path: Path) -> None:
     )
     optimised = session.run(None, {"x": images})[0]
     assert np.abs(optimised - exact).max() > 0.5
+
+
+def test_one_observation_serves_both_layouts(files: Any, tmp_path: Path) -> None:
+    """Watching the graph once gives the same files as watching it for each."""
+    seen = observe_file(files.fp32, files.train)
+    for build, made in ((to_int8_tensorrt, files.int8), (to_int8_onnxruntime, files.int8_cpu)):
+        build(files.fp32, tmp_path / "a.onnx", seen)
+        assert (tmp_path / "a.onnx").read_bytes() == made.read_bytes()
+
+
+def test_per_tensor_weights_have_one_scale(files: Any, tmp_path: Path) -> None:
+    """The option reaches both layouts, and costs what per-channel scales save."""
+    exact = logits(files.fp32, files.images)
+    for build, made in ((to_int8_tensorrt, files.int8), (to_int8_onnxruntime, files.int8_cpu)):
+        facts = build(files.fp32, tmp_path / "t.onnx", files.train, weights="per_tensor")
+        assert facts["weights_scale"] == "per_tensor"
+        for scale, _ in scales(graph.load_model(tmp_path / "t.onnx"), "Conv").values():
+            assert scale.size == 1
+        errors = [np.abs(logits(path, files.images) - exact).mean() for path in (made, tmp_path / "t.onnx")]
+        assert errors[0] < errors[1]
+
+
+def test_the_steps_make_the_file(files: Any, tmp_path: Path) -> None:
+    """The FP32-valued graph computes what the FP16 file computes, and becomes it by `halve` alone."""
+    seen = observe_file(files.fp32, files.train)
+    model = load_fp32(files.fp32)
+    quantised = quantise_for_tensorrt(model, ranges(seen, method="minmax"))
+    graph.save_model(quantised, tmp_path / "single.onnx")
+    np.testing.assert_allclose(
+        logits(tmp_path / "single.onnx", files.images), logits(files.int8, files.images), atol=0.5
+    )
+    assert len(int8_nodes(quantised)) == 8
+    halve(quantised, DEFAULT_KEEP_FP32)
+    graph.save_model(quantised, tmp_path / "half.onnx")
+    assert (tmp_path / "half.onnx").read_bytes() == files.int8.read_bytes()
