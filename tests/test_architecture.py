@@ -38,7 +38,8 @@ def test_only_the_config_reads_yaml() -> None:
             shows = {ROOT / "pipeline/cli.py", ROOT / "pipeline/report/html.py"}  # they print YAML
             if not inside_config and path not in shows:
                 assert "yaml" not in _imports(path), path
-            assert "os.environ" not in path.read_text(encoding="utf-8"), path
+            on_device = path.is_relative_to(ROOT / "pipeline/devices/agent")  # it starts programs there
+            assert on_device or "os.environ" not in path.read_text(encoding="utf-8"), path
 
 
 @pytest.mark.parametrize("package", ["figkd", "export", "pipeline", "figkd.data", "pipeline.stages"])

@@ -1,0 +1,118 @@
+"""One host at a time works on a device.
+
+The lock is the kernel's (flock), so that it ends with the processes that hold it: after a reboot, a kill or a
+crash there is nothing stale to recover. A job inherits it, and so keeps the device when its host is cut off.
+The file's text is for people: who holds it, and since when.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import time
+from typing import Any
+
+from . import files, system
+
+
+class DeviceLock:
+    """The lock of a work folder, as one agent sees it."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, "lock")
+        self._facts = os.path.join(folder, "lock.json")
+        self._fd = -1
+
+    @property
+    def fd(self) -> int:
+        """The descriptor that holds the lock, for a job to inherit; -1 if it is not held."""
+        return self._fd
+
+    def acquire(self, owner: dict[str, Any]) -> dict[str, Any] | None:
+        """Take the lock; None, or the facts of who has it.
+
+        Args:
+            owner: facts of the host's session; its `session` names it. An agent that an earlier connection of the
+                same session left behind (cut off, or stopped) is ended, as nobody talks to it any more.
+        """
+        if self._fd >= 0 or self._take(owner):
+            return None
+        holder = self.holder()
+        if holder.get("session") == owner["session"] and self._end(int(holder.get("pid", 0))):
+            deadline = time.monotonic() + 5
+            while time.monotonic() < deadline:
+                if self._take(owner):
+                    return None
+                time.sleep(0.05)
+        return holder
+
+    def holder(self) -> dict[str, Any]:
+        """Facts of who has the lock or had it last, with `held_s`, how long by now."""
+        facts = files.read_json(self._facts) or {}
+        since = facts.get("since")
+        return dict(facts, held_s=max(0, int(time.time() - since)) if since else None)
+
+    def held(self) -> bool:
+        """Whether anybody else holds the lock."""
+        if self._fd >= 0:
+            return False
+        try:
+            fd = os.open(self._path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(fd)
+        return False
+
+    def evict(self) -> None:
+        """End the agent that holds the lock, whoever's it is."""
+        if self.held():
+            self._end(int(self.holder().get("pid", 0)))
+            deadline = time.monotonic() + 5
+            while self.held() and time.monotonic() < deadline:
+                time.sleep(0.05)
+
+    def release(self) -> None:
+        """Let go; a job that inherited the lock keeps it."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _take(self, owner: dict[str, Any]) -> bool:
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            return False
+        if not _same(fd, self._path):  # a cleaning removed the file between our open and our lock
+            os.close(fd)
+            return False
+        self._fd = fd
+        try:
+            files.write_json(self._facts, dict(owner, pid=os.getpid(), since=time.time()))
+        except OSError:  # a full disk: the lock holds all the same, it only cannot say for whom
+            files.remove(self._facts)
+        return True
+
+    @staticmethod
+    def _end(pid: int) -> bool:
+        if pid <= 1 or pid == os.getpid() or " serve " not in system.command_line(pid):
+            return False
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        return True
+
+
+def _same(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))
+    except FileNotFoundError:
+        return False

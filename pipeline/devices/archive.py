@@ -1,0 +1,73 @@
+"""The agent as one file: a zip archive that Python runs, the same bytes for the same sources."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.devices.address import Device
+
+OLDEST_PYTHON = (3, 8)
+_HERE = Path(__file__).parent
+_PACKAGE = "figkd_agent"
+_MAIN = f"from {_PACKAGE}.__main__ import main\nimport sys\nsys.exit(main(sys.argv[1:]))\n"
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The agent's archive and its name."""
+
+    content: bytes
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """sha256 (hex)."""
+        return hashlib.sha256(self.content).hexdigest()
+
+
+@functools.cache
+def agent_archive() -> Archive:
+    """The agent of this version."""
+    sources = {
+        path.relative_to(_HERE / "agent").as_posix(): path.read_text(encoding="utf-8")
+        for path in (_HERE / "agent").rglob("*.py")
+    }
+    return archive(sources)
+
+
+def archive(sources: Mapping[str, str]) -> Archive:
+    """An archive of the agent's modules, by their path below `agent/`."""
+    buffer = io.BytesIO()
+    files = {"__main__.py": _MAIN} | {f"{_PACKAGE}/{name}": text for name, text in sources.items()}
+    with zipfile.ZipFile(buffer, "w") as packed:
+        for name in sorted(files):
+            packed.writestr(zipfile.ZipInfo(name, _LONG_AGO), files[name], zipfile.ZIP_DEFLATED)
+    return Archive(buffer.getvalue())
+
+
+def remote_command(device: Device) -> str:
+    """What the device's shell runs: whatever shell it is, there is nothing in it to quote but Python's place."""
+    return (
+        f"exec {device.python_word()} -c "
+        '\'import json,sys;given=json.loads(sys.stdin.readline());order=given["order"];exec(given["bootstrap"])\''
+    )
+
+
+def order(device: Device, agent: Archive) -> bytes:
+    """The first line that the device's Python reads: a program that receives the agent, and becomes it."""
+    words = {
+        "folder": device.folder,
+        "digest": agent.digest,
+        "size": len(agent.content),
+        "silence_s": max(60.0, 3 * device.silence_s),
+        "oldest": OLDEST_PYTHON,
+    }
+    program = (_HERE / "bootstrap.py").read_text(encoding="utf-8")
+    return json.dumps({"bootstrap": program, "order": words}).encode() + b"\n"
