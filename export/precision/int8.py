@@ -1,8 +1,6 @@
 """INT8 files as explicit Q/DQ, in the two layouts that TensorRT and ONNX Runtime's CPU provider want.
 
-They disagree on every point. ONNX Runtime fuses a convolution only when its output is quantised too, prefers
-unsigned asymmetric activations and INT32 biases. TensorRT takes signed symmetric values only, float biases,
-and fuses best when nothing stands between a convolution and the addition or activation that follows it.
+Which layer is treated how, and why, is in `export.precision.rules`; here are the steps.
 """
 
 from __future__ import annotations
@@ -21,17 +19,25 @@ from onnx import TensorProto, numpy_helper
 
 from export import graph
 from export.errors import PrecisionError
+from export.macs import multiply_adds
 from export.precision.calibration import Observed, Ranges, check_images, check_method, observe, ranges
 from export.precision.fp16 import DEFAULT_KEEP_FP32, halve
 from export.precision.names import matching_nodes
+from export.precision.rules import (
+    WEIGHTED,
+    Layout,
+    fit_saturation,
+    float_logits,
+    has_attention,
+    kept_out,
+    place_residual_additions,
+)
 from export.progress import Progress, no_progress
 from export.quiet import quiet
 
-_WEIGHTED = ("Conv", "Gemm", "MatMul")
 _MIN_QDQ_HALF_OPSET = 19
 # FP16's subnormals are multiples of 2**-24; a scale of at least 16 of them is off by at most 3 %.
 _MIN_HALF_SCALE = 2.0**-20
-_ATTENTION_OPS = ("LayerNormalization", "Softmax")
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -69,6 +75,7 @@ def to_int8_tensorrt(
     percentile: float = 99.99,
     weights: Weights = "per_channel",
     exclude: Sequence[str] = (),
+    without_rules: Collection[str] = (),
     keep_fp32: Sequence[str] = DEFAULT_KEEP_FP32,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
@@ -83,6 +90,7 @@ def to_int8_tensorrt(
         percentile: for `"percentile"`, per side, in percent.
         weights: one scale an output channel, or one a tensor.
         exclude: operator types, node names, weight names or shell patterns of these that stay FP16.
+        without_rules: optional rules of `RULES` that are not followed.
         keep_fp32: as in `to_fp16`.
         progress: called as calibration goes on.
 
@@ -91,7 +99,8 @@ def to_int8_tensorrt(
 
     Returns:
         `file`, `bytes`, `seconds`, `quantised_nodes` (type to count), `qdq_pairs`, `excluded`, `calibration`,
-        `weights_scale`, and the counts of `to_fp16`.
+        `weights_scale`, `rules` (name to the nodes that it kept out), `macs`, `int8_macs_percent`, and the
+        counts of `to_fp16`.
 
     Raises:
         PrecisionError: unusable calibration data or method, an `exclude` that matches nothing, a quantised or
@@ -103,9 +112,12 @@ def to_int8_tensorrt(
     excluded = matching_nodes(model, exclude)
     seen = _observed(model, calibration, method, progress)
     found = ranges(seen, method=method, percentile=percentile, signed=True)
-    quantised = quantise_for_tensorrt(model, found, excluded=excluded, weights=weights)
-    facts = halve(quantised, keep_fp32)
-    return finish(quantised, dst, start, excluded, found, weights, facts)
+    quantised = quantise_for_tensorrt(
+        model, found, excluded=excluded, weights=weights, without_rules=without_rules
+    )
+    facts = described(model, quantised, "tensorrt", excluded, weights, without_rules, found)
+    facts |= halve(quantised, keep_fp32)
+    return facts | finish(quantised, dst, start)
 
 
 def to_int8_onnxruntime(
@@ -117,6 +129,7 @@ def to_int8_onnxruntime(
     percentile: float = 99.99,
     weights: Weights = "per_channel",
     exclude: Sequence[str] = (),
+    without_rules: Collection[str] = (),
     reduce_range: bool | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
@@ -130,6 +143,7 @@ def to_int8_onnxruntime(
         percentile: as in `to_int8_tensorrt`.
         weights: as in `to_int8_tensorrt`.
         exclude: operator types, node names, weight names or shell patterns of these that stay FP32.
+        without_rules: as in `to_int8_tensorrt`.
         reduce_range: weights of 7 bits, which cannot saturate the 16-bit intermediates of x86 CPUs without
             VNNI. None decides by this machine's CPU (`cpu_has_vnni`); say it explicitly where the file runs
             elsewhere.
@@ -149,10 +163,16 @@ def to_int8_onnxruntime(
     found = ranges(seen, method=method, percentile=percentile, signed=False)
     reduce = not cpu_has_vnni() if reduce_range is None else reduce_range
     quantised = quantise_for_onnxruntime(
-        model, found, excluded=excluded, weights=weights, reduce_range=reduce
+        model,
+        found,
+        excluded=excluded,
+        weights=weights,
+        without_rules=without_rules,
+        reduce_range=reduce,
     )
-    facts = {"nodes": len(quantised.graph.node), "reduce_range": reduce}
-    return finish(quantised, dst, start, excluded, found, weights, facts)
+    facts = described(model, quantised, "onnxruntime", excluded, weights, without_rules, found)
+    facts |= {"nodes": len(quantised.graph.node), "reduce_range": reduce}
+    return facts | finish(quantised, dst, start)
 
 
 def load_fp32(src: Path) -> onnx.ModelProto:
@@ -197,20 +217,24 @@ def _observed(
 
 
 def quantise_for_tensorrt(
-    model: onnx.ModelProto, found: Ranges, *, excluded: Collection[str] = (), weights: Weights = "per_channel"
+    model: onnx.ModelProto,
+    found: Ranges,
+    *,
+    excluded: Collection[str] = (),
+    weights: Weights = "per_channel",
+    without_rules: Collection[str] = (),
 ) -> onnx.ModelProto:
     """Q/DQ nodes in TensorRT's layout, every value still FP32; `halve` makes the remainder FP16.
 
-    Weights are quantised symmetrically (per output channel: depthwise convolutions lose a great deal
-    otherwise), activations symmetrically per tensor with zero point 0, biases not at all. The graph is
-    quantised in FP32 and only then converted to FP16: the other order loses scales below FP16's range. Weight
-    scales are kept at or above 2**-20, where FP16 still resolves them.
+    Weights and activations are quantised symmetrically with zero point 0, biases not at all. The graph is
+    quantised in FP32 and only then converted to FP16: the other order loses scales below FP16's range.
 
     Args:
         model: FP32 graph with shapes (see `load_fp32`); not changed.
         found: a range for each tensor that is quantised.
-        excluded: names of nodes that stay out of INT8.
+        excluded: names of nodes that stay out of INT8, beside those that the rules keep out.
         weights: one scale an output channel, or one a tensor.
+        without_rules: optional rules that are not followed.
 
     Raises:
         PrecisionError: an opset below 19, or no node is left to quantise.
@@ -222,15 +246,16 @@ def quantise_for_tensorrt(
         )
     from onnxruntime.quantization import QuantType
 
+    skipped = _skipped(model, "tensorrt", excluded, without_rules)
     source = onnx.ModelProto()
     source.CopyFrom(model)
-    _limit_weight_scales(source, weights, excluded)
+    _limit_weight_scales(source, weights, skipped)
     found = _limit_activation_scales(found)
     quantised = _quantise(
         source,
         found,
-        nodes=[n.name for n in model.graph.node if n.op_type in _WEIGHTED and n.name not in excluded],
-        op_types=list(_WEIGHTED),
+        nodes=[n.name for n in model.graph.node if n.op_type in WEIGHTED and n.name not in skipped],
+        op_types=list(WEIGHTED),
         activation=QuantType.QInt8,
         weights=weights,
         reduce_range=False,
@@ -239,11 +264,12 @@ def quantise_for_tensorrt(
             "QuantizeBias": False,
             "AddQDQPairToWeight": True,
             "DedicatedQDQPair": False,
-            "OpTypesToExcludeOutputQuantization": list(_WEIGHTED),
+            "OpTypesToExcludeOutputQuantization": list(WEIGHTED),
             "MatMulConstBOnly": True,
         },
     )
-    _quantise_projection_shortcuts(quantised, found)
+    place_residual_additions(quantised, found, int8_nodes(quantised))
+    graph.infer_shapes(quantised)
     return quantised
 
 
@@ -253,18 +279,17 @@ def quantise_for_onnxruntime(
     *,
     excluded: Collection[str] = (),
     weights: Weights = "per_channel",
+    without_rules: Collection[str] = (),
     reduce_range: bool = False,
 ) -> onnx.ModelProto:
     """Q/DQ nodes in the layout that ONNX Runtime's CPU fuses; the rest stays FP32.
 
-    In graphs with attention only products with constant weights are quantised, with signed symmetric
-    activations: unsigned activations or quantised additions there were measured to destroy the result.
-
     Args:
         model: FP32 graph with shapes (see `load_fp32`); not changed.
         found: a range for each tensor that is quantised.
-        excluded: names of nodes that stay FP32.
+        excluded: names of nodes that stay FP32, beside those that the rules keep out.
         weights: one scale an output channel, or one a tensor.
+        without_rules: optional rules that are not followed.
         reduce_range: weights of 7 bits.
 
     Raises:
@@ -273,19 +298,32 @@ def quantise_for_onnxruntime(
     from onnxruntime.quantization import QuantType
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-    attention = any(node.op_type in _ATTENTION_OPS for node in model.graph.node)
-    types = list(_WEIGHTED) if attention else sorted({*QLinearOpsRegistry, *QDQRegistry})
-    skipped = {*excluded, *graph.preprocessing(model)}
-    return _quantise(
+    types = sorted({*QLinearOpsRegistry, *QDQRegistry})
+    skipped = _skipped(model, "onnxruntime", excluded, without_rules)
+    attention = has_attention(model)
+    quantised = _quantise(
         model,
-        found,
+        fit_saturation(model, found),
         nodes=[n.name for n in model.graph.node if n.op_type in types and n.name not in skipped],
         op_types=types,
         activation=QuantType.QInt8 if attention else QuantType.QUInt8,
         weights=weights,
         reduce_range=reduce_range,
-        options={"ActivationSymmetric": attention, "MatMulConstBOnly": True},
+        options={
+            "ActivationSymmetric": attention,
+            "MatMulConstBOnly": True,
+            "OpTypesToExcludeOutputQuantization": ["Gemm", "MatMul"] if attention else [],
+        },
     )
+    float_logits(quantised)
+    graph.infer_shapes(quantised)
+    return quantised
+
+
+def _skipped(
+    model: onnx.ModelProto, layout: Layout, excluded: Collection[str], without_rules: Collection[str]
+) -> set[str]:
+    return set(excluded).union(*kept_out(model, layout, without=without_rules).values())
 
 
 def _quantise(
@@ -388,54 +426,6 @@ def _channel_axis(node: onnx.NodeProto, name: str) -> int | None:
     return 1 if node.op_type == "MatMul" else None
 
 
-def _quantise_projection_shortcuts(model: onnx.ModelProto, found: Ranges) -> None:
-    """Put Q/DQ on one input of each residual addition of which both come straight from convolutions.
-
-    TensorRT fuses the addition into one convolution and reads the other operand as INT8; with the identity
-    shortcut that operand has its Q/DQ already, with a projection it has none. Of the two convolutions the one
-    with the smaller kernel is taken for the projection.
-    """
-    made = graph.producers(model)
-    readers = graph.consumers(model)
-    for add in [node for node in model.graph.node if node.op_type == "Add"]:
-        sources = [made.get(name) for name in add.input]
-        if not all(s is not None and s.op_type == "Conv" and len(readers[s.output[0]]) == 1 for s in sources):
-            continue
-        kernels = [_kernel_area(source) for source in sources if source is not None]
-        index = 0 if kernels[0] < kernels[1] else 1
-        name = add.input[index]
-        if name not in found.bounds:
-            continue
-        low, high = found.bounds[name]
-        scale = graph.set_initializer(
-            model, f"{name}_shortcut_scale", np.array(max(abs(low), abs(high)) / 127.0, np.float32)
-        )
-        zero = graph.set_initializer(model, f"{name}_shortcut_zero_point", np.array(0, np.int8))
-        quantised, restored = f"{name}_shortcut_q", f"{name}_shortcut_dq"
-        pair = [
-            onnx.helper.make_node("QuantizeLinear", [name, scale, zero], [quantised], f"{quantised}_node"),
-            onnx.helper.make_node(
-                "DequantizeLinear", [quantised, scale, zero], [restored], f"{restored}_node"
-            ),
-        ]
-        add.input[index] = restored
-        nodes: list[onnx.NodeProto] = []
-        for node in model.graph.node:
-            if node.name == add.name:
-                nodes += pair
-            nodes.append(node)
-        graph.replace_nodes(model, nodes)
-        _quantise_projection_shortcuts(model, found)
-        return
-
-
-def _kernel_area(convolution: onnx.NodeProto) -> int:
-    for attribute in convolution.attribute:
-        if attribute.name == "kernel_shape":
-            return int(np.prod(np.array(attribute.ints)))
-    return 1
-
-
 def _topological(model: onnx.ModelProto) -> None:
     """Order nodes so that each follows what it reads; keeps the present order where it can."""
     ready = (
@@ -468,32 +458,39 @@ def int8_nodes(quantised: onnx.ModelProto) -> set[str]:
     return {
         node.name
         for node in quantised.graph.node
-        if node.op_type in _WEIGHTED
+        if node.op_type in WEIGHTED
         and all(name in made and made[name].op_type == "DequantizeLinear" for name in node.input[:2])
     }
 
 
-def finish(
+def described(
+    model: onnx.ModelProto,
     quantised: onnx.ModelProto,
-    dst: Path,
-    start: float,
+    layout: Layout,
     excluded: Collection[str],
-    found: Ranges,
     weights: Weights,
-    facts: dict[str, Any],
+    without_rules: Collection[str],
+    found: Ranges,
 ) -> dict[str, Any]:
-    """Write a quantised graph to `dst`; returns `facts` with what `to_int8_tensorrt` promises."""
-    size = graph.save_model(quantised, Path(dst))
+    """What a report says of a quantised graph, before anything else is done to it."""
     inside = int8_nodes(quantised)
     counts = Counter(node.op_type for node in quantised.graph.node if node.name in inside)
+    macs = multiply_adds(model)
+    total = sum(macs.values())
     return {
-        **facts,
-        "file": str(dst),
-        "bytes": size,
-        "seconds": time.perf_counter() - start,
+        "layout": layout,
         "quantised_nodes": dict(sorted(counts.items())),
         "qdq_pairs": sum(node.op_type == "DequantizeLinear" for node in quantised.graph.node),
         "excluded": sorted(excluded),
+        "rules": {name: sorted(n) for name, n in kept_out(model, layout, without=without_rules).items()},
+        "macs": total,
+        "int8_macs_percent": 100.0 * sum(macs.get(name, 0) for name in inside) / max(total, 1),
         "weights_scale": weights,
         "calibration": found.summary(),
     }
+
+
+def finish(quantised: onnx.ModelProto, dst: Path, start: float) -> dict[str, Any]:
+    """Write a graph to `dst`; returns `file`, `bytes` and the `seconds` since `start` (`time.perf_counter`)."""
+    size = graph.save_model(quantised, Path(dst))
+    return {"file": str(dst), "bytes": size, "seconds": time.perf_counter() - start}

@@ -315,7 +315,9 @@ class PrecisionSection(Section):
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
     """INT8 scales of weights: one an output channel, or one a tensor, which depthwise convolutions do not stand."""
     exclude: list[str] = Field(default_factory=list)
-    """Names of ONNX nodes that stay out of INT8."""
+    """ONNX nodes that stay out of INT8: operator types, names of nodes or weights, shell patterns."""
+    without_rules: list[Literal["squeeze_excitation", "classifier"]] = Field(default_factory=list)
+    """Rules of docs/precision.md that are not followed: what they would keep out of INT8 is quantised."""
 
 
 class Target(Section):

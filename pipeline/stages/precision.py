@@ -74,6 +74,7 @@ def _run(work: Work) -> None:
             "percentile": keys["percentile"],
             "weights": keys["weights"],
             "exclude": keys["exclude"],
+            "without_rules": keys["without_rules"],
         }
         makers: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
             "tensorrt": ("int8.onnx", precision.to_int8_tensorrt),
