@@ -400,8 +400,9 @@ def _run(
     try:
         with _terminate_as_interrupt():
             check_places(config)
-            preflight(config, conductor.plan(config, store, selection), ui.note)
-            outcome = conductor.run(config, store, ui, selection, world)
+            known = conductor.known_devices(store, ui)
+            preflight(config, conductor.plan(config, store, selection, known), ui.note, known)
+            outcome = conductor.run(config, store, ui, selection, world, known)
     finally:
         ui.close()
     code = next((int(error.exit_code) for error in outcome.failures.values()), int(Exit.OK))

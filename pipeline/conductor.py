@@ -1,15 +1,18 @@
 """Which steps a config needs, which of them are done already, and doing the others.
 
 Each step's recipe names the digests of its inputs, so a plan is exact up to the first step that has to
-run; what follows it is planned again once its outcome is known.
+run; what follows it is planned again once its outcome is known. Targets on different devices are worked on at the same
+time; those of this machine come after them, alone, so that nothing disturbs what is timed here.
 """
 
 from __future__ import annotations
 
 import tempfile
+import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -20,11 +23,14 @@ from figkd.errors import FigkdError
 from figkd.progress import no_progress
 from pipeline import environment
 from pipeline.config.schema import DeployConfig
-from pipeline.errors import ConfigError, EnvironmentFault, PipelineError, StageFailed
+from pipeline.devices.address import LOCAL, Device
+from pipeline.devices.known import KnownDevices, device_of
+from pipeline.devices.session import abort_sessions
+from pipeline.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError, StageFailed
 from pipeline.files import read_json, write_json, write_text
 from pipeline.fingerprint import fingerprint
 from pipeline.stages import REPORT, STAGES
-from pipeline.stages.base import Progress, Stage, Work
+from pipeline.stages.base import Progress, Stage, Work, no_note
 from pipeline.store import Artifact, Recipe, Store
 
 
@@ -104,8 +110,11 @@ def steps_of(config: DeployConfig, until: str | None = None) -> list[Step]:
     return steps
 
 
-def plan(config: DeployConfig, store: Store, selection: Selection = Selection()) -> list[Planned]:
-    """What `run` would do, without doing it."""
+def plan(
+    config: DeployConfig, store: Store, selection: Selection = Selection(), known: KnownDevices | None = None
+) -> list[Planned]:
+    """What `run` would do, without doing it; devices are asked for their facts."""
+    known = known or known_devices(store)
     done: dict[str, Artifact] = {}
     planned: list[Planned] = []
     last = _read_last(store, config)
@@ -114,7 +123,11 @@ def plan(config: DeployConfig, store: Store, selection: Selection = Selection())
         if waiting:
             planned.append(Planned(step, "run", f"after {', '.join(waiting)}"))
             continue
-        recipe = _recipe(step, config, store, done, {})
+        try:
+            recipe = _recipe(step, config, store, done, {}, known)
+        except DeviceFault as fault:
+            planned.append(Planned(step, "run", fault.what))
+            continue
         artifact = store.find(recipe)
         if artifact is None:
             planned.append(Planned(step, "run", _why(recipe, store.named(step.id, last.get(step.id)))))
@@ -134,6 +147,7 @@ def run(
     ui: Interface,
     selection: Selection = Selection(),
     world: World = ALONE,
+    known: KnownDevices | None = None,
 ) -> Outcome:
     """Run every step that is not done; return what there is now.
 
@@ -144,26 +158,26 @@ def run(
     Raises:
         PipelineError: a step that everything else needs failed, or `selection.first` lacks what comes before it.
     """
-    outcome = Outcome()
     store.clean_drafts()
-    last = _read_last(store, config)
-    for step in steps_of(config, selection.until):
-        broken = [i for i in _input_ids(step, config) if i not in outcome.artifacts]
-        if broken and step.target:
-            continue  # its target failed earlier, and said so
-        try:
-            recipe = _recipe(step, config, store, outcome.artifacts, outcome.failures)
-            artifact = _make(step, recipe, config, store, ui, selection, outcome, last, world)
-        except PipelineError as error:
-            if not step.target:
-                raise
-            outcome.failures[step.id] = error
-            ui.step_failed(step.id, error)
-            continue
-        outcome.artifacts[step.id] = artifact
-        last[step.id] = artifact.path.name
-        write_json(_last_path(store, config), last)
+    known = known or known_devices(store, ui)
+    running = _Running(config, store, ui, selection, world, known, _read_last(store, config))
+    steps = steps_of(config, selection.until)
+    for lanes in _lanes(steps, config):
+        remote = [lane for device, lane in lanes.items() if device != LOCAL]
+        if len(remote) > 1:
+            _at_once(remote, running)
+        else:
+            for lane in remote:
+                _run_lane(lane, running)
+        _run_lane(lanes.get(LOCAL, []), running)
+    outcome = running.outcome
+    outcome.failures = {s.id: outcome.failures[s.id] for s in steps if s.id in outcome.failures}
     return outcome
+
+
+def known_devices(store: Store, ui: Interface | None = None) -> KnownDevices:
+    """The devices of a run, as far as a store remembers them."""
+    return KnownDevices(store.root / "devices", ui.note if ui else no_note)
 
 
 def follow(world: World) -> None:
@@ -191,17 +205,74 @@ def artifacts_of(config: DeployConfig, store: Store) -> dict[str, Artifact]:
     return {p.step.id: p.artifact for p in plan(config, store) if p.artifact is not None}
 
 
-def _make(
-    step: Step,
-    recipe: Recipe,
-    config: DeployConfig,
-    store: Store,
-    ui: Interface,
-    selection: Selection,
-    outcome: Outcome,
-    last: Mapping[str, str],
-    world: World,
-) -> Artifact:
+@dataclass
+class _Running:
+    """A run that goes on: what it was asked, and what it has made."""
+
+    config: DeployConfig
+    store: Store
+    ui: Interface
+    selection: Selection
+    world: World
+    known: KnownDevices
+    last: dict[str, str]
+    outcome: Outcome = field(default_factory=Outcome)
+    guard: threading.Lock = field(default_factory=threading.Lock)
+
+
+def _lanes(steps: Sequence[Step], config: DeployConfig) -> Iterator[dict[str, list[Step]]]:
+    """Steps that may run at once, by device; each device's own steps follow each other.
+
+    Steps of targets that come after each other are divided; every other step is alone.
+    """
+    divided: dict[str, list[Step]] = {}
+    for step in steps:
+        if step.target:
+            divided.setdefault(config.targets[step.target].device, []).append(step)
+            continue
+        if divided:
+            yield divided
+            divided = {}
+        yield {LOCAL: [step]}
+    if divided:
+        yield divided
+
+
+def _at_once(lanes: Sequence[Sequence[Step]], running: _Running) -> None:
+    with ThreadPoolExecutor(len(lanes), thread_name_prefix="device") as pool:
+        futures = [pool.submit(_run_lane, lane, running) for lane in lanes]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:  # Ctrl-C among them: only this thread gets it
+            abort_sessions()
+            raise
+
+
+def _run_lane(lane: Sequence[Step], running: _Running) -> None:
+    config, outcome = running.config, running.outcome
+    for step in lane:
+        broken = [i for i in _input_ids(step, config) if i not in outcome.artifacts]
+        if broken and step.target:
+            continue  # its target failed earlier, and said so
+        try:
+            recipe = _recipe(step, config, running.store, outcome.artifacts, outcome.failures, running.known)
+            artifact = _make(step, recipe, running)
+        except PipelineError as error:
+            if not step.target:
+                raise
+            outcome.failures[step.id] = error
+            running.ui.step_failed(step.id, error)
+            continue
+        with running.guard:
+            outcome.artifacts[step.id] = artifact
+            running.last[step.id] = artifact.path.name
+            write_json(_last_path(running.store, config), running.last)
+
+
+def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact:
+    config, store, ui, selection = running.config, running.store, running.ui, running.selection
+    outcome, world = running.outcome, running.world
     with store.lock(recipe, lambda: ui.note(f"{step.id}: another run is making this; waiting for it")):
         artifact = store.find(recipe)
         if artifact is not None and (damage := store.damage(artifact)):
@@ -219,8 +290,13 @@ def _make(
                 f"--from {selection.first} needs the artifact of '{step.id}', which does not exist",
                 fix="run once without --from",
             )
+        device = _device(step, config)
+        if device is not None and (fault := running.known.fault(device)):
+            raise DeviceFault(fault.what, where=step.id, fix=fault.fix)
         reason = (
-            "asked for" if artifact is not None else _why(recipe, store.named(step.id, last.get(step.id)))
+            "asked for"
+            if artifact is not None
+            else _why(recipe, store.named(step.id, running.last.get(step.id)))
         )
         progress = ui.step_started(step.id, reason)
         started = time.monotonic()
@@ -236,10 +312,12 @@ def _make(
                 scratch=scratch,
                 progress=progress,
                 world=world,
+                device=device,
+                note=ui.note,
             )
             if step.stage.together:
                 # Neither a terminal nor a group of processes can be sent.
-                sent = replace(work, progress=no_progress, world=ALONE)
+                sent = replace(work, progress=no_progress, note=no_note, world=ALONE)
                 world.broadcast((step.stage.name, sent, store.root))
             _run_stage(step, work, store)
             seconds = time.monotonic() - started
@@ -297,6 +375,7 @@ def _recipe(
     store: Store,
     done: Mapping[str, Artifact],
     failures: Mapping[str, PipelineError],
+    known: KnownDevices,
 ) -> Recipe:
     arguments = step.stage.arguments(config, step.target)
     if step.stage.name == REPORT:
@@ -313,7 +392,16 @@ def _recipe(
             what = error.what if isinstance(error, FigkdError) else f"cannot be read: {error}"
             raise EnvironmentFault(what, where=f"{step.id}: {name}", fix=getattr(error, "fix", "")) from error
         inputs[f"source:{name}"] = digest
-    return Recipe(step.id, step.stage.version, arguments, inputs, dict(step.stage.environment(arguments)))
+    device = _device(step, config)
+    if device is None:
+        facts = step.stage.environment(arguments)
+    else:
+        facts = step.stage.device_environment(known.facts(device), arguments)
+    return Recipe(step.id, step.stage.version, arguments, inputs, dict(facts))
+
+
+def _device(step: Step, config: DeployConfig) -> Device | None:
+    return device_of(config.targets[step.target]) if step.target else None
 
 
 def _why(recipe: Recipe, old: Artifact | None) -> str:

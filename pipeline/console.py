@@ -1,7 +1,8 @@
-"""What a person sees while a run goes on: a bar a stage on a terminal, plain lines elsewhere. All on stderr."""
+"""What a person sees while a run goes on: a bar a step on a terminal, plain lines elsewhere. All on stderr."""
 
 from __future__ import annotations
 
+import threading
 import time
 from pathlib import Path
 
@@ -34,8 +35,9 @@ class ConsoleInterface:
     def __init__(self, verbosity: int = 0) -> None:
         self.console = Console(stderr=True, highlight=False)
         self.verbosity = verbosity
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._guard = threading.Lock()
 
     def step_started(self, step: str, reason: str) -> Callback:
         """Open a bar (on a terminal) or say that the step starts."""
@@ -46,25 +48,28 @@ class ConsoleInterface:
         if not self.console.is_terminal:
             self.console.print(f"  ...  {step:<16} started")
             return self._plain(step)
-        self._bar = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description:<16}"),
-            BarColumn(bar_width=28),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("[dim]left[/dim]"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[note]}[/dim]"),
-            console=self.console,
-            transient=True,
-        )
-        self._task = self._bar.add_task(step, total=None, note="")
-        self._bar.start()
-        return self._advance
+        with self._guard:
+            if self._bars is None:
+                self._bars = Progress(
+                    SpinnerColumn(),
+                    TextColumn("{task.description:<16}"),
+                    BarColumn(bar_width=28),
+                    MofNCompleteColumn(),
+                    TimeElapsedColumn(),
+                    TextColumn("[dim]left[/dim]"),
+                    TimeRemainingColumn(),
+                    TextColumn("[dim]{task.fields[note]}[/dim]"),
+                    console=self.console,
+                    transient=True,
+                )
+                self._bars.start()
+            bars = self._bars
+            task = self._tasks[step] = bars.add_task(step, total=None, note="")
 
-    def _advance(self, done: int, total: int, note: str) -> None:
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total or None, note=escape(note))
+        def advance(done: int, total: int, note: str) -> None:
+            bars.update(task, completed=done, total=total or None, note=escape(note))
+
+        return advance
 
     def _plain(self, step: str) -> Callback:
         last = time.monotonic()
@@ -80,14 +85,25 @@ class ConsoleInterface:
         return show
 
     def close(self) -> None:
-        """Take the bar off the screen."""
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = self._task = None
+        """Take the bars off the screen."""
+        with self._guard:
+            if self._bars is not None:
+                self._bars.stop()
+            self._bars = None
+            self._tasks.clear()
+
+    def _end(self, step: str) -> None:
+        """Take one bar off the screen: steps of several devices run at the same time."""
+        with self._guard:
+            task = self._tasks.pop(step, None)
+            if self._bars is not None and task is not None:
+                self._bars.remove_task(task)
+        if not self._tasks:
+            self.close()
 
     def step_finished(self, step: str, summary: str, seconds: float, artifact: Path) -> None:
         """State, time, what came out."""
-        self.close()
+        self._end(step)
         if self.verbosity >= 0:
             place = f"\n       [dim]{escape(str(artifact))}[/dim]" if self.verbosity > 0 else ""
             self.console.print(
@@ -101,7 +117,7 @@ class ConsoleInterface:
 
     def step_failed(self, step: str, error: PipelineError) -> None:
         """A target's step failed; the others go on."""
-        self.close()
+        self._end(step)
         self.console.print(f"[red]failed[/red] {step:<16} {escape(str(error))}", soft_wrap=True)
 
     def note(self, text: str) -> None:

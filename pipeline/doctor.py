@@ -11,7 +11,7 @@ from typing import Literal
 
 from pipeline import environment
 from pipeline.config.schema import DeployConfig
-from pipeline.preflight import data_faults, device_faults, existing_parent
+from pipeline.preflight import data_faults, existing_parent
 
 State = Literal["ok", "absent", "fault"]
 
@@ -101,5 +101,3 @@ def _config(config: DeployConfig) -> Iterator[Finding]:
         "disk", "ok" if free > 2e9 else "fault", f"{free / 1e9:.1f} GB free for {config.store}",
         "" if free > 2e9 else "free some space, or set store: to another disk",
     )  # fmt: skip
-    for fault in device_faults(config):
-        yield Finding(fault.where, "fault", fault.what, fault.fix)

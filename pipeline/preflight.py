@@ -13,6 +13,7 @@ from figkd.data.view_kinds import view_count
 from figkd.errors import FigkdError
 from pipeline.conductor import Planned
 from pipeline.config.schema import DeployConfig
+from pipeline.devices.known import KnownDevices, device_of
 from pipeline.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError
 from pipeline.files import read_json
 from pipeline.stages import data as data_stage
@@ -26,20 +27,26 @@ _SPARE_BYTES = 1_000_000_000
 _REPEATS_WORTH_A_WARNING = 5
 
 
-def preflight(config: DeployConfig, planned: Sequence[Planned], note: Callable[[str], None]) -> None:
+def preflight(
+    config: DeployConfig,
+    planned: Sequence[Planned],
+    note: Callable[[str], None],
+    known: KnownDevices | None = None,
+) -> None:
     """Check what the steps that are going to run will need.
 
     Args:
         config: the deploy config.
         planned: the plan; steps that are cached need nothing.
         note: told about what is missing and not required.
+        known: the run's devices; without, they are not looked at.
 
     Raises:
         PipelineError: every fault; the exit code is that of the gravest (config, then device, then environment).
     """
     running = {p.step.stage.name for p in planned if p.state == "run"}
     targets = {p.step.target for p in planned if p.state == "run" and p.step.target}
-    faults: list[PipelineError] = list(device_faults(config))
+    faults: list[PipelineError] = list(_devices(config, targets, known, note)) if known else []
     if "build" in running:
         faults += _back_ends(config, targets, note)
     faults += _packages(config, running)
@@ -199,15 +206,18 @@ def _back_ends(
             note(f"targets.{name}: {found.detail}; its rows will say so ({found.fix})")
 
 
-def device_faults(config: DeployConfig) -> Iterator[PipelineError]:
-    """Targets on devices that this version cannot reach (for preflight and doctor)."""
-    for name, target in config.targets.items():
-        if target.device != "local":  # also where everything is cached: those are this machine's numbers
-            yield DeviceFault(
-                f"{target.device}: building on a remote device is not supported by this version",
-                where=f"targets.{name}.device",
-                fix=f"run on the device itself with --set targets.{name}.device=local",
-            )
+def _devices(
+    config: DeployConfig, targets: set[str], known: KnownDevices, note: Callable[[str], None]
+) -> Iterator[PipelineError]:
+    """Devices that cannot be reached: a fault if there is nothing else to work on, else their targets fail alone."""
+    devices = {name: device for name in sorted(targets) if (device := device_of(config.targets[name]))}
+    known.ask(devices.values())
+    faults = {name: fault for name, device in devices.items() if (fault := known.fault(device))}
+    for name, fault in faults.items():
+        if set(faults) == targets:
+            yield DeviceFault(fault.what, where=f"targets.{name}.device", fix=fault.fix)
+        else:
+            note(f"targets.{name}: {fault.what}; the other targets go on")
 
 
 def existing_parent(path: Path) -> Path:

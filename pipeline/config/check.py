@@ -13,14 +13,14 @@ from figkd import model_names
 from figkd.data import DATASETS
 from figkd.methods import METHODS
 from pipeline.config.problems import Problem, did_you_mean, nearest
-from pipeline.config.schema import DeployConfig, Goal, LogitMSE, Target, method_section
+from pipeline.config.schema import DeployConfig, Goal, LogitMSE, Remote, Target, method_section
+from pipeline.devices.address import LOCAL, PASSWORD, URL
 
 COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 # The same as export.precision.calibration.MIN_CALIBRATION_IMAGES, which cannot be imported without onnx.
 MIN_CALIBRATION_IMAGES = 32
 P99_SAMPLES = 1000
 _RELATIVE = "paths are relative to where the command runs"
-_SSH = re.compile(r"^ssh://([A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+(:\d{1,5})?$")
 
 # Which sides of a goal make sense for each metric.
 _ACCURACY = frozenset({"min", "max_drop"})
@@ -244,9 +244,24 @@ def _targets(config: DeployConfig) -> Iterator[Problem]:
             )
         if len(set(target.batch_sizes)) < len(target.batch_sizes):
             yield Problem(f"{key}.batch_sizes", "names a size twice", "", target.batch_sizes)
-        if target.device != "local" and not _SSH.fullmatch(target.device):
-            yield Problem(f"{key}.device", "must be local or ssh://[user@]host[:port]", "", target.device)
+        yield from _device(key, target)
         yield from _engine_keys(key, target, made)
+
+
+def _device(key: str, target: Target) -> Iterator[Problem]:
+    remote = target.remote
+    if target.device == LOCAL:
+        if remote != Remote():
+            yield Problem(f"{key}.remote", "is for ssh:// devices", "remove it, or name the device")
+        return
+    if PASSWORD.match(target.device):
+        yield Problem(f"{key}.device", "holds a password", "use a key: ssh-copy-id installs one", "ssh://...")
+    elif not URL.match(target.device):
+        yield Problem(f"{key}.device", "must be local or ssh://[user@]host[:port]", "", target.device)
+    if remote.ssh_config is not None and not remote.ssh_config.is_file():
+        yield Problem(f"{key}.remote.ssh_config", "no such file", _RELATIVE, str(remote.ssh_config))
+    if remote.folder and not re.match(r"^~?/[^/]", remote.folder):
+        yield Problem(f"{key}.remote.folder", "must be a folder below / or ~/", "", remote.folder)
 
 
 def _engine_keys(key: str, target: Target, made: Collection[str]) -> Iterator[Problem]:

@@ -320,13 +320,32 @@ class PrecisionSection(Section):
     """Rules of docs/precision.md that are not followed: what they would keep out of INT8 is quantised."""
 
 
+class Remote(Section):
+    """How an `ssh://` device is reached, and what is allowed there. Nothing of it changes a result."""
+
+    folder: str = ""
+    """The one folder on the device that is touched; `~/` is its user's home. Default: `~/.cache/figkd-device`."""
+    ssh_config: Path | None = None
+    """An OpenSSH client config to use instead of your own (relative to where the command runs)."""
+    python: str = "python3"
+    """Python there, 3.8 or later: for ONNX Runtime in a virtual environment, its `~/venv/bin/python`."""
+    keep_mb: Annotated[int, Field(ge=0)] = 4000
+    """How much of what was sent may stay there for the next run, in MB (10^6 bytes); the oldest goes first."""
+    wait_s: NonNegative = 600
+    """How long to wait while another host works there, in s."""
+    silence_s: Annotated[float, Field(ge=2)] = 20
+    """A device that does not answer for this long is connected to again, in s."""
+
+
 class Target(Section):
     """One kind of engine on one device."""
 
     engine: Literal["onnxruntime", "tensorrt", "tensorrt_rtx"]
     """Back end that runs the engine."""
     device: str = "local"
-    """`local`, or `ssh://[user@]host[:port]`."""
+    """`local`, or `ssh://[user@]host[:port]`; the host may be a `Host` of your ssh config."""
+    remote: Remote = Remote()
+    """For `ssh://` devices."""
     precisions: list[Precision] | None = None
     """Precisions to build here. Default: all of `precision.modes`."""
     batch_sizes: Annotated[list[Positive], Field(min_length=1)] = [1]

@@ -13,6 +13,7 @@ URL = re.compile(
     r"^ssh://(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9._-]*)@)?"
     r"(?P<host>[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9._-]+)?\])(?::(?P<port>\d{1,5}))?/?$"
 )
+PASSWORD = re.compile(r"^ssh://[^@/]*:[^@/]*@")
 
 # A device that is off answers nothing: how long to wait for a connection, in s.
 CONNECT_S = 10

@@ -37,6 +37,8 @@ RETRY_PAUSES_S = (0.5, 2.0, 5.0, 10.0)
 _CHATTER_LINES = 1000
 _AGAIN = "run again: what was done is kept, and it goes on from there"
 
+_open: set[Session] = set()
+
 
 class JobFailed(DeviceFault):
     """A job on a device failed and said why.
@@ -86,6 +88,8 @@ class Session:
         self._channel: Channel | None = None
         self._number = 0
         self._moved = [0, 0]
+        self._job = ""
+        self._aborted = False
 
     @property
     def sent(self) -> int:
@@ -152,11 +156,14 @@ class Session:
         tie: Tie = "detached" if detached else "shared" if shared else "attached"
         name = self._job_name(job, request, unique=not detached)
         run = _Run(name, job, request, tie, progress, time.monotonic() + limit_s if limit_s else None)
+        self._job = name
         try:
             return self._persist(f"the job '{job}'", lambda moved: self._run(run, moved))
         except KeyboardInterrupt:
             self._forget(name)
             raise
+        finally:
+            self._job = ""
 
     def fetch(self, job: str, name: str, destination: Path) -> Path:
         """Copy an output file of a job here, whole or not at all.
@@ -202,10 +209,18 @@ class Session:
 
     def close(self) -> None:
         """Tidy up there, within the device's limit, and end the session."""
-        if self._channel is not None:
+        if self._channel is not None and not self._aborted:
             with contextlib.suppress(ConnectionLost, DeviceFault):
                 self._ask("close", keep=self.device.keep_mb * 10**6)
         self._drop()
+
+    def abort(self) -> None:
+        """From another thread: end the job that runs, and make the session's own thread stop with KeyboardInterrupt."""
+        self._aborted = True
+        channel = self._channel
+        if channel is not None:
+            with contextlib.suppress(ConnectionLost, OSError, ValueError):
+                channel.send({"op": "cancel", "job": self._job} if self._job else {"op": "list"})
 
     def open(self) -> None:
         """Connect. Done by `connect`.
@@ -256,6 +271,8 @@ class Session:
         """Do something; if the connection is lost, connect and do it again, a few times without any progress."""
         failures = 0
         while True:
+            if self._aborted:
+                raise KeyboardInterrupt
             moved = _Moved()
             try:
                 if self._channel is None:
@@ -297,9 +314,12 @@ class Session:
         self._exclusive("put", digest=digest, size=size, offset=offset)
         channel = self._open_channel()
         progress(offset, size)
-        with path.open("rb") as file:
+        with path.open("rb") as file, self._unbroken():
             file.seek(offset)
-            while piece := file.read(CHUNK):
+            while (left := size - file.tell()) > 0:
+                piece = file.read(min(CHUNK, left))
+                if not piece:
+                    raise ConnectionLost(f"{path} shrank while it was sent")
                 channel.send_bytes(piece)
                 moved.yes = True
                 progress(file.tell(), size)
@@ -338,7 +358,7 @@ class Session:
     def _fetch(self, job: str, name: str, part: Path, moved: _Moved) -> None:
         offset = part.stat().st_size if part.exists() else 0
         size = int(self._ask("fetch", job=job, name=name, offset=offset)["size"])
-        with part.open("ab") as file:
+        with part.open("ab") as file, self._unbroken():
             for piece in self._open_channel().receive_bytes(size - offset):
                 file.write(piece)
                 moved.yes = True
@@ -347,6 +367,17 @@ class Session:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != wanted:
             raise fault(self.device, f"{name} came with other contents than it was sent with", "run again")
+
+    @contextlib.contextmanager
+    def _unbroken(self) -> Iterator[None]:
+        """Raw bytes must go to their end; a connection where they did not is of no use any more."""
+        try:
+            yield
+        except ConnectionLost:
+            raise
+        except BaseException:
+            self._drop()
+            raise
 
     def _exclusive(self, operation: str, **words: Any) -> dict[str, Any]:
         """Ask for something that needs the device's lock; wait while another host has it."""
@@ -375,6 +406,8 @@ class Session:
         """The answer to the last request; what belongs to an earlier one is passed over."""
         while True:
             answer = self._open_channel().receive()
+            if self._aborted:
+                raise KeyboardInterrupt
             if answer.get("re") != self._number:
                 continue
             if answer["type"] == "error":
@@ -444,10 +477,18 @@ def connect(
     """
     session = Session(device, agent or agent_archive(), note)
     session.open()
+    _open.add(session)
     try:
         yield session
     finally:
+        _open.discard(session)
         session.close()
+
+
+def abort_sessions() -> None:
+    """Stop what other threads do in their sessions."""
+    for session in list(_open):
+        session.abort()
 
 
 def _first_words(channel: Channel) -> dict[str, Any]:

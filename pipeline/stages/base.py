@@ -9,9 +9,15 @@ from typing import Any
 
 from figkd.distributed import ALONE, World
 from pipeline.config.schema import DeployConfig
+from pipeline.devices.address import Device
 
+Facts = Mapping[str, Any]
 Progress = Callable[[int, int, str], None]
 """Called as `progress(done, total, note)`."""
+
+
+def no_note(text: str) -> None:
+    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +30,10 @@ class Source:
 
 @dataclass(frozen=True)
 class Work:
-    """One run of a stage: what it is given, where it writes, and the processes that run it together."""
+    """One run of a stage: what it is given, where it writes, and the processes that run it together.
+
+    `device` is where a target's work is done, None for this machine. `note` is told what is worth a line.
+    """
 
     arguments: Mapping[str, Any]
     inputs: Mapping[str, Path]
@@ -33,6 +42,8 @@ class Work:
     scratch: Path
     progress: Progress
     world: World = ALONE
+    device: Device | None = None
+    note: Callable[[str], None] = no_note
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ class Stage:
         summary: one line for the terminal, read from a finished artifact.
         sources: files from outside the store.
         environment: facts of this machine that decide the result; they go into the key.
+        device_environment: the same for a target on a device, from what its `facts` job returned and the arguments.
         volatile: files that are kept and verified, but that differ from run to run.
         per_target: one step for each of the config's targets.
         together: under torchrun every process runs it; what the others than rank 0 write is thrown away.
@@ -63,6 +75,7 @@ class Stage:
     summary: Callable[[Path], str]
     sources: Callable[[DeployConfig], Mapping[str, Source]] = lambda _: {}
     environment: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda _: {}
+    device_environment: Callable[[Facts, Mapping[str, Any]], Mapping[str, str]] = lambda facts, _: {}
     volatile: frozenset[str] = field(default_factory=frozenset)
     per_target: bool = False
     together: bool = False

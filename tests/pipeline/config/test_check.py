@@ -81,6 +81,26 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "targets.a.device",
         "must be local or ssh",
     ),
+    (
+        {"targets": {"a": {"engine": "tensorrt", "device": "ssh://me:secret@orin"}}},
+        "targets.a.device",
+        "holds a password",
+    ),
+    (
+        {"targets": {"a": {"engine": "tensorrt", "remote": {"folder": "/data/x"}}}},
+        "targets.a.remote",
+        "is for ssh:// devices",
+    ),
+    (
+        {"targets": {"a": {"engine": "tensorrt", "device": "ssh://orin", "remote": {"folder": "~"}}}},
+        "targets.a.remote.folder",
+        "must be a folder below",
+    ),
+    (
+        {"targets": {"a": {"engine": "tensorrt", "device": "ssh://orin", "remote": {"ssh_config": "none"}}}},
+        "targets.a.remote.ssh_config",
+        "no such file",
+    ),
     ({"targets": {"a": {"engine": "tensorrt", "threads": 2}}}, "targets.a.threads", "is not for engine"),
     (
         {"targets": {"a": {"engine": "tensorrt_rtx", "compute_capabilities": ["SM87"]}}},

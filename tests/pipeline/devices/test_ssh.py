@@ -14,7 +14,7 @@ from tests.pipeline.devices.sshd import Sshd
 
 
 def test_everything_over_ssh(sshd: Sshd, tmp_path: Path) -> None:
-    """Through a Host alias of the client config: a file there, a job, its output back; the second time next to nothing."""
+    """Through a Host alias: a file there, a job, its output back; the second time next to nothing."""
     (tmp_path / "a").write_bytes(os.urandom(5_000_000))
     with connect(sshd.device(), agent=agent_for_tests()) as session:
         session.put(tmp_path / "a")
