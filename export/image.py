@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,7 +86,7 @@ def for_engine(view: Array, engine: Engine, mean: Sequence[float], std: Sequence
     return np.ascontiguousarray(normalised.transpose(2, 0, 1)[None])
 
 
-def time_image_to_class(
+def image_to_class(
     engine: Engine,
     encoded: Sequence[bytes],
     store_size: int,
@@ -94,12 +94,8 @@ def time_image_to_class(
     *,
     mean: Sequence[float] = (0.0, 0.0, 0.0),
     std: Sequence[float] = (1.0, 1.0, 1.0),
-    warmup_s: float = 0.2,
-    min_samples: int = 1000,
-    min_seconds: float = 0.0,
-    max_seconds: float = 10.0,
-) -> Samples:
-    """Host-measured time from encoded bytes to a class index, one image at a time.
+) -> Callable[[], dict[str, float]]:
+    """A query from encoded bytes to a class index that times its steps.
 
     Args:
         engine: accepts batch 1.
@@ -108,17 +104,13 @@ def time_image_to_class(
         image_size: see `evaluation_view`.
         mean: per channel of [0, 1] values; used only where the engine takes normalised float images.
         std: likewise.
-        warmup_s: as in `Engine.time`.
-        min_samples: as in `Engine.time`.
-        min_seconds: as in `Engine.time`.
-        max_seconds: as in `Engine.time`.
 
     Returns:
-        Samples with boundary `image to class` and the steps `decode`, `resize` (crop and layout included),
-        `infer`, `argmax`; `latency` is the time from the first's start to the last's end.
+        A function that classifies the next image and returns the ms of the steps `decode`, `resize` (crop and layout
+        included), `infer` and `argmax`; `latency` is the time from the first's start to the last's end.
 
     Raises:
-        ExportError: no images, one that cannot be decoded, or sizes that do not fit.
+        ExportError: no images. A call: one that cannot be decoded, or sizes that do not fit.
     """
     if not encoded:
         raise ExportError("no encoded images were given", "give at least one")
@@ -146,10 +138,22 @@ def time_image_to_class(
             "argmax": (end - inferred) / 1e6,
         }
 
+    return step
+
+
+def time_image_to_class(
+    step: Callable[[], dict[str, float]],
+    *,
+    warmup_s: float = 0.2,
+    min_samples: int = 1000,
+    min_seconds: float = 0.0,
+    max_seconds: float = 10.0,
+) -> Samples:
+    """Host-measured samples of an `image_to_class` query; arguments as in `Engine.time`."""
     return sample(
         step,
         batch=1,
-        boundary="image to class",
+        boundary="image_to_class",
         warmup_s=warmup_s,
         min_samples=min_samples,
         min_seconds=min_seconds,

@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import sys
+import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -89,6 +90,41 @@ def cpu_facts() -> Facts:
     if load:
         facts["load_1min"] = float(load.split()[0])
     return facts
+
+
+def load_now() -> dict[str, float] | None:
+    """CPU time so far, seconds: of the machine (`busy`, `steal`), of this process (`own`), and the `clock`.
+
+    None where the system does not tell (`/proc/stat`).
+    """
+    first = (_read("/proc/stat") or "").splitlines()[:1]
+    if not first or not first[0].startswith("cpu "):
+        return None
+    ticks = os.sysconf("SC_CLK_TCK")
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(v) / ticks for v in first[0].split()[1:9])
+    own = time.process_time()
+    return {
+        "busy": user + nice + system + irq + softirq, "steal": steal, "own": own, "clock": time.monotonic(),
+    }  # fmt: skip
+
+
+def load_between(before: dict[str, float] | None, after: dict[str, float] | None) -> Facts:
+    """Who used the CPUs between two `load_now`.
+
+    Returns:
+        `own_cores` (CPU seconds of this process a second), `other_cores` (of all others), `steal_cores` (taken by the
+        hypervisor), `seconds`; empty where it cannot be told.
+    """
+    if before is None or after is None or after["clock"] <= before["clock"]:
+        return {}
+    seconds = after["clock"] - before["clock"]
+    busy, own, steal = (after[key] - before[key] for key in ("busy", "own", "steal"))
+    return {
+        "seconds": round(seconds, 3),
+        "own_cores": round(own / seconds, 3),
+        "other_cores": round(max(0.0, busy - own) / seconds, 3),
+        "steal_cores": round(max(0.0, steal) / seconds, 3),
+    }
 
 
 def gpu_facts() -> list[Facts]:

@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
 from export.accuracy import accuracy, identical_rows
-from export.engines.protocol import Array, Boundary, Engine, Samples
+from export.engines.protocol import Array, Samples
 from export.errors import ExportError
 from export.progress import Progress, no_progress
+from export.stats import (
+    CONFIDENCE,
+    far_outliers,
+    median_interval,
+    percentile,
+    quantile_interval,
+    round_medians,
+)
 
 MIN_SAMPLES_P99 = 1000
 """Below this many samples no p99 is given: it would rest on fewer than ten of them."""
 MAX_CV_PERCENT = 2.5
 """trtexec's threshold for calling a measurement unstable."""
 MAX_DRIFT_PERCENT = 5.0
+MAX_OUTLIER_PERCENT = 1.0
+"""With more far outliers than this, the p99 is one of them."""
+MAX_ROUNDS_PERCENT = 5.0
+"""Widest interval of the rounds' median, relative to the median, that still counts as quiet."""
+
+Timer = Callable[..., Samples]
+"""Times a case: takes `warmup_s`, `min_samples`, `min_seconds` and `max_seconds`, as `Engine.time` does."""
 
 __all__ = ["accuracy", "identical_rows", "latency_stats", "measure_interleaved", "percentile"]
 
 
-def percentile(ordered: Array, p: float) -> float:
-    """trtexec's percentile: the order statistic `max(N - 1 - int((1 - p/100) * N), 0)`, no interpolation.
-
-    Args:
-        ordered: ascending samples [N].
-        p: in percent.
-    """
-    count = len(ordered)
-    # Rounded first: (1 - 0.99) * 1000 is 10.000000000000009 in binary, and int() would still be 10, but
-    # (1 - 0.9) * 10 is 0.9999999999999998, which would be 0 where 1 is meant.
-    index = max(count - 1 - int(round((1.0 - p / 100.0) * count, 9)), 0)
-    return float(ordered[index])
-
-
-def latency_stats(samples_ms: Array, *, batch: int, wall_seconds: float) -> dict[str, Any]:
+def latency_stats(
+    samples_ms: Array, *, batch: int, wall_seconds: float, rounds: Sequence[int] = ()
+) -> dict[str, Any]:
     """Statistics of latency samples; times in ms.
 
     Args:
         samples_ms: [N] in the order in which they were taken.
         batch: images a query.
         wall_seconds: host time of all N queries.
+        rounds: how many of them each turn took.
 
     Returns:
         `n`, `batch`, `min`, `mean`, `median` (mean of the middle two), `max`, `p90`, `p95`, `p99` (None below
         1,000 samples), `std` (population), `cv_percent` (std / mean), `throughput_images_per_s` (n * batch /
-        wall_seconds), `drift_percent` (median of the last third against the first), `warnings`.
+        wall_seconds), `drift_percent` (median of the last third against the first), `outlier_percent` (beyond
+        Tukey's far-out fence), `confidence_percent`, `intervals` (of `median`, see `stats.median_interval`, and of
+        `p90`, `p95`, `p99` by binomial ranks; None where the samples are too few), `round_medians`, `warnings`.
 
     Raises:
         ExportError: no samples, or one that is not a positive number.
@@ -59,25 +65,14 @@ def latency_stats(samples_ms: Array, *, batch: int, wall_seconds: float) -> dict
         raise ExportError("latency samples must be finite and not negative, and the wall time positive")
     ordered = np.sort(samples)
     count, mean, std = len(samples), float(samples.mean()), float(samples.std())
-    cv = 100.0 * std / mean if mean > 0 else 0.0
+    enough = count >= MIN_SAMPLES_P99
     third = count // 3
     drift = 0.0
     if third:
         first, last = float(np.median(samples[:third])), float(np.median(samples[-third:]))
         drift = 100.0 * (last / first - 1.0) if first > 0 else 0.0
-    warnings = []
-    if count < MIN_SAMPLES_P99:
-        warnings.append(f"{count} samples: fewer than {MIN_SAMPLES_P99}, so no p99 is given")
-    if cv > MAX_CV_PERCENT:
-        warnings.append(
-            f"unstable: coefficient of variation {cv:.1f} % (above {MAX_CV_PERCENT} %); "
-            "other load or changing clocks"
-        )
-    if third >= 10 and abs(drift) > MAX_DRIFT_PERCENT:
-        warnings.append(
-            f"drift: the last third's median is {drift:+.1f} % off the first's; warm up longer, check clocks"
-        )
-    return {
+    fence, outliers = far_outliers(ordered)
+    figures: dict[str, Any] = {
         "n": count,
         "batch": batch,
         "min": float(ordered[0]),
@@ -86,17 +81,54 @@ def latency_stats(samples_ms: Array, *, batch: int, wall_seconds: float) -> dict
         "max": float(ordered[-1]),
         "p90": percentile(ordered, 90),
         "p95": percentile(ordered, 95),
-        "p99": percentile(ordered, 99) if count >= MIN_SAMPLES_P99 else None,
+        "p99": percentile(ordered, 99) if enough else None,
         "std": std,
-        "cv_percent": cv,
+        "cv_percent": 100.0 * std / mean if mean > 0 else 0.0,
         "throughput_images_per_s": count * batch / wall_seconds,
         "drift_percent": drift,
-        "warnings": warnings,
+        "outlier_percent": outliers,
+        "confidence_percent": 100 * CONFIDENCE,
+        "intervals": {
+            "median": median_interval(samples, rounds),
+            "p90": quantile_interval(ordered, 90),
+            "p95": quantile_interval(ordered, 95),
+            "p99": quantile_interval(ordered, 99) if enough else None,
+        },
+        "round_medians": round_medians(samples, rounds),
     }
+    return figures | {"warnings": list(_warnings(figures, fence, steady=third < 10))}
+
+
+def _warnings(figures: dict[str, Any], fence: float, *, steady: bool) -> Iterator[str]:
+    if figures["n"] < MIN_SAMPLES_P99:
+        yield f"{figures['n']} samples: fewer than {MIN_SAMPLES_P99}, so no p99 is given"
+    if figures["cv_percent"] > MAX_CV_PERCENT:
+        yield (
+            f"unstable: coefficient of variation {figures['cv_percent']:.1f} % (above {MAX_CV_PERCENT} %); "
+            "other load or changing clocks"
+        )
+    if figures["outlier_percent"] > MAX_OUTLIER_PERCENT:
+        yield (
+            f"interference: {figures['outlier_percent']:.1f} % of the samples are far outliers (above {fence:.3f} ms), "
+            "and the p99 is one of them; the median is not concerned"
+        )
+    interval = figures["intervals"]["median"]
+    if len(figures["round_medians"]) > 1 and interval is not None:
+        width = 100 * (interval[1] - interval[0]) / figures["median"] if figures["median"] else 0.0
+        if width > MAX_ROUNDS_PERCENT:
+            yield (
+                f"the rounds disagree: their medians lie between {interval[0]:.3f} and {interval[1]:.3f} ms; "
+                "other load while some of them ran"
+            )
+    if not steady and abs(figures["drift_percent"]) > MAX_DRIFT_PERCENT:
+        yield (
+            f"drift: the last third's median is {figures['drift_percent']:+.1f} % off the first's; "
+            "warm up longer, check clocks"
+        )
 
 
 def measure_interleaved(
-    cases: Sequence[tuple[str, Engine, Array, str]],
+    cases: Sequence[tuple[str, Timer]],
     *,
     warmup_s: float = 0.2,
     min_samples: int = 1000,
@@ -105,10 +137,10 @@ def measure_interleaved(
     rounds: int = 5,
     progress: Progress = no_progress,
 ) -> dict[str, Samples]:
-    """Time several engines in turns, so that whatever else the machine does falls on all alike.
+    """Time several cases in turns, so that whatever else the machine does falls on all alike.
 
     Args:
-        cases: (unique name, engine, batch, boundary).
+        cases: (unique name, what times it), such as `partial(engine.time, batch, boundary="engine")`.
         warmup_s: warm-up before the first round of a case; a quarter of it before the others.
         min_samples: samples wanted per case, over all rounds.
         min_seconds: shortest sampling time per case, over all rounds.
@@ -132,13 +164,11 @@ def measure_interleaved(
     for turn in range(rounds):
         order = cases if turn % 2 == 0 else list(reversed(cases))
         left = rounds - turn
-        for position, (name, engine, batch, boundary) in enumerate(order):
+        for position, (name, timer) in enumerate(order):
             done = collected[name]
             have = sum(len(part.latency) for part in done)
             spent = sum(part.wall_seconds for part in done)
-            part = engine.time(
-                batch,
-                boundary=cast(Boundary, boundary),
+            part = timer(
                 warmup_s=warmup_s if turn == 0 else warmup_s / 4,
                 min_samples=max(1, math.ceil((min_samples - have) / left)),
                 min_seconds=max(0.0, (min_seconds - spent) / left),
@@ -158,4 +188,5 @@ def _joined(parts: Sequence[Samples]) -> Samples:
         parts[0].boundary,
         sum(part.wall_seconds for part in parts),
         notes,
+        tuple(len(part.latency) for part in parts),
     )

@@ -19,25 +19,18 @@ def time_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> li
     """Latency rows of the given files, taking turns, by the `benchmark` section of the config."""
     from figkd.data import open_split
     from pipeline.latency import measure_engines
-    from pipeline.stages.benchmark import IMAGES
+    from pipeline.stages.benchmark import IMAGES, plan_of
     from pipeline.stages.precision import inputs_of
 
     with _opened(config, files, ui) as (work, engines):
         stored = open_split(work.inputs["data"], "test").images[:IMAGES]
-        keys = config.benchmark
         progress = ui.step_started("benchmark", "")
+        sizes = sorted({size for target in config.targets.values() for size in target.batch_sizes})
         found = measure_engines(
             engines,
             stored,
-            inputs_of(work, stored),
-            image_size=config.data.image_size,
-            batch_sizes=sorted({size for target in config.targets.values() for size in target.batch_sizes}),
-            boundaries=keys.boundaries,
-            warmup_s=keys.warmup_ms / 1000,
-            min_samples=keys.min_samples,
-            min_seconds=keys.min_seconds,
-            max_seconds=keys.max_seconds,
-            rounds=keys.rounds,
+            dict.fromkeys(engines, inputs_of(work, stored)),
+            plan=plan_of({"batch_sizes": sizes, **config.benchmark.model_dump(mode="json")}),
             progress=progress,
         )
     return found.statistics

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.files import write_bytes
 
@@ -14,9 +15,72 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from export.engines.protocol import Engine
+    from export.engines.protocol import Boundary, Engine, Samples
+    from export.measure import Timer
 
-Samples = Mapping[str, Mapping[str, Any]]
+MAX_OTHER_CORES = 0.15
+"""CPU time of others, in cores, above which it is said."""
+RATE_ARRIVALS = 1000
+"""Arrivals of a fixed-rate measurement whose length is not given: the fewest that have a p99."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured of each engine, and for how long: the `benchmark` section and a target's batch sizes."""
+
+    batch_sizes: Sequence[int] = (1,)
+    """Images in an inference; the first one is what streams and rates are measured at."""
+    boundaries: Sequence[str] = ("engine", "engine+copies", "image_to_class")
+    streams: Sequence[int] = (1,)
+    """Inferences at once; 1 is always measured."""
+    rate_fps: float | None = None
+    """Arrivals a second of the fixed-rate measurement; None leaves it out."""
+    rate_seconds: float | None = None
+    """Its length; None: 1,000 arrivals."""
+    warmup_s: float = 0.2
+    min_samples: int = 1000
+    min_seconds: float = 3.0
+    max_seconds: float = 10.0
+    rounds: int = 10
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """How long a case is measured."""
+        names = ("warmup_s", "min_samples", "min_seconds", "max_seconds")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def rate_limits(self) -> dict[str, Any]:
+        """How long a fixed rate is measured; its arrivals cannot be hurried."""
+        assert self.rate_fps is not None
+        arrivals = max(1, round(self.rate_fps * self.rate_seconds)) if self.rate_seconds else RATE_ARRIVALS
+        # A device that does not keep the rate needs longer for the same arrivals, up to twice.
+        seconds = 2 * arrivals / self.rate_fps
+        return {
+            "warmup_s": self.warmup_s,
+            "min_samples": arrivals,
+            "min_seconds": 0.0,
+            "max_seconds": seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the statistics and what takes its samples."""
+
+    engine: str
+    batch: int
+    boundary: str
+    timer: Timer
+    streams: int = 1
+    rate_fps: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its raw samples."""
+        extra = f"|{self.streams} streams" if self.streams > 1 else ""
+        extra += f"|{self.rate_fps:g} fps" if self.rate_fps else ""
+        return f"{self.engine}|{self.batch}|{self.boundary}{extra}"
 
 
 @dataclass(frozen=True)
@@ -31,78 +95,148 @@ class Measured:
 def measure_engines(
     engines: Mapping[str, Engine],
     stored: npt.NDArray[np.uint8],
-    inputs: npt.NDArray[Any],
+    inputs: Mapping[str, npt.NDArray[Any]],
     *,
-    image_size: int,
-    batch_sizes: Sequence[int],
-    boundaries: Sequence[str],
-    warmup_s: float,
-    min_samples: int,
-    min_seconds: float,
-    max_seconds: float,
-    rounds: int,
+    plan: Plan,
     progress: Callable[[int, int, str], None],
 ) -> Measured:
-    """Time every engine at every batch size and boundary, taking turns.
+    """Time every engine in every way that the plan asks for, taking turns.
 
     Args:
         engines: by id.
         stored: uint8 [N, S, S, 3], what `image_to_class` decodes after it was encoded as JPEG.
-        inputs: the same images as the graph takes them, [N, ...].
-        image_size: side of the crop that the graph takes, pixels.
-        batch_sizes: images in an inference.
-        boundaries: `engine`, `engine+copies`, `image_to_class` (always one image).
-        warmup_s: seconds before the first sample.
-        min_samples: fewest samples of each case.
-        min_seconds: least time for each case.
-        max_seconds: most time for each case.
-        rounds: turns.
+        inputs: the same images as each engine takes them, [N, ...], by id.
+        plan: what to measure.
         progress: called as progress(done, total, note).
     """
+    from export.machine import load_between, load_now, machine_facts
+    from export.measure import measure_interleaved
+
+    closed = list(_closed(engines, stored, inputs, plan))
+    paced = list(_paced(engines, stored, inputs, plan))
+    before, load = machine_facts(), load_now()
+    total = plan.rounds * (len(closed) + len(paced))
+    samples: dict[str, Samples] = {}
+    for cases, limits in ((closed, plan.limits), (paced, plan.rate_limits if paced else {})):
+        done = plan.rounds * len(closed) if cases is paced else 0
+        samples |= measure_interleaved(
+            [(case.name, case.timer) for case in cases],
+            rounds=plan.rounds,
+            progress=lambda now, _, note, done=done: progress(done + now, total, note),  # type: ignore[misc]
+            **limits,
+        )
+    during = load_between(load, load_now())
+    rows = [_row(case, samples[case.name]) for case in (*closed, *paced)]
+    for row in rows:
+        row["warnings"] += _others(during)
+    raw = {name: dict(found.arrays) for name, found in samples.items()}
+    return Measured(rows, raw, {"before": before, "during": during, "after": machine_facts()})
+
+
+def _others(during: Mapping[str, float]) -> list[str]:
+    """Who else was at work, if it was more than a system's own housekeeping."""
+    others, stolen = during.get("other_cores", 0.0), during.get("steal_cores", 0.0)
+    found = [f"other processes used {others:.1f} CPU cores"] if others > MAX_OTHER_CORES else []
+    found += [f"the hypervisor took {stolen:.1f} CPU cores"] if stolen > MAX_OTHER_CORES else []
+    return [f"interference: {' and '.join(found)} in the meantime"] if found else []
+
+
+def _closed(
+    engines: Mapping[str, Engine],
+    stored: npt.NDArray[np.uint8],
+    inputs: Mapping[str, npt.NDArray[Any]],
+    plan: Plan,
+) -> Iterator[Case]:
+    """One query after the other, alone or in several streams."""
+    from export.image import time_image_to_class
+    from export.load import closed_loop
+
+    for boundary in plan.boundaries:
+        if boundary == "image_to_class":
+            for name, step in _steps(engines, stored).items():
+                yield Case(name, 1, boundary, partial(time_image_to_class, step))
+            continue
+        for batch in plan.batch_sizes:
+            images = {name: _batch(inputs[name], batch) for name in engines}
+            for name, engine in engines.items():
+                timer = partial(engine.time, images[name], boundary=cast("Boundary", boundary))
+                yield Case(name, batch, boundary, timer)
+            # Streams at the first batch size: each number of them is one more case an engine.
+            for streams in (n for n in plan.streams if n > 1 and batch == plan.batch_sizes[0]):
+                for name, engine in engines.items():
+                    queries = engine.queries(
+                        images[name], boundary=cast("Boundary", boundary), streams=streams
+                    )
+                    together = partial(closed_loop, queries, batch=batch, boundary=boundary)
+                    yield Case(name, batch, boundary, together, streams=streams)
+
+
+def _paced(
+    engines: Mapping[str, Engine],
+    stored: npt.NDArray[np.uint8],
+    inputs: Mapping[str, npt.NDArray[Any]],
+    plan: Plan,
+) -> Iterator[Case]:
+    """Queries that come at a fixed rate: of one image, because a camera does not send batches."""
+    from export.load import fixed_rate
+
+    if plan.rate_fps is None:
+        return
+    queries: dict[str, Mapping[str, Callable[[], object]]] = {}
+    batch = min(plan.batch_sizes)
+    if "engine" in plan.boundaries:
+        queries["engine"] = {
+            name: engine.queries(_batch(inputs[name], batch))[0] for name, engine in engines.items()
+        }
+    if "image_to_class" in plan.boundaries:
+        queries["image_to_class"] = _steps(engines, stored)
+    for boundary, members in queries.items():
+        images_a_query = batch if boundary == "engine" else 1
+        for name, query in members.items():
+            timer = partial(fixed_rate, query, rate=plan.rate_fps, batch=images_a_query, boundary=boundary)
+            yield Case(name, images_a_query, boundary, timer, rate_fps=plan.rate_fps)
+
+
+def _steps(
+    engines: Mapping[str, Engine], stored: npt.NDArray[np.uint8]
+) -> dict[str, Callable[[], dict[str, float]]]:
+    from export.image import image_to_class
+
+    encoded = [_jpeg(image) for image in stored]
+    return {
+        # Graphs that normalise inside take [S, S, 3]; others need mean and deviation, which only training knows.
+        name: image_to_class(engine, encoded, stored.shape[1], engine.input_shape[0])
+        for name, engine in engines.items()
+    }
+
+
+def _batch(inputs: npt.NDArray[Any], batch: int) -> npt.NDArray[Any]:
     import numpy as np
 
-    from export.image import time_image_to_class
-    from export.machine import machine_facts
-    from export.measure import latency_stats, measure_interleaved
+    return np.ascontiguousarray(np.resize(inputs, (batch, *inputs.shape[1:])))
 
-    limits: dict[str, Any] = {
-        "warmup_s": warmup_s, "min_samples": min_samples, "min_seconds": min_seconds, "max_seconds": max_seconds,
+
+def _row(case: Case, found: Samples) -> dict[str, Any]:
+    import numpy as np
+
+    from export.load import rate_figures
+    from export.measure import latency_stats
+
+    figures = latency_stats(
+        found.latency, batch=case.batch, wall_seconds=found.wall_seconds, rounds=found.rounds
+    )
+    figures["throughput"] = figures.pop("throughput_images_per_s")
+    warnings = [*figures.pop("warnings"), *found.notes]
+    row = {
+        "id": case.engine, "batch": case.batch, "boundary": case.boundary, "streams": case.streams,
+        "samples": case.name, **figures,
     }  # fmt: skip
-    before = machine_facts()
-    cases = []
-    meaning: dict[str, tuple[str, int, str]] = {}
-    for boundary in boundaries:
-        if boundary == "image_to_class":
-            continue
-        for batch in batch_sizes:
-            images = np.ascontiguousarray(np.resize(inputs, (batch, *inputs.shape[1:])))
-            for name, engine in engines.items():
-                case = f"{name}|{batch}|{boundary}"
-                cases.append((case, engine, images, boundary))
-                meaning[case] = (name, batch, boundary)
-    samples: dict[str, Any] = {}
-    if cases:
-        samples |= measure_interleaved(cases, rounds=rounds, progress=progress, **limits)
-    if "image_to_class" in boundaries:
-        encoded = [_jpeg(image) for image in stored]
-        for done, (name, engine) in enumerate(engines.items()):
-            progress(done, len(engines), f"{name} image to class")
-            case = f"{name}|1|image_to_class"
-            meaning[case] = (name, 1, "image_to_class")
-            samples[case] = time_image_to_class(
-                engine, encoded, store_size=stored.shape[1], image_size=image_size, **limits
-            )
-    statistics = []
-    for case, (name, batch, boundary) in meaning.items():
-        found = samples[case]
-        row = {"id": name, "batch": batch, "boundary": boundary, "samples": case}
-        figures = latency_stats(found.latency, batch=batch, wall_seconds=found.wall_seconds)
-        row |= figures | {"throughput": figures.pop("throughput_images_per_s")}
-        row["warnings"] = [*figures["warnings"], *found.notes]
-        parts = {k: float(np.median(v)) for k, v in found.arrays.items() if k != "latency"}
-        statistics.append(row | ({"median_of_parts_ms": parts} if parts else {}))
-    raw = {case: dict(found.arrays) for case, found in samples.items()}
-    return Measured(statistics, raw, {"before": before, "after": machine_facts()})
+    if case.rate_fps:
+        paced = rate_figures(found, case.rate_fps)
+        warnings = [*paced.pop("warnings"), *warnings]
+        row |= paced
+    parts = {k: float(np.median(v)) for k, v in found.arrays.items() if k != "latency"}
+    return row | {"warnings": warnings} | ({"median_of_parts_ms": parts} if parts else {})
 
 
 def _jpeg(image: npt.NDArray[np.uint8]) -> bytes:
@@ -113,8 +247,8 @@ def _jpeg(image: npt.NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def save_samples(path: Path, samples: Samples) -> None:
-    """Write raw samples (ms) as one .npz; the names are `<engine>|<batch>|<boundary>|<part>`."""
+def save_samples(path: Path, samples: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write raw samples (ms) as one .npz; the names are `<case>|<part>`, see `Case.name`."""
     import numpy as np
 
     buffer = io.BytesIO()

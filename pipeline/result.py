@@ -75,6 +75,11 @@ class Latency(Part):
     p95: float
     p99: float | None
     """Null below 1,000 samples."""
+    intervals: dict[str, tuple[float, float] | None] = {}
+    """95 % confidence intervals of `median`, `p90`, `p95`, `p99`, distribution-free; null where samples are too few.
+    The median's covers the differences between the rounds, too."""
+    round_medians: list[float] = []
+    """The median of each round; engines of a target took their turns side by side, so that rounds can be compared."""
     max: float
     std: float
     cv_percent: float
@@ -83,6 +88,19 @@ class Latency(Part):
     """Images per second of wall time."""
     drift_percent: float | None
     """Median of the last third against the first third, percent."""
+    outlier_percent: float | None = None
+    """Samples above the third quartile + 3 interquartile ranges, percent."""
+    streams: int = 1
+    """Inferences at once."""
+    rate_fps: float | None = None
+    """Images arrived at this rate and did not wait; latency counts from the scheduled arrival. Null: a closed loop, an
+    inference begins when the one before has ended."""
+    deadline_misses: int | None = None
+    """Images that were not done when the next one arrived."""
+    deadline_miss_percent: float | None = None
+    """The same, percent of all."""
+    keeps_rate: bool | None = None
+    """The line of waiting images did not grow."""
     warnings: list[str]
     samples: str
     """Name of the raw samples in the benchmark artifact's samples.npz."""
@@ -90,6 +108,11 @@ class Latency(Part):
     """(upper edge in ms, count) of the raw samples up to their 99th percentile, in bins of equal ratio."""
     median_of_parts_ms: dict[str, float] = {}
     """Medians of the parts, such as `decode` and `infer`."""
+
+    @property
+    def plain(self) -> bool:
+        """One inference after the other."""
+        return self.streams == 1 and self.rate_fps is None
 
 
 class Judged(Part):
@@ -133,8 +156,8 @@ class Engine(Part):
     """Engine file, relative to the report."""
 
     def latency_at(self, boundary: str = "engine") -> Latency | None:
-        """The row that budgets are judged at: the first batch size."""
-        return next((row for row in self.latency if row.boundary == boundary), None)
+        """The row that budgets are judged at: the first batch size, one inference after the other."""
+        return next((row for row in self.latency if row.boundary == boundary and row.plain), None)
 
     @property
     def within_budget(self) -> bool:

@@ -72,6 +72,8 @@ class Samples:
     wall_seconds: float
     """Host time from the first sample's start to the last one's end, summed over rounds."""
     notes: tuple[str, ...] = ()
+    rounds: tuple[int, ...] = ()
+    """How many samples each turn took, where several cases took turns."""
 
     @property
     def latency(self) -> Array:

@@ -307,6 +307,13 @@ def _benchmark(config: DeployConfig) -> Iterator[Problem]:
             "benchmark.boundaries", "image_to_class needs a graph that normalises inside",
             "set export.input: uint8_nhwc, or leave the boundary out", "image_to_class",
         )  # fmt: skip
+    if benchmark.rate_fps is not None and not {"engine", "image_to_class"} & set(benchmark.boundaries):
+        yield Problem(
+            "benchmark.rate_fps", "is measured at boundaries engine and image_to_class, and neither is asked for",
+            "add one to benchmark.boundaries", benchmark.rate_fps,
+        )  # fmt: skip
+    if benchmark.rate_seconds is not None and benchmark.rate_fps is None:
+        yield Problem("benchmark.rate_seconds", "does nothing without benchmark.rate_fps", "set it too")
 
 
 def _budgets(config: DeployConfig) -> Iterator[Problem]:

@@ -353,7 +353,11 @@ class Target(Section):
     compute_capabilities: list[str] | None = None
     """For `tensorrt_rtx`: GPUs to build for, such as `SM86`. Default: SM86, SM89, SM120."""
     threads: Positive | None = None
-    """CPU threads of ONNX Runtime. Default: all cores."""
+    """CPU threads of ONNX Runtime. Default: all cores that the process may use."""
+    spinning: bool = True
+    """ONNX Runtime's threads wait for work in a loop: faster alone, slower where others need the cores."""
+    denormals_as_zero: bool = False
+    """ONNX Runtime takes denormal numbers as zero, which are slow on some CPUs; counts for the whole process."""
     workspace_mb: Positive | None = None
     """Largest scratch memory of TensorRT's tactics, in MiB."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
@@ -376,8 +380,16 @@ class Benchmark(Section):
     """Least time spent on each."""
     max_seconds: Annotated[float, Field(gt=0)] = 10.0
     """Most time spent on each, even if `min_samples` is not reached."""
-    rounds: Positive = 5
-    """Engines take turns in this many rounds, so that a disturbance hits all alike."""
+    rounds: Positive = 10
+    """Engines take turns in this many rounds, so that a disturbance hits all alike. Below 6 there is no 95 % interval
+    of what differs between rounds."""
+    streams: Annotated[list[Positive], Field(min_length=1)] = [1]
+    """Inferences at once, at the first batch size: each number is measured, 1 always. Budgets are judged at 1."""
+    rate_fps: Annotated[float, Field(gt=0)] | None = None
+    """Also measure with images that arrive at this rate and do not wait, as a camera's: is the rate kept, how many
+    are late, what is the p99 then."""
+    rate_seconds: Annotated[float, Field(gt=0)] | None = None
+    """Length of that measurement for an engine. Default: 1,000 images, which a p99 needs."""
 
 
 class Goal(Section):

@@ -133,18 +133,18 @@ def _verdict(verdict: str) -> str:
 
 def _latency(result: Result) -> str:
     rows = []
-    for engine in result.engines:
-        for row in engine.latency:
+    for boundary in words.BOUNDARIES:
+        for engine, row in words.at_boundary(result.engines, boundary):
             rows.append(
                 [
                     _code(engine.id),
                     words.BOUNDARIES[row.boundary],
                     str(row.batch),
+                    str(row.streams),
                     words.count(row.n),
-                    *(
-                        words.ms(x)
-                        for x in (row.min, row.mean, row.median, row.p90, row.p95, row.p99, row.max, row.std)
-                    ),
+                    *(words.ms(x) for x in (row.min, row.mean, row.median)),
+                    words.interval(row) or words.DASH,
+                    *(words.ms(x) for x in (row.p90, row.p95, row.p99, row.max, row.std)),
                     words.fixed(row.cv_percent, 1),
                     words.rate(row.throughput),
                     _text("; ".join(row.warnings)),
@@ -156,10 +156,12 @@ def _latency(result: Result) -> str:
         "engine",
         "boundary",
         "batch",
+        "streams",
         "n",
         "min",
         "mean",
         "median",
+        "its 95 % interval",
         "p90",
         "p95",
         "p99",
@@ -170,7 +172,27 @@ def _latency(result: Result) -> str:
         "warnings",
     ]
     meaning = "; ".join(f"{words.BOUNDARIES[b]}: {m}" for b, m in words.BOUNDARY_MEANING.items())
-    return f"## Latency\n\nMilliseconds. {meaning}.\n\n" + _table(head, rows, "ll" + "r" * 12 + "l")
+    table = _table(head, rows, "ll" + "r" * 14 + "l")
+    return f"## Latency\n\nMilliseconds. {meaning}.\n\n{table}{_paced(result)}"
+
+
+def _paced(result: Result) -> str:
+    rows = [
+        [
+            _code(engine.id),
+            words.BOUNDARIES[row.boundary],
+            f"{row.rate_fps:g}",
+            "yes" if row.keeps_rate else "no",
+            f"{words.count(row.deadline_misses)} of {words.count(row.n)}",
+            *(words.ms(x) for x in (row.median_of_parts_ms.get("service"), row.median, row.p99, row.max)),
+            _text("; ".join(row.warnings)),
+        ]
+        for engine, row in words.paced(result.engines)
+    ]
+    if not rows:
+        return ""
+    head = ["engine", "boundary", "fps", "kept", "late", "service", "median", "p99", "max", "warnings"]
+    return f"\n\nAt a fixed rate, {words.PACED_MEANING}.\n\n" + _table(head, rows, "llrlrrrrrl")
 
 
 def _networks(result: Result) -> str:

@@ -76,6 +76,10 @@ def _notes(result: Result) -> list[RenderableType]:
         notes.append(
             f"latency at boundary `engine`, batch {batches}, {words.n_range(timed)} samples an engine"
         )
+        if certain := words.certainty(timed):
+            notes.append(f"medians are known to {certain} (95 %, distribution-free)")
+    for engine, row in words.paced(result.engines):
+        notes.append(f"{engine.id}, {words.BOUNDARIES[row.boundary]}: {words.rate_verdict(row)}")
     if words.any_open(result.engines):
         notes.append("○ open: the metric of this budget was not measured")
     if any(words.measured_elsewhere(e) for e in result.engines):

@@ -24,6 +24,9 @@ BOUNDARY_MEANING = {
     "engine+copies": "inference with the copies of input and output",
     "image_to_class": "JPEG decode, resize, inference and argmax of one image",
 }
+PACED_MEANING = (
+    "images arrive whether or not the one before is done; latency counts from the scheduled arrival"
+)
 BACKENDS = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
 # Metric of a budget: its name, its unit and the digits after the point.
 _METRICS = {
@@ -256,8 +259,41 @@ def any_open(engines: Iterable[Engine]) -> bool:
 
 
 def at_boundary(engines: Iterable[Engine], boundary: str) -> list[tuple[Engine, Latency]]:
-    """All rows of a boundary, every batch size."""
-    return [(e, row) for e in engines for row in e.latency if row.boundary == boundary]
+    """All rows of a boundary, every batch size and number of streams; without those at a fixed rate."""
+    return [(e, r) for e in engines for r in e.latency if r.boundary == boundary and r.rate_fps is None]
+
+
+def paced(engines: Iterable[Engine]) -> list[tuple[Engine, Latency]]:
+    """All rows at a fixed rate of arrivals."""
+    return [(e, row) for e in engines for row in e.latency if row.rate_fps is not None]
+
+
+def interval(row: Latency, figure: str = "median") -> str:
+    """The 95 % interval of a figure: '0.029 to 0.031'; empty where there is none."""
+    found = row.intervals.get(figure)
+    return f"{ms(found[0])} to {ms(found[1])}" if found else ""
+
+
+def half_width(row: Latency) -> float | None:
+    """Half the width of the median's interval, percent of the median."""
+    found = row.intervals.get("median")
+    return 50 * (found[1] - found[0]) / row.median if found and row.median else None
+
+
+def certainty(timed_rows: Sequence[Latency]) -> str:
+    """How well the medians are known: '± 0.8 % to ± 3.1 %'; empty where no row has an interval."""
+    widths = [width for row in timed_rows if (width := half_width(row)) is not None]
+    if not widths:
+        return ""
+    low, high = fixed(min(widths), 1), fixed(max(widths), 1)
+    return f"± {low} %" if low == high else f"± {low} % to ± {high} %"
+
+
+def rate_verdict(row: Latency) -> str:
+    """What became of a fixed rate: 'keeps 30 fps, 2 of 1,000 late, p99 1.204 ms'."""
+    kept = "keeps" if row.keeps_rate else "does not keep"
+    p99 = f"p99 {ms(row.p99)} ms" if row.p99 is not None else f"max {ms(row.max)} ms"
+    return f"{kept} {row.rate_fps:g} fps, {count(row.deadline_misses)} of {count(row.n)} late, {p99}"
 
 
 def parts(timed_rows: Sequence[tuple[Engine, Latency]]) -> list[str]:

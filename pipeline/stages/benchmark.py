@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import environment
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json, write_json
 from pipeline.stages import build
 from pipeline.stages.base import Stage, Work
+
+if TYPE_CHECKING:
+    from pipeline.latency import Plan
 
 # Images that a benchmark cycles through; decoding differs a little between images.
 IMAGES = 32
@@ -22,6 +26,8 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
         "target": target,
         "engine": section.engine,
         "threads": section.threads,
+        "spinning": section.spinning,
+        "denormals_as_zero": section.denormals_as_zero,
         "batch_sizes": section.batch_sizes,
         "image_size": config.data.image_size,
         "input": config.export.input,
@@ -45,22 +51,20 @@ def _run(work: Work) -> None:
     stored = open_split(work.inputs["data"], "test").images[:IMAGES]
     runnable = [row for row in read_json(built / "engines.json") if row["runs"]]
     engines = {
-        row["id"]: BACKENDS[row["backend"]].load(built / row["file"], threads=arguments["threads"])
+        row["id"]: BACKENDS[row["backend"]].load(
+            built / row["file"],
+            threads=arguments["threads"],
+            spinning=arguments["spinning"],
+            denormals_as_zero=arguments["denormals_as_zero"],
+        )
         for row in runnable
     }
     try:
         found = measure_engines(
             engines,
             stored,
-            inputs_of(work, stored),
-            image_size=arguments["image_size"],
-            batch_sizes=arguments["batch_sizes"],
-            boundaries=arguments["boundaries"],
-            warmup_s=arguments["warmup_ms"] / 1000,
-            min_samples=arguments["min_samples"],
-            min_seconds=arguments["min_seconds"],
-            max_seconds=arguments["max_seconds"],
-            rounds=arguments["rounds"],
+            dict.fromkeys(engines, inputs_of(work, stored)),
+            plan=plan_of(arguments),
             progress=work.progress,
         )
     finally:
@@ -71,8 +75,21 @@ def _run(work: Work) -> None:
     write_json(work.out / "machine.json", found.machine)
 
 
+def plan_of(arguments: Mapping[str, Any]) -> Plan:
+    """The plan of a target: its batch sizes and the keys of the `benchmark` section."""
+    from pipeline.latency import Plan
+
+    names = {field.name for field in fields(Plan)}
+    known = {key: value for key, value in arguments.items() if key in names}
+    return Plan(warmup_s=arguments["warmup_ms"] / 1000, **known)
+
+
 def _summary(out: Path) -> str:
-    rows = [row for row in read_json(out / "latency.json") if row["boundary"] == "engine"]
+    rows = [
+        row
+        for row in read_json(out / "latency.json")
+        if row["boundary"] == "engine" and row["streams"] == 1 and "rate_fps" not in row
+    ]
     if not rows:
         return "no engine runs here"
     first = rows[0]["batch"]
@@ -86,7 +103,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="benchmark",
-    version=1,
+    version=2,
     inputs=("data", "distill", "build"),
     arguments=_arguments,
     run=_run,

@@ -11,7 +11,7 @@ from PIL import Image
 
 from export.engines import BACKENDS
 from export.errors import ExportError
-from export.image import classify, decode, evaluation_view, time_image_to_class
+from export.image import classify, decode, evaluation_view, image_to_class, time_image_to_class
 
 
 def encode(pixels: Any, kind: str = "PNG", **options: Any) -> bytes:
@@ -64,13 +64,14 @@ def test_bad_input_is_one_error() -> None:
 def test_timed_path_has_its_steps(files: Any) -> None:
     engine = BACKENDS["onnxruntime"].load(files.fp32, threads=1)
     encoded = [encode(image) for image in files.images[:3]]
-    samples = time_image_to_class(engine, encoded, 32, 32, warmup_s=0.0, min_samples=12, max_seconds=60.0)
+    query = image_to_class(engine, encoded, 32, 32)
+    samples = time_image_to_class(query, warmup_s=0.0, min_samples=12, max_seconds=60.0)
     steps = ("decode", "resize", "infer", "argmax")
-    assert samples.boundary == "image to class" and set(samples.arrays) == {"latency", *steps}
+    assert samples.boundary == "image_to_class" and set(samples.arrays) == {"latency", *steps}
     np.testing.assert_allclose(sum(samples.arrays[step] for step in steps), samples.latency, rtol=1e-9)
     assert len(samples.latency) == 12
     with pytest.raises(ExportError, match="no encoded images"):
-        time_image_to_class(engine, [], 32, 32)
+        image_to_class(engine, [], 32, 32)
 
 
 def test_classes_are_those_of_the_raw_images(files: Any) -> None:

@@ -33,3 +33,18 @@ def test_board_facts(monkeypatch: pytest.MonkeyPatch) -> None:
         "model": "NVIDIA Jetson Orin Nano",
         "l4t": "R36 (release), REVISION: 4.3, GCID: 1",
     }
+
+
+def test_who_used_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others' time is what the machine was busy with, less what this process used."""
+    ticks = 100
+    monkeypatch.setattr("os.sysconf", lambda _name: ticks)
+    texts = iter(["cpu  100 0 100 9 9 0 0 50 0 0\ncpu0 1", "cpu  500 0 300 9 9 0 0 150 0 0"])
+    monkeypatch.setattr(machine, "_read", lambda _path: next(texts))
+    own, clock = iter([1.0, 3.0]), iter([10.0, 14.0])
+    monkeypatch.setattr("time.process_time", lambda: next(own))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    before, after = machine.load_now(), machine.load_now()
+    found = machine.load_between(before, after)
+    assert found == {"seconds": 4.0, "own_cores": 0.5, "other_cores": 1.0, "steal_cores": 0.25}
+    assert machine.load_between(None, after) == {}

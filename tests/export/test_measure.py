@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,30 @@ def test_noise_and_drift_are_said() -> None:
     assert drifting["drift_percent"] > 5 and any("drift" in text for text in drifting["warnings"])
 
 
+def test_intervals_enclose_their_figures_and_say_their_confidence() -> None:
+    random = np.random.default_rng(0)
+    stats = latency_stats(random.lognormal(0, 0.1, 5000), batch=1, wall_seconds=5.0, rounds=[1000] * 5)
+    assert stats["confidence_percent"] == 95 and len(stats["round_medians"]) == 5
+    for name in ("median", "p90", "p95", "p99"):
+        low, high = stats["intervals"][name]
+        assert low <= stats[name] <= high and high / low < 1.1
+    few = latency_stats(np.ones(5), batch=1, wall_seconds=1.0)
+    assert few["intervals"] == {"median": None, "p90": None, "p95": None, "p99": None}
+
+
+def test_interference_is_said() -> None:
+    """Far outliers that reach the p99, and rounds that ran under another load."""
+    quiet = 1.0 + 0.001 * np.sin(np.arange(3000))
+    hit = quiet.copy()
+    hit[::50] = 4.0
+    stats = latency_stats(hit, batch=1, wall_seconds=3.0)
+    assert stats["outlier_percent"] == pytest.approx(2.0)
+    assert any("2.0 % of the samples are far outliers" in text for text in stats["warnings"])
+    rounds = latency_stats(np.concatenate([quiet, 1.2 * quiet]), batch=1, wall_seconds=6.0, rounds=[3000] * 2)
+    assert any("the rounds disagree" in text for text in rounds["warnings"])
+    assert latency_stats(quiet, batch=1, wall_seconds=3.0, rounds=[1000] * 3)["warnings"] == []
+
+
 @pytest.mark.parametrize("samples", [[], [1.0, np.nan], [-1.0]])
 def test_impossible_samples_are_refused(samples: list[float]) -> None:
     with pytest.raises(ExportError):
@@ -63,34 +88,34 @@ class Fake:
     def __init__(self, log: list[str], name: str, slow: bool = False) -> None:
         self.log, self.name, self.slow = log, name, slow
 
-    def time(self, batch: Any, **options: Any) -> Samples:
+    def time(self, **options: Any) -> Samples:
         self.log.append(self.name)
         count = 3 if self.slow else options["min_samples"]
         seconds = options["max_seconds"] if self.slow else 0.001
-        return Samples({"latency": np.full(count, 1.0)}, len(batch), options["boundary"], seconds)
+        return Samples({"latency": np.full(count, 1.0)}, 1, "engine", seconds)
 
 
 def test_cases_take_turns_and_reach_their_count() -> None:
     log: list[str] = []
-    batch = np.zeros((2, 1))
-    cases: Any = [(name, Fake(log, name), batch, "engine") for name in "abc"]
+    cases = [(name, Fake(log, name).time) for name in "abc"]
     steps: list[tuple[int, int]] = []
     result = measure_interleaved(
         cases, min_samples=1001, rounds=4, progress=lambda done, total, _: steps.append((done, total))
     )
     assert "".join(log) == "abccbaabccba"
     assert {name: len(s.latency) for name, s in result.items()} == {"a": 1001, "b": 1001, "c": 1001}
+    assert result["a"].rounds == (251, 250, 250, 250)
     assert steps == [(i, 12) for i in range(1, 13)]
 
 
 def test_slow_cases_stop_at_their_time() -> None:
-    cases: Any = [("slow", Fake([], "slow", slow=True), np.zeros((1, 1)), "engine")]
+    cases = [("slow", Fake([], "slow", slow=True).time)]
     result = measure_interleaved(cases, min_samples=1000, max_seconds=8.0, rounds=4)["slow"]
     assert len(result.latency) == 12 and result.wall_seconds == pytest.approx(8.0)
 
 
 def test_repeated_names_are_refused() -> None:
-    case: Any = ("a", Fake([], "a"), np.zeros((1, 1)), "engine")
+    case = ("a", Fake([], "a").time)
     with pytest.raises(ExportError, match="repeated names"):
         measure_interleaved([case, case])
 
@@ -116,6 +141,6 @@ def test_real_engines_interleave(files: Any) -> None:
     engines = {
         name: BACKENDS["onnxruntime"].load(getattr(files, name), threads=1) for name in ("fp32", "int8_cpu")
     }
-    cases: Any = [(name, engine, files.images[:1], "engine") for name, engine in engines.items()]
+    cases = [(name, partial(engine.time, files.images[:1])) for name, engine in engines.items()]
     result = measure_interleaved(cases, warmup_s=0.0, min_samples=30, max_seconds=5.0, rounds=3)
     assert {name: len(samples.latency) for name, samples in result.items()} == {"fp32": 30, "int8_cpu": 30}

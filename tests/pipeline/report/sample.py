@@ -114,6 +114,12 @@ def latency(
         p90=median * 1.03,
         p95=median * 1.05,
         p99=p99 if n >= 1000 else None,
+        intervals={
+            "median": (median * 0.99, median * 1.01),
+            "p99": (p99 * 0.98, p99 * 1.04) if n >= 1000 else None,
+        },
+        round_medians=[median * (1 + 0.004 * (i % 3 - 1)) for i in range(10)],
+        outlier_percent=0.3,
         max=median * 3.4,
         std=median * cv / 100,
         cv_percent=cv,

@@ -61,7 +61,7 @@ def test_what_went_wrong_is_told_with_its_fix() -> None:
 def test_latency_has_boundary_and_n() -> None:
     """Every latency row says what was timed and how often."""
     text = render_markdown(sample())
-    assert "| `cpu/int8` | image to class | 1 | 3,100 |" in text
+    assert "| `cpu/int8` | image to class | 1 | 1 | 3,100 |" in text
     assert "image to class: JPEG decode, resize, inference and argmax of one image" in text
 
 
@@ -72,3 +72,25 @@ def test_columns_of_numbers_are_right_aligned() -> None:
     aligned = dict(zip(cells(lines[head]), cells(lines[head + 1]), strict=True))
     assert aligned["state"] == "---" and aligned["budgets"] == "---"
     assert all(aligned[name] == "---:" for name in ("size MB", "top-1 %", "p99 ms", "img/s"))
+
+
+def test_a_fixed_rate_has_its_own_table() -> None:
+    """Kept or not, how many were late, and that latency counts from the arrival."""
+    result = sample()
+    row = (
+        result.engines[0]
+        .latency[0]
+        .model_copy(
+            update={
+                "rate_fps": 30.0,
+                "deadline_misses": 12,
+                "keeps_rate": False,
+                "deadline_miss_percent": 1.2,
+            }
+        )
+    )
+    result.engines[0].latency.append(row)
+    text = render_markdown(result)
+    assert "| `cpu/fp32` | engine | 30 | no | 12 of 8,412 |" in text and "scheduled arrival" in text
+    latency = text.split("## Latency")[1].split("At a fixed rate")[0]
+    assert latency.count("`cpu/fp32`") == 3

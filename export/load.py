@@ -1,0 +1,183 @@
+"""Load on an engine: several queries at once, or queries that come at a fixed rate."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from export.engines.protocol import Query, Samples
+from export.engines.sampling import warm_up
+from export.errors import ExportError
+
+# Shortly before an arrival the clock is watched, because a sleeping thread wakes up late.
+_WATCH_NS = 200_000
+
+
+def closed_loop(
+    queries: Sequence[Query],
+    *,
+    batch: int,
+    boundary: str,
+    warmup_s: float = 0.2,
+    min_samples: int = 1000,
+    min_seconds: float = 0.0,
+    max_seconds: float = 10.0,
+) -> Samples:
+    """Run queries at once, each again as soon as it has ended, in a thread of its own.
+
+    All go on until each has its share of `min_samples` and `min_seconds` have passed, so that the last samples, too,
+    are taken under full load.
+
+    Args:
+        queries: may run at the same time (`Engine.queries`).
+        batch: images a query.
+        boundary: what a query includes.
+        warmup_s: as in `Engine.time`, with all at work.
+        min_samples: of all together.
+        min_seconds: as in `Engine.time`.
+        max_seconds: as in `Engine.time`.
+
+    Returns:
+        Samples of all, in the order in which they began.
+
+    Raises:
+        ExportError: no query.
+    """
+    if not queries:
+        raise ExportError("there are no queries to run", "give at least one")
+    clock = time.perf_counter_ns
+    share = -(-min_samples // len(queries))
+    ready = threading.Barrier(len(queries))
+    satisfied: list[bool] = []
+    failed: list[bool] = []
+
+    def stream(query: Query) -> tuple[list[int], list[int]]:
+        begins: list[int] = []
+        ends: list[int] = []
+        try:
+            warm_up(query, warmup_s)
+            ready.wait()
+            start = clock()
+            earliest, latest = start + int(min_seconds * 1e9), start + int(max_seconds * 1e9)
+            mine = False
+            while True:
+                begins.append(clock())
+                query()
+                end = clock()
+                ends.append(end)
+                if not mine and len(ends) >= share and end >= earliest:
+                    mine = True
+                    satisfied.append(True)
+                if len(satisfied) == len(queries) or end >= latest or failed:
+                    return begins, ends
+        except BaseException:
+            failed.append(True)
+            ready.abort()
+            raise
+
+    with ThreadPoolExecutor(len(queries)) as pool:
+        futures = [pool.submit(stream, query) for query in queries]
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        # A broken barrier is the echo of another stream's error.
+        for error in sorted(errors, key=lambda e: isinstance(e, threading.BrokenBarrierError)):
+            raise error
+        found = [future.result() for future in futures]
+    begins = np.concatenate([np.array(begin, np.int64) for begin, _ in found])
+    ends = np.concatenate([np.array(end, np.int64) for _, end in found])
+    order = np.argsort(begins, kind="stable")
+    latency = (ends - begins)[order] / 1e6
+    return Samples({"latency": latency}, batch, boundary, float(ends.max() - begins.min()) / 1e9)
+
+
+def fixed_rate(
+    query: Callable[[], object],
+    *,
+    rate: float,
+    batch: int,
+    boundary: str,
+    warmup_s: float = 0.2,
+    min_samples: int = 1000,
+    min_seconds: float = 0.0,
+    max_seconds: float = 60.0,
+) -> Samples:
+    """Run a query for each arrival of a source that does not wait, such as a camera.
+
+    An arrival that finds the engine at work waits in line. Latency counts from the *scheduled* arrival, so that a
+    query that takes too long is charged with the delay of those behind it (no coordinated omission).
+
+    Args:
+        query: runs one arrival.
+        rate: arrivals a second.
+        batch: images an arrival.
+        boundary: what a query includes.
+        warmup_s: as in `Engine.time`; without pauses.
+        min_samples: number of arrivals.
+        min_seconds: as in `Engine.time`.
+        max_seconds: as in `Engine.time`.
+
+    Returns:
+        `latency` (scheduled arrival to end), `wait` (until it began), `service` (from there to the end).
+
+    Raises:
+        ExportError: the rate is not positive.
+    """
+    if not rate > 0:
+        raise ExportError("the rate of arrivals must be positive", "for example 30 a second")
+    clock, sleep = time.perf_counter_ns, time.sleep
+    period = 1e9 / rate
+    warm_up(query, warmup_s)
+    rows: list[tuple[int, int, int]] = []
+    start = clock() + int(period)
+    earliest, latest = start + int(min_seconds * 1e9), start + int(max_seconds * 1e9)
+    while True:
+        scheduled = start + int(len(rows) * period)
+        left = scheduled - clock()
+        if left > _WATCH_NS:
+            sleep((left - _WATCH_NS) / 1e9)
+        while (begin := clock()) < scheduled:
+            pass
+        query()
+        end = clock()
+        rows.append((scheduled, begin, end))
+        if (len(rows) >= min_samples and end >= earliest) or end >= latest:
+            break
+    times = np.array(rows, np.int64)
+    arrived, began, ended = times[:, 0], times[:, 1], times[:, 2]
+    arrays: dict[str, np.ndarray[Any, Any]] = {
+        "latency": (ended - arrived) / 1e6, "wait": (began - arrived) / 1e6, "service": (ended - began) / 1e6,
+    }  # fmt: skip
+    # From the first arrival to the end of the last one's slot: what keeps up has the throughput that was asked for.
+    wall = max(int(arrived[-1] + period), int(ended[-1])) - int(arrived[0])
+    return Samples(arrays, batch, boundary, wall / 1e9)
+
+
+def rate_figures(samples: Samples, rate: float) -> dict[str, Any]:
+    """What became of a fixed rate.
+
+    Returns:
+        `rate_fps`, `deadline_misses` (arrivals that had not ended when the next one came), `deadline_miss_percent`,
+        `keeps_rate` (the line did not grow: half of the last third waited less than one period), `warnings`.
+    """
+    period_ms = 1000.0 / rate
+    late = samples.latency > period_ms
+    third = max(len(late) // 3, 1)
+    keeps = float(np.median(samples.arrays["wait"][-third:])) < period_ms
+    warnings = []
+    if not keeps:
+        service = float(np.median(samples.arrays["service"]))
+        warnings.append(
+            f"does not keep {rate:g} a second: one takes {service:.3f} ms, arrivals come every {period_ms:.3f} ms; "
+            "the line grows, so percentiles depend on how long was measured"
+        )
+    return {
+        "rate_fps": rate,
+        "deadline_misses": int(late.sum()),
+        "deadline_miss_percent": 100.0 * float(late.mean()),
+        "keeps_rate": keeps,
+        "warnings": warnings,
+    }

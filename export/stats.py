@@ -1,0 +1,107 @@
+"""Order statistics and what they can be trusted for: distribution-free, because latencies follow no textbook law."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+Interval = tuple[float, float]
+
+CONFIDENCE = 0.95
+
+
+def percentile(ordered: Array, p: float) -> float:
+    """trtexec's percentile: the order statistic `max(N - 1 - int((1 - p/100) * N), 0)`, no interpolation.
+
+    Args:
+        ordered: ascending samples [N].
+        p: in percent.
+    """
+    count = len(ordered)
+    # Rounded first: (1 - 0.99) * 1000 is 10.000000000000009 in binary, and int() would still be 10, but
+    # (1 - 0.9) * 10 is 0.9999999999999998, which would be 0 where 1 is meant.
+    index = max(count - 1 - int(round((1.0 - p / 100.0) * count, 9)), 0)
+    return float(ordered[index])
+
+
+def interval_ranks(count: int, p: float, confidence: float = CONFIDENCE) -> tuple[int, int] | None:
+    """Ranks (from 1) of the order statistics that enclose a quantile, from the binomial distribution.
+
+    The number of `count` independent samples below the quantile is Binomial(count, p/100) whatever they are
+    distributed like; each side is left out with a probability of at most (1 - confidence) / 2 (Conover, Practical
+    Nonparametric Statistics, 3.2).
+
+    Returns:
+        The largest lower and the smallest upper rank; None if there are too few samples for such ranks.
+    """
+    from scipy.stats import binom
+
+    tail = (1 - confidence) / 2
+    # ppf gives the smallest k with cdf(k) >= tail, so cdf(k - 1) < tail: rank k is above the quantile that rarely.
+    low = int(binom.ppf(tail, count, p / 100))
+    high = int(binom.ppf(1 - tail, count, p / 100)) + 1
+    return (low, high) if low >= 1 and high <= count else None
+
+
+def quantile_interval(ordered: Array, p: float, confidence: float = CONFIDENCE) -> Interval | None:
+    """Confidence interval of the p-th percentile of ascending samples [N]; None where N is too small."""
+    ranks = interval_ranks(len(ordered), p, confidence)
+    return None if ranks is None else (float(ordered[ranks[0] - 1]), float(ordered[ranks[1] - 1]))
+
+
+def rounds_interval(medians: Sequence[float]) -> Interval:
+    """Where the median of another round may be expected to lie: the interval of the rounds' median.
+
+    Below six rounds no ranks reach 95 %; then it is the smallest and the largest of them.
+    """
+    ordered = np.sort(np.asarray(medians, np.float64))
+    return quantile_interval(ordered, 50) or (float(ordered[0]), float(ordered[-1]))
+
+
+def median_interval(samples: Array, rounds: Sequence[int] = ()) -> Interval | None:
+    """Interval of the median that neither trusts the samples to be independent nor the rounds to be many.
+
+    Args:
+        samples: [N] in the order in which they were taken.
+        rounds: how many of them each round took; rounds lie apart in time.
+
+    Returns:
+        The hull of the samples' interval (binomial ranks) and the rounds' (`rounds_interval`): neighbouring
+        samples share a disturbance, so that their own interval alone would be too narrow.
+    """
+    alone = quantile_interval(np.sort(samples), 50)
+    if len(rounds) < 2:
+        return alone
+    low, high = rounds_interval(round_medians(samples, rounds))
+    return (low, high) if alone is None else (min(alone[0], low), max(alone[1], high))
+
+
+def round_medians(samples: Array, rounds: Sequence[int]) -> list[float]:
+    """The median of each round."""
+    parts = np.split(samples, np.cumsum(rounds)[:-1]) if len(rounds) else [samples]
+    return [float(np.median(part)) for part in parts if len(part)]
+
+
+def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str, float]:
+    """How many times as large, from medians of rounds that two took in turns: what disturbs a round falls on both.
+
+    Returns:
+        `ratio` (the median over rounds), `low` and `high` (its interval, see `rounds_interval`), `n` (rounds).
+    """
+    count = min(len(numerator), len(denominator))
+    ratios = [a / b for a, b in zip(numerator[:count], denominator[:count], strict=True)]
+    low, high = rounds_interval(ratios)
+    return {"ratio": float(np.median(ratios)), "low": low, "high": high, "n": count}
+
+
+def far_outliers(ordered: Array) -> tuple[float, float]:
+    """Tukey's far-out fence (third quartile + 3 interquartile ranges) and the percentage of samples beyond it.
+
+    A quartile range below 1 % of the median counts as 1 %: a clock's step is no outlier.
+    """
+    first, median, third = (float(v) for v in np.quantile(ordered, (0.25, 0.5, 0.75)))
+    fence = third + 3 * max(third - first, 0.01 * median)
+    return fence, 100.0 * float((ordered > fence).mean())
