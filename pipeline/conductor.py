@@ -314,6 +314,7 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact:
                 world=world,
                 device=device,
                 note=ui.note,
+                caches=store.caches,
             )
             if step.stage.together:
                 # Neither a terminal nor a group of processes can be sent.

@@ -59,6 +59,19 @@ def gpu_name() -> str:
 
 
 @functools.cache
+def gpu_compute_capability() -> str:
+    """Compute capability of the first NVIDIA GPU such as `SM86`, else 'none'."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        major, minor = pynvml.nvmlDeviceGetCudaComputeCapability(pynvml.nvmlDeviceGetHandleByIndex(0))
+    except Exception:  # as above
+        return "none"
+    return f"SM{major}{minor}"
+
+
+@functools.cache
 def git_revision() -> str:
     """Revision of the working copy that this code runs from, with '+' if it has changes; '' if there is none."""
     here = Path(__file__).resolve().parent.parent

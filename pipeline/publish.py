@@ -11,10 +11,12 @@ from pipeline.result import Result
 from pipeline.store import Artifact
 
 _PAGES = ("result.json", "report.html", "report.md")
+# Facts, layers, and the weights of an engine that was built without them.
+_BESIDE = (".json", ".layers.json", ".weights.onnx")
 
 
 def publish(result: Result, artifacts: Mapping[str, Artifact], folder: Path) -> None:
-    """Copy the report and every built engine (with its sidecar) to `folder`; unchanged files are left alone."""
+    """Copy the report and every built engine (with what lies beside it) to `folder`; unchanged files are left alone."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in _PAGES:
         _copy(artifacts["report"].path / name, folder / name)
@@ -23,7 +25,7 @@ def publish(result: Result, artifacts: Mapping[str, Artifact], folder: Path) -> 
         if engine.file is None:
             continue
         source = artifacts[f"build@{engine.target}"].path / Path(engine.file).name
-        for path in (source, source.with_name(f"{source.name}.json")):
+        for path in (source, *(source.with_name(source.name + suffix) for suffix in _BESIDE)):
             if path.is_file():
                 target = folder / "engines" / engine.target / path.name
                 _copy(path, target)

@@ -5,6 +5,7 @@
     <root>/scratch/<step>.<key>/                what a stage keeps to resume from after it was killed
     <root>/locks/<step>.<key>                   held while that key is made
     <root>/damaged/                             artifacts whose contents no longer match their manifest
+    <root>/caches/                              what saves time and changes no result, such as timing caches
 
 The key says what an artifact is made *from* (stage, version, arguments, digests of its inputs,
 environment). The digest says what it *contains*; it leaves out the files that a stage calls volatile
@@ -72,6 +73,11 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+
+    @property
+    def caches(self) -> Path:
+        """Folder for what stages keep for each other between runs; nothing in an artifact depends on it."""
+        return self.root / "caches"
 
     def find(self, recipe: Recipe) -> Artifact | None:
         """The newest artifact of a recipe; contents are not checked (see `damage`)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,12 @@ def device_name(device: int = 0) -> str:
     return (raw.decode() if isinstance(raw, bytes) else str(raw)).rstrip("\0")
 
 
+def forget_error() -> None:
+    """Clear the error that a failed call left behind."""
+    rt = runtime()
+    rt.cudaGetLastError()
+
+
 def _error_name(rt: Any, status: Any) -> str:
     try:
         text = rt.cudaGetErrorString(status)[1]
@@ -133,6 +140,10 @@ class Stream:
         """Wait until everything queued is done."""
         call("cudaStreamSynchronize", self.handle)
 
+    def wait(self, event: Event) -> None:
+        """Let what is queued from here on wait for `event`."""
+        call("cudaStreamWaitEvent", self.handle, event.handle, 0)
+
     def close(self) -> None:
         """Destroy the stream."""
         call("cudaStreamDestroy", self.handle)
@@ -148,6 +159,10 @@ class Event:
     def record(self, stream: Stream) -> None:
         """Queue the event."""
         call("cudaEventRecord", self.handle, stream.handle)
+
+    def synchronize(self) -> None:
+        """Wait, spinning, until the event is reached."""
+        call("cudaEventSynchronize", self.handle)
 
     def since(self, earlier: Event) -> float:
         """Milliseconds from `earlier` to this event; both must be complete."""
@@ -175,6 +190,10 @@ class Graph:
     def launch(self, stream: Stream) -> None:
         """Queue the captured work."""
         call("cudaGraphLaunch", self._executable, stream.handle)
+
+    def launcher(self, stream: Stream) -> Callable[[], None]:
+        """`launch` on one stream, for timed loops."""
+        return lambda: self.launch(stream)
 
     def close(self) -> None:
         """Destroy the executable graph."""

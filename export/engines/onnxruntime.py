@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from export.engines.batches import check_batch, check_input, in_batches
+from export.engines.options import TensorRTOptions
 from export.engines.protocol import Array, Availability, Boundary, EngineInfo, Query, Samples
 from export.engines.sampling import sample_query
 from export.engines.sidecar import write_sidecar
@@ -54,10 +55,8 @@ class OnnxRuntimeBackend:
         *,
         batch_sizes: Sequence[int] = (1,),
         compute_capabilities: Sequence[str] = (),
-        workspace_mb: int | None = None,
-        optimization_level: int | None = None,
-        timing_cache: Path | None = None,
         threads: int | None = None,
+        tensorrt: TensorRTOptions | None = None,
         progress: Progress = no_progress,
     ) -> EngineInfo:
         """Check that a session can be created and runs once at each batch size, then write the file to `out`.

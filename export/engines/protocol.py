@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from export.engines.options import TensorRTOptions
 from export.progress import Progress
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
@@ -31,6 +32,8 @@ class Availability:
     """One line: how to get what is missing."""
     versions: dict[str, str] = field(default_factory=dict)
     """Library name to version."""
+    compute_capability: str = ""
+    """Of the GPU that engines run on, such as `SM86`; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,21 @@ class EngineInfo:
     state: str = "built"
     device: str = ""
     """GPU that the engine was built on, where it is bound to one."""
+    platform: str = ""
+    """CPU architecture that the engine was built on, where it is bound to one."""
+    l4t: str = ""
+    """Release of the Jetson's system that it was built on; empty elsewhere."""
+    source: dict[str, Any] = field(default_factory=dict)
+    """`file` (name) and `sha256` of the ONNX file."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Options of the builder that decide what the engine is."""
+    weights: dict[str, Any] = field(default_factory=dict)
+    """For a stripped engine: `file` (name, beside the engine) and `sha256` of the ONNX file with its weights."""
+    composition: dict[str, Any] = field(default_factory=dict)
+    """What it consists of: `network`, of the parsed network, and `engine`, of the built one where it could be asked
+    (see `export.engines.trt_layers`)."""
+    notes: tuple[str, ...] = ()
+    """What happened on the way; not in the sidecar."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
@@ -146,15 +164,14 @@ class Backend(Protocol):
         *,
         batch_sizes: Sequence[int] = (1,),
         compute_capabilities: Sequence[str] = (),
-        workspace_mb: int | None = None,
-        optimization_level: int | None = None,
-        timing_cache: Path | None = None,
         threads: int | None = None,
+        tensorrt: TensorRTOptions = ...,
         progress: Progress = ...,
     ) -> EngineInfo:
         """Build the engine file `out` from `onnx`, and its facts in `<out>.json`.
 
-        Options that a back end does not know are ignored by it; precision is what the ONNX file says.
+        Options that a back end does not know are ignored by it; precision is what the ONNX file says. `tensorrt` are
+        the options of TensorRT's builder.
         """
         ...
 

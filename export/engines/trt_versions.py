@@ -1,13 +1,15 @@
 """Where TensorRT 8.6 to 11 and TensorRT-RTX differ in what this package calls. One table, nothing else.
 
-Enumerations are renumbered between major versions, so names are looked up and integers never stored.
+Enumerations are renumbered between major versions, so names are looked up and integers never stored. The names in
+`required_names` are checked against what the real bindings of each version have (tests/export/engines).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from export.errors import BackendMissing
+from export.engines.options import HardwareCompatibility, TensorRTOptions
+from export.errors import BackendMissing, BuildError
 
 Version = tuple[int, ...]
 
@@ -16,10 +18,10 @@ Version = tuple[int, ...]
 class Dialect:
     """How one generation of the library is spoken to."""
 
-    network_flag: str
-    """Member of `NetworkDefinitionCreationFlag`; needed on 10.x, ignored on 11 and RTX."""
-    precision_flags: tuple[str, ...]
-    """`BuilderFlag` members that let Q/DQ and FP16 take effect where there is no strong typing."""
+    strong_typing: bool
+    """The precision of every layer can be (on 11 and RTX: always is) what the ONNX file says."""
+    weak_typing: bool
+    """The library may be left to choose precisions: `BuilderFlag.FP16` and `INT8` exist."""
     progress_monitor: bool
     """`IProgressMonitor` and `config.progress_monitor` exist."""
     timing_cache: bool
@@ -27,22 +29,79 @@ class Dialect:
     optimization_level: bool
     """`config.builder_optimization_level` has an effect."""
     compute_capabilities: bool
-    """Targets can be named and engines built without a GPU."""
+    """TensorRT-RTX: targets can be named and engines built without a GPU."""
     min_opset: int
     max_opset: int
     """Newest ONNX operator set that the parser is known to read."""
     half_qdq: bool
     """Q/DQ on FP16 tensors (opset 19) parse."""
+    bf16: bool
+    """BF16 tensors exist."""
+    tactic_dram: bool
+    """`MemoryPoolType.TACTIC_DRAM` exists."""
+    named_errors: bool
+    """The parser's errors name node and operator; before, only the node's index."""
+    stripping: bool
+    """Weights can be left out and put back from the ONNX file: `STRIP_PLAN`, `OnnxParserRefitter`."""
+    version_compatible: bool
+    """Engines for later versions can be built."""
+    older_majors: tuple[int, ...]
+    """Major versions before this one whose version-compatible engines load here."""
+    hardware_compatibility: tuple[HardwareCompatibility, ...]
+    """What can be asked for beside `none`."""
 
 
-_8_6 = Dialect("EXPLICIT_BATCH", ("FP16", "INT8"), False, True, True, False, 9, 17, False)
-_10 = Dialect("STRONGLY_TYPED", (), True, True, True, False, 9, 20, True)
-_10_LATE = Dialect("STRONGLY_TYPED", (), True, True, True, False, 9, 24, True)
-_11 = Dialect("STRONGLY_TYPED", (), True, True, True, False, 9, 24, True)
-_RTX = Dialect("STRONGLY_TYPED", (), True, False, False, True, 9, 24, True)
+_8_6 = Dialect(
+    strong_typing=False,
+    weak_typing=True,
+    progress_monitor=False,
+    timing_cache=True,
+    optimization_level=True,
+    compute_capabilities=False,
+    min_opset=9,
+    max_opset=17,
+    half_qdq=False,
+    bf16=False,
+    tactic_dram=False,
+    named_errors=False,
+    stripping=False,
+    version_compatible=True,
+    older_majors=(),
+    hardware_compatibility=("ampere_plus",),
+)
+_10 = replace(
+    _8_6,
+    strong_typing=True,
+    progress_monitor=True,
+    max_opset=20,
+    half_qdq=True,
+    bf16=True,
+    tactic_dram=True,
+    named_errors=True,
+    stripping=True,
+    older_majors=(8,),
+)
+_10_9 = replace(_10, hardware_compatibility=("ampere_plus", "same_compute_capability"))
+_10_15 = replace(_10_9, max_opset=24)
+_11 = replace(_10_15, weak_typing=False, older_majors=(10,))
+_RTX = replace(
+    _11,
+    timing_cache=False,
+    optimization_level=False,
+    compute_capabilities=True,
+    version_compatible=False,
+    older_majors=(),
+    hardware_compatibility=(),
+)
 
 DIALECTS: dict[str, tuple[tuple[Version, Dialect], ...]] = {
-    "tensorrt": (((8, 6), _8_6), ((10, 0), _10), ((10, 15), _10_LATE), ((11, 0), _11)),
+    "tensorrt": (
+        ((8, 6), _8_6),
+        ((10, 0), _10),
+        ((10, 9), _10_9),
+        ((10, 15), _10_15),
+        ((11, 0), _11),
+    ),
     "tensorrt_rtx": (((1, 4), _RTX),),
 }
 """Module to (first version, dialect), ascending."""
@@ -75,46 +134,181 @@ def dialect(module: str, version: str) -> Dialect:
     return chosen
 
 
-def bindings_missing(trt: object, chosen: Dialect) -> list[str]:
-    """Names that `chosen` promises but the loaded bindings `trt` do not have; empty when they agree."""
+def check_options(
+    library: str, chosen: Dialect, options: TensorRTOptions, *, jetson: bool, gpu: bool
+) -> None:
+    """Refuse what this version cannot do, before anything is built.
+
+    Args:
+        library: name and version, for messages.
+        chosen: the version's dialect.
+        options: what was asked for.
+        jetson: whether this is a Jetson.
+        gpu: whether there is a GPU.
+
+    Raises:
+        BuildError: names the option and what to do.
+    """
+    level = options.optimization_level
+    if level is not None and not 0 <= level <= 5:
+        raise BuildError(f"optimization level {level} does not exist", "0 to 5")
+    if not options.strong_typing and not chosen.weak_typing:
+        raise BuildError(
+            f"{library} is always strongly typed", "set strong_typing: true; precision is in the ONNX file"
+        )
+    if options.version_compatible and not chosen.version_compatible:
+        raise BuildError(
+            f"{library} builds no version-compatible engines: they load in the same version only",
+            "set version_compatible: false",
+        )
+    if options.hardware_compatibility != "none":
+        if jetson:
+            raise BuildError(
+                "hardware-compatible engines do not exist on a Jetson",
+                "set hardware_compatibility: none and build on each kind of device",
+            )
+        if options.hardware_compatibility not in chosen.hardware_compatibility:
+            known = " or ".join(("none", *chosen.hardware_compatibility))
+            raise BuildError(
+                f"{library} has no hardware_compatibility: {options.hardware_compatibility}",
+                f"use {known}"
+                + ("; name compute_capabilities instead" if chosen.compute_capabilities else ""),
+            )
+    if options.strip_weights:
+        if not chosen.stripping:
+            raise BuildError(
+                f"{library} cannot strip weights", "set strip_weights: false, or use 10.0 or later"
+            )
+        if options.version_compatible:
+            raise BuildError(
+                "a version-compatible engine cannot be refitted, so its weights cannot be stripped",
+                "set strip_weights or version_compatible to false",
+            )
+        if not gpu:
+            raise BuildError(
+                f"{library} strips weights only on a machine with a GPU",
+                "set strip_weights: false, or build there",
+            )
+    if options.tactic_dram_mb is not None and not chosen.tactic_dram:
+        raise BuildError(f"{library} has no limit on tactic memory", "leave tactic_dram_mb out")
+
+
+def required_names(chosen: Dialect) -> list[str]:
+    """Every name of the bindings that this package uses with a dialect, building and running."""
     wanted = [
-        "Builder",
-        "OnnxParser",
-        "Runtime",
-        "ILogger",
-        "MemoryPoolType.WORKSPACE",
-        "TensorIOMode.INPUT",
-        f"NetworkDefinitionCreationFlag.{chosen.network_flag}",
         "Builder.build_serialized_network",
+        "Builder.create_builder_config",
+        "Builder.create_network",
         "Builder.create_optimization_profile",
-        "OnnxParser.parse_from_file",
-        "IExecutionContext.execute_async_v3",
-        "IExecutionContext.set_tensor_address",
-        "IExecutionContext.set_input_shape",
-        "IExecutionContext.set_optimization_profile_async",
-        "ICudaEngine.get_tensor_name",
-        "ICudaEngine.get_tensor_mode",
+        "EngineInspector.get_engine_information",
+        "IBuilderConfig.add_optimization_profile",
+        "IBuilderConfig.set_flag",
+        "IBuilderConfig.set_memory_pool_limit",
+        "ICudaEngine.create_engine_inspector",
+        "ICudaEngine.create_execution_context",
         "ICudaEngine.get_tensor_dtype",
+        "ICudaEngine.get_tensor_mode",
+        "ICudaEngine.get_tensor_name",
         "ICudaEngine.get_tensor_shape",
         "ICudaEngine.num_io_tensors",
         "ICudaEngine.num_optimization_profiles",
-        "IBuilderConfig.set_memory_pool_limit",
-        "IBuilderConfig.add_optimization_profile",
-        *(f"BuilderFlag.{name}" for name in chosen.precision_flags),
+        "IExecutionContext.active_optimization_profile",
+        "IExecutionContext.execute_async_v3",
+        "IExecutionContext.set_input_shape",
+        "IExecutionContext.set_optimization_profile_async",
+        "IExecutionContext.set_tensor_address",
+        "ILayer.get_input",
+        "ILayer.get_output",
+        "ILayer.name",
+        "ILayer.num_inputs",
+        "ILayer.num_outputs",
+        "ILayer.type",
+        "ILogger.Severity.ERROR",
+        "ILogger.Severity.INTERNAL_ERROR",
+        "INetworkDefinition.get_input",
+        "INetworkDefinition.get_layer",
+        "INetworkDefinition.get_output",
+        "INetworkDefinition.num_inputs",
+        "INetworkDefinition.num_layers",
+        "INetworkDefinition.num_outputs",
+        "IOptimizationProfile.set_shape",
+        "ITensor.dtype",
+        "ITensor.name",
+        "ITensor.shape",
+        "LayerInformationFormat.JSON",
+        "MemoryPoolType.WORKSPACE",
+        "OnnxParser.get_error",
+        "OnnxParser.num_errors",
+        "OnnxParser.parse_from_file",
+        "ParserError.code",
+        "ParserError.desc",
+        "ParserError.node",
+        "Runtime.deserialize_cuda_engine",
+        "TensorIOMode.INPUT",
     ]
+    wanted.append(
+        f"NetworkDefinitionCreationFlag.{'STRONGLY_TYPED' if chosen.strong_typing else 'EXPLICIT_BATCH'}"
+    )
+    if chosen.weak_typing:
+        wanted += ["BuilderFlag.FP16", "BuilderFlag.INT8", "NetworkDefinitionCreationFlag.EXPLICIT_BATCH"]
+        wanted += ["BuilderFlag.BF16"] if chosen.bf16 else []
     if chosen.progress_monitor:
-        wanted += ["IProgressMonitor", "IBuilderConfig.progress_monitor"]
+        wanted += [
+            "IBuilderConfig.progress_monitor",
+            "IProgressMonitor.phase_finish",
+            "IProgressMonitor.phase_start",
+            "IProgressMonitor.step_complete",
+        ]
     if chosen.timing_cache:
-        wanted += ["IBuilderConfig.create_timing_cache", "IBuilderConfig.set_timing_cache"]
+        wanted += [
+            "IBuilderConfig.create_timing_cache",
+            "IBuilderConfig.get_timing_cache",
+            "IBuilderConfig.set_timing_cache",
+            "ITimingCache.combine",
+            "ITimingCache.serialize",
+        ]
     if chosen.optimization_level:
         wanted.append("IBuilderConfig.builder_optimization_level")
     if chosen.compute_capabilities:
         wanted += [
             "ComputeCapability",
+            "DynamicShapesKernelSpecializationStrategy.EAGER",
+            "EngineInvalidityDiagnostics",
+            "EngineValidity.INVALID",
+            "IBuilderConfig.num_compute_capabilities",
             "IBuilderConfig.set_compute_capability",
+            "ICudaEngine.create_runtime_config",
+            "IExecutionContext.is_stream_capturable",
+            "IRuntimeConfig.dynamic_shapes_kernel_specialization_strategy",
+            "Runtime.engine_header_size",
             "Runtime.get_engine_validity",
         ]
-    return [path for path in wanted if not _has(trt, path)]
+    else:  # one fused node on TensorRT-RTX, so there is nothing to detail
+        wanted += ["IBuilderConfig.profiling_verbosity", "ProfilingVerbosity.DETAILED"]
+    if chosen.tactic_dram:
+        wanted.append("MemoryPoolType.TACTIC_DRAM")
+    if chosen.named_errors:
+        wanted += ["ParserError.node_name", "ParserError.node_operator"]
+    if chosen.stripping:
+        wanted += [
+            "BuilderFlag.REFIT_IDENTICAL",
+            "BuilderFlag.STRIP_PLAN",
+            "OnnxParserRefitter.get_error",
+            "OnnxParserRefitter.num_errors",
+            "OnnxParserRefitter.refit_from_file",
+            "Refitter.refit_cuda_engine",
+        ]
+    if chosen.version_compatible:
+        wanted += ["BuilderFlag.VERSION_COMPATIBLE", "Runtime.engine_host_code_allowed"]
+    if chosen.hardware_compatibility:
+        wanted.append("IBuilderConfig.hardware_compatibility_level")
+        wanted += [f"HardwareCompatibilityLevel.{name.upper()}" for name in chosen.hardware_compatibility]
+    return wanted
+
+
+def bindings_missing(trt: object, chosen: Dialect) -> list[str]:
+    """Names that `chosen` promises but the loaded bindings `trt` do not have; empty when they agree."""
+    return [path for path in required_names(chosen) if not _has(trt, path)]
 
 
 def _has(thing: object, path: str) -> bool:

@@ -269,7 +269,12 @@ def _engine_keys(key: str, target: Target, made: Collection[str]) -> Iterator[Pr
         "compute_capabilities": ("tensorrt_rtx",),
         "threads": ("onnxruntime",),
         "workspace_mb": ("tensorrt", "tensorrt_rtx"),
+        "tactic_dram_mb": ("tensorrt", "tensorrt_rtx"),
         "optimization_level": ("tensorrt",),
+        "strong_typing": ("tensorrt",),
+        "version_compatible": ("tensorrt",),
+        "hardware_compatibility": ("tensorrt",),
+        "strip_weights": ("tensorrt", "tensorrt_rtx"),
     }
     for field, engines in only_for.items():
         given = getattr(target, field) != Target.model_fields[field].default
@@ -278,6 +283,11 @@ def _engine_keys(key: str, target: Target, made: Collection[str]) -> Iterator[Pr
                 f"{key}.{field}", f"is not for engine: {target.engine}", f"it belongs to {' and '.join(engines)}",
                 getattr(target, field),
             )  # fmt: skip
+    if target.version_compatible and target.strip_weights:
+        yield Problem(
+            f"{key}.strip_weights", "contradicts version_compatible: such an engine cannot be refitted",
+            "set one of them to false", True,
+        )  # fmt: skip
     for capability in target.compute_capabilities or ():
         if capability not in COMPUTE_CAPABILITIES:
             yield Problem(

@@ -360,8 +360,21 @@ class Target(Section):
     """ONNX Runtime takes denormal numbers as zero, which are slow on some CPUs; counts for the whole process."""
     workspace_mb: Positive | None = None
     """Largest scratch memory of TensorRT's tactics, in MiB."""
+    tactic_dram_mb: Positive | None = None
+    """Largest memory that trying out one of TensorRT's kernels may take while building, in MiB. Default: the library's,
+    on a Jetson 75 % of the memory that CPU and GPU share; lower it if building is killed there."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
-    """TensorRT's builder optimization level."""
+    """TensorRT's builder optimization level: higher tries more kernels and builds longer."""
+    strong_typing: bool = True
+    """Every layer of TensorRT has the precision that the ONNX file says. false: a fallback for TensorRT 10 and older,
+    which may then choose among the precisions in the file."""
+    version_compatible: bool = False
+    """TensorRT engines that load in later versions too; larger, sometimes slower."""
+    hardware_compatibility: Literal["none", "same_compute_capability", "ampere_plus"] = "none"
+    """TensorRT engines for more than one model of GPU. `same_compute_capability`: all GPUs of this one's (10.9 and
+    later). `ampere_plus`: Ampere and later. Wider is slower; not on a Jetson."""
+    strip_weights: bool = False
+    """Leave the weights out of the engine; they are put back from an ONNX file beside it when it is loaded."""
     required: bool = True
     """false: a back end that is missing is reported, and does not fail the run."""
 

@@ -33,6 +33,8 @@ class Work:
     """One run of a stage: what it is given, where it writes, and the processes that run it together.
 
     `device` is where a target's work is done, None for this machine. `note` is told what is worth a line.
+    `scratch` is what this step resumes from; `caches` is a folder that all runs share, for what saves time and changes
+    no result.
     """
 
     arguments: Mapping[str, Any]
@@ -44,6 +46,7 @@ class Work:
     world: World = ALONE
     device: Device | None = None
     note: Callable[[str], None] = no_note
+    caches: Path = Path()
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from export.machine import architecture, l4t_release
 from pipeline import environment
 from pipeline.config.schema import DeployConfig
 from pipeline.errors import EnvironmentFault
 from pipeline.files import read_json, write_json
-from pipeline.stages.base import Stage, Work
+from pipeline.stages.base import Progress, Stage, Work
 from pipeline.stages.precision import onnx_file
+
+if TYPE_CHECKING:
+    from export.engines.protocol import Availability
 
 DEFAULT_COMPUTE_CAPABILITIES = ("SM86", "SM89", "SM120")
 _RETRY = "once the cause is gone, run again with --force build"
 PRECISIONS = ("fp32", "fp16", "int8")
 _ELSEWHERE = "run the same config on a machine with a GPU that the engine was built for"
+# Options of the builder, which are keys of the target by the same names.
+_BUILDER = {
+    "tensorrt": (
+        "workspace_mb", "tactic_dram_mb", "optimization_level", "strong_typing", "version_compatible",
+        "hardware_compatibility", "strip_weights",
+    ),
+    "tensorrt_rtx": ("workspace_mb", "tactic_dram_mb", "strip_weights"),
+}  # fmt: skip
 _SUFFIX = {"onnxruntime": "onnx", "tensorrt": "engine", "tensorrt_rtx": "engine"}
 
 
@@ -33,9 +45,7 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
     if section.engine == "onnxruntime":
         arguments["threads"] = section.threads
     else:
-        arguments["workspace_mb"] = section.workspace_mb
-    if section.engine == "tensorrt":
-        arguments["optimization_level"] = section.optimization_level
+        arguments |= {name: getattr(section, name) for name in _BUILDER[section.engine]}
     if section.engine == "tensorrt_rtx":
         arguments["compute_capabilities"] = section.compute_capabilities or list(DEFAULT_COMPUTE_CAPABILITIES)
     return arguments
@@ -43,7 +53,14 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
 
 def _environment(arguments: Mapping[str, Any]) -> dict[str, str]:
     engine = arguments["engine"]
-    return {engine: environment.version_of(engine), "gpu": environment.gpu_name()}
+    facts = {engine: environment.version_of(engine), "gpu": environment.gpu_name()}
+    if engine != "onnxruntime":  # what binds an engine to its machine
+        facts |= {
+            "compute_capability": environment.gpu_compute_capability(),
+            "architecture": architecture(),
+            "l4t": l4t_release() or "none",
+        }
+    return facts
 
 
 def _run(work: Work) -> None:
@@ -53,8 +70,9 @@ def _run(work: Work) -> None:
     arguments = work.arguments
     backend = BACKENDS[arguments["engine"]]
     can = backend.availability()
-    rows, seconds = [], {}
+    rows, seconds, notes = [], {}, {}
     wanted = list(_rows(arguments))
+    options = _options(arguments, work.caches / "timing")
     for done, (precision, capability) in enumerate(wanted):
         name = "-".join(filter(None, (precision, capability)))
         source = work.inputs["precision"] / onnx_file(arguments["engine"], precision)
@@ -67,42 +85,77 @@ def _run(work: Work) -> None:
             "onnx": source.name,
             "onnx_bytes": source.stat().st_size,
         }
-        work.progress(done, len(wanted), name)
+        progress = _part(work.progress, done, len(wanted), name)
+        progress(0, 1, "")
         if not can.built:
             if arguments["required"]:
                 raise EnvironmentFault(can.detail, where=f"targets.{arguments['target']}.engine", fix=can.fix)
             rows.append(row | {"state": "missing", "runs": False, "detail": can.detail, "fix": can.fix})
             continue
         file = work.out / f"{name}.{_SUFFIX[arguments['engine']]}"
-        known = ("workspace_mb", "optimization_level", "threads")
-        options = {key: arguments[key] for key in known if arguments.get(key) is not None}
         if capability:
             options["compute_capabilities"] = [capability]
         try:
-            info = backend.build(source, file, batch_sizes=arguments["batch_sizes"], **options)
+            info = backend.build(
+                source, file, batch_sizes=arguments["batch_sizes"], progress=progress, **options
+            )
         except ExportError as error:
             rows.append(
                 row | {"state": "failed", "runs": False, "detail": error.what, "fix": error.fix or _RETRY}
             )
             continue
         seconds[row["id"]] = info.build_seconds
+        if info.notes:
+            notes[row["id"]] = list(info.notes)
+        why = _why_not(can, capability)
         rows.append(
             row
             | {
                 "state": "built",
-                "runs": can.run,
-                "detail": "" if can.run else f"built, not run: {can.detail}",
-                "fix": "" if can.run else _ELSEWHERE,
+                "runs": not why,
+                "detail": f"built, not run: {why}" if why else "",
+                "fix": _ELSEWHERE if why else "",
                 "file": file.name,
                 "bytes": file.stat().st_size,
                 "layers": info.layers,
+                "composition": info.composition,
                 "inputs": list(info.inputs),
                 "outputs": list(info.outputs),
             }
         )
     write_json(work.out / "engines.json", rows)
     write_json(work.out / "timing.json", seconds)
-    work.progress(len(wanted), len(wanted), "done")
+    write_json(work.out / "notes.json", notes)
+    work.progress(100 * len(wanted), 100 * len(wanted), "done")
+
+
+def _options(arguments: Mapping[str, Any], timing_caches: Path) -> dict[str, Any]:
+    from export.engines.options import TensorRTOptions
+
+    engine = arguments["engine"]
+    if engine == "onnxruntime":
+        return {"threads": arguments["threads"]}
+    chosen = {name: arguments[name] for name in _BUILDER[engine]}
+    return {"tensorrt": TensorRTOptions(**chosen, timing_caches=timing_caches)}
+
+
+def _why_not(can: Availability, capability: str) -> str:
+    """Why an engine that was just built does not run here; empty if it does."""
+    if not can.run:
+        return can.detail
+    if capability and can.compute_capability not in ("", capability):
+        return f"it is for {capability}, the GPU here is {can.compute_capability}"
+    return ""
+
+
+def _part(progress: Progress, index: int, count: int, name: str) -> Progress:
+    """Progress of one engine among several, in hundredths."""
+
+    def report(done: int, total: int, note: str) -> None:
+        share = min(100 * done // max(total, 1), 100)
+        progress(100 * index + share, 100 * count, f"{name}: {note}" if note else name)
+
+    return report
 
 
 def _rows(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -125,12 +178,12 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="build",
-    version=1,
+    version=2,
     inputs=("precision",),
     arguments=_arguments,
     run=_run,
     summary=_summary,
     environment=_environment,
-    volatile=frozenset({"timing.json"}),
+    volatile=frozenset({"timing.json", "notes.json"}),
     per_target=True,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,20 @@ def test_who_used_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     found = machine.load_between(before, after)
     assert found == {"seconds": 4.0, "own_cores": 0.5, "other_cores": 1.0, "steal_cores": 0.25}
     assert machine.load_between(None, after) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "release"),
+    [
+        ("# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic\n", "36.4.3"),
+        ("# R39 (release), REVISION: 2.0, GCID: 1", "39.2.0"),
+        ("# something new\n", "something new"),
+        ("", ""),
+    ],
+)
+def test_l4t_release(tmp_path: Path, text: str, release: str) -> None:
+    """An engine's key on a Jetson; an unknown form must still tell two releases apart."""
+    path = tmp_path / "nv_tegra_release"
+    assert machine.l4t_release(path) == ""
+    path.write_text(text)
+    assert machine.l4t_release(path) == release

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from export.engines import BACKENDS, cuda
+from export.engines.options import TensorRTOptions
 from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_versions import bindings_missing, dialect
 from export.errors import BackendMissing, BuildError, EngineError
@@ -36,7 +37,7 @@ def test_each_precision_builds_with_a_uint8_image_input(files: Any, tmp_path: Pa
         getattr(files, precision),
         out,
         compute_capabilities=["SM86"],
-        workspace_mb=64,
+        tensorrt=TensorRTOptions(workspace_mb=64),
         progress=lambda *step: steps.append(step),
     )
     assert info.compute_capability == ("SM86",) and info.state == "built" and info.layers > 10
@@ -44,7 +45,11 @@ def test_each_precision_builds_with_a_uint8_image_input(files: Any, tmp_path: Pa
     assert info.outputs == ({"name": "logits", "dtype": "float32", "shape": [1, 8]},)
     assert out.stat().st_size == info.bytes > 1000
     assert steps and all(0 <= done <= total for done, total, _ in steps) and steps[-1][0] == steps[-1][1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.engine", "m.engine.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "m.engine",
+        "m.engine.json",
+        "m.engine.layers.json",
+    ]
 
 
 @needs_rtx
@@ -65,7 +70,7 @@ def test_batches_and_targets(files: Any, tmp_path: Path) -> None:
 @needs_rtx
 def test_build_errors_say_what_and_how_to_go_on(files: Any, tmp_path: Path) -> None:
     out = tmp_path / "x.engine"
-    with pytest.raises(BuildError, match=r"zero point.*QuantizeLinear.*made for TensorRT"):
+    with pytest.raises(BuildError, match=r"QuantizeLinear.*zero point.*made for TensorRT"):
         rtx.build(files.int8_cpu, out, compute_capabilities=["SM86"])
     with pytest.raises(BuildError, match=r"FP32 GEMM is not supported.*FP16 file"):
         rtx.build(files.fp32, out, compute_capabilities=["SM75"])

@@ -103,6 +103,26 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"targets": {"a": {"engine": "tensorrt", "threads": 2}}}, "targets.a.threads", "is not for engine"),
     (
+        {"targets": {"a": {"engine": "tensorrt_rtx", "version_compatible": True}}},
+        "targets.a.version_compatible",
+        "is not for engine",
+    ),
+    (
+        {"targets": {"a": {"engine": "tensorrt_rtx", "hardware_compatibility": "ampere_plus"}}},
+        "targets.a.hardware_compatibility",
+        "is not for engine",
+    ),
+    (
+        {"targets": {"a": {"engine": "onnxruntime", "strip_weights": True}}},
+        "targets.a.strip_weights",
+        "is not for engine",
+    ),
+    (
+        {"targets": {"a": {"engine": "tensorrt", "strip_weights": True, "version_compatible": True}}},
+        "targets.a.strip_weights",
+        "contradicts version_compatible",
+    ),
+    (
         {"targets": {"a": {"engine": "tensorrt_rtx", "compute_capabilities": ["SM87"]}}},
         "targets.a.compute_capabilities",
         "unknown",

@@ -1,0 +1,127 @@
+"""One road through an engine: an execution context with a stream and buffers of its own.
+
+A lane runs one query after the other; several lanes of one engine run at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from export.engines import cuda
+from export.engines.protocol import Array
+from export.engines.trt_messages import reason
+from export.errors import EngineError
+
+Launch = Callable[[], None]
+
+
+class Slot:
+    """Input and output buffers of one query."""
+
+    def __init__(self, source: cuda.Buffer, target: cuda.Buffer) -> None:
+        self.source, self.target = source, target
+
+    def close(self) -> None:
+        """Free both."""
+        self.source.close()
+        self.target.close()
+
+
+class Lane:
+    """An execution context of an engine with one input and one output.
+
+    Attributes:
+        stream: where the engine's work is queued.
+    """
+
+    def __init__(self, engine: Any, context: Any, log: Any, shape: Any, batch_sizes: tuple[int, ...]) -> None:
+        """Take over `context`.
+
+        Args:
+            engine: the deserialised engine.
+            context: an execution context of it.
+            log: the library's logger, for reasons of failures.
+            shape: the engine's `Tensors`.
+            batch_sizes: one a profile, in the profiles' order.
+        """
+        self._engine, self._context, self._log = engine, context, log
+        self._tensors, self._batch_sizes = shape, batch_sizes
+        self._batch = 0
+        self._slots: dict[tuple[int, int], Slot] = {}
+        self.stream = cuda.Stream()
+
+    def select(self, batch: int) -> None:
+        """Make `batch` the size of what runs next, and its optimization profile the active one."""
+        if batch == self._batch:
+            return
+        if self._engine.num_optimization_profiles > 1:
+            profile = self._batch_sizes.index(batch)
+            if self._context.active_optimization_profile != profile:
+                if not self._context.set_optimization_profile_async(profile, self.stream.handle):
+                    raise EngineError(
+                        f"the engine's profile for batch {batch} cannot be used: {reason(self._log)}",
+                        "use one stream, or build the engine for this size alone",
+                    )
+                self.stream.synchronize()
+        if not self._context.set_input_shape(self._tensors.input, (batch, *self._tensors.input_shape)):
+            raise EngineError(
+                f"the engine refuses batch {batch}: {reason(self._log)}", "build it for this size"
+            )
+        self._batch = batch
+
+    def slot(self, index: int = 0) -> Slot:
+        """Buffers number `index` of the selected batch size; made when first asked for."""
+        key = (self._batch, index)
+        if key not in self._slots:
+            tensors = self._tensors
+            source = cuda.Buffer((self._batch, *tensors.input_shape), tensors.input_dtype)
+            try:
+                target = cuda.Buffer((self._batch, tensors.classes), tensors.output_dtype)
+            except EngineError:
+                source.close()
+                raise
+            self._slots[key] = Slot(source, target)
+        return self._slots[key]
+
+    def enqueue(self, slot: Slot) -> None:
+        """Queue one inference from the slot's device input to its device output."""
+        self._context.set_tensor_address(self._tensors.input, slot.source.device)
+        self._context.set_tensor_address(self._tensors.output, slot.target.device)
+        if not self._context.execute_async_v3(self.stream.handle):
+            raise EngineError(f"the engine failed: {reason(self._log)}", "see the driver's log")
+
+    def run(self, images: Array) -> Array:
+        """Logits float32 [B, C] of one accepted batch."""
+        self.select(len(images))
+        slot = self.slot()
+        slot.source.host[...] = images
+        slot.source.upload(self.stream.handle)
+        self.enqueue(slot)
+        slot.target.download(self.stream.handle)
+        self.stream.synchronize()
+        return slot.target.host.astype(np.float32, copy=True)
+
+    def capture(self, slot: Slot) -> tuple[cuda.Graph | None, str]:
+        """The slot's inference as a CUDA graph, or None and why not.
+
+        One plain inference must have run since the last `select`: shapes must have settled.
+        """
+        check = getattr(self._context, "is_stream_capturable", None)  # TensorRT-RTX
+        if check is not None and not check(self.stream.handle):
+            return None, "plain enqueue: the engine says that it cannot be captured"
+        try:
+            return cuda.Graph(self.stream, lambda: self.enqueue(slot)), "CUDA graph"
+        except EngineError as error:
+            cuda.forget_error()  # a failed capture leaves its error behind
+            return None, f"plain enqueue: capture failed ({error.what})"
+
+    def close(self) -> None:
+        """Free buffers, context and stream."""
+        for slot in self._slots.values():
+            slot.close()
+        self._slots.clear()
+        self._context = None
+        self.stream.close()

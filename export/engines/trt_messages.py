@@ -1,0 +1,154 @@
+"""What the parser and the builder complain about, as one message that names the node and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import onnx
+
+from export.errors import BuildError
+
+_SHOWN = 3
+# The parser's codes say more than its texts, which are often the condition that failed, such as "false".
+_REASONS = {
+    "UNSUPPORTED_NODE": "the operator is not supported",
+    "UNSUPPORTED_NODE_ATTR": "an attribute is not supported",
+    "UNSUPPORTED_NODE_INPUT": "an input is not supported",
+    "UNSUPPORTED_NODE_DATATYPE": "a data type is not supported",
+    "UNSUPPORTED_NODE_DYNAMIC": "it is not supported with shapes decided at run time",
+    "UNSUPPORTED_NODE_SHAPE": "a shape is not supported",
+    "UNSUPPORTED_GRAPH": "the graph is not supported",
+    "INVALID_NODE": "the node is not valid",
+    "INVALID_GRAPH": "the graph is not valid",
+    "MODEL_DESERIALIZE_FAILED": "the file cannot be read as ONNX",
+    "MEM_ALLOC_FAILED": "out of memory",
+}
+_REPLACE = (
+    "use a network without this operator, or run this target with engine: onnxruntime; the supported operators are "
+    "listed in the documentation of NVIDIA's ONNX parser"
+)
+# Texts of the library for which a remedy is known, the most particular first.
+_REMEDIES = (
+    (
+        "FP32 GEMM is not supported",
+        "Turing (SM75) takes no FP32: build it from the FP16 file, apart from the others",
+    ),
+    ("Non-zero zero point", "this is the ONNX Runtime layout; build from the INT8 file made for TensorRT"),
+    ("has type Int32", "this is the ONNX Runtime layout; build from the INT8 file made for TensorRT"),
+    ("out of memory", "lower workspace_mb (on a Jetson tactic_dram_mb too), or free memory on the GPU"),
+    ("memory allocation", "lower workspace_mb (on a Jetson tactic_dram_mb too), or free memory on the GPU"),
+    ("insufficient workspace", "raise workspace_mb, or leave it out"),
+    (
+        "Could not find any implementation",
+        "raise workspace_mb or leave it out; if it stays, this layer has no kernel at this precision on this GPU: "
+        "keep it out of it (precision.exclude for INT8), or build another precision",
+    ),
+    ("Plugin not found", _REPLACE),
+    ("operator is not supported", _REPLACE),
+    ("libnvinfer_lean", "set version_compatible: false: the lean runtime is not installed"),
+    (
+        "shapes decided at run time",
+        "export with a fixed batch: export.dynamic_batch: false and batch_sizes: [1]",
+    ),
+    ("libcuda", "install an NVIDIA driver"),
+    ("insufficient driver", "update the NVIDIA driver"),
+)
+
+
+def make_logger(trt: Any) -> Any:
+    """An `ILogger` that keeps errors in `.errors` and prints nothing."""
+
+    class Log(trt.ILogger):  # type: ignore[misc]
+        """Keeps what the library says of errors."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message.strip())
+
+    return Log()
+
+
+def reason(log: Any) -> str:
+    """What a logger kept, each message once."""
+    return "; ".join(dict.fromkeys(log.errors)) or "the library gave no reason"
+
+
+def parser_failure(
+    library: str, file: str, errors: Iterable[Any], log: Any, model: onnx.ModelProto
+) -> BuildError:
+    """The error for an ONNX file that was not parsed.
+
+    Args:
+        library: name and version.
+        file: name of the ONNX file.
+        errors: the parser's.
+        log: logger, used where the parser has no errors.
+        model: the file's content, where the nodes are looked up that the parser names by index only.
+    """
+    found = list(dict.fromkeys(_parser_error(error, model) for error in errors))
+    shown = "; ".join(found[:_SHOWN]) or reason(log)
+    more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
+    return _with_remedy(f"{library} cannot read {file}: {shown}{more}")
+
+
+def build_failure(library: str, file: str, log: Any, model: onnx.ModelProto) -> BuildError:
+    """The error for a network that was parsed but not built; names the ONNX nodes that the library mentions."""
+    said = reason(log)
+    nodes = mentioned(said, model)
+    where = f"at {', '.join(nodes)}: " if nodes else ""
+    return _with_remedy(f"{library} cannot build an engine from {file}: {where}{said}")
+
+
+def mentioned(text: str, model: onnx.ModelProto) -> list[str]:
+    """The first nodes of `model` whose names occur in `text`, as `node NAME (operator OP)`.
+
+    The library names a fused layer by its first and last node, `ForeignNode[first...last]`, or joins names by ` + `.
+    """
+    tidy = text.replace("...", " ")
+    for mark in "[]{}(),;:'\"":
+        tidy = tidy.replace(mark, " ")
+    words = set(tidy.split())
+    found = [
+        describe(node.name, node.op_type) for node in model.graph.node if node.name and node.name in words
+    ]
+    return found[:_SHOWN]
+
+
+def describe(name: str, operator: str) -> str:
+    """`node NAME (operator OP)`."""
+    return f"node {name or 'without a name'}" + (f" (operator {operator})" if operator else "")
+
+
+def _parser_error(error: Any, model: onnx.ModelProto) -> str:
+    text = str(error.desc()).strip()
+    code = getattr(error.code(), "name", str(error.code()))
+    name, operator = _node(error, model)
+    if "Plugin not found" in text:  # the parser's last resort for an operator that it does not know
+        text = "the operator is not supported"
+    elif text in ("", "false") or text.isidentifier():
+        text = _REASONS.get(code, code)
+    elif code in _REASONS and code != "INVALID_NODE":
+        text = f"{_REASONS[code]}: {text}"
+    return f"{describe(name, operator)}: {text}" if name or operator else text
+
+
+def _node(error: Any, model: onnx.ModelProto) -> tuple[str, str]:
+    name, operator = (
+        str(getattr(error, label)() or "") if hasattr(error, label) else ""
+        for label in ("node_name", "node_operator")
+    )
+    index = int(error.node())
+    if not operator and 0 <= index < len(model.graph.node):
+        node = model.graph.node[index]
+        name, operator = name or node.name, node.op_type
+    return name, operator
+
+
+def _with_remedy(what: str) -> BuildError:
+    fix = next((remedy for text, remedy in _REMEDIES if text.lower() in what.lower()), "")
+    return BuildError(what, fix)
