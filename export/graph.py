@@ -20,6 +20,11 @@ from export.files import write_bytes
 COMPUTE_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _AFFINE_OPS = ("Div", "Sub", "Mul", "Add")
 _TWO_GIB = 2**31 - 2**20
+# Shape arithmetic and what spreads a constant over a batch.
+_FOLDABLE_OPS = (
+    "Add", "Cast", "Concat", "Div", "Expand", "Gather", "Mul", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze",
+)  # fmt: skip
+_MOST_FOLDED = 2**20
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -198,6 +203,7 @@ def fix_batch(model: onnx.ModelProto, batch: int) -> None:
             if not dim.HasField("dim_value") and (dim.dim_param == name or index == 0):
                 dim.dim_value = batch
     infer_shapes(model)
+    fold_constants(model)
 
 
 def constant_reshapes(model: onnx.ModelProto) -> None:
@@ -222,19 +228,132 @@ def constant_reshapes(model: onnx.ModelProto) -> None:
 
 
 def global_pools(model: onnx.ModelProto) -> None:
-    """Write `ReduceMean` over H and W with kept dimensions as `GlobalAveragePool`, which engines fuse."""
+    """Write `ReduceMean` over H and W as `GlobalAveragePool`, which engines fuse and quantise.
+
+    Where the mean drops both dimensions, a `Flatten` follows.
+    """
     shapes = value_shapes(model)
+    nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
+        nodes.append(node)
         if node.op_type != "ReduceMean" or len(node.input) < 2:
             continue
         axes = constant(model, node.input[1])
         shape = shapes.get(node.input[0])
-        if axes is None or shape is None or len(shape) != 4 or attributes(node).get("keepdims", 1) != 1:
+        if axes is None or shape is None or len(shape) != 4:
             continue
-        if sorted(int(axis) % 4 for axis in axes.reshape(-1)) == [2, 3]:
-            node.op_type = "GlobalAveragePool"
-            del node.attribute[:]
-            del node.input[1:]
+        if sorted(int(axis) % 4 for axis in axes.reshape(-1)) != [2, 3]:
+            continue
+        keeps = attributes(node).get("keepdims", 1)
+        node.op_type = "GlobalAveragePool"
+        del node.attribute[:]
+        del node.input[1:]
+        if not keeps:
+            flat = node.output[0]
+            node.output[0] = _unused_name(model, f"{flat}_pooled")
+            nodes.append(
+                onnx.helper.make_node("Flatten", [node.output[0]], [flat], f"{node.name}_flatten", axis=1)
+            )
+    replace_nodes(model, nodes)
+
+
+def shapes_of_planes(model: onnx.ModelProto) -> None:
+    """Let a `Shape` that asks the uint8 NHWC image for its batch ask the transposed image instead.
+
+    TensorRT takes UINT8 at a network's input only, followed by a Cast; and a second reader of the image would
+    keep `fold_normalisation` from its work. Vision transformers ask when they expand their class token.
+    """
+    image = model.graph.input[0].name
+    readers = consumers(model)
+    asking = [
+        node
+        for node in readers.get(image, [])
+        if node.op_type == "Shape"
+        and (attributes(node).get("start", 0), attributes(node).get("end")) == (0, 1)
+    ]
+    others = [node for node in readers.get(image, []) if node not in asking]
+    if not asking or len(others) != 1 or others[0].op_type != "Cast":
+        return
+    tensor = others[0].output[0]
+    while True:
+        users = readers.get(tensor, [])
+        if len(users) != 1 or users[0].op_type not in (*_AFFINE_OPS, "Transpose"):
+            return
+        tensor = users[0].output[0]
+        if users[0].op_type == "Transpose":
+            break
+    if attributes(users[0]).get("perm") != [0, 3, 1, 2]:
+        return
+    for node in asking:
+        node.input[0] = tensor
+    order_nodes(model)
+
+
+def fold_constants(model: onnx.ModelProto) -> None:
+    """Compute what depends on constants and on shapes that are known; large results stay computed."""
+    from onnx.reference import ReferenceEvaluator
+
+    shapes = value_shapes(model)
+    known = {t.name for t in model.graph.initializer}
+    published = {value.name for value in model.graph.output}
+    folded = False
+    kept: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        shape = shapes.get(node.input[0]) if node.op_type == "Shape" else None
+        static = shape is not None and all(isinstance(dim, int) for dim in shape)
+        if not static and (
+            node.op_type not in _FOLDABLE_OPS or not all(name in known for name in node.input if name)
+        ):
+            kept.append(node)
+            continue
+        if static and shape is not None:
+            bounds = {a.name: a.i for a in node.attribute}
+            results = [np.array(shape[bounds.get("start", 0) : bounds.get("end", len(shape))], np.int64)]
+        else:
+            inputs = {name: constant(model, name) for name in node.input if name}
+            results = [np.asarray(r) for r in ReferenceEvaluator(_one_node(model, node)).run(None, inputs)]
+        if sum(result.size for result in results) > _MOST_FOLDED or published & set(node.output):
+            kept.append(node)
+            continue
+        for name, value in zip(node.output, results, strict=True):
+            set_initializer(model, name, value)
+            known.add(name)
+        folded = True
+    if folded:
+        replace_nodes(model, kept)
+        prune(model)
+        infer_shapes(model)
+
+
+def _one_node(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
+    types = value_types(model)
+    inputs = [onnx.helper.make_tensor_value_info(n, types[n], None) for n in dict.fromkeys(node.input) if n]
+    outputs = [onnx.helper.make_empty_tensor_value_info(name) for name in node.output]
+    piece = onnx.helper.make_graph([node], "node", inputs, outputs)
+    return onnx.helper.make_model(piece, opset_imports=model.opset_import, ir_version=model.ir_version)
+
+
+def order_nodes(model: onnx.ModelProto) -> None:
+    """Order nodes so that each follows what it reads; keeps the present order where it can.
+
+    Raises:
+        ExportError: the graph has a cycle.
+    """
+    ready = {t.name for t in model.graph.initializer} | {v.name for v in model.graph.input} | {""}
+    waiting = list(model.graph.node)
+    ordered: list[onnx.NodeProto] = []
+    while waiting:
+        later: list[onnx.NodeProto] = []
+        for node in waiting:
+            if all(name in ready for name in node.input):
+                ordered.append(node)
+                ready.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            raise ExportError("the graph has a cycle")
+        waiting = later
+    replace_nodes(model, ordered)
 
 
 def fold_normalisation(model: onnx.ModelProto) -> None:

@@ -69,6 +69,7 @@ def export_onnx(
     graph.name_batch(model)
     graph.constant_reshapes(model)
     graph.global_pools(model)
+    graph.shapes_of_planes(model)
     graph.fold_normalisation(model)
     graph.prune(model)
     graph.infer_shapes(model)

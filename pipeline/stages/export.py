@@ -30,7 +30,8 @@ def _run(work: Work) -> None:
     import numpy as np
     import torch
 
-    from export import onnx
+    from export import graph, onnx
+    from export.engines import trt_operators
     from figkd import checkpoint, models
     from figkd.data import class_names, open_split
 
@@ -93,7 +94,11 @@ def _run(work: Work) -> None:
                 )
     write_json(work.out / "parity.json", report)
     write_json(work.out / "classes.json", names)
-    write_json(work.out / "model.json", onnx.describe(final))
+    # TensorRT's version is the target's, known when it builds; here it is told early, for the oldest that is meant.
+    problems = [
+        trt_operators.describe(problem) for problem in trt_operators.unsupported(graph.load_model(final))
+    ]
+    write_json(work.out / "model.json", {**onnx.describe(final), "not_for_tensorrt": problems})
     work.progress(4, 4, "done")
 
 
@@ -101,15 +106,16 @@ def _summary(out: Path) -> str:
     facts, parity = read_json(out / "model.json"), read_json(out / "parity.json")
     worst = max(case["max_abs"] for case in parity["cases"])
     images = sum(case["n"] for case in parity["cases"])
+    refused = f"; {facts['not_for_tensorrt'][0]}" if facts["not_for_tensorrt"] else ""
     return (
         f"opset {facts['opset']}, {facts['bytes'] / 1e6:.2f} MB; "
-        f"differs from torch by at most {worst:.1e} on {images} images"
+        f"differs from torch by at most {worst:.1e} on {images} images{refused}"
     )
 
 
 STAGE = Stage(
     name="export",
-    version=1,
+    version=2,
     inputs=("data", "distill"),
     arguments=_arguments,
     run=_run,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from export import graph
+from export.onnx import export_onnx
 
 
 def run(model: onnx.ModelProto, image: Any) -> Any:
@@ -99,3 +102,79 @@ def test_prune_drops_what_nothing_needs() -> None:
     assert "dead" not in {n.name for n in model.graph.node}
     assert [t.name for t in model.graph.initializer] == ["c0"]
     assert [e.domain for e in model.opset_import] == [""]
+
+
+class Token(torch.nn.Module):
+    """A class token beside the patches, as vision transformers have it: expanded to the image's batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 4, 4, 4)
+        self.token = torch.nn.Parameter(torch.ones(1, 1, 4))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = (image.to(torch.float32) * 0.01 - 0.5).permute(0, 3, 1, 2)
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        return torch.cat([self.token.expand(image.shape[0], -1, -1), x], 1).mean(1)
+
+
+@pytest.fixture(scope="module")
+def token(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("token") / "token.onnx"
+    torch.manual_seed(0)
+    export_onnx(Token(), torch.zeros(1, 8, 8, 3, dtype=torch.uint8), path, dynamic_batch=True)
+    return path
+
+
+def test_the_batch_is_not_asked_of_the_image(token: Path) -> None:
+    """Protects ViTs: TensorRT takes no Shape of UINT8, and a second reader keeps the normalisation from folding."""
+    model = graph.load_model(token)
+    assert {node.op_type for node in graph.consumers(model)["image"]} == {"Cast"}
+    assert [n.op_type for n in model.graph.node].count("BatchNormalization") == 1
+    for batch in (1, 3):
+        images = np.random.default_rng(0).integers(0, 256, (batch, 8, 8, 3), np.uint8)
+        torch.manual_seed(0)
+        expected = Token()(torch.from_numpy(images)).detach().numpy()
+        np.testing.assert_allclose(run(model, images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fixed_batch_leaves_no_shape_arithmetic(token: Path) -> None:
+    """Protects static engines: what only depends on the batch becomes a constant."""
+    model = graph.load_model(token)
+    images = np.random.default_rng(0).integers(0, 256, (2, 8, 8, 3), np.uint8)
+    before = run(model, images)
+    graph.fix_batch(model, 2)
+    assert not {"Shape", "Expand"} & {node.op_type for node in model.graph.node}
+    np.testing.assert_allclose(run(model, images), before, rtol=1e-6)
+
+
+def reduction(keepdims: int, axes: list[int]) -> onnx.ModelProto:
+    nodes = [helper.make_node("ReduceMean", ["x", "axes"], ["y"], "mean", keepdims=keepdims)]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3, 4, 5])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    tensors = [numpy_helper.from_array(np.array(axes, np.int64), "axes")]
+    return helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y], tensors),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+
+
+@pytest.mark.parametrize(
+    ("keepdims", "axes", "operators"),
+    [
+        (1, [2, 3], ["GlobalAveragePool"]),
+        (0, [-1, -2], ["GlobalAveragePool", "Flatten"]),
+        (0, [3], ["ReduceMean"]),
+        (1, [1, 2], ["ReduceMean"]),
+    ],
+)
+def test_means_over_the_image_become_pools(keepdims: int, axes: list[int], operators: list[str]) -> None:
+    """Protects the operator that engines fuse and quantise, whichever way a network writes its last pooling."""
+    model = reduction(keepdims, axes)
+    x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
+    before = run(model, x)
+    graph.global_pools(model)
+    graph.prune(model)
+    assert [node.op_type for node in model.graph.node] == operators
+    np.testing.assert_allclose(run(model, x), before, rtol=1e-5, atol=1e-6)

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -152,6 +153,21 @@ def test_an_absent_library_is_a_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_
     assert "pip install tensorrt" in here.fix
     with pytest.raises(BackendMissing, match="pip install tensorrt_rtx_cu13"):
         TensorRTBackend("tensorrt_rtx").build(tmp_path / "a.onnx", tmp_path / "a.engine")
+
+
+def test_tensorrt_refuses_what_its_parser_does_not_document(
+    files: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects the one clear message: it comes before the parser's, for the version that is installed."""
+    backend = TensorRTBackend("tensorrt")
+    library = SimpleNamespace(__version__="10.3.0.26")
+    monkeypatch.setattr(backend, "_library", lambda: (library, dialect("tensorrt", "10.3.0.26")))
+    monkeypatch.setattr("export.engines.tensorrt.cuda.probe", lambda: (1, ""))
+    with pytest.raises(
+        BuildError, match=r"QuantizeLinear at node \S+ is not supported by TensorRT 10\.3: .*UINT8"
+    ):
+        backend.build(files.int8_cpu, tmp_path / "x.engine")
+    assert not list(tmp_path.iterdir())
 
 
 @needs_rtx
