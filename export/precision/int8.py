@@ -375,7 +375,7 @@ def _quantise(
         ) from error
     result: onnx.ModelProto = quantizer.model.model
     result.producer_name, result.producer_version = model.producer_name, model.producer_version
-    _topological(result)
+    graph.order_nodes(result)
     graph.prune(result)
     graph.infer_shapes(result)
     return result
@@ -424,29 +424,6 @@ def _channel_axis(node: onnx.NodeProto, name: str) -> int | None:
     if node.op_type == "Gemm":
         return 0 if graph.attributes(node).get("transB", 0) else 1
     return 1 if node.op_type == "MatMul" else None
-
-
-def _topological(model: onnx.ModelProto) -> None:
-    """Order nodes so that each follows what it reads; keeps the present order where it can."""
-    ready = (
-        {tensor.name for tensor in model.graph.initializer}
-        | {value.name for value in model.graph.input}
-        | {""}
-    )
-    waiting = list(model.graph.node)
-    ordered: list[onnx.NodeProto] = []
-    while waiting:
-        later: list[onnx.NodeProto] = []
-        for node in waiting:
-            if all(name in ready for name in node.input):
-                ordered.append(node)
-                ready.update(node.output)
-            else:
-                later.append(node)
-        if len(later) == len(waiting):
-            raise PrecisionError("the quantised graph has a cycle", "exclude layers until it has none")
-        waiting = later
-    graph.replace_nodes(model, ordered)
 
 
 def int8_nodes(quantised: onnx.ModelProto) -> set[str]:
