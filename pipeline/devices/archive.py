@@ -66,7 +66,7 @@ def order(device: Device, agent: Archive) -> bytes:
         "folder": device.folder,
         "digest": agent.digest,
         "size": len(agent.content),
-        "silence_s": max(60.0, 3 * device.silence_s),
+        "silence_s": device.silence_s,
         "oldest": OLDEST_PYTHON,
     }
     program = (_HERE / "bootstrap.py").read_text(encoding="utf-8")

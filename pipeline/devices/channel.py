@@ -102,8 +102,8 @@ class Channel:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
-    def receive(self) -> dict[str, Any]:
-        """The next message that is not a sign of life only."""
+    def receive(self, end: float | None = None) -> dict[str, Any] | None:
+        """The next message that is not a sign of life only; None if there was none until `end` (monotonic time)."""
         while True:
             line = self.receive_line()
             try:
@@ -112,6 +112,8 @@ class Channel:
                 raise self._lost(f"it said something that is not of the protocol: {line[:80]!r}") from None
             if isinstance(message, dict) and message.get("type") != "pong":
                 return message
+            if end is not None and time.monotonic() > end:
+                return None
 
     def receive_bytes(self, count: int) -> Iterator[bytes]:
         """Exactly `count` raw bytes, in pieces."""

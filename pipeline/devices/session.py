@@ -154,13 +154,19 @@ class Session:
             DeviceFault: the device is lost or busy.
         """
         tie: Tie = "detached" if detached else "shared" if shared else "attached"
-        name = self._job_name(job, request, unique=not detached)
-        run = _Run(name, job, request, tie, progress, time.monotonic() + limit_s if limit_s else None)
-        self._job = name
+        run = _Run(
+            self._job_name(job, request),
+            job,
+            request,
+            tie,
+            progress,
+            time.monotonic() + limit_s if limit_s else None,
+        )
+        self._job = run.name
         try:
             return self._persist(f"the job '{job}'", lambda moved: self._run(run, moved))
         except KeyboardInterrupt:
-            self._forget(name)
+            self._forget(self._job)
             raise
         finally:
             self._job = ""
@@ -253,7 +259,7 @@ class Session:
             said = _first_words(channel)
         if said["type"] == "error":
             raise _refusal(self.device, said)
-        hello = channel.receive()
+        hello = channel.receive() or {}
         if hello.get("type") != "hello" or hello.get("protocol") != PROTOCOL:
             raise fault(
                 self.device,
@@ -326,25 +332,31 @@ class Session:
         self._answer()
 
     def _run(self, run: _Run, moved: _Moved) -> Done:
+        if run.tie != "detached":
+            # Another name for another attempt: the agent that was left behind may still be ending the last one.
+            run.name = self._job = self._job_name(run.job, run.request, unique=True)
+            if run.starts:
+                self._note(f"{self.device.name}: the job '{run.job}' is started anew")
         started = self._exclusive("start", job=run.name, name=run.job, request=run.request, tie=run.tie)
         if started["state"] == "started":
             run.offset = 0
-            if run.starts and run.tie != "detached":
-                self._note(f"{self.device.name}: the job '{run.job}' is started anew")
-            elif run.starts:
+            if run.starts and run.tie == "detached":
                 # It was there, and now it is not: running it again by ourselves might only do the same again.
                 self._forget(run.name)
-                raise self._failure(run, {"what": started["lost"] or "the job is gone", "fix": _AGAIN})
-            elif started["lost"]:
-                self._note(f"{self.device.name}: an earlier attempt was lost: {started['lost']}")
-            run.starts += 1
+                raise self._failure(started["lost"] or {"what": "the job is gone", "fix": _AGAIN})
+            if started["lost"]:
+                self._note(f"{self.device.name}: an earlier attempt was lost: {started['lost']['what']}")
         elif not run.starts:
             run.found = True
-            run.starts += 1
+        run.starts += 1
         self._number += 1
         self._open_channel().send({"op": "attach", "id": self._number, "job": run.name, "offset": run.offset})
         while True:
-            answer = self._answer()
+            answer = self._answer(run.end)
+            if answer["type"] == "late":
+                self._forget(run.name)
+                what = f"the job '{run.job}' did not end in time"
+                raise self._failure({"what": what, "fix": "see what else the device does", "kind": "late"})
             if answer["type"] == "event":
                 run.offset, moved.yes = answer["offset"], True
                 run.progress(answer["event"])
@@ -352,7 +364,7 @@ class Session:
             outcome = answer["outcome"]
             if not outcome["ok"]:
                 self._forget(run.name)
-                raise self._failure(run, outcome)
+                raise self._failure(outcome)
             return Done(run.name, outcome["result"], outcome["seconds"], run.found)
 
     def _fetch(self, job: str, name: str, part: Path, moved: _Moved) -> None:
@@ -402,12 +414,17 @@ class Session:
         self._open_channel().send({"op": operation, "id": self._number, **words})
         return self._answer()
 
-    def _answer(self) -> dict[str, Any]:
-        """The answer to the last request; what belongs to an earlier one is passed over."""
+    def _answer(self, end: float | None = None) -> dict[str, Any]:
+        """The answer to the last request; what belongs to an earlier one is passed over.
+
+        Its type is `late` if there was none until `end`, a monotonic time.
+        """
         while True:
-            answer = self._open_channel().receive()
+            answer = self._open_channel().receive(end)
             if self._aborted:
                 raise KeyboardInterrupt
+            if answer is None:
+                return {"type": "late"}
             if answer.get("re") != self._number:
                 continue
             if answer["type"] == "error":
@@ -421,7 +438,7 @@ class Session:
             raise ConnectionLost("it is closed")
         return self._channel
 
-    def _failure(self, run: _Run, outcome: dict[str, Any]) -> JobFailed:
+    def _failure(self, outcome: dict[str, Any]) -> JobFailed:
         return JobFailed(
             f"{self.device.name}: {outcome['what']}",
             fix=outcome["fix"],
@@ -433,7 +450,7 @@ class Session:
         with contextlib.suppress(ConnectionLost, DeviceFault):
             self._ask("cancel", job=job)
 
-    def _job_name(self, job: str, request: dict[str, Any], *, unique: bool) -> str:
+    def _job_name(self, job: str, request: dict[str, Any], *, unique: bool = False) -> str:
         key = json.dumps([self._agent.digest, job, request], sort_keys=True)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         return f"{job}-{secrets.token_hex(8) if unique else digest}"

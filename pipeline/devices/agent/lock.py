@@ -33,19 +33,18 @@ class DeviceLock:
         """Take the lock; None, or the facts of who has it.
 
         Args:
-            owner: facts of the host's session; its `session` names it. An agent that an earlier connection of the
-                same session left behind (cut off, or stopped) is ended, as nobody talks to it any more.
+            owner: facts of the host's session; its `session` names it.
         """
         if self._fd >= 0 or self._take(owner):
             return None
+        self.oust(owner)
+        return None if self._take(owner) else self.holder()
+
+    def oust(self, owner: dict[str, Any]) -> None:
+        """End the agent that an earlier connection of the same session left behind, if it has the lock."""
         holder = self.holder()
-        if holder.get("session") == owner["session"] and self._end(int(holder.get("pid", 0))):
-            deadline = time.monotonic() + 5
-            while time.monotonic() < deadline:
-                if self._take(owner):
-                    return None
-                time.sleep(0.05)
-        return holder
+        if self._fd < 0 and self.held() and holder.get("session") == owner["session"]:
+            self._end(int(holder.get("pid", 0)))
 
     def holder(self) -> dict[str, Any]:
         """Facts of who has the lock or had it last, with `held_s`, how long by now."""
@@ -73,9 +72,6 @@ class DeviceLock:
         """End the agent that holds the lock, whoever's it is."""
         if self.held():
             self._end(int(self.holder().get("pid", 0)))
-            deadline = time.monotonic() + 5
-            while self.held() and time.monotonic() < deadline:
-                time.sleep(0.05)
 
     def release(self) -> None:
         """Let go; a job that inherited the lock keeps it."""
@@ -101,14 +97,16 @@ class DeviceLock:
         return True
 
     @staticmethod
-    def _end(pid: int) -> bool:
+    def _end(pid: int) -> None:
         if pid <= 1 or pid == os.getpid() or " serve " not in system.command_line(pid):
-            return False
+            return
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
-            pass
-        return True
+            return
+        deadline = time.monotonic() + 5
+        while system.process_state(pid) not in ("", "Z") and time.monotonic() < deadline:
+            time.sleep(0.02)
 
 
 def _same(fd: int, path: str) -> bool:

@@ -19,17 +19,25 @@ from .wire import PROTOCOL, Gone, Wire
 
 _TICK_S = 0.25
 _IDLE_S = 5.0
+# A host that is silent for less than this may still connect again.
+_PATIENCE_S = 60.0
 # Other versions of this program are removed when they were not used for this long.
 _STALE_S = 7 * 24 * 3600
 
 
 def serve(folder: str, program: str, silence_s: float) -> int:
-    """Serve the host on stdin and stdout until it goes."""
+    """Serve the host on stdin and stdout until it goes.
+
+    Args:
+        folder: the work folder.
+        program: this program's archive.
+        silence_s: as long the host waits for a sign of life before it connects again.
+    """
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    agent = _Agent(folder, program, Wire(silence_s, woken), silence_s)
+    agent = _Agent(folder, program, Wire(max(_PATIENCE_S, 3 * silence_s), woken), silence_s)
     try:
         agent.run()
     except Gone:
@@ -96,6 +104,7 @@ class _Agent:
 
     def _introduce(self, request: dict[str, Any]) -> dict[str, Any]:
         self._owner = request["owner"]
+        self._lock.oust(self._owner)  # nobody talks to it any more
         return {"time": time.time()}
 
     def _have(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -125,10 +134,10 @@ class _Agent:
         busy = None if tie == "shared" else self._take()
         if busy is not None:
             return busy
-        lost = (self._jobs.outcome(job) or {}).get("what", "") if state == "lost" else ""
-        self._jobs.start(job, request["name"], request["request"], tie, self._lock.fd)
+        lost = self._jobs.outcome(job) if state == "lost" else None
         if tie != "detached":
             self._mine.add(job)
+        self._jobs.start(job, request["name"], request["request"], tie, self._lock.fd)
         return {"state": "started", "lost": lost}
 
     def _attach(self, request: dict[str, Any]) -> None:

@@ -20,7 +20,7 @@ class Wire:
     """Reads requests, writes answers. Nothing else may use stdin and stdout.
 
     Args:
-        silence_s: a host that says nothing for this long (it pings four times as often) is taken for gone.
+        silence_s: a host that says nothing for this long is taken for gone.
         wake_fd: a descriptor that becomes readable when `receive` should return early.
     """
 

@@ -13,7 +13,7 @@ import re
 import sys
 import time
 import traceback
-from typing import Any
+from typing import Any, Callable
 
 from . import files, system
 from .blobs import full
@@ -35,8 +35,8 @@ def work(folder: str, job: str) -> int:
         try:
             code = _handle(folder, place, began)
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            _log(sys.stdout.flush)
+            _log(sys.stderr.flush)
             os._exit(code)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
@@ -66,20 +66,28 @@ def _handle(folder: str, place: str, began: float) -> int:
     except JobError as error:
         outcome = failure(error)
     except MemoryError:
-        traceback.print_exc()
+        _log(traceback.print_exc)
         outcome = failure(killed("the job", 9, 1))
     except OSError as error:
-        traceback.print_exc()
+        _log(traceback.print_exc)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             outcome = failure(full("the job could not write"))
         else:
             outcome = failure(JobError(str(error), "look at the job's log"))
     except Exception as error:
-        traceback.print_exc()
+        _log(traceback.print_exc)
         what = "unexpected {}: {}".format(type(error).__name__, error)
         outcome = failure(JobError(what, "please report it with the job's log", "defect"))
     _finish(place, outcome, began)
     return 1
+
+
+def _log(write: Callable[[], None]) -> None:
+    """The log is worth having, and not worth failing for: the disk may be full."""
+    try:
+        write()
+    except OSError:
+        pass
 
 
 def _job(name: str) -> Any:

@@ -126,6 +126,15 @@ def test_failures_of_a_job_are_told(local_device: Device) -> None:
             session.run("nonsense", {})
 
 
+def test_a_job_that_takes_too_long(local_device: Device) -> None:
+    """It is given up, and ended there."""
+    with connect(replace(local_device, silence_s=2), agent=agent_for_tests()) as session:
+        with pytest.raises(JobFailed, match="did not end in time"):
+            session.run("count", {"count": 1, "pause_s": 60}, limit_s=0.5, detached=True)
+        assert not list((Path(local_device.folder) / "jobs").iterdir())
+        assert session.run("count", QUICK).result
+
+
 def test_a_second_host_waits_or_is_told(local_device: Device) -> None:
     """While one works there, another gets one message that says who and for how long; when it is free, it goes on."""
     agent, notes = agent_for_tests(), []
