@@ -409,6 +409,7 @@ def far_sshd(tmp_path: Path) -> Iterator[Sshd]:
         yield server
         server.stop()
     finally:
+        ip("link", "del", f"fk{os.getpid()}a")
         ip("netns", "del", name)
 
 
