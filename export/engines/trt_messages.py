@@ -112,7 +112,7 @@ def mentioned(text: str, model: onnx.ModelProto) -> list[str]:
     tidy = text.replace("...", " ")
     for mark in "[]{}(),;:'\"":
         tidy = tidy.replace(mark, " ")
-    words = set(tidy.split())
+    words = {word.rstrip(".") for word in tidy.split()}
     found = [
         describe(node.name, node.op_type) for node in model.graph.node if node.name and node.name in words
     ]

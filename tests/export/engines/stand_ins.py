@@ -1,0 +1,486 @@
+"""A CUDA runtime and a TensorRT for machines without a GPU: what is called, in which order, and nothing of speed.
+
+Both are written from the documentation. They have no name that the real ones lack (test_trt_runtime.py checks this
+against the bindings' record and against cuda.bindings). Device memory is host memory; a stream does at once what it is
+told, and keeps a clock of its own in milliseconds: a copy takes 1, an inference 2. An engine file is JSON; what it
+computes is logit[c] = (c + 1) * mean(image).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+
+CLASSES = 5
+SIDE = 4
+COPY_MS, COMPUTE_MS = 1.0, 2.0
+
+
+class Error(IntEnum):
+    """`cudaError_t`."""
+
+    cudaSuccess = 0
+    cudaErrorMemoryAllocation = 2
+    cudaErrorStreamCaptureUnsupported = 900
+
+
+@dataclass
+class StreamState:
+    clock: float = 0.0
+    capturing: list[tuple[Callable[[], None], float, str]] | None = None
+
+
+class Cuda:
+    """Stands in for `cuda.bindings.runtime` on a machine with one GPU.
+
+    Attributes:
+        name, capability: of the GPU.
+        live: handles that were made and not destroyed, by kind.
+        log: what streams did, in order: `stream:what`.
+        memory: bytes left on the device.
+        capturable: whether an inference can be captured.
+    """
+
+    def __init__(self, name: str = "Test GPU", capability: tuple[int, int] = (8, 9)) -> None:
+        self.name, self.capability = name, capability
+        self.live: dict[str, dict[int, Any]] = {
+            k: {} for k in ("device", "pinned", "stream", "event", "graph", "exec")
+        }
+        self.log: list[str] = []
+        self.memory = 1 << 30
+        self.capturable = True
+        self._next = 1000
+        self.cudaDeviceAttr = SimpleNamespace(
+            cudaDevAttrComputeCapabilityMajor=75, cudaDevAttrComputeCapabilityMinor=76
+        )
+        self.cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="up", cudaMemcpyDeviceToHost="down")
+        self.cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+
+    def leaks(self) -> dict[str, int]:
+        """Kinds of handles that are still there, and how many."""
+        return {kind: len(handles) for kind, handles in self.live.items() if handles}
+
+    def run(self, stream: int, work: Callable[[], None], ms: float, what: str) -> None:
+        """Do work on a stream, or add it to what is captured."""
+        state = self.live["stream"][stream]
+        if state.capturing is not None:
+            state.capturing.append((work, ms, what))
+            return
+        work()
+        state.clock += ms
+        self.log.append(f"{self.place(stream)}:{what}")
+
+    def place(self, stream: int) -> int:
+        """0 for the oldest living stream, 1 for the next."""
+        return sorted(self.live["stream"]).index(stream)
+
+    def _make(self, kind: str, value: Any) -> tuple[Error, int]:
+        self._next += 1
+        self.live[kind][self._next] = value
+        return Error.cudaSuccess, self._next
+
+    def _allocate(self, kind: str, size: int) -> tuple[Error, int | None]:
+        if kind == "device" and size > self.memory:
+            return Error.cudaErrorMemoryAllocation, None
+        block = ctypes.create_string_buffer(size)
+        address = ctypes.addressof(block)
+        self.live[kind][address] = block
+        return Error.cudaSuccess, address
+
+    def _drop(self, kind: str, handle: int) -> tuple[Error]:
+        del self.live[kind][int(handle)]
+        return (Error.cudaSuccess,)
+
+    def cudaGetDeviceCount(self) -> tuple[Error, int]:
+        return Error.cudaSuccess, 1
+
+    def cudaGetDeviceProperties(self, device: int) -> tuple[Error, Any]:
+        return Error.cudaSuccess, SimpleNamespace(name=self.name.encode())
+
+    def cudaDeviceGetAttribute(self, attribute: int, device: int) -> tuple[Error, int]:
+        return Error.cudaSuccess, self.capability[attribute - 75]
+
+    def cudaGetErrorString(self, status: Error) -> tuple[Error, bytes]:
+        return Error.cudaSuccess, status.name.encode()
+
+    def cudaGetLastError(self) -> tuple[Error]:
+        return (Error.cudaSuccess,)
+
+    def cudaMalloc(self, size: int) -> tuple[Error, int | None]:
+        return self._allocate("device", size)
+
+    def cudaMallocHost(self, size: int) -> tuple[Error, int | None]:
+        return self._allocate("pinned", size)
+
+    def cudaFree(self, address: int) -> tuple[Error]:
+        return self._drop("device", address)
+
+    def cudaFreeHost(self, address: int) -> tuple[Error]:
+        return self._drop("pinned", address)
+
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: str, stream: int) -> tuple[Error]:
+        self.run(stream, lambda: ctypes.memmove(target, source, size), COPY_MS, kind)
+        return (Error.cudaSuccess,)
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Error, int]:
+        assert flags == 1, "the engine's streams must not wait for the default stream"
+        return self._make("stream", StreamState())
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[Error]:
+        return self._drop("stream", stream)
+
+    def cudaStreamSynchronize(self, stream: int) -> tuple[Error]:
+        self.log.append(f"{self.place(stream)}:synchronize")
+        return (Error.cudaSuccess,)
+
+    def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[Error]:
+        state = self.live["stream"][stream]
+        state.clock = max(state.clock, self.live["event"][event])
+        self.log.append(f"{self.place(stream)}:wait")
+        return (Error.cudaSuccess,)
+
+    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Error]:
+        self.live["stream"][stream].capturing = []
+        return (Error.cudaSuccess,)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[Error, int | None]:
+        state = self.live["stream"][stream]
+        work, state.capturing = state.capturing, None
+        if not self.capturable:
+            return Error.cudaErrorStreamCaptureUnsupported, None
+        return self._make("graph", work)
+
+    def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[Error, int]:
+        return self._make("exec", self.live["graph"][graph])
+
+    def cudaGraphDestroy(self, graph: int) -> tuple[Error]:
+        return self._drop("graph", graph)
+
+    def cudaGraphExecDestroy(self, executable: int) -> tuple[Error]:
+        return self._drop("exec", executable)
+
+    def cudaGraphLaunch(self, executable: int, stream: int) -> tuple[Error]:
+        for work, ms, what in self.live["exec"][executable]:
+            self.run(stream, work, ms, f"graph {what}")
+        return (Error.cudaSuccess,)
+
+    def cudaEventCreateWithFlags(self, flags: int) -> tuple[Error, int]:
+        return self._make("event", -1.0)
+
+    def cudaEventDestroy(self, event: int) -> tuple[Error]:
+        return self._drop("event", event)
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[Error]:
+        self.live["event"][event] = self.live["stream"][stream].clock
+        return (Error.cudaSuccess,)
+
+    def cudaEventSynchronize(self, event: int) -> tuple[Error]:
+        assert self.live["event"][event] >= 0, "waits for an event that was never recorded"
+        self.log.append("event:synchronize")
+        return (Error.cudaSuccess,)
+
+    def cudaEventElapsedTime(self, start: int, end: int) -> tuple[Error, float]:
+        return Error.cudaSuccess, self.live["event"][end] - self.live["event"][start]
+
+
+def _enum(name: str, *members: str) -> Any:
+    return IntEnum(name, {member: index for index, member in enumerate(members)})
+
+
+@dataclass
+class State:
+    """What a stand-in library was asked for and what it should do.
+
+    Attributes:
+        configs: of the builds so far.
+        refuse_parse: messages of the parser; empty lets it read the file.
+        refuse_build: message of a failing build.
+        known: kernels in the timing cache of each build, when it began.
+    """
+
+    configs: list[Any] = field(default_factory=list)
+    refuse_build: str = ""
+    known: list[set[str]] = field(default_factory=list)
+
+
+def tensorrt(cuda: Cuda, version: str = "10.13.3.9") -> ModuleType:
+    """A module `tensorrt` that builds for and runs on `cuda`'s GPU; its `state` is a `State`."""
+    trt = ModuleType("tensorrt")
+    trt.__version__ = version  # type: ignore[attr-defined]
+    state = State()
+    members: dict[str, Any] = {
+        "_state": state,
+        "NetworkDefinitionCreationFlag": _enum(
+            "NetworkDefinitionCreationFlag", "EXPLICIT_BATCH", "STRONGLY_TYPED"
+        ),
+        "BuilderFlag": _enum(
+            "BuilderFlag", "FP16", "INT8", "BF16", "VERSION_COMPATIBLE", "STRIP_PLAN", "REFIT_IDENTICAL"
+        ),
+        "MemoryPoolType": _enum("MemoryPoolType", "WORKSPACE", "TACTIC_DRAM"),
+        "HardwareCompatibilityLevel": _enum(
+            "HardwareCompatibilityLevel", "NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"
+        ),
+        "ProfilingVerbosity": _enum("ProfilingVerbosity", "LAYER_NAMES_ONLY", "DETAILED"),
+        "TensorIOMode": _enum("TensorIOMode", "NONE", "INPUT", "OUTPUT"),
+        "LayerInformationFormat": _enum("LayerInformationFormat", "ONELINE", "JSON"),
+        "DataType": _enum("DataType", "FLOAT", "HALF", "UINT8"),
+    }
+    layer_type = _enum("LayerType", "CONVOLUTION", "ACTIVATION")
+
+    class ILogger:
+        Severity = _enum("Severity", "INTERNAL_ERROR", "ERROR", "WARNING")
+
+        def log(self, severity: Any, message: str) -> None: ...
+
+    class IProgressMonitor:
+        pass
+
+    class ITimingCache:
+        def __init__(self, data: bytes) -> None:
+            self._known: set[str] = set(json.loads(data)) if data else set()
+
+        def serialize(self) -> bytes:
+            return json.dumps(sorted(self._known)).encode()
+
+        def combine(self, other: ITimingCache, ignore_mismatch: bool) -> bool:
+            self._known |= other._known
+            return True
+
+    class IOptimizationProfile:
+        def __init__(self) -> None:
+            self._shapes: dict[str, Any] = {}
+
+        def set_shape(self, name: str, least: Any, best: Any, most: Any) -> None:
+            assert least == best == most
+            self._shapes[name] = best
+
+    class IBuilderConfig:
+        def __init__(self) -> None:
+            self.builder_optimization_level = 3
+            self.hardware_compatibility_level = trt.HardwareCompatibilityLevel.NONE
+            self.profiling_verbosity = trt.ProfilingVerbosity.LAYER_NAMES_ONLY
+            self.progress_monitor: Any = None
+            self._flags: list[str] = []
+            self._pools: dict[str, int] = {}
+            self._profiles: list[IOptimizationProfile] = []
+            self._cache: ITimingCache | None = None
+
+        def set_flag(self, flag: Any) -> None:
+            self._flags.append(flag.name)
+
+        def set_memory_pool_limit(self, pool: Any, size: int) -> None:
+            self._pools[pool.name] = size
+
+        def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
+            self._profiles.append(profile)
+            return len(self._profiles) - 1
+
+        def create_timing_cache(self, data: bytes) -> ITimingCache:
+            return ITimingCache(data)
+
+        def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
+            self._cache = cache
+            return True
+
+        def get_timing_cache(self) -> ITimingCache | None:
+            return self._cache
+
+    class ILayer:
+        def __init__(self, node: Any) -> None:
+            self.name, self.type = node.name, layer_type.CONVOLUTION
+            self._node = node
+            self.num_inputs, self.num_outputs = len(node.input), len(node.output)
+
+        def get_input(self, index: int) -> Any:
+            return SimpleNamespace(name=self._node.input[index])
+
+        def get_output(self, index: int) -> Any:
+            return SimpleNamespace(name=self._node.output[index], dtype=trt.DataType.FLOAT, shape=(-1,))
+
+    class INetworkDefinition:
+        def __init__(self, flags: int) -> None:
+            self._flags = flags
+            self._model: Any = None
+            self.num_inputs = self.num_outputs = 1
+
+        @property
+        def num_layers(self) -> int:
+            return len(self._model.graph.node)
+
+        def get_layer(self, index: int) -> ILayer:
+            return ILayer(self._model.graph.node[index])
+
+        def _tensor(self, value: Any) -> Any:
+            dims = [d.dim_value if d.HasField("dim_value") else -1 for d in value.type.tensor_type.shape.dim]
+            kind = {onnx.TensorProto.UINT8: trt.DataType.UINT8}.get(value.type.tensor_type.elem_type)
+            return SimpleNamespace(
+                name=value.name, shape=tuple(dims), dtype=trt.DataType.FLOAT if kind is None else kind
+            )
+
+        def get_input(self, index: int) -> Any:
+            return self._tensor(self._model.graph.input[index])
+
+        def get_output(self, index: int) -> Any:
+            return self._tensor(self._model.graph.output[index])
+
+    class OnnxParser:
+        def __init__(self, network: INetworkDefinition, logger: Any) -> None:
+            self._network = network
+            self.num_errors = 0
+
+        def parse_from_file(self, path: str) -> bool:
+            self._network._model = onnx.load(path)
+            return True
+
+        def get_error(self, index: int) -> Any:
+            raise NotImplementedError
+
+    class Builder:
+        def __init__(self, logger: Any) -> None:
+            self._logger = logger
+
+        def create_network(self, flags: int) -> INetworkDefinition:
+            return INetworkDefinition(flags)
+
+        def create_builder_config(self) -> IBuilderConfig:
+            return IBuilderConfig()
+
+        def create_optimization_profile(self) -> IOptimizationProfile:
+            return IOptimizationProfile()
+
+        def build_serialized_network(
+            self, network: INetworkDefinition, config: IBuilderConfig
+        ) -> bytes | None:
+            state.configs.append(config)
+            if config.progress_monitor is not None:
+                config.progress_monitor.phase_start("Building engine", None, 2)
+                config.progress_monitor.step_complete("Building engine", 0)
+                config.progress_monitor.phase_finish("Building engine")
+            if state.refuse_build:
+                self._logger.log(trt.ILogger.Severity.ERROR, state.refuse_build)
+                return None
+            if config._cache is not None:
+                state.known.append(set(config._cache._known))
+                config._cache._known |= {node.name for node in network._model.graph.node}
+            source = network.get_input(0)
+            shapes = [p._shapes[source.name] for p in config._profiles] or [source.shape]
+            weights = "STRIP_PLAN" not in config._flags
+            facts = {"gpu": cuda.name, "shapes": shapes, "weights": weights, "typed": network._flags == 2}
+            return json.dumps(facts).encode()
+
+    class EngineInspector:
+        def get_engine_information(self, form: Any) -> str:
+            return json.dumps(
+                {"Layers": [{"Name": "all", "LayerType": "gemm", "Outputs": [{"DataType": "Half"}]}]}
+            )
+
+    class IExecutionContext:
+        def __init__(self, engine: ICudaEngine) -> None:
+            self._engine = engine
+            self.active_optimization_profile = 0
+            self._batch = 0
+            self._addresses: dict[str, int] = {}
+
+        def set_optimization_profile_async(self, profile: int, stream: int) -> bool:
+            self.active_optimization_profile = profile
+            self._batch = 0
+            return True
+
+        def set_input_shape(self, name: str, shape: Any) -> bool:
+            wanted = tuple(self._engine._facts["shapes"][self.active_optimization_profile])
+            self._batch = shape[0] if tuple(shape) == wanted else 0
+            return bool(self._batch)
+
+        def set_tensor_address(self, name: str, address: int) -> bool:
+            self._addresses[name] = address
+            return True
+
+        def execute_async_v3(self, stream: int) -> bool:
+            if not self._batch:
+                return False
+            source, target, batch = self._addresses["image"], self._addresses["logits"], self._batch
+            cuda.run(stream, lambda: self._engine._compute(source, target, batch), COMPUTE_MS, "compute")
+            return True
+
+    class ICudaEngine:
+        def __init__(self, facts: dict[str, Any]) -> None:
+            self._facts = facts
+            self.num_io_tensors = 2
+            self.num_optimization_profiles = len(facts["shapes"])
+
+        def get_tensor_name(self, index: int) -> str:
+            return ("image", "logits")[index]
+
+        def get_tensor_mode(self, name: str) -> Any:
+            return trt.TensorIOMode.INPUT if name == "image" else trt.TensorIOMode.OUTPUT
+
+        def get_tensor_dtype(self, name: str) -> Any:
+            return trt.DataType.UINT8 if name == "image" else trt.DataType.FLOAT
+
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            return (-1, SIDE, SIDE, 3) if name == "image" else (-1, CLASSES)
+
+        def create_execution_context(self) -> IExecutionContext:
+            return IExecutionContext(self)
+
+        def create_engine_inspector(self) -> EngineInspector:
+            return EngineInspector()
+
+        def _compute(self, source: int, target: int, batch: int) -> None:
+            raw = (ctypes.c_ubyte * (batch * SIDE * SIDE * 3)).from_address(source)
+            images = np.ctypeslib.as_array(raw).reshape(batch, -1)
+            logits = images.mean(1, keepdims=True) * np.arange(1, CLASSES + 1) * self._facts["weights"]
+            data = np.ascontiguousarray(logits, np.float32)
+            ctypes.memmove(target, data.ctypes.data, data.nbytes)
+
+    class Runtime:
+        def __init__(self, logger: Any) -> None:
+            self._logger = logger
+            self.engine_host_code_allowed = False
+
+        def deserialize_cuda_engine(self, data: bytes) -> ICudaEngine | None:
+            try:
+                return ICudaEngine(json.loads(data))
+            except ValueError:
+                self._logger.log(
+                    trt.ILogger.Severity.ERROR, "Serialization assertion magicTagRead == kPLAN_MAGIC_TAG"
+                )
+                return None
+
+    class Refitter:
+        def __init__(self, engine: ICudaEngine, logger: Any) -> None:
+            self._engine, self._given = engine, False
+
+        def refit_cuda_engine(self) -> bool:
+            self._engine._facts["weights"] = self._given
+            return self._given
+
+    class OnnxParserRefitter:
+        def __init__(self, refitter: Refitter, logger: Any) -> None:
+            self._refitter = refitter
+            self.num_errors = 0
+
+        def refit_from_file(self, path: str) -> bool:
+            self._refitter._given = Path(path).is_file()
+            return self._refitter._given
+
+        def get_error(self, index: int) -> Any:
+            raise NotImplementedError
+
+    classes = [
+        Builder, EngineInspector, IBuilderConfig, ICudaEngine, IExecutionContext, ILayer, ILogger, INetworkDefinition,
+        IOptimizationProfile, IProgressMonitor, ITimingCache, OnnxParser, OnnxParserRefitter, Refitter, Runtime,
+    ]  # fmt: skip
+    members |= {kind.__name__: kind for kind in classes}
+    for name, value in members.items():
+        setattr(trt, name, value)
+    return trt

@@ -1,0 +1,338 @@
+"""Protects: building for, loading on and running on a GPU, as far as that is logic and not a GPU.
+
+CUDA and TensorRT are the stand-ins of stand_ins.py. What a real GPU does with the same calls is checked by
+benchmarks/gpu_check_engines.py.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from export.engines import cuda
+from export.engines.options import TensorRTOptions
+from export.engines.tensorrt import TensorRTBackend
+from export.engines.trt_layers import layers_path
+from export.errors import BuildError, EngineError
+from tests.export.engines.stand_ins import CLASSES, COMPUTE_MS, COPY_MS, SIDE, Cuda, tensorrt
+
+VERSION = "10.13.3.9"
+RECORD = json.loads(Path(__file__).with_name("surface.json").read_text())
+
+
+@dataclass
+class Bench:
+    """A machine with a GPU and TensorRT."""
+
+    gpu: Cuda
+    trt: Any
+    backend: TensorRTBackend
+    onnx: Path
+    folder: Path
+
+    def build(self, name: str = "m.engine", sizes: tuple[int, ...] = (1, 4), **options: Any) -> Path:
+        out = self.folder / name
+        self.backend.build(self.onnx, out, batch_sizes=sizes, tensorrt=TensorRTOptions(**options))
+        return out
+
+    @property
+    def config(self) -> Any:
+        """The builder's config of the last build."""
+        return self.trt._state.configs[-1]
+
+
+def model(path: Path, half: bool = False) -> Path:
+    """uint8 images to logits; what it computes does not matter to the stand-in."""
+    nodes = [
+        helper.make_node("Cast", ["image"], ["x"], "to_float", to=TensorProto.FLOAT),
+        helper.make_node("Flatten", ["x"], ["flat"], "flatten"),
+        helper.make_node("MatMul", ["flat", "w"], ["logits"], "classify"),
+    ]
+    weight = helper.make_tensor(
+        "w", TensorProto.FLOAT, [SIDE * SIDE * 3, CLASSES], [0.5] * (SIDE * SIDE * 3 * CLASSES)
+    )
+    shapes = (["batch", SIDE, SIDE, 3], ["batch", CLASSES])
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, shapes[0])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, shapes[1])],
+        [weight],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Bench:
+    gpu = Cuda()
+    trt = tensorrt(gpu, VERSION)
+    monkeypatch.setattr(cuda, "runtime", lambda: gpu)
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    return Bench(gpu, trt, TensorRTBackend("tensorrt"), model(tmp_path / "net.onnx"), tmp_path)
+
+
+def images(count: int, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).integers(0, 256, (count, SIDE, SIDE, 3), np.uint8)
+
+
+def expected(batch: Any) -> Any:
+    return batch.reshape(len(batch), -1).mean(1, keepdims=True) * np.arange(1, CLASSES + 1)
+
+
+def test_the_stand_ins_have_no_name_that_the_real_ones_lack() -> None:
+    """Else these tests would pass on calls that fail on a GPU."""
+    column = RECORD["columns"].index(f"tensorrt {VERSION}")
+    real = {name for name, marks in RECORD["names"].items() if marks[column] == "1"}
+    trt: ModuleType = tensorrt(Cuda(), VERSION)
+    mine: set[str] = set()
+    for name, value in vars(trt).items():
+        if name.startswith("_"):
+            continue
+        mine.add(name)
+        if inspect.isclass(value):
+            names = value.__members__ if hasattr(value, "__members__") else vars(value)
+            mine |= {f"{name}.{member}" for member in names if not member.startswith("_")}
+    assert len(mine) > 80 and sorted(mine - real) == []
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    calls = {name for name in dir(Cuda()) if name.startswith("cuda")}
+    assert len(calls) > 25 and [name for name in sorted(calls) if not hasattr(runtime, name)] == []
+
+
+def test_inference_switches_profiles_and_pads(bench: Bench) -> None:
+    """11 images through profiles of 1 and 4: 4 + 4 + 3 padded to 4; then one image in its own profile."""
+    engine = bench.backend.load(bench.build())
+    for count in (11, 1, 4, 2):
+        batch = images(count, count)
+        np.testing.assert_allclose(engine.infer(batch), expected(batch), rtol=1e-5)
+    with pytest.raises(EngineError, match="uint8 images"):
+        engine.infer(images(1).astype(np.float32))
+    engine.close()
+    assert bench.gpu.leaks() == {}
+    with pytest.raises(EngineError, match="closed"):
+        engine.infer(images(1))
+
+
+def test_the_engine_boundary_is_compute_alone(bench: Bench) -> None:
+    engine = bench.backend.load(bench.build())
+    before = set(map(str, bench.gpu.leaks().items()))
+    found = engine.time(images(4), min_samples=20, warmup_s=0, max_seconds=5)
+    assert set(found.arrays) == {"latency", "compute", "enqueue"} and len(found.latency) == 20
+    assert (found.latency == COMPUTE_MS).all() and (found.arrays["enqueue"] > 0).all()
+    assert found.notes == ("CUDA graph",)
+    assert {"device", "pinned", "stream"} == set(
+        bench.gpu.leaks()
+    )  # kept for the next call; events and graph are not
+    engine.time(images(4), min_samples=2, warmup_s=0)
+    assert set(map(str, bench.gpu.leaks().items())) != before
+    engine.close()
+    assert bench.gpu.leaks() == {}
+
+
+def test_with_copies_two_queries_are_in_flight(bench: Bench) -> None:
+    """A query is queued before the older one is waited for, so that its input copy overlaps compute."""
+    engine = bench.backend.load(bench.build(sizes=(4,)))
+    engine.infer(images(4))
+    found = engine.time(images(4), boundary="engine+copies", min_samples=10, warmup_s=0)
+    assert found.notes == ("CUDA graph", "2 queries in flight")
+    for part, ms in (
+        ("h2d", COPY_MS),
+        ("compute", COMPUTE_MS),
+        ("d2h", COPY_MS),
+        ("latency", 2 * COPY_MS + COMPUTE_MS),
+    ):
+        np.testing.assert_allclose(found.arrays[part], ms)
+    log = bench.gpu.log
+    begin = log.index("1:up")  # the first copy on the input stream of its own
+    steps = [
+        step for step in log[begin:] if step in ("1:up", "0:graph compute", "2:down", "event:synchronize")
+    ]
+    query = ["1:up", "0:graph compute", "2:down"]
+    assert steps[:11] == [*query, *query, "event:synchronize", *query, "event:synchronize"]
+    assert steps.count("1:up") == steps.count("event:synchronize") + 1
+    engine.close()
+    assert bench.gpu.leaks() == {}
+
+
+def test_without_a_graph_the_work_is_enqueued(bench: Bench) -> None:
+    engine = bench.backend.load(bench.build())
+    bench.gpu.capturable = False
+    found = engine.time(images(1), min_samples=3, warmup_s=0)
+    assert "plain enqueue: capture failed" in found.notes[0] and "0:graph compute" not in bench.gpu.log
+    np.testing.assert_allclose(engine.infer(images(2)), expected(images(2)), rtol=1e-5)
+    engine.close()
+    assert bench.gpu.leaks() == {}
+
+
+@pytest.mark.parametrize("boundary", ["engine", "engine+copies"])
+def test_queries_have_lanes_of_their_own(bench: Bench, boundary: Any) -> None:
+    engine = bench.backend.load(bench.build())
+    queries = engine.queries(images(4), boundary=boundary, streams=3)
+    assert len(queries) == 3 and len(bench.gpu.live["stream"]) == 3
+    bench.gpu.log.clear()
+    for query in queries:
+        query()
+    one = (
+        ["graph compute", "synchronize"]
+        if boundary == "engine"
+        else ["up", "graph compute", "down", "synchronize"]
+    )
+    assert bench.gpu.log == [f"{lane}:{step}" for lane in range(3) for step in one]
+    engine.close()
+    assert bench.gpu.leaks() == {}
+
+
+def test_a_full_gpu_is_said(bench: Bench) -> None:
+    engine = bench.backend.load(bench.build())
+    bench.gpu.memory = 10
+    with pytest.raises(EngineError, match=r"cudaMalloc.*cudaErrorMemoryAllocation"):
+        engine.infer(images(4))
+    engine.close()
+    assert bench.gpu.leaks() == {}
+
+
+def test_each_batch_size_gets_a_profile_and_each_option_its_place(bench: Bench) -> None:
+    bench.build(
+        sizes=(8, 1), optimization_level=5, workspace_mb=64, tactic_dram_mb=128, version_compatible=True,
+        hardware_compatibility="same_compute_capability",
+    )  # fmt: skip
+    config = bench.config
+    assert [p._shapes["image"] for p in config._profiles] == [(1, SIDE, SIDE, 3), (8, SIDE, SIDE, 3)]
+    assert config._pools == {"WORKSPACE": 64 << 20, "TACTIC_DRAM": 128 << 20}
+    assert config.builder_optimization_level == 5 and config._flags == ["VERSION_COMPATIBLE"]
+    assert config.hardware_compatibility_level.name == "SAME_COMPUTE_CAPABILITY"
+    assert config.profiling_verbosity.name == "DETAILED"
+    engine = bench.backend.load(bench.folder / "m.engine")
+    assert engine._runtime.engine_host_code_allowed is True
+
+
+def test_one_batch_size_is_static(bench: Bench) -> None:
+    bench.build(sizes=(4,))
+    assert bench.config._profiles == []
+
+
+def test_strong_typing_is_the_default_and_weak_typing_a_switch(bench: Bench) -> None:
+    """Weakly typed, the library may use the precisions that the file has, and no others."""
+    from export.engines.trt_build import precision_flags
+    from export.engines.trt_versions import dialect
+
+    strong, weak = bench.build("strong.engine"), bench.build("weak.engine", strong_typing=False)
+    assert json.loads(strong.read_text())["typed"] and not json.loads(weak.read_text())["typed"]
+    facts = json.loads((bench.folder / "weak.engine.json").read_text())
+    assert facts["options"]["strong_typing"] is False
+    assert bench.config._flags == []  # an FP32 file stays FP32
+    half = onnx.load(bench.onnx)
+    half.graph.initializer[0].data_type = TensorProto.FLOAT16
+    assert precision_flags(half, dialect("tensorrt", VERSION)) == ["FP16"]
+    half.graph.node.add(op_type="QuantizeLinear", input=["w", "s"], output=["q"])
+    assert precision_flags(half, dialect("tensorrt", VERSION)) == ["FP16", "INT8"]
+
+
+def test_timing_caches_are_kept_per_version_device_and_kind(bench: Bench) -> None:
+    caches = bench.folder / "caches"
+    bench.build(timing_caches=caches)
+    bench.build(timing_caches=caches)
+    assert bench.trt._state.known == [set(), {"to_float", "flatten", "classify"}]
+    bench.build(timing_caches=caches, strong_typing=False)
+    bench.gpu.name = "Other GPU"
+    bench.build(timing_caches=caches)
+    assert sorted(path.name for path in caches.glob("*.cache")) == [
+        f"timing_tensorrt_{VERSION}_Other-GPU_SM89_x86-64_fp32.cache",
+        f"timing_tensorrt_{VERSION}_Test-GPU_SM89_x86-64_fp32-weak.cache",
+        f"timing_tensorrt_{VERSION}_Test-GPU_SM89_x86-64_fp32.cache",
+    ]
+    assert bench.trt._state.known[2:] == [set(), set()]
+
+
+def test_a_stripped_engine_is_refitted_when_loaded(bench: Bench) -> None:
+    path = bench.build(strip_weights=True)
+    assert bench.config._flags == ["STRIP_PLAN", "REFIT_IDENTICAL"]
+    weights = bench.folder / "m.engine.weights.onnx"
+    engine = bench.backend.load(path)
+    np.testing.assert_allclose(
+        engine.infer(images(3)), expected(images(3)), rtol=1e-5
+    )  # zeros without weights
+    moved = bench.folder / "moved.engine"
+    for suffix in ("", ".json", ".weights.onnx"):
+        (bench.folder / f"m.engine{suffix}").rename(bench.folder / f"moved.engine{suffix}")
+    bench.backend.load(moved)
+    weights = bench.folder / "moved.engine.weights.onnx"
+    weights.write_bytes(weights.read_bytes() + b"x")
+    with pytest.raises(
+        EngineError, match=r"without its weights, and moved.engine.weights.onnx is missing or another"
+    ):
+        bench.backend.load(moved)
+    weights.unlink()
+    with pytest.raises(EngineError, match=r"put moved.engine.weights.onnx beside it"):
+        bench.backend.load(moved)
+
+
+def test_the_engines_layers_are_asked_for_where_there_is_a_gpu(bench: Bench) -> None:
+    path = bench.build()
+    found = json.loads(layers_path(path).read_text())
+    assert found["engine"]["summary"] == {"layers": 1, "reformats": 0, "by_output": {"half": 1}}
+    assert [layer["name"] for layer in found["network"]["layers"]] == ["to_float", "flatten", "classify"]
+    facts = json.loads((bench.folder / "m.engine.json").read_text())
+    assert facts["composition"]["engine"]["by_output"] == {"half": 1}
+
+
+def test_the_sidecar_names_all_that_binds_the_engine(bench: Bench) -> None:
+    bench.build()
+    facts = json.loads((bench.folder / "m.engine.json").read_text())
+    assert facts["versions"] == {"tensorrt": VERSION} and facts["compute_capability"] == ["SM89"]
+    assert (facts["device"], facts["platform"], facts["l4t"]) == ("Test GPU", "x86_64", "")
+    assert facts["source"]["file"] == "net.onnx" and len(facts["source"]["sha256"]) == 64
+    assert "timing_caches" not in facts["options"] and facts["options"]["hardware_compatibility"] == "none"
+    assert str(bench.folder) not in json.dumps(facts)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"name": "Other GPU"}, "built on Test GPU, this GPU is Other GPU"),
+        ({"capability": (12, 0)}, r"is for SM89, this GPU is SM120 \(Test GPU\)"),
+    ],
+)
+def test_a_foreign_engine_is_refused_with_the_rebuild_command(
+    bench: Bench, change: dict[str, Any], says: str
+) -> None:
+    path = bench.build()
+    for name, value in change.items():
+        setattr(bench.gpu, name, value)
+    with pytest.raises(EngineError, match=says) as caught:
+        bench.backend.load(path)
+    assert f"python -m export build net.onnx {path} --backend tensorrt --batch-sizes 1 4" in caught.value.fix
+
+
+def test_another_version_is_refused(bench: Bench) -> None:
+    path = bench.build()
+    bench.trt.__version__ = "11.4.0.106"
+    with pytest.raises(EngineError, match=r"built by tensorrt 10\.13\.3\.9, here is 11\.4\.0\.106"):
+        bench.backend.load(path)
+
+
+def test_a_truncated_engine_is_refused(bench: Bench) -> None:
+    path = bench.build()
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-7])
+    with pytest.raises(EngineError, match=rf"m.engine is cut off: {size - 7} of {size} bytes") as caught:
+        bench.backend.load(path)
+    assert "python -m export build net.onnx" in caught.value.fix
+
+
+def test_a_failing_build_leaves_nothing(bench: Bench) -> None:
+    bench.trt._state.refuse_build = "Could not find any implementation for node classify."
+    with pytest.raises(BuildError, match=r"at node classify \(operator MatMul\): Could not find") as caught:
+        bench.build()
+    assert "workspace_mb" in caught.value.fix
+    assert sorted(path.name for path in bench.folder.iterdir()) == ["net.onnx"]
