@@ -34,6 +34,7 @@ _REMEDIES = (
         "FP32 GEMM is not supported",
         "Turing (SM75) takes no FP32: build it from the FP16 file, apart from the others",
     ),
+    ("HW-specific datatypes: b16", "Turing (SM75) has no BF16: build it from the FP16 file"),
     ("Non-zero zero point", "this is the ONNX Runtime layout; build from the INT8 file made for TensorRT"),
     ("has type Int32", "this is the ONNX Runtime layout; build from the INT8 file made for TensorRT"),
     ("out of memory", "lower workspace_mb (on a Jetson tactic_dram_mb too), or free memory on the GPU"),
