@@ -80,7 +80,8 @@ def test_every_attribute_that_the_code_reads_off_the_bindings_is_listed() -> Non
     ours = {"FLOAT16", "append", "clear", "enqueue", "file", "float32", "format", "kind", "start"}
     folder = Path(export.engines.__file__).parent
     read: set[str] = set()
-    for path in [*folder.glob("trt_*.py"), folder / "tensorrt.py"]:
+    speaking = set(folder.glob("trt_*.py")) - {folder / "trt_operators.py"}  # which reads ONNX files alone
+    for path in [*speaking, folder / "tensorrt.py"]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         read |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     assert len(read & listed) > 60
