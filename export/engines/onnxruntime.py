@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -259,6 +261,25 @@ class OnnxRuntimeEngine:
         return query
 
 
+def optimised_operators(path: Path) -> dict[str, int]:
+    """Operators of the graph that ONNX Runtime's CPU provider really runs, after its fusions, with their counts.
+
+    `QLinearConv`, `QGemm` and their like compute in INT8; a `DequantizeLinear` that is left was not fused, a
+    `ReorderInput` or `ReorderOutput` changes the memory layout.
+
+    Raises:
+        BackendMissing: onnxruntime is absent.
+        EngineError: the file cannot be loaded.
+    """
+    import onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "optimised.onnx"
+        _session(str(path), 1, CPU, optimised=out)
+        nodes = onnx.load(str(out)).graph.node
+    return dict(Counter(node.op_type for node in nodes).most_common())
+
+
 _DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(float16)": "float16"}
 
 
@@ -281,6 +302,7 @@ def _session(
     provider: str,
     spinning: bool = True,
     denormals_as_zero: bool = False,
+    optimised: Path | None = None,
 ) -> Any:
     ort = _library()
     if provider not in ort.get_available_providers():
@@ -293,6 +315,8 @@ def _session(
     options.intra_op_num_threads = int(threads or usable_cores())
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     options.add_session_config_entry("session.set_denormal_as_zero", "1" if denormals_as_zero else "0")
+    if optimised is not None:
+        options.optimized_model_filepath = str(optimised)
     if provider == CUDA:
         from export.engines.cuda import device_count
 
