@@ -3,7 +3,7 @@
     python benchmarks/bench_int8_cpu.py [--rounds 15] [--seconds 0.2] [--models DIR]
 
 Both files of a student take turns with 1 thread and with all; a speed-up is FP32's median over INT8's in the same
-round, given as the median over rounds with its 95 % interval. The weights are random, which changes accuracy, not speed.
+round, given as the median over rounds with its 95 % interval. The weights are random: accuracy suffers, speed does not.
 The shares are counted in the Q/DQ file, what stays unfused in the graph that ONNX Runtime made of it.
 """
 

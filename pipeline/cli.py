@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from figkd.distributed import World
     from pipeline.conductor import Selection
     from pipeline.config import DeployConfig
-    from pipeline.result import Result
+    from pipeline.latency import Measured
+    from pipeline.result import BenchmarkDocument, Result
 
 _PIPE_COLUMNS = 110
 _VERDICT_CODES = {"pass": Exit.OK, "budget_missed": Exit.BUDGET_MISSED, "failed": Exit.STAGE_FAILED}
@@ -131,24 +132,32 @@ def plan(
 
 
 @cli.command()
-@_common(_CONFIG, _SET, _JSON, _VERBOSE, _QUIET)
+@click.argument(
+    "paths", metavar="[CONFIG] [FILE]...", type=click.Path(path_type=Path), nargs=-1, required=True
+)
+@_common(_SET, _JSON, _VERBOSE, _QUIET)
 @click.option(
     "--model", "models", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
-    help="Time this ONNX or engine file instead of the config's engines; repeat to compare several.",
+    help="One more ONNX or engine file; the same as to name it after CONFIG.",
 )  # fmt: skip
 @click.option(
-    "--baseline",
-    type=click.Path(path_type=Path),
-    metavar="RESULT",
-    help="An earlier result.json to compare with.",
-)
+    "--baseline", type=click.Path(path_type=Path), metavar="JSON",
+    help="Compare with an earlier result.json, or with what --output or --json wrote.",
+)  # fmt: skip
 @click.option(
-    "--max-regression",
-    metavar="PERCENT",
-    help="With --baseline: exit 3 if a median is slower by more, e.g. 5%.",
+    "--max-regression", metavar="PERCENT",
+    help="With --baseline: exit 3 if a median is slower by more, e.g. 5%, and not inside the noise.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="JSON", help="Write the measurement here."
 )
+@click.option("--batch", "batches", multiple=True, type=click.IntRange(1), help="Without CONFIG: batch size.")
+@click.option("--threads", type=click.IntRange(1), help="Without CONFIG: CPU threads.")
+@click.option("--streams", multiple=True, type=click.IntRange(1), help="Without CONFIG: inferences at once.")
+@click.option("--rate-fps", type=click.FloatRange(0, min_open=True), help="Without CONFIG: a fixed rate.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Without CONFIG: time for each row.")
 def benchmark(
-    config_path: Path,
+    paths: tuple[Path, ...],
     overrides: tuple[str, ...],
     as_json: bool,
     verbose: int,
@@ -156,42 +165,110 @@ def benchmark(
     models: tuple[Path, ...],
     baseline: Path | None,
     max_regression: str | None,
+    output: Path | None,
+    **options: Any,
 ) -> None:
-    """Time the engines again (and only that), or files given with --model."""
+    """Time engines side by side: those of CONFIG again, or the given ONNX and engine FILEs.
+
+    FILEs need no CONFIG; random images are used then. With a CONFIG they are timed on its images and by its keys.
+
+    Exit codes: 0 measured (and no regression), 2 wrong usage, file or baseline, 3 a regression beyond --max-regression
+    (or a missed budget of CONFIG), 4 a back end is missing.
+    """
     from pipeline import compare
-    from pipeline.conductor import Selection
 
     if max_regression is not None and baseline is None:
         raise click.UsageError("--max-regression needs --baseline")
-    config = _load(config_path, overrides)
     limit = compare.parse_percent(max_regression)
-    before = compare.read_rows(baseline) if baseline else None
-    code = int(Exit.OK)
-    if models:
-        from pipeline.given import time_files
+    before = compare.read_baseline(baseline) if baseline else None
+    # So that it can be refused before minutes are spent.
+    is_config = paths[0].suffix.lower() in (".yaml", ".yml")
+    files = [*(paths[1:] if is_config else paths), *models]
+    document, code = (
+        _time_config(paths[0], overrides, files, options, as_json=as_json, verbosity=-1 if quiet else verbose)
+        if is_config
+        else _time_files(files, overrides, options, verbosity=-1 if quiet else verbose)
+    )
+    changes = compare.against(document.latency, before.latency, limit) if before else []
+    if before and not changes:
+        raise ConfigError(
+            "the baseline has no row of an engine, batch and boundary that was measured now",
+            where=f"--baseline {baseline}",
+            fix=f"its engines are {', '.join(sorted({row.id for row in before.latency})) or 'none'}",
+        )
+    document.comparison = [change.to_dict() for change in changes]
+    if output:
+        from pipeline.files import write_text
 
-        rows = time_files(config, models, _interface(-1 if quiet else verbose))
-    else:
-        selection = Selection(force=frozenset({"benchmark"}))
-        result, code = _run(
-            config, selection, as_json=False, verbosity=-1 if quiet else verbose, show=not as_json
-        )
-        rows = compare.rows_of(result) if result else []
-    compared = compare.against(rows, before) if before is not None else []
+        write_text(output, document.model_dump_json(indent=1) + "\n")
     if as_json:
-        click.echo(json.dumps({"latency": rows, "comparison": compared}, indent=1))
+        click.echo(document.model_dump_json(indent=1))
     else:
-        compare.print_rows(rows if models else [], compared)
-    slower = [c for c in compared if limit is not None and c["change_percent"] > limit]
-    if slower:
-        worst = max(slower, key=lambda c: float(c["change_percent"]))
-        click.echo(
-            f"regression: {worst['id']} ({worst['boundary']}, batch {worst['batch']}) is "
-            f"{worst['change_percent']:.1f} % slower than the baseline; allowed {limit:g} %",
-            err=True,
-        )
+        compare.print_rows(document.latency if files else [], changes)
+    if before and (other := compare.other_machine(document.machine, before.machine)):
+        click.echo(f"note: {other}", err=True)
+    for remark in compare.remarks(changes, limit):
+        click.echo(remark, err=True)
+    if any(change.judgement == "regression" for change in changes):
         code = code or Exit.BUDGET_MISSED
     sys.exit(code)
+
+
+def _time_config(
+    path: Path, overrides: tuple[str, ...], files: list[Path], options: dict[str, Any], *, as_json: bool,
+    verbosity: int,
+) -> tuple[BenchmarkDocument, int]:  # fmt: skip
+    """The engines of a config, through its benchmark stage, or files on its images."""
+    from pipeline import compare
+    from pipeline.conductor import Selection
+    from pipeline.result import BenchmarkDocument
+
+    if given := [name for name, value in options.items() if value]:
+        raise click.UsageError(f"--{given[0].replace('_', '-')} is for files without CONFIG; here use --set")
+    config = _load(path, overrides)
+    if files:
+        from pipeline.given import time_files
+
+        return _document(time_files(config, files, _interface(verbosity))), int(Exit.OK)
+    selection = Selection(force=frozenset({"benchmark"}))
+    result, code = _run(config, selection, as_json=False, verbosity=verbosity, show=not as_json)
+    if result is None:
+        return BenchmarkDocument(created=_utc(), latency=[]), code
+    return BenchmarkDocument(
+        created=_utc(), latency=compare.rows_of(result), machine=result.machine, packages=result.packages
+    ), code
+
+
+def _time_files(
+    files: list[Path], overrides: tuple[str, ...], options: dict[str, Any], *, verbosity: int
+) -> tuple[BenchmarkDocument, int]:
+    """Files on random images."""
+    from pipeline.given import Without, time_files_alone
+
+    if overrides:
+        raise click.UsageError("--set needs a CONFIG")
+    how = Without(
+        batch_sizes=options["batches"] or (1,), threads=options["threads"], streams=options["streams"] or (1,),
+        rate_fps=options["rate_fps"], seconds=options["seconds"] or Without.seconds,
+    )  # fmt: skip
+    return _document(time_files_alone(files, how, _interface(verbosity))), int(Exit.OK)
+
+
+def _document(measured: Measured) -> BenchmarkDocument:
+    from pipeline import compare, environment
+    from pipeline.result import BenchmarkDocument
+
+    packages = environment.versions(("onnxruntime", "tensorrt", "tensorrt_rtx", "numpy"))
+    return BenchmarkDocument(
+        created=_utc(), latency=compare.rows_from(measured.statistics), machine=measured.machine,
+        packages=packages,
+    )  # fmt: skip
+
+
+def _utc() -> str:
+    import datetime
+
+    return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @cli.command()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline.conductor import Interface, Selection, artifacts_of, run
 from pipeline.config.schema import DeployConfig
@@ -14,9 +15,23 @@ from pipeline.files import read_json
 from pipeline.stages.base import Work
 from pipeline.store import Store
 
+if TYPE_CHECKING:
+    from pipeline.latency import Measured
 
-def time_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> list[dict[str, Any]]:
-    """Latency rows of the given files, taking turns, by the `benchmark` section of the config."""
+
+@dataclass(frozen=True)
+class Without:
+    """How files are timed without a config."""
+
+    batch_sizes: tuple[int, ...] = (1,)
+    threads: int | None = None
+    streams: tuple[int, ...] = (1,)
+    rate_fps: float | None = None
+    seconds: float = 3.0
+
+
+def time_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> Measured:
+    """Latency of the given files, taking turns, by the `benchmark` section of the config."""
     from figkd.data import open_split
     from pipeline.latency import measure_engines
     from pipeline.stages.benchmark import IMAGES, plan_of
@@ -26,14 +41,44 @@ def time_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> li
         stored = open_split(work.inputs["data"], "test").images[:IMAGES]
         progress = ui.step_started("benchmark", "")
         sizes = sorted({size for target in config.targets.values() for size in target.batch_sizes})
-        found = measure_engines(
+        return measure_engines(
             engines,
             stored,
             dict.fromkeys(engines, inputs_of(work, stored)),
             plan=plan_of({"batch_sizes": sizes, **config.benchmark.model_dump(mode="json")}),
             progress=progress,
         )
-    return found.statistics
+
+
+def time_files_alone(files: Sequence[Path], how: Without, ui: Interface) -> Measured:
+    """Latency of the given files on random images, taking turns; they may take images of different sizes.
+
+    Raises:
+        ConfigError: a file is missing, cannot be run, or does not take the batch sizes.
+        EnvironmentFault: a back end is absent.
+    """
+    import numpy as np
+
+    from pipeline.latency import Plan, measure_engines
+
+    random = np.random.default_rng(0)
+    with _loaded(files, how.threads) as engines, _fitting("the options"):
+        inputs = {}
+        for name, engine in engines.items():
+            noise = random.integers(0, 256, (max(how.batch_sizes), *engine.input_shape), dtype=np.uint8)
+            inputs[name] = (
+                noise if engine.input_dtype == "uint8" else (noise / 127.5 - 1).astype(engine.input_dtype)
+            )
+        # Only a graph that normalises inside can be given an image.
+        normalise = all(e.input_dtype == "uint8" and e.input_shape[-1:] == (3,) for e in engines.values())
+        side = max(engine.input_shape[0] for engine in engines.values())
+        boundaries = ("engine", "engine+copies", *(["image_to_class"] if normalise else []))
+        plan = Plan(
+            batch_sizes=how.batch_sizes, boundaries=boundaries, streams=how.streams, rate_fps=how.rate_fps,
+            min_seconds=how.seconds, max_seconds=max(10.0, how.seconds),
+        )  # fmt: skip
+        stored = random.integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+        return measure_engines(engines, stored, inputs, plan=plan, progress=ui.step_started("benchmark", ""))
 
 
 def score_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> list[dict[str, Any]]:
@@ -57,18 +102,36 @@ def _opened(
     config: DeployConfig, files: Sequence[Path], ui: Interface
 ) -> Iterator[tuple[Work, dict[str, Any]]]:
     """Prepare the data if need be, and load every file with the back end that it belongs to."""
+    store = Store(config.store)
+    threads = next((t.threads for t in config.targets.values() if t.engine == "onnxruntime"), None)
+    with _loaded(files, threads) as engines, _fitting("this config"):
+        run(config, store, ui, Selection(until="data"))
+        inputs = {step: artifact.path for step, artifact in artifacts_of(config, store).items()}
+        arguments = {"image_size": config.data.image_size, "input": config.export.input}
+        yield Work(arguments, inputs, {}, Path(), Path(), lambda done, total, note: None), engines
+
+
+@contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    from export.errors import ExportError
+
+    try:
+        yield
+    except ExportError as error:
+        raise ConfigError(
+            f"a file does not fit {what}: {error.what}", where="--model", fix=error.fix
+        ) from error
+
+
+@contextmanager
+def _loaded(files: Sequence[Path], threads: int | None) -> Iterator[dict[str, Any]]:
+    """Load every file with the back end that it belongs to; by the path as it was given."""
     from export.engines import BACKENDS
     from export.errors import BackendMissing, ExportError
 
     for path in files:
         if not path.is_file():
             raise ConfigError("no such file", where=f"--model {path}")
-    store = Store(config.store)
-    run(config, store, ui, Selection(until="data"))
-    inputs = {step: artifact.path for step, artifact in artifacts_of(config, store).items()}
-    arguments = {"image_size": config.data.image_size, "input": config.export.input}
-    work = Work(arguments, inputs, {}, Path(), Path(), lambda done, total, note: None)
-    threads = next((t.threads for t in config.targets.values() if t.engine == "onnxruntime"), None)
     engines: dict[str, Any] = {}
     try:
         for path in files:
@@ -84,11 +147,7 @@ def _opened(
                     else f"is no classifier that can be run: {error}"
                 )
                 raise ConfigError(what, where=f"--model {path}", fix=getattr(error, "fix", "")) from error
-        try:
-            yield work, engines
-        except ExportError as error:
-            what = f"a file does not fit this config: {error.what}"
-            raise ConfigError(what, where="--model", fix=error.fix) from error
+        yield engines
     finally:
         for engine in engines.values():
             engine.close()

@@ -115,6 +115,27 @@ class Latency(Part):
         return self.streams == 1 and self.rate_fps is None
 
 
+class BenchmarkRow(Latency):
+    """A latency row of `figkd-pipeline benchmark`."""
+
+    id: str
+    """Engine id, or the file as it was given."""
+
+
+class BenchmarkDocument(Part):
+    """What `figkd-pipeline benchmark --json` and `--output` write, and `--baseline` reads."""
+
+    benchmark_version: Literal[1] = 1
+    created: str
+    """UTC."""
+    latency: list[BenchmarkRow]
+    comparison: list[dict[str, Any]] = []
+    """Against the baseline: `change_percent` of the median with its interval, and the `judgement`: `regression`,
+    `slower`, `faster` or `noise`."""
+    machine: dict[str, Any] = {}
+    packages: dict[str, str] = {}
+
+
 class Judged(Part):
     """One budget applied to one engine."""
 
