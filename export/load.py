@@ -169,9 +169,9 @@ def rate_figures(samples: Samples, rate: float) -> dict[str, Any]:
     keeps = float(np.median(samples.arrays["wait"][-third:])) < period_ms
     warnings = []
     if not keeps:
-        service = float(np.median(samples.arrays["service"]))
+        service = float(samples.arrays["service"].mean())
         warnings.append(
-            f"does not keep {rate:g} a second: one takes {service:.3f} ms, arrivals come every {period_ms:.3f} ms; "
+            f"does not keep {rate:g} a second: one takes {service:.3f} ms on average, arrivals come every {period_ms:.3f} ms; "
             "the line grows, so percentiles depend on how long was measured"
         )
     return {

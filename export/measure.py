@@ -109,17 +109,14 @@ def _warnings(figures: dict[str, Any], fence: float, *, steady: bool) -> Iterato
         )
     if figures["outlier_percent"] > MAX_OUTLIER_PERCENT:
         yield (
-            f"interference: {figures['outlier_percent']:.1f} % of the samples are far outliers (above {fence:.3f} ms), "
-            "and the p99 is one of them; the median is not concerned"
+            f"interference: {figures['outlier_percent']:.1f} % far outliers (above {fence:.3f} ms), "
+            "the p99 is one of them"
         )
     interval = figures["intervals"]["median"]
     if len(figures["round_medians"]) > 1 and interval is not None:
         width = 100 * (interval[1] - interval[0]) / figures["median"] if figures["median"] else 0.0
         if width > MAX_ROUNDS_PERCENT:
-            yield (
-                f"the rounds disagree: their medians lie between {interval[0]:.3f} and {interval[1]:.3f} ms; "
-                "other load while some of them ran"
-            )
+            yield f"the rounds disagree: their medians are {interval[0]:.3f} to {interval[1]:.3f} ms"
     if not steady and abs(figures["drift_percent"]) > MAX_DRIFT_PERCENT:
         yield (
             f"drift: the last third's median is {figures['drift_percent']:+.1f} % off the first's; "

@@ -216,9 +216,14 @@ def print_rows(rows: Sequence[BenchmarkRow], changes: Sequence[Change]) -> None:
                 "" if row is first else _times(row, first),
             )  # fmt: skip
         console.print(table)
+        shared = [text for text in rows[0].warnings if all(text in row.warnings for row in rows)]
+        for text in shared:
+            console.print(f"all: {text}", markup=False)
         for row in rows:
-            for warning in row.warnings:
-                console.print(f"{row.id}, batch {row.batch}, {_boundary(row)}: {warning}", markup=False)
+            if own := [text for text in row.warnings if text not in shared]:
+                console.print(
+                    f"{row.id}, {_boundary(row)}, batch {row.batch}: {'; '.join(own)}", markup=False
+                )
     if changes:
         table = Table(
             "engine", "boundary", "batch", "n", "baseline ms", "now ms", "change", "95 % interval", "",
