@@ -98,7 +98,11 @@ def identical_rows(engine: Engine, image: Array, batch: int, *, tolerance: float
     Libraries have been caught returning four different rows for four equal images; nothing else detects it as
     cheaply.
     """
-    logits = engine.infer(np.repeat(np.asarray(image)[None], batch, axis=0))
+    return rows_agree(engine.infer(np.repeat(np.asarray(image)[None], batch, axis=0)), tolerance=tolerance)
+
+
+def rows_agree(logits: Array, *, tolerance: float = 1e-3) -> bool:
+    """Whether the rows [N, C] that an engine gave for one image are equal; see `identical_rows`."""
     if not np.isfinite(logits).all():
         return False
     spread = float((logits.max(axis=0) - logits.min(axis=0)).max())

@@ -34,6 +34,7 @@ def assemble(
     engines: list[Engine] = []
     shipping: list[Shipping] = []
     machine: dict[str, Any] = {}
+    devices: dict[str, dict[str, Any]] = {}
     for target in resolved.targets:
         rows = _engines(target, inputs)
         for row in rows:
@@ -47,7 +48,11 @@ def assemble(
         else:
             shipping.append(choose(target, rows))
         if bench := inputs.get(f"benchmark@{target}"):
-            machine = machine or read_json(bench / "machine.json")
+            measured = read_json(bench / "machine.json")
+            if "device" in measured:
+                devices[target] = measured
+            else:
+                machine = machine or measured
     verdict = _verdict(engines, shipping, failures, resolved)
     data = read_json(inputs["data"] / "data.json") | {
         "class_names": read_json(inputs["data"] / "classes.json")
@@ -67,6 +72,7 @@ def assemble(
         failures={step: dict(f) for step, f in failures.items()},
         steps=[_step(step, manifest) for step, manifest in manifests.items()],
         machine=machine,
+        devices=devices,
         packages=newest["provenance"]["packages"],
         git=newest["provenance"]["git"],
         config=dict(config),
@@ -128,6 +134,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
                 latency=measured,
                 budgets=[],
                 file=f"engines/{target}/{row['file']}" if "file" in row else None,
+                device=row.get("device", ""),
             )
         )
     return engines

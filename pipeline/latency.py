@@ -126,7 +126,7 @@ def measure_engines(
             **limits,
         )
     during = load_between(load, load_now())
-    rows = [_row(case, samples[case.name]) for case in (*closed, *paced)]
+    rows = [statistics(case, samples[case.name]) for case in (*closed, *paced)]
     for row in rows:
         row["warnings"] += _others(during)
     raw = {name: dict(found.arrays) for name, found in samples.items()}
@@ -202,7 +202,7 @@ def _steps(
 ) -> dict[str, Callable[[], dict[str, float]]]:
     from export.image import image_to_class
 
-    encoded = [_jpeg(image) for image in stored]
+    encoded = [encode(image) for image in stored]
     return {
         # Graphs that normalise inside take [S, S, 3]; others need mean and deviation, which only training knows.
         name: image_to_class(engine, encoded, stored.shape[1], engine.input_shape[0])
@@ -216,7 +216,8 @@ def _batch(inputs: npt.NDArray[Any], batch: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(np.resize(inputs, (batch, *inputs.shape[1:])))
 
 
-def _row(case: Case, found: Samples) -> dict[str, Any]:
+def statistics(case: Case, found: Samples) -> dict[str, Any]:
+    """One row of JSON values."""
     import numpy as np
 
     from export.load import rate_figures
@@ -239,7 +240,8 @@ def _row(case: Case, found: Samples) -> dict[str, Any]:
     return row | {"warnings": warnings} | ({"median_of_parts_ms": parts} if parts else {})
 
 
-def _jpeg(image: npt.NDArray[np.uint8]) -> bytes:
+def encode(image: npt.NDArray[np.uint8]) -> bytes:
+    """A JPEG of uint8 [H, W, 3], as `image_to_class` decodes it."""
     from PIL import Image
 
     buffer = io.BytesIO()

@@ -49,6 +49,7 @@ def preflight(
     faults: list[PipelineError] = list(_devices(config, targets, known, note)) if known else []
     if "build" in running:
         faults += _back_ends(config, targets, note)
+        faults += _device_back_ends(config, targets, known, note) if known else []
     faults += _packages(config, running)
     found = list(data_faults(config)) if "data" in running else []
     faults += found
@@ -206,15 +207,40 @@ def _back_ends(
             note(f"targets.{name}: {found.detail}; its rows will say so ({found.fix})")
 
 
+def _device_back_ends(
+    config: DeployConfig, targets: set[str], known: KnownDevices, note: Callable[[str], None]
+) -> Iterator[PipelineError]:
+    """Back ends that devices lack: a fault if no target is left, else their targets fail alone."""
+    from pipeline.devices.roads import road_of
+
+    missing: dict[str, DeviceFault] = {}
+    for name in sorted(targets):
+        target, device = config.targets[name], device_of(config.targets[name])
+        if device is None or known.fault(device):
+            continue
+        road = road_of(known.facts(device), target.engine)
+        if road.built:
+            continue
+        if target.required:
+            missing[name] = DeviceFault(road.detail, where=f"targets.{name} on {device.name}", fix=road.fix)
+        else:
+            note(f"targets.{name}: {road.detail}; its rows will say so ({road.fix})")
+    for name, fault in missing.items():
+        if set(missing) == set(config.targets):
+            yield fault
+        else:
+            note(f"targets.{name}: {fault.what} ({fault.fix}); the other targets go on")
+
+
 def _devices(
     config: DeployConfig, targets: set[str], known: KnownDevices, note: Callable[[str], None]
 ) -> Iterator[PipelineError]:
-    """Devices that cannot be reached: a fault if there is nothing else to work on, else their targets fail alone."""
+    """Devices that cannot be reached: a fault if no target is left, else their targets fail alone."""
     devices = {name: device for name in sorted(targets) if (device := device_of(config.targets[name]))}
     known.ask(devices.values())
     faults = {name: fault for name, device in devices.items() if (fault := known.fault(device))}
     for name, fault in faults.items():
-        if set(faults) == targets:
+        if set(faults) == set(config.targets):
             yield DeviceFault(fault.what, where=f"targets.{name}.device", fix=fault.fix)
         else:
             note(f"targets.{name}: {fault.what}; the other targets go on")

@@ -175,6 +175,8 @@ class Engine(Part):
     budgets: list[Judged]
     file: str | None = None
     """Engine file, relative to the report."""
+    device: str = ""
+    """Where it was built and run, in words; empty for this machine."""
 
     def latency_at(self, boundary: str = "engine") -> Latency | None:
         """The row that budgets are judged at: the first batch size, one inference after the other."""
@@ -232,6 +234,11 @@ class Result(Part):
     steps: list[dict[str, Any]]
     """Artifacts: `step`, `key`, `digest`, `created`, `seconds`, `bytes`."""
     machine: dict[str, Any]
+    """This machine, where a target was measured on it."""
+    devices: dict[str, dict[str, Any]] = {}
+    """The device of each target that was measured on one: `device` (its name), `facts`, `power_mode`, readings `before`
+    and `after`, `temperatures_c` (zone to before, highest, after), `throttled`, `energy`, `sustained`, `golden`,
+    `clock_skew_s`, `missing`."""
     packages: dict[str, str]
     git: str
     config: dict[str, Any]

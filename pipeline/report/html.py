@@ -13,6 +13,7 @@ import yaml
 from markupsafe import Markup
 
 from pipeline.report import parity, plots, words
+from pipeline.report.devices import device_facts
 from pipeline.result import Engine, Judged, Result
 
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|pp|MB|s)(?!\w))|(?<=\bn) (?==)|(?<=\bn =) ")
@@ -53,6 +54,7 @@ def render_html(result: Result) -> str:
         loss=plots.loss_curves(result),
         parity=parity.summarise(result.parity),
         machine=machine_facts(result),
+        devices=device_facts(result),
         config=yaml.safe_dump(result.config, sort_keys=False, allow_unicode=True),
         data=list(flatten({k: v for k, v in result.data.items() if k not in ("class_names", "skipped")})),
     )

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from pipeline.report import parity, words
+from pipeline.report.devices import device_facts
 from pipeline.result import Accuracy, Engine, Network, Result
 
 _MARKS = {"pass": "✅", "budget_missed": "⚠️", "failed": "❌"}
@@ -23,6 +24,7 @@ def render_markdown(result: Result) -> str:
         _networks(result),
         _classes(result),
         _parity(result),
+        _devices(result),
         _provenance(result),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
@@ -261,6 +263,14 @@ def _parity(result: Result) -> str:
         return ""
     head = ["input", "batch", "n", "max abs error", "allowed", "min cosine", "same top-1 %", ""]
     return "## ONNX against torch\n\n" + _table(head, rows, "lrrrrrrl")
+
+
+def _devices(result: Result) -> str:
+    sections = []
+    for target, facts in device_facts(result):
+        rows = [[_text(label), _text(text)] for label, text in facts]
+        sections.append(f"### {_text(target)}\n\n" + _table(["fact", "value"], rows, "ll"))
+    return "\n\n".join(["## Devices", *sections]) if sections else ""
 
 
 def _provenance(result: Result) -> str:

@@ -82,6 +82,8 @@ def _notes(result: Result) -> list[RenderableType]:
         notes.append(f"{engine.id}, {words.BOUNDARIES[row.boundary]}: {words.rate_verdict(row)}")
     if words.any_open(result.engines):
         notes.append("○ open: the metric of this budget was not measured")
+    devices = {e.target: e.device for e in result.engines if e.device}
+    notes += [f"{target} ran on {device}" for target, device in devices.items()]
     if any(words.measured_elsewhere(e) for e in result.engines):
         notes.append("† of the ONNX file in ONNX Runtime: the engine did not run here")
     if left_out := len(words.skipped(result)):

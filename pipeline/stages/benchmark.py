@@ -11,7 +11,8 @@ from pipeline import environment
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json, write_json
 from pipeline.stages import build
-from pipeline.stages.base import Stage, Work
+from pipeline.stages.base import Facts, Stage, Work
+from pipeline.stages.validate import where
 
 if TYPE_CHECKING:
     from pipeline.latency import Plan
@@ -32,12 +33,19 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
         "image_size": config.data.image_size,
         "input": config.export.input,
         **config.benchmark.model_dump(mode="json"),
+        **where(section),
     }
 
 
 def _environment(arguments: Mapping[str, Any]) -> dict[str, str]:
     machine = {"cpu": environment.cpu_model(), "cores": str(environment.cores())}
     return machine | dict(build.STAGE.environment(arguments))
+
+
+def _device_environment(facts: Facts, arguments: Mapping[str, Any]) -> dict[str, str]:
+    mode = facts.get("power_mode", {}).get("name", "none")
+    machine = {"cpu": str(facts.get("cpu")), "cores": str(facts.get("cores")), "power_mode": mode}
+    return machine | build.device_environment(facts, arguments)
 
 
 def _run(work: Work) -> None:
@@ -48,8 +56,13 @@ def _run(work: Work) -> None:
 
     arguments = work.arguments
     built = work.inputs[f"build@{arguments['target']}"]
-    stored = open_split(work.inputs["data"], "test").images[:IMAGES]
     runnable = [row for row in read_json(built / "engines.json") if row["runs"]]
+    if work.device is not None:
+        from pipeline.devices import remote
+
+        remote.benchmark(work, runnable, IMAGES)
+        return
+    stored = open_split(work.inputs["data"], "test").images[:IMAGES]
     engines = {
         row["id"]: BACKENDS[row["backend"]].load(
             built / row["file"],
@@ -109,5 +122,6 @@ STAGE = Stage(
     run=_run,
     summary=_summary,
     environment=_environment,
+    device_environment=_device_environment,
     per_target=True,
 )

@@ -11,7 +11,7 @@ from pipeline import environment
 from pipeline.config.schema import DeployConfig
 from pipeline.errors import EnvironmentFault
 from pipeline.files import read_json, write_json
-from pipeline.stages.base import Progress, Stage, Work
+from pipeline.stages.base import Facts, Progress, Stage, Work
 from pipeline.stages.precision import onnx_file
 
 if TYPE_CHECKING:
@@ -63,36 +63,38 @@ def _environment(arguments: Mapping[str, Any]) -> dict[str, str]:
     return facts
 
 
+def device_environment(facts: Facts, arguments: Mapping[str, Any]) -> dict[str, str]:
+    """What makes an engine of a device useless elsewhere."""
+    from pipeline.devices.roads import environment_of
+
+    return environment_of(facts, arguments["engine"])
+
+
 def _run(work: Work) -> None:
     from export.engines import BACKENDS
     from export.errors import ExportError
 
     arguments = work.arguments
+    wanted = list(_rows(work))
+    if work.device is not None:
+        from pipeline.devices import remote
+
+        remote.build(work, wanted)
+        return
     backend = BACKENDS[arguments["engine"]]
     can = backend.availability()
     rows, seconds, notes = [], {}, {}
-    wanted = list(_rows(arguments))
     options = _options(arguments, work.caches / "timing")
-    for done, (precision, capability) in enumerate(wanted):
-        name = "-".join(filter(None, (precision, capability)))
-        source = work.inputs["precision"] / onnx_file(arguments["engine"], precision)
-        row: dict[str, Any] = {
-            "id": f"{arguments['target']}/{name}",
-            "target": arguments["target"],
-            "backend": arguments["engine"],
-            "precision": precision,
-            "compute_capability": capability,
-            "onnx": source.name,
-            "onnx_bytes": source.stat().st_size,
-        }
-        progress = _part(work.progress, done, len(wanted), name)
+    for done, row in enumerate(wanted):
+        source, capability = work.inputs["precision"] / row["onnx"], row["compute_capability"]
+        progress = _part(work.progress, done, len(wanted), row["id"].split("/", 1)[1])
         progress(0, 1, "")
         if not can.built:
             if arguments["required"]:
                 raise EnvironmentFault(can.detail, where=f"targets.{arguments['target']}.engine", fix=can.fix)
             rows.append(row | {"state": "missing", "runs": False, "detail": can.detail, "fix": can.fix})
             continue
-        file = work.out / f"{name}.{_SUFFIX[arguments['engine']]}"
+        file = work.out / engine_file(row)
         if capability:
             options["compute_capabilities"] = [capability]
         try:
@@ -158,10 +160,27 @@ def _part(progress: Progress, index: int, count: int, name: str) -> Progress:
     return report
 
 
-def _rows(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _rows(work: Work) -> Iterator[dict[str, Any]]:
+    """Rows of `engines.json`, as far as they are known beforehand."""
+    arguments = work.arguments
     for precision in arguments["precisions"]:
+        source = work.inputs["precision"] / onnx_file(arguments["engine"], precision)
         for capability in arguments.get("compute_capabilities", [""]):
-            yield precision, capability
+            name = "-".join(filter(None, (precision, capability)))
+            yield {
+                "id": f"{arguments['target']}/{name}",
+                "target": arguments["target"],
+                "backend": arguments["engine"],
+                "precision": precision,
+                "compute_capability": capability,
+                "onnx": source.name,
+                "onnx_bytes": source.stat().st_size,
+            }
+
+
+def engine_file(row: Mapping[str, Any]) -> str:
+    """Name of the file that a row's engine is built into."""
+    return f"{row['id'].split('/', 1)[1]}.{_SUFFIX[row['backend']]}"
 
 
 def _summary(out: Path) -> str:
@@ -184,6 +203,7 @@ STAGE = Stage(
     run=_run,
     summary=_summary,
     environment=_environment,
-    volatile=frozenset({"timing.json", "notes.json"}),
+    device_environment=device_environment,
+    volatile=frozenset({"timing.json", "notes.json", "device.json", "build.log"}),
     per_target=True,
 )

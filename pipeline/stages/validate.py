@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.config.schema import DeployConfig
+from pipeline.config.schema import DeployConfig, Target
 from pipeline.files import read_json, write_json
 from pipeline.stages import build
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.precision import inputs_of, read_logits, score
+
+
+def where(target: Target) -> dict[str, str]:
+    """The device, for arguments of stages that measure there; nothing for this machine."""
+    return {} if target.device == "local" else {"device": target.device}
 
 
 def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
@@ -20,6 +25,7 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
         "threads": section.threads,
         "image_size": config.data.image_size,
         "input": config.export.input,
+        **where(section),
     }
 
 
@@ -32,6 +38,11 @@ def _run(work: Work) -> None:
     reference = read_logits(work.inputs["distill"] / "test_logits.npy")
     rows = read_json(built / "engines.json")
     in_onnx_runtime = read_json(work.inputs["precision"] / "accuracy.json")
+    if work.device is not None:
+        from pipeline.devices import remote
+
+        write_json(work.out / "accuracy.json", remote.validate(work, rows, in_onnx_runtime))
+        return
     results: dict[str, Any] = {}
     for done, row in enumerate(rows):
         work.progress(done, len(rows), row["id"])
@@ -65,5 +76,6 @@ STAGE = Stage(
     run=_run,
     summary=_summary,
     environment=build.STAGE.environment,
+    device_environment=build.device_environment,
     per_target=True,
 )

@@ -9,10 +9,15 @@ from typing import Any
 
 def write_json(path: str, value: Any) -> None:
     """Write JSON atomically."""
+    write_bytes(path, json.dumps(value, sort_keys=True).encode("utf-8"))
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Write bytes atomically."""
     temporary = "{}.{}.tmp".format(path, os.getpid())
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            json.dump(value, file, sort_keys=True)
+        with open(temporary, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

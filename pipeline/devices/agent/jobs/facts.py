@@ -1,18 +1,12 @@
-"""`facts`: what this device is."""
+"""`facts`: what this device is and has."""
 
 from __future__ import annotations
 
-import os
-import platform
 from typing import Any, Callable
+
+from .. import board
 
 
 def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-    """Facts of the machine, as far as the standard library tells them."""
-    return {
-        "system": platform.system(),
-        "release": platform.release(),
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count() or 1,
-    }
+    """See `board.facts`."""
+    return board.facts(folder)

@@ -1,0 +1,109 @@
+"""`build`: an engine from an ONNX file, on the device that will run it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from typing import Any, Callable
+
+from .. import memory
+from ..batches import blob
+from ..errors import JobError
+
+LOG = "build.log"
+
+
+def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Build one engine.
+
+    Args:
+        request: `id`, `backend`, `road` (`onnxruntime`, `python` or `trtexec`), `onnx` (digest), `name` (of the engine
+            file), `batch_sizes`; and as the road needs: `dialect`, `trtexec`, `workspace_mb`, `optimization_level`,
+            `compute_capabilities`, `threads`, `timing_cache` (a file name).
+        folder: work folder; `cache` in it keeps TensorRT's timing caches between builds.
+        emit: receives progress and log lines.
+
+    Returns:
+        `seconds`; `memory_mb` before; as far as the road tells them `inputs`, `outputs`, `layers`, `versions`,
+        `facts`. For TensorRT also `file` and `log` with `bytes` and `sha256` of the engine.
+
+    Raises:
+        JobError: why not.
+    """
+    start = time.monotonic()
+    onnx = blob(folder, request["onnx"])
+    if request["road"] == "onnxruntime":
+        from ..onnx_runtime import check
+
+        emit({"progress": [0, 1, "creating a session"]})
+        return dict(check(onnx, request), seconds=time.monotonic() - start, memory_mb=memory.free_mb())
+    free = memory.check_build(os.path.getsize(onnx), int(request.get("workspace_mb") or 0))
+    cache = ""
+    if request.get("timing_cache"):
+        cache = os.path.join(folder, "cache", request["timing_cache"])
+        os.makedirs(os.path.dirname(cache), exist_ok=True)
+    what = f"the build of {request['id']}"
+    # Loads kernels when they are first used, which saves hundreds of MB; the default from CUDA 12.2 on.
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
+    engine = request["name"]
+    warm = bool(cache) and os.path.exists(cache)
+    if request["road"] == "trtexec":
+        facts = _trtexec(request, onnx, engine, cache, emit, what)
+    else:
+        from .. import tensorrt_api
+
+        facts = tensorrt_api.build(onnx, engine, dict(request, timing_cache=cache), _logged(emit))
+    digest = _sha256(engine)
+    place = os.path.join(folder, "blobs", digest)
+    if not os.path.exists(place):  # so that the host need not send it back
+        os.link(engine, place)
+    return dict(
+        facts,
+        file=engine,
+        log=LOG if os.path.exists(LOG) else "",
+        bytes=os.path.getsize(engine),
+        sha256=digest,
+        seconds=time.monotonic() - start,
+        memory_mb=free,
+        timing_cache="none" if not cache else ("reused" if warm else "new"),
+    )
+
+
+def _trtexec(
+    request: dict[str, Any],
+    onnx: str,
+    engine: str,
+    cache: str,
+    emit: Callable[[dict[str, Any]], None],
+    what: str,
+) -> dict[str, Any]:
+    from .. import trtexec
+
+    flags = request["trtexec"]
+    program = trtexec.required(flags.get("path"))
+    unfinished = f"{engine}.unfinished"
+    arguments = trtexec.filled(flags["build"], {"onnx": onnx, "engine": unfinished, "cache": cache})
+    banner = trtexec.call([program, *arguments], LOG, emit, what)
+    if not os.path.exists(unfinished):
+        raise JobError("trtexec ended well but wrote no engine", f"see {LOG}", "failed")
+    os.replace(unfinished, engine)
+    return {"versions": {"tensorrt": trtexec.version_of(banner)}, "command": ["trtexec", *flags["build"]]}
+
+
+def _logged(emit: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
+    def passed_on(event: dict[str, Any]) -> None:
+        if "log" in event:
+            with open(LOG, "a", encoding="utf-8") as file:
+                file.write(event["log"] + "\n")
+        emit(event)
+
+    return passed_on
+
+
+def _sha256(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,246 @@
+"""`time`: how long inference takes on the device, raw; the host computes every statistic.
+
+Engines take turns. Temperatures, clocks and power are read before, between and after the turns, never while
+something is timed. Energy has a run of its own, which is not timed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Callable
+
+from .. import picture, power_mode
+from ..batches import blob, graph_inputs, numpy, stored
+from ..engines import open_engine
+from ..readings import RailSampler, rails, snapshot
+from ..samples import write_samples
+from ..sampling import Limits, Timed, in_turns, sample
+
+SAMPLES = "samples.f64"
+# A sustained run keeps about this many samples of an engine; 8 bytes each, twice.
+_KEEP = 500_000
+_WINDOW_S = 1.0
+_IDLE_S = 3.0
+
+
+def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+    """Time engines.
+
+    Args:
+        request: `engines` (list, see `engines.open_engine`), `cases` (`name`, `engine` (its id), `batch`, `boundary`),
+            `parts`, `image`, `transform` (see job `infer`; the images that are shown), `encoded` (digests of JPEG
+            files, for `image_to_class`), `store_size`, `image_size`, `warmup_s`, `min_samples`, `min_seconds`,
+            `max_seconds`, `rounds`, `sustained_s`, `energy_s`, `power_mode`.
+        folder: work folder.
+        emit: receives progress.
+
+    Returns:
+        `samples` (name of a file of little-endian doubles) and `index` (case -> part -> [first, count]);
+        `cases`: name -> `wall_seconds`, `queries`, `rounds` (samples of each turn), `notes`;
+        `sustained`: engine -> the same, its samples under `sustained|<engine>`;
+        `energy`: engine -> `images`, `seconds`, `idle` and `load` ([seconds, watts by rail] pairs);
+        `readings`: snapshots with `when` (`before`, `between`, `after`, `sustained`);
+        `golden`: name of an .npy file, or None; `facts` by engine; `power_mode`;
+        `missing`: what was asked for and cannot be had here, in words.
+
+    Raises:
+        JobError: an engine cannot be loaded or fails, or the power mode cannot be had.
+    """
+    opened: dict[str, Any] = {}
+    readings: list[dict[str, Any]] = []
+
+    def look(when: str) -> None:
+        readings.append(dict(snapshot(), when=when))
+
+    with power_mode.held(request.get("power_mode"), folder) as mode:
+        idle = _idle() if request.get("energy_s") and rails() else []
+        look("before")
+        try:
+            for spec in request["engines"]:
+                emit({"progress": [len(opened), len(request["engines"]), f"loading {spec['id']}"]})
+                opened[spec["id"]] = open_engine(folder, spec)
+            images = _images(request, folder)
+            missing: list[str] = []
+            timed = _timed(request, folder, opened, images, emit, look, missing)
+            look("after")
+            lasting = _sustained(request, opened, images, emit, look)
+            energy = _energy(request, opened, images, idle, emit)
+            golden = _golden(request, folder)
+        finally:
+            for engine in opened.values():
+                engine.close()
+    arrays = {name: found.arrays for name, found in timed.items()}
+    arrays.update({f"sustained|{name}": found.arrays for name, found in lasting.items()})
+    return {
+        "samples": SAMPLES,
+        "index": write_samples(SAMPLES, arrays),
+        "cases": {name: _words(found) for name, found in timed.items()},
+        "sustained": {name: _words(found) for name, found in lasting.items()},
+        "energy": energy,
+        "readings": readings,
+        "golden": golden,
+        "facts": {name: engine.facts for name, engine in opened.items()},
+        "power_mode": mode,
+        "missing": missing,
+    }
+
+
+def _timed(
+    request: dict[str, Any],
+    folder: str,
+    opened: dict[str, Any],
+    images: Any,
+    emit: Callable[[dict[str, Any]], None],
+    look: Callable[[str], None],
+    missing: list[str],
+) -> dict[str, Timed]:
+    limits = Limits(*(request[key] for key in ("warmup_s", "min_samples", "min_seconds", "max_seconds")))
+    turns = [case for case in request["cases"] if case["boundary"] != "image_to_class"]
+
+    def measure(case: dict[str, Any], share: Limits) -> Timed:
+        result: Timed = opened[case["engine"]].time(_batch(images, case["batch"]), case["boundary"], share)
+        return result
+
+    def between(done: int, total: int, case: dict[str, Any]) -> None:
+        look("between")
+        emit({"progress": [done, total, case["name"]]})
+
+    timed = dict(
+        zip(
+            (case["name"] for case in turns),
+            in_turns(turns, measure, limits, request["rounds"], between) if turns else (),
+        )
+    )
+    whole = [case for case in request["cases"] if case["boundary"] == "image_to_class"]
+    if whole and picture.pillow() is None:
+        missing.append("image_to_class: there is no Pillow on the device (sudo apt install python3-pil)")
+        return timed
+    encoded = [_content(blob(folder, digest)) for digest in request.get("encoded", ())]
+    for case in whole:
+        engine = opened[case["engine"]]
+        if getattr(engine, "starts_a_process", False):
+            missing.append("image_to_class: trtexec cannot be given one image after the other")
+            break
+        timed[case["name"]] = sample(_image_to_class(request, engine, encoded), limits)
+        look("between")
+        emit({"progress": [1, 1, case["name"]]})
+    return timed
+
+
+def _image_to_class(
+    request: dict[str, Any], engine: Any, encoded: list[bytes]
+) -> Callable[[], dict[str, float]]:
+    clock = time.perf_counter
+    position = [0]
+    store_size, image_size = request["store_size"], request["image_size"]
+
+    def step() -> dict[str, float]:
+        data = encoded[position[0] % len(encoded)]
+        position[0] += 1
+        start = clock()
+        image = picture.decode(data, store_size)
+        decoded = clock()
+        batch = graph_inputs(picture.view(image, store_size, image_size)[None], request["transform"])
+        resized = clock()
+        logits = engine.run(batch)
+        inferred = clock()
+        int(logits[0].argmax())
+        end = clock()
+        return {
+            "latency": 1e3 * (end - start),
+            "decode": 1e3 * (decoded - start),
+            "resize": 1e3 * (resized - decoded),
+            "infer": 1e3 * (inferred - resized),
+            "argmax": 1e3 * (end - inferred),
+        }
+
+    return step
+
+
+def _sustained(
+    request: dict[str, Any],
+    opened: dict[str, Any],
+    images: Any,
+    emit: Callable[[dict[str, Any]], None],
+    look: Callable[[str], None],
+) -> dict[str, Timed]:
+    seconds = float(request.get("sustained_s") or 0)
+    found: dict[str, Timed] = {}
+    for name, engine in opened.items() if seconds else ():
+
+        def between(passed: float, name: str = name) -> None:
+            look("sustained")
+            emit({"progress": [int(min(passed, seconds)), int(seconds), f"{name} sustained"]})
+
+        batch = _batch(images, engine.batch_sizes[0] if engine.batch_sizes else request["cases"][0]["batch"])
+        found[name] = engine.sustain(batch, seconds, _WINDOW_S, _KEEP, between)
+    return found
+
+
+def _energy(
+    request: dict[str, Any],
+    opened: dict[str, Any],
+    images: Any,
+    idle: list[Any],
+    emit: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, engine in opened.items() if idle else ():
+        if getattr(engine, "starts_a_process", False):
+            continue  # power would be that of the start of the process too
+        emit({"progress": [len(found), len(opened), f"power of {name}"]})
+        batch = _batch(images, request["cases"][0]["batch"])
+        once = engine.loop(batch)
+        count, end = 0, time.monotonic() + 0.5
+        while time.monotonic() < end:  # up to working clocks and temperature
+            once()
+        with RailSampler() as sampler:
+            begin = time.monotonic()
+            while time.monotonic() - begin < request["energy_s"]:
+                once()
+                count += 1
+            seconds = time.monotonic() - begin
+        load = [[at - begin, watts] for at, watts in sampler.samples]
+        found[name] = {"images": count * len(batch), "seconds": seconds, "idle": idle, "load": load}
+    return found
+
+
+def _idle() -> list[Any]:
+    """Power before anything is loaded."""
+    begin = time.monotonic()
+    with RailSampler() as sampler:
+        time.sleep(_IDLE_S)
+    return [[at - begin, watts] for at, watts in sampler.samples]
+
+
+def _golden(request: dict[str, Any], folder: str) -> str | None:
+    """What this device's decoder makes of the encoded images, for the host to compare."""
+    if not request.get("encoded") or picture.pillow() is None:
+        return None
+    encoded = [_content(blob(folder, digest)) for digest in request["encoded"]]
+    numpy().save("golden.npy", picture.views(encoded, request["store_size"], request["image_size"]))
+    return "golden.npy"
+
+
+def _images(request: dict[str, Any], folder: str) -> Any:
+    """The images that are shown, as the graph takes them."""
+    return graph_inputs(stored(folder, request["parts"][0], request["image"])[:], request["transform"])
+
+
+def _batch(images: Any, size: int) -> Any:
+    np = numpy()
+    return np.ascontiguousarray(np.resize(images, (size, *images.shape[1:])))
+
+
+def _words(timed: Timed) -> dict[str, Any]:
+    return {
+        "wall_seconds": timed.wall_seconds,
+        "queries": timed.queries,
+        "rounds": timed.rounds,
+        "notes": list(timed.notes),
+    }
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()

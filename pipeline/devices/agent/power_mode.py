@@ -1,0 +1,140 @@
+"""The power mode of a Jetson (`nvpmodel`): read, and if asked for set for a while and put back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from typing import Any, Callable, Iterator
+
+from .errors import JobError
+from .readings import read
+
+# How a command is run: arguments to (exit code, output).
+Run = Callable[["list[str]"], "tuple[int, str]"]
+_STATE = "power_mode.json"
+_MODEL = re.compile(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)")
+
+
+def modes(root: str = "/") -> dict[int, str]:
+    """Id to name, from /etc/nvpmodel.conf; empty where there is no nvpmodel."""
+    return {int(number): name for number, name in _MODEL.findall(read(root, "etc/nvpmodel.conf"))}
+
+
+def current(root: str = "/", run: Run | None = None) -> dict[str, Any]:
+    """`id`, `name` and `available` names; empty on boards without power modes."""
+    known = modes(root)
+    stored = re.search(r"pmode:(\d+)", read(root, "var/lib/nvpmodel/status"))
+    number = int(stored.group(1)) if stored else None
+    name = known.get(number, "") if number is not None else ""
+    asked = (
+        parse_query((run or _run)(["nvpmodel", "-q"])[1]) if root == "/" and shutil.which("nvpmodel") else {}
+    )
+    found = dict({"id": number, "name": name} if number is not None else {}, **asked)
+    return dict(found, available=[known[i] for i in sorted(known)]) if found else {}
+
+
+def parse_query(text: str) -> dict[str, Any]:
+    """What `nvpmodel -q` says: `NV Power Mode: MAXN`, and the id on the next line."""
+    found = re.search(r"NV Power Mode:\s*(\S+)\s*\n\s*(\d+)", text)
+    return {"name": found.group(1), "id": int(found.group(2))} if found else {}
+
+
+@contextlib.contextmanager
+def held(
+    wanted: str | None, folder: str, *, root: str = "/", run: Run | None = None
+) -> Iterator[dict[str, Any]]:
+    """The device in a power mode while the block runs; afterwards in the one that it was in before.
+
+    Args:
+        wanted: name of the mode, as nvpmodel.conf spells it; None leaves the device as it is.
+        folder: work folder; it remembers the earlier mode in case this process is killed.
+        root: of the file system.
+        run: runs a command.
+
+    Yields:
+        `current` within the block.
+
+    Raises:
+        JobError: no such mode, or it cannot be set without root's password, or only by a reboot.
+    """
+    run = run or _run
+    before = current(root, run)
+    state = os.path.join(folder, "cache", _STATE)
+    left_over = _left_over(state)
+    if wanted is None and left_over is None:
+        yield before
+        return
+    known = {name.lower(): number for number, name in modes(root).items()}
+    if wanted is not None and wanted.lower() not in known:
+        raise JobError(
+            f"the device has no power mode {wanted!r}",
+            f"it has {', '.join(modes(root).values())}"
+            if known
+            else "remove power_mode: there is no nvpmodel here",
+            "request",
+        )
+    restore = left_over if left_over is not None else before.get("id")
+    try:
+        if wanted is not None and before.get("id") != known[wanted.lower()]:
+            if restore is not None:
+                os.makedirs(os.path.dirname(state), exist_ok=True)
+                with open(state, "w", encoding="utf-8") as file:
+                    json.dump({"id": restore}, file)
+            _set(known[wanted.lower()], wanted, run, root)
+        yield current(root, run)
+    finally:
+        if restore is not None and current(root, run).get("id") != restore:
+            _set(restore, modes(root).get(restore, str(restore)), run, root)
+        with contextlib.suppress(OSError):
+            os.remove(state)
+
+
+def _set(number: int, name: str, run: Run, root: str) -> None:
+    command = ["nvpmodel", "-m", str(number)]
+    if os.geteuid() != 0:
+        command = ["sudo", "-n", *command]
+    code, output = run(command)
+    if current(root, run).get("id") == number:
+        return
+    by_hand = f"sudo nvpmodel -m {number}"
+    if "reboot" in output.lower():
+        raise JobError(
+            f"power mode {name} needs a reboot of the device",
+            f"on the device: {by_hand}, answer YES, and run again when it is up",
+            "request",
+        )
+    reason = next((line.strip() for line in output.splitlines() if line.strip()), f"exit code {code}")
+    raise JobError(
+        f"power mode {name} cannot be set: {reason}",
+        f"on the device: {by_hand}; or let this user do so without a password "
+        f"(sudoers: USER ALL=(root) NOPASSWD: /usr/sbin/nvpmodel); or leave power_mode out",
+        "request",
+    )
+
+
+def _left_over(state: str) -> int | None:
+    try:
+        with open(state, encoding="utf-8") as file:
+            return int(json.load(file)["id"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _run(command: list[str]) -> tuple[int, str]:
+    try:
+        # No answer to a question about a reboot is a no.
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        return 127, str(error)
+    return done.returncode, done.stdout.decode(errors="replace")

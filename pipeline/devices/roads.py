@@ -1,0 +1,236 @@
+"""How a back end is used on a device, from what the device said of itself: pure functions.
+
+A road is `onnxruntime`, `python` (the Python API of TensorRT or TensorRT-RTX) or `trtexec`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from export.engines import trtexec
+from export.engines.trt_versions import Dialect, dialect
+from export.errors import BackendMissing
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Road:
+    """Whether and how a back end can be used on a device; mirrors `export.engines.Availability`."""
+
+    name: str
+    built: bool
+    run: bool
+    detail: str
+    fix: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def road_of(facts: Facts, backend: str) -> Road:
+    """The road for a back end on a device that said `facts` (job `facts`)."""
+    packages: Mapping[str, str] = facts.get("packages", {})
+    if backend == "onnxruntime":
+        return _onnxruntime(facts, packages)
+    if backend == "tensorrt_rtx":
+        return _tensorrt_rtx(facts, packages)
+    return _tensorrt(facts)
+
+
+def _onnxruntime(facts: Facts, packages: Mapping[str, str]) -> Road:
+    found = packages.get("onnxruntime")
+    if found:
+        return Road("onnxruntime", True, True, f"onnxruntime {found}, CPU", "", {"onnxruntime": found})
+    python = facts.get("executable", "python3")
+    return Road(
+        "onnxruntime",
+        False,
+        False,
+        f"onnxruntime is not installed for the device's Python {facts.get('python', '')} ({python})",
+        "on the device: python3 -m venv ~/figkd && ~/figkd/bin/pip install onnxruntime (JetPack 6: "
+        "onnxruntime==1.23.2), and set targets.NAME.remote.python to ~/figkd/bin/python",
+    )
+
+
+def _tensorrt_rtx(facts: Facts, packages: Mapping[str, str]) -> Road:
+    found = packages.get("tensorrt_rtx")
+    if not found:
+        fix = "on the device: pip install tensorrt_rtx_cu13 (x86-64 Linux), and numpy beside it"
+        return Road("python", False, False, "tensorrt_rtx is not installed for the device's Python", fix)
+    versions = {"tensorrt_rtx": found}
+    if not facts.get("gpu"):
+        fix = "run engines on a device with an NVIDIA RTX GPU and its driver"
+        return Road(
+            "python", True, False, f"tensorrt_rtx {found}; no NVIDIA GPU on the device", fix, versions
+        )
+    return Road("python", True, True, f"tensorrt_rtx {found}", "", versions)
+
+
+def _tensorrt(facts: Facts) -> Road:
+    trt: Mapping[str, str] = facts.get("tensorrt", {})
+    version = trt.get("python") or trt.get("trtexec_version") or ""
+    if not version:
+        where = (
+            "its library is there, but neither its Python module nor trtexec" if trt.get("library") else ""
+        )
+        return Road(
+            "python",
+            False,
+            False,
+            f"TensorRT is not installed on the device{where and f': {where}'}",
+            "on a Jetson: sudo apt install nvidia-jetpack (python3-libnvinfer and libnvinfer-bin are its parts)",
+        )
+    name = "python" if trt.get("python") else "trtexec"
+    try:
+        dialect("tensorrt", version) if name == "python" else trtexec.flags(version)
+    except BackendMissing as error:
+        return Road(name, False, False, f"{error.what} on the device", "update the device's JetPack")
+    versions = {"tensorrt": version}
+    if not facts.get("gpu"):
+        fix = "run on a device with an NVIDIA GPU and its driver"
+        return Road(name, False, False, f"TensorRT {version}; no NVIDIA GPU on the device", fix, versions)
+    return Road(
+        name, True, True, f"TensorRT {version} through {'Python' if name == 'python' else name}", "", versions
+    )
+
+
+def environment_of(facts: Facts, backend: str) -> dict[str, str]:
+    """What makes an engine of this device useless elsewhere: it goes into the key of what is built there."""
+    return {
+        backend: next(iter(road_of(facts, backend).versions.values()), "none"),
+        "gpu": facts.get("gpu") or "none",
+        "compute_capability": facts.get("compute_capability") or "none",
+        "l4t": facts.get("l4t") or "none",
+        "board": facts.get("board") or "none",
+        "architecture": facts.get("machine") or "unknown",
+    }
+
+
+def build_request(
+    facts: Facts,
+    backend: str,
+    *,
+    name: str,
+    engine_file: str,
+    onnx: str,
+    source: Mapping[str, Any],
+    precision: str,
+    batch_sizes: Sequence[int],
+    options: Mapping[str, Any],
+    weak_flags: Callable[[Dialect], Sequence[str]] | None = None,
+) -> dict[str, Any]:
+    """Request of the job `build`.
+
+    Args:
+        facts: of the device.
+        backend: as in the config.
+        name: id of the engine.
+        engine_file: file name to give it.
+        onnx: digest of the uploaded ONNX file.
+        source: the graph's input: `name`, `dtype`, `shape` of one image.
+        precision: `fp32`, `fp16` or `int8`; counts where TensorRT is too old for strong typing.
+        batch_sizes: sizes that it accepts; one makes a static engine, and the file has it already.
+        options: keys of the target that the job takes by the same names, where given.
+        weak_flags: the builder flags of the file's precisions, for a build without strong typing.
+    """
+    road = road_of(facts, backend)
+    request: dict[str, Any] = {
+        "id": name,
+        "backend": backend,
+        "road": road.name,
+        "onnx": onnx,
+        "name": engine_file,
+        "batch_sizes": list(batch_sizes),
+        **options,
+    }
+    version = next(iter(road.versions.values()), "")
+    if road.name == "python":
+        chosen = dialect(backend, version)
+        weak = weak_flags(chosen) if weak_flags else ()
+        request["dialect"] = _words(chosen, options.get("strong_typing", True), weak)
+    if road.name == "trtexec":
+        table = trtexec.flags(version)
+        shapes = (
+            [] if len(batch_sizes) == 1 else trtexec.shape_flags(source["name"], source["shape"], batch_sizes)
+        )
+        request["trtexec"] = {
+            "path": facts["tensorrt"]["trtexec"],
+            "build": trtexec.build_arguments(
+                table,
+                precision=precision,
+                strong_typing=options.get("strong_typing", True),
+                workspace_mb=options.get("workspace_mb"),
+                optimization_level=options.get("optimization_level"),
+                shapes=shapes,
+            ),
+        }
+    if backend == "tensorrt":
+        request["timing_cache"] = timing_cache(facts, version)
+    return request
+
+
+def engine_spec(
+    facts: Facts, row: Mapping[str, Any], file: str, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """How the agent loads an engine (`engines.open_engine`).
+
+    Args:
+        facts: of the device.
+        row: of `engines.json`.
+        file: digest of the engine file.
+        options: `threads`, `spinning`, `denormals_as_zero` of ONNX Runtime, where given.
+    """
+    road = road_of(facts, row["backend"])
+    batch, *image = row["inputs"][0]["shape"]
+    spec: dict[str, Any] = {
+        "id": row["id"],
+        "backend": row["backend"],
+        "road": road.name,
+        "file": file,
+        **options,
+        "batch_sizes": [batch] if isinstance(batch, int) else row["batch_sizes"],
+        "input": {"name": row["inputs"][0]["name"], "dtype": row["inputs"][0]["dtype"], "shape": image},
+    }
+    if road.name == "trtexec":
+        table = trtexec.flags(next(iter(road.versions.values())))
+        spec["trtexec"] = {
+            "path": facts["tensorrt"]["trtexec"],
+            "infer": list(table.infer),
+            "time": {boundary: list(flags) for boundary, flags in table.time.items()},
+        }
+    return spec
+
+
+def _words(chosen: Dialect, strong_typing: bool, weak_flags: Sequence[str]) -> dict[str, Any]:
+    """What the agent needs of a version's dialect."""
+    return {
+        "strong_typing": strong_typing and chosen.strong_typing,
+        "weak_flags": list(weak_flags),
+        "tactic_dram": chosen.tactic_dram,
+        "progress_monitor": chosen.progress_monitor,
+        "timing_cache": chosen.timing_cache,
+        "optimization_level": chosen.optimization_level,
+        "compute_capabilities": chosen.compute_capabilities,
+    }
+
+
+def timing_cache(facts: Facts, version: str) -> str:
+    """File name of the timing cache: TensorRT's timings hold for one GPU and one version."""
+    parts = (facts.get("soc") or facts.get("gpu") or "gpu", facts.get("compute_capability", ""), version)
+    plain = "-".join(
+        "".join(c if c.isalnum() or c == "." else "_" for c in str(part)) for part in parts if part
+    )
+    return f"tensorrt-{plain}.timing"
+
+
+def describe(facts: Facts) -> str:
+    """A device in few words: board, JetPack, TensorRT or the CPU."""
+    board = facts.get("board") or facts.get("cpu") or facts.get("machine", "")
+    jetpack = facts.get("jetpack")
+    l4t = facts.get("l4t")
+    parts = [board, f"JetPack {jetpack} (L4T {l4t})" if jetpack else l4t and f"L4T {l4t}", facts.get("os")]
+    gpu = facts.get("gpu")
+    return ", ".join(
+        str(part) for part in [*parts[:2], gpu if not facts.get("soc") else None, parts[2]] if part
+    )

@@ -1,0 +1,124 @@
+"""What the views say of the devices that engines ran on: one list of (label, text) for each target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pipeline.report import words
+from pipeline.result import Result
+
+Facts = Mapping[str, Any]
+
+
+def device_facts(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Target and its device's facts in words; only targets on devices that were measured."""
+    return [(target, list(_rows(facts))) for target, facts in result.devices.items()]
+
+
+def _rows(machine: Facts) -> Iterator[tuple[str, str]]:
+    facts: Facts = machine.get("facts", {})
+    yield "device", str(machine.get("device", ""))
+    for label, key in (
+        ("board", "board"),
+        ("L4T", "l4t"),
+        ("JetPack", "jetpack"),
+        ("GPU", "gpu"),
+        ("CUDA", "cuda"),
+    ):
+        if facts.get(key):
+            yield label, str(facts[key])
+    version = facts.get("tensorrt", {}).get("version")
+    if version:
+        yield "TensorRT", str(version)
+    yield (
+        "CPU",
+        f"{facts.get('cpu', 'unknown')}, {facts.get('cores', '?')} cores ({facts.get('machine', '?')})",
+    )
+    yield "system", f"{facts.get('os', '')}, Python {facts.get('python', '?')}"
+    if facts.get("memory_mb"):
+        free = facts.get("memory_free_mb", {}).get("available")
+        yield (
+            "memory",
+            f"{words.count(facts['memory_mb'])} MiB" + (f", {words.count(free)} MiB free" if free else ""),
+        )
+    packages = facts.get("packages", {})
+    if packages:
+        yield "packages", ", ".join(f"{name} {found}" for name, found in packages.items())
+    yield "power mode", _power_mode(machine.get("power_mode", {}))
+    yield from _clocks(machine)
+    yield "temperature", _temperature(machine.get("temperatures_c", {}))
+    throttled = machine.get("throttled", [])
+    yield "throttling", "; ".join(throttled) if throttled else _none_seen(machine)
+    yield from _energy(machine.get("energy", {}))
+    yield from _sustained(machine.get("sustained", {}))
+    golden = machine.get("golden")
+    yield (
+        "golden images",
+        f"{golden['n']} images decoded there and here: {words.percent(golden['differing_percent'])} % of the values "
+        f"differ, at most by {golden['max_abs']} of 255"
+        if golden
+        else "not compared: the device does not decode images itself here",
+    )
+    if facts.get("gpu_users"):
+        yield "other users of the GPU", ", ".join(facts["gpu_users"])
+    if machine.get("clock_skew_s") is not None and abs(machine["clock_skew_s"]) > 1:
+        yield "clock", f"{machine['clock_skew_s']:+.1f} s against this machine's"
+    for text in machine.get("missing", []):
+        yield "not measured", str(text)
+
+
+def _power_mode(mode: Facts) -> str:
+    if not mode:
+        return "the device has none that can be read"
+    return f"{mode.get('name', '?')} (id {mode.get('id', '?')})"
+
+
+def _clocks(machine: Facts) -> Iterator[tuple[str, str]]:
+    before, after = machine.get("before", {}), machine.get("after", {})
+    for label, key in (("CPU clock", "cpu"), ("GPU clock", "gpu")):
+        first, last = before.get(key, {}), after.get(key, {})
+        if "mhz" in first:
+            limit = f" of {words.count(first['max_mhz'])}" if "max_mhz" in first else ""
+            governor = f", governor {first['governor']}" if "governor" in first else ""
+            yield label, f"{words.count(first['mhz'])} → {words.count(last.get('mhz'))}{limit} MHz{governor}"
+
+
+def _temperature(zones: Facts) -> str:
+    if not zones:
+        return "not available"
+    parts = (f"{zone} {a:.1f} → {top:.1f} → {b:.1f}" for zone, (a, top, b) in zones.items())
+    return ", ".join(parts) + " °C (before, highest, after)"
+
+
+def _none_seen(machine: Facts) -> str:
+    seen = machine.get("before", {}).get("throttling")
+    return "none" if seen else "not available: the device has no counter that can be read"
+
+
+def _energy(energy: Facts) -> Iterator[tuple[str, str]]:
+    if not energy:
+        yield "energy", "not available: no power sensor that can be read"
+    for name, found in energy.items():
+        if found is None:
+            yield f"energy of {name}", "not available: too few readings"
+            continue
+        rails = " + ".join(found["rails"])
+        about = "" if found["total_rail"] else " (a sum of rails: approximate)"
+        yield (
+            f"energy of {name}",
+            f"{words.fixed(found['mj_per_image'], 2)} mJ an image above idle, "
+            f"{words.fixed(found['mj_per_image_total'], 2)} mJ with it; {words.fixed(found['load_w'], 2)} W at work, "
+            f"{words.fixed(found['idle_w'], 2)} W idle; {rails}{about}, n = {words.count(found['n'])} readings",
+        )
+
+
+def _sustained(runs: Facts) -> Iterator[tuple[str, str]]:
+    for name, found in runs.items():
+        whole = f"{words.seconds(found['seconds'])}, {words.count(found['queries'])} queries"
+        speed = f"median {words.ms(found['median'])} ms, p99 {words.ms(found['p99'])} ms"
+        ends = f"{words.ms(found['first_median'])} ms, last tenth {words.ms(found['last_median'])} ms"
+        yield (
+            f"sustained {name}",
+            f"{whole}: {speed}; first tenth {ends} ({found['slowdown_percent']:+.1f} %)",
+        )

@@ -1,0 +1,166 @@
+"""The jobs of a device with ONNX Runtime: what comes back is what the host's own engine gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from export.engines import BACKENDS
+from pipeline.devices.agent.errors import JobError
+from pipeline.latency import encode
+from pipeline.stages.inputs import graph_inputs
+from tests.pipeline.devices.tiny import IMAGE, Place, classifier, images
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    job = tmp_path / "job"
+    job.mkdir()
+    monkeypatch.chdir(job)
+    return Place(tmp_path)
+
+
+def _spec(place: Place, onnx: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": "edge/fp32", "backend": "onnxruntime", "road": "onnxruntime", "file": place.put(onnx), "threads": 1
+    } | changes  # fmt: skip
+
+
+def test_logits_are_the_hosts_to_the_last_bit(place: Place, tmp_path: Path) -> None:
+    """In one part or in several, in any batch; rows of one image agree."""
+    stored = images(37)
+    onnx = classifier(tmp_path / "a.onnx", batch=None)
+    expected = BACKENDS["onnxruntime"].load(onnx, threads=1).infer(stored)
+    for cut in ([37], [20, 17]):
+        parts = [place.part(block) for block in np.split(stored, np.cumsum(cut)[:-1])]
+        request = {
+            "engine": _spec(place, onnx),
+            "parts": parts,
+            "image": IMAGE,
+            "transform": None,
+            "repeat": 4,
+        }
+        result = place.run("infer", request)
+        np.testing.assert_array_equal(np.load(result["logits"]), expected)
+        assert result["count"] == 37
+        repeated = np.load(result["repeated"])
+        assert repeated.shape == (4, 5) and (repeated == repeated[0]).all()
+    assert place.events[-1]["progress"] == [37, 37, "images"]
+
+
+def test_a_graph_with_float_input_is_fed_with_the_hosts_own_bits(place: Place, tmp_path: Path) -> None:
+    """The store is uint8 in either case; the device normalises with the same formula."""
+    from pipeline.devices.agent.batches import graph_inputs as on_the_device
+
+    stored = images(9)
+    mean, std = [0.481234, 0.4578, 0.4082], [0.2686, 0.2613, 0.2758]
+    ours = (stored.astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+    found = on_the_device(stored, {"mean": mean, "std": std})
+    np.testing.assert_array_equal(found, ours.transpose(0, 3, 1, 2))
+    assert found.flags.c_contiguous and found.dtype == np.float32
+    np.testing.assert_array_equal(
+        on_the_device(stored, None), graph_inputs(stored, image_size=8, layout="uint8_nhwc", student=None)
+    )
+
+
+def test_parts_are_removed_where_the_disk_is_small(place: Place, tmp_path: Path) -> None:
+    """`discard` makes room for the next part."""
+    part = place.part(images(3))
+    onnx = classifier(tmp_path / "a.onnx")
+    request = {
+        "engine": _spec(place, onnx),
+        "parts": [part],
+        "image": IMAGE,
+        "transform": None,
+        "discard": True,
+    }
+    place.run("infer", request)
+    assert not (place.folder / "blobs" / part["blob"]).exists()
+
+
+def test_build_is_a_first_run_at_every_batch_size(place: Place, tmp_path: Path) -> None:
+    """A file that this ONNX Runtime cannot load is told with its first line, not later in the middle of validation."""
+    onnx = classifier(tmp_path / "a.onnx", batch=None)
+    request = {
+        "id": "edge/fp32", "backend": "onnxruntime", "road": "onnxruntime", "onnx": place.put(onnx),
+        "name": "fp32.onnx", "batch_sizes": [1, 4], "threads": 1,
+    }  # fmt: skip
+    result = place.run("build", request)
+    assert result["inputs"] == [{"name": "image", "dtype": "uint8", "shape": ["batch", 8, 8, 3]}]
+    assert result["outputs"][0]["name"] == "logits" and result["seconds"] > 0
+    with pytest.raises(JobError, match="cannot load the file") as caught:
+        place.run("build", request | {"onnx": place.put(b"junk")})
+    assert "newer onnxruntime" in caught.value.fix
+
+
+def _timing(place: Place, onnx: Path, **changes: Any) -> dict[str, Any]:
+    stored = images(4)
+    encoded = [place.put(encode(image)) for image in np.repeat(np.repeat(stored, 2, 1), 2, 2)]
+    cases = [
+        {"name": f"{name}|{batch}|{boundary}", "engine": name, "batch": batch, "boundary": boundary}
+        for name in ("edge/a", "edge/b")
+        for batch, boundary in ((1, "engine"), (2, "engine+copies"), (1, "image_to_class"))
+    ]
+    return {
+        "engines": [_spec(place, onnx, id=name) for name in ("edge/a", "edge/b")],
+        "cases": cases, "parts": [place.part(stored)], "image": IMAGE, "transform": None, "encoded": encoded,
+        "store_size": 16, "image_size": 8, "warmup_s": 0.01, "min_samples": 50, "min_seconds": 0.0, "max_seconds": 5.0,
+        "rounds": 3, "sustained_s": 0, "energy_s": 0,
+    } | changes  # fmt: skip
+
+
+def test_raw_samples_of_every_case_come_back(place: Place, tmp_path: Path) -> None:
+    """As many as asked for, in one file of doubles; readings are taken before, between and after the turns."""
+    result = place.run("time", _timing(place, classifier(tmp_path / "a.onnx", batch=None)))
+    values = np.fromfile(result["samples"], "<f8")
+    assert len(result["index"]) == 6
+    for case, kinds in result["index"].items():
+        at, count = kinds["latency"]
+        assert count >= 50 and (values[at : at + count] > 0).all()
+        if case.endswith("image_to_class"):
+            steps = sum(values[kinds[k][0]] for k in ("decode", "resize", "infer", "argmax"))
+            assert steps == pytest.approx(values[at])
+    when = [reading["when"] for reading in result["readings"]]
+    assert when[0] == "before" and when[-1] == "after" and when.count("between") == 3 * 4 + 2
+    assert not result["missing"] and not result["energy"]
+
+
+def test_golden_images_show_how_the_device_decodes(place: Place, tmp_path: Path) -> None:
+    """With the same Pillow there is no difference; a device that resizes otherwise is found."""
+    from pipeline.devices.telemetry import golden
+
+    request = _timing(place, classifier(tmp_path / "a.onnx", batch=None), min_samples=1, rounds=1)
+    result = place.run("time", request)
+    found = np.load(result["golden"])
+    encoded = [(place.folder / "blobs" / digest).read_bytes() for digest in request["encoded"]]
+    assert golden(found, encoded, 16, 8) == {"n": 4, "max_abs": 0, "differing_percent": 0.0}
+    assert golden(np.roll(found, 1, axis=2), encoded, 16, 8)["max_abs"] > 10
+
+
+def test_a_device_without_pillow_says_so(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The boundary is missing with its reason, the others are there."""
+    monkeypatch.setattr("pipeline.devices.agent.picture.pillow", lambda: None)
+    result = place.run("time", _timing(place, classifier(tmp_path / "a.onnx", batch=None), rounds=1))
+    assert len(result["cases"]) == 4 and result["golden"] is None
+    assert "python3-pil" in result["missing"][0]
+
+
+def test_a_sustained_run_is_thinned_and_keeps_its_times(place: Place, tmp_path: Path) -> None:
+    """Beside the short runs; every engine for so long."""
+    from pipeline.devices.telemetry import sustained
+
+    request = _timing(place, classifier(tmp_path / "a.onnx", batch=None), rounds=1, sustained_s=0.6)
+    result = place.run("time", request)
+    values = np.fromfile(result["samples"], "<f8")
+    for name in ("edge/a", "edge/b"):
+        kinds = result["index"][f"sustained|{name}"]
+        arrays = {k: values[at : at + n] for k, (at, n) in kinds.items()}
+        facts = sustained(arrays, result["sustained"][name])
+        assert (np.diff(arrays["at"]) > 0).all() and arrays["at"][-1] <= 0.7
+        assert facts["queries"] >= facts["n"] == len(arrays["latency"])
+        assert facts["series"][-1][0] == arrays["at"][-1] and len(facts["series"]) <= 60
