@@ -8,8 +8,9 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; raise SystemExit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 CONFIG ?= deploy_configs/fonts_cpu.yaml
 ARGS ?=
+OUT ?= runs/gpu_check
 
-.PHONY: help setup pipeline plan doctor test test-slow lint format bench docs clean
+.PHONY: help setup pipeline plan doctor test test-slow lint format bench gpu-check docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -49,6 +50,11 @@ format: $(VENV)/.ready ## format the code
 
 bench: $(VENV)/.ready ## run the benchmarks; results go to benchmarks/results/
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+gpu-check: $(VENV)/.ready ## check on a GPU what cannot be checked without one; results go to $(OUT)
+	@$(BIN)/python benchmarks/gpu_check_engines.py --out $(OUT); engines=$$?; \
+	 $(BIN)/python benchmarks/gpu_check.py --out $(OUT); training=$$?; \
+	 if [ $$engines -eq 1 ] || [ $$training -eq 1 ]; then exit 1; fi; exit $$(( engines > training ? engines : training ))
 
 docs: $(VENV)/.ready ## write the generated reference and the editors' schema again
 	@$(BIN)/python -m pipeline.docs

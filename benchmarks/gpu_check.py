@@ -3,9 +3,9 @@
     python benchmarks/gpu_check.py --out DIR [--parts losses cache ...] [--minutes 10] [--device cpu --tiny]
 
 Every part runs in a process of its own, for at most `--minutes`, and its result is written to DIR/<part>.json as soon
-as it is there: a run that is cut keeps what is done. The exit code is 1 if a part failed. Needs torch, torchvision,
-numpy and PyWavelets; the part `study` needs the whole package and the 100 faces. `--device cpu --tiny` runs the same
-code anywhere, on little.
+as it is there: a run that is cut keeps what is done. The exit code is 1 if a part failed, 4 if there is no GPU. Needs
+torch, torchvision, numpy and PyWavelets; the part `study` needs the whole package and the 100 faces. `--device cpu
+--tiny` runs the same code anywhere, on little.
 """
 
 from __future__ import annotations
@@ -343,7 +343,11 @@ def main() -> None:
     parser.add_argument("--here", action="store_true", help="run the parts in this process, without a limit")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("error: no CUDA device\n  fix: --device cpu --tiny, or a machine with a GPU")
+        print(
+            "no GPU: these checks were not run\n  fix: --device cpu --tiny, or a machine with a GPU",
+            file=sys.stderr,
+        )
+        sys.exit(4)
     arguments.out.mkdir(parents=True, exist_ok=True)
     if arguments.here:
         setting = Setting(arguments.device, arguments.tiny)

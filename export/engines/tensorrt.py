@@ -50,7 +50,7 @@ class TensorRTBackend:
     def availability(self) -> Availability:
         """What this machine can do; never raises."""
         try:
-            trt, chosen = self._library()
+            trt, chosen = self.library()
         except BackendMissing as error:
             return Availability(False, False, error.what, error.fix)
         except Exception as error:
@@ -92,7 +92,7 @@ class TensorRTBackend:
                 capability, or the library's reason for failing, with the node where it names one.
         """
         start = time.perf_counter()
-        trt, chosen = self._library()
+        trt, chosen = self.library()
         library = f"{self.name} {trt.__version__}"
         count, reason = cuda.probe()
         if count == 0 and not chosen.compute_capabilities:
@@ -182,7 +182,7 @@ class TensorRTBackend:
                 the command that builds it again.
         """
         path = Path(path)
-        trt, chosen = self._library()
+        trt, chosen = self.library()
         count, reason = cuda.probe()
         capability = _current_capability() if count else ""
 
@@ -217,7 +217,12 @@ class TensorRTBackend:
                 )
         return TensorRTEngine(self.name, trt, chosen, path, facts, weights)
 
-    def _library(self) -> tuple[Any, Dialect]:
+    def library(self) -> tuple[Any, Dialect]:
+        """The library and its dialect.
+
+        Raises:
+            BackendMissing: it is not installed, cannot be imported, or is too old.
+        """
         failure: Exception | None = None
         for module in _MODULES[self.name]:
             try:

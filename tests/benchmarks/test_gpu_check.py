@@ -65,3 +65,15 @@ def test_study(tmp_path: Path) -> None:
     assert all(row["n"] == 2 for row in found["rows"])
     assert sum(trial["chosen"] for trial in found["tuning"]) == 2
     assert "| **figkd** | 2 |" in done.stdout
+
+
+def test_without_a_gpu_it_says_that_nothing_was_run(tmp_path: Path) -> None:
+    """`make gpu-check` tells "failed" (1) from "not run" (4)."""
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--out", str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 4 and "no GPU: these checks were not run" in done.stderr

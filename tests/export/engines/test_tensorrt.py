@@ -161,7 +161,7 @@ def test_tensorrt_refuses_what_its_parser_does_not_document(
     """Protects the one clear message: it comes before the parser's, for the version that is installed."""
     backend = TensorRTBackend("tensorrt")
     library = SimpleNamespace(__version__="10.3.0.26")
-    monkeypatch.setattr(backend, "_library", lambda: (library, dialect("tensorrt", "10.3.0.26")))
+    monkeypatch.setattr(backend, "library", lambda: (library, dialect("tensorrt", "10.3.0.26")))
     monkeypatch.setattr("export.engines.tensorrt.cuda.probe", lambda: (1, ""))
     with pytest.raises(
         BuildError, match=r"QuantizeLinear at node \S+ is not supported by TensorRT 10\.3: .*UINT8"

@@ -24,9 +24,10 @@ from export.engines.options import TensorRTOptions
 from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_layers import layers_path
 from export.errors import BuildError, EngineError
-from tests.export.engines.stand_ins import CLASSES, COMPUTE_MS, COPY_MS, SIDE, Cuda, tensorrt
+from tests.export.engines.stand_ins import COMPUTE_MS, COPY_MS, Cuda, tensorrt
 
 VERSION = "10.13.3.9"
+CLASSES, SIDE = 5, 4
 RECORD = json.loads(Path(__file__).with_name("surface.json").read_text())
 
 
@@ -51,16 +52,16 @@ class Bench:
         return self.trt._state.configs[-1]
 
 
-def model(path: Path, half: bool = False) -> Path:
-    """uint8 images to logits; what it computes does not matter to the stand-in."""
+def model(path: Path) -> Path:
+    """uint8 images to logits: logit[c] = (c + 1) * mean(image)."""
     nodes = [
         helper.make_node("Cast", ["image"], ["x"], "to_float", to=TensorProto.FLOAT),
         helper.make_node("Flatten", ["x"], ["flat"], "flatten"),
         helper.make_node("MatMul", ["flat", "w"], ["logits"], "classify"),
     ]
-    weight = helper.make_tensor(
-        "w", TensorProto.FLOAT, [SIDE * SIDE * 3, CLASSES], [0.5] * (SIDE * SIDE * 3 * CLASSES)
-    )
+    pixels = SIDE * SIDE * 3
+    values = [(c + 1) / pixels for c in range(CLASSES)] * pixels
+    weight = helper.make_tensor("w", TensorProto.FLOAT, [pixels, CLASSES], values)
     shapes = (["batch", SIDE, SIDE, 3], ["batch", CLASSES])
     graph = helper.make_graph(
         nodes,
@@ -325,7 +326,7 @@ def test_a_truncated_engine_is_refused(bench: Bench) -> None:
     path = bench.build()
     size = path.stat().st_size
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(EngineError, match=rf"m.engine is cut off: {size - 7} of {size} bytes") as caught:
+    with pytest.raises(EngineError, match=rf"m.engine is cut off: {size - 7:,} of {size:,} bytes") as caught:
         bench.backend.load(path)
     assert "python -m export build net.onnx" in caught.value.fix
 

@@ -1,0 +1,558 @@
+"""For a machine with a GPU and TensorRT or TensorRT-RTX: does everything hold that could not be run without one?
+
+    python benchmarks/gpu_check_engines.py --out DIR [--backends tensorrt tensorrt_rtx] [--checks build parity ...]
+
+Builds engines of a small convolutional network made here (no PyTorch needed), loads, runs, times and refits them,
+and writes DIR/engines_<backend>.json: device, versions, and for each check `passed`, `failed` or `not applicable`,
+with what was measured. Exit codes: 0 all passed or not applicable; 1 a check failed; 4 nothing could be run, because
+there is no GPU or no library, which the output and the JSON say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a plain checkout
+
+try:
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    from export.engines import BACKENDS, cuda
+    from export.engines.options import TensorRTOptions
+    from export.engines.trt_cache import CacheKey
+    from export.engines.trt_layers import layers_path
+    from export.engines.trt_versions import bindings_missing
+    from export.errors import BuildError, EngineError
+    from export.files import write_json
+    from export.machine import machine_facts
+    from export.measure import latency_stats
+    from export.precision import to_fp16, to_int8_tensorrt
+except ImportError as missing:
+    print(f"error: {missing}\n  fix: pip install onnx onnxruntime-gpu numpy cuda-python", file=sys.stderr)
+    sys.exit(4)
+
+NOT_RUN = "no GPU: these checks were not run"
+BATCHES = (1, 4)
+PRECISIONS = ("fp32", "fp16", "int8")
+# Largest |engine - ONNX Runtime| as a share of the largest |logit|; TensorRT uses TF32 for FP32, with 10 bits.
+TOLERANCE = {"fp32": 0.01, "fp16": 0.02, "int8": 0.1}
+Found = dict[str, Any]
+
+
+class NotApplicable(Exception):
+    """The check makes no sense for this library or version."""
+
+
+class Failed(Exception):
+    """The check did not hold."""
+
+
+@dataclass(frozen=True)
+class Net:
+    """The network of the checks: its size and depth."""
+
+    side: int = 96
+    width: int = 32
+    blocks: int = 6
+    classes: int = 10
+
+
+@dataclass
+class Rig:
+    """One library on this machine, with files to build from.
+
+    Attributes:
+        backend: under test.
+        trt, chosen: the library and its dialect.
+        folder: for engines.
+        files: ONNX file of each precision.
+        images: uint8 [N, S, S, 3].
+        seconds: least time of a latency measurement.
+        engines: built so far, by precision.
+    """
+
+    backend: Any
+    trt: Any
+    chosen: Any
+    folder: Path
+    files: dict[str, Path]
+    images: Any
+    seconds: float
+    engines: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """This GPU, where targets are named."""
+        return (self.backend.availability().compute_capability,) if self.chosen.compute_capabilities else ()
+
+    def build(
+        self, name: str, precision: str = "fp16", sizes: Sequence[int] = BATCHES, **options: Any
+    ) -> Any:
+        """Build `<name>.engine`; the engine's facts."""
+        return self.backend.build(
+            self.files[precision],
+            self.folder / f"{name}.engine",
+            batch_sizes=sizes,
+            compute_capabilities=self.targets,
+            tensorrt=TensorRTOptions(**options),
+        )
+
+    def engine(self, precision: str = "fp16") -> Any:
+        """A loaded engine of that precision; built first if need be."""
+        if precision not in self.engines:
+            self.build(precision, precision)
+            self.engines[precision] = self.folder / f"{precision}.engine"
+        return self.backend.load(self.engines[precision])
+
+    def reference(self, precision: str, images: Any) -> Any:
+        """Logits of the same ONNX file in ONNX Runtime."""
+        engine = BACKENDS["onnxruntime"].load(self.files[precision])
+        try:
+            return engine.infer(images)
+        finally:
+            engine.close()
+
+    def agreement(self, engine: Any, precision: str) -> Found:
+        """How an engine's logits compare with ONNX Runtime's."""
+        ours, theirs = engine.infer(self.images), self.reference(precision, self.images)
+        error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
+        cosine = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+        return {
+            "finite": bool(np.isfinite(ours).all()),
+            "relative_error": error,
+            "tolerance": TOLERANCE[precision],
+            "smallest_cosine": float(cosine.min()),
+            "same_top1": float((ours.argmax(1) == theirs.argmax(1)).mean()),
+        }
+
+
+def make_files(folder: Path, net: Net, images: Any) -> dict[str, Path]:
+    """The network as ONNX files: uint8 NHWC images, convolutions with a residual, pooling, a product."""
+    rng = np.random.default_rng(0)
+    weights: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+
+    def constant(name: str, value: Any) -> str:
+        weights.append(numpy_helper.from_array(np.asarray(value, np.float32), name))
+        return name
+
+    def convolve(name: str, source: str, inputs: int, outputs: int, stride: int) -> str:
+        scale = np.sqrt(2 / (9 * inputs))
+        weight = constant(f"{name}.weight", rng.normal(0, scale, (outputs, inputs, 3, 3)))
+        bias = constant(f"{name}.bias", rng.normal(0, 0.05, outputs))
+        nodes.append(
+            helper.make_node("Conv", [source, weight, bias], [name], name, pads=[1] * 4, strides=[stride] * 2)
+        )
+        return name
+
+    def node(operator: str, sources: list[str], target: str, **attributes: Any) -> str:
+        nodes.append(helper.make_node(operator, sources, [target], target, **attributes))
+        return target
+
+    x = node("Cast", ["image"], "as_float", to=TensorProto.FLOAT)
+    x = node("Transpose", [x], "planes", perm=[0, 3, 1, 2])
+    x = node("Mul", [x, constant("scale", 1 / 64)], "scaled")
+    x = node("Relu", [convolve("stem", x, 3, net.width, 2)], "stem_relu")
+    for index in range(net.blocks):
+        y = node("Relu", [convolve(f"block{index}_a", x, net.width, net.width, 1)], f"block{index}_relu")
+        y = convolve(f"block{index}_b", y, net.width, net.width, 1)
+        x = node("Relu", [node("Add", [x, y], f"block{index}_sum")], f"block{index}_out")
+    x = node("Flatten", [node("GlobalAveragePool", [x], "pooled")], "features")
+    head = constant("head.weight", rng.normal(0, 1 / np.sqrt(net.width), (net.width, net.classes)))
+    node("Gemm", [x, head, constant("head.bias", np.zeros(net.classes))], "logits")
+    graph = helper.make_graph(
+        nodes,
+        "gpu_check",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", net.side, net.side, 3])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", net.classes])],
+        weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    files = {precision: folder / f"{precision}.onnx" for precision in PRECISIONS}
+    onnx.save(onnx.shape_inference.infer_shapes(model), files["fp32"])
+    to_fp16(files["fp32"], files["fp16"])
+    to_int8_tensorrt(files["fp32"], files["int8"], images)
+    return files
+
+
+def make_images(net: Net, count: int = 64) -> Any:
+    """Images whose means and contrasts differ, so that logits do too: uint8 [N, S, S, 3]."""
+    rng = np.random.default_rng(1)
+    low = rng.uniform(0, 255, (count, 4, 4, 3))
+    big = low.repeat(net.side // 4, 1).repeat(net.side // 4, 2)
+    return np.clip(big + rng.normal(0, 20, big.shape), 0, 255).astype(np.uint8)
+
+
+def demand(holds: bool, what: str, found: Found) -> Found:
+    """Return `found`, or fail with it."""
+    if not holds:
+        raise Failed(f"{what}: {json.dumps(found, default=str)[:800]}")
+    return found
+
+
+def names(rig: Rig) -> Found:
+    """The bindings have every name that this package calls."""
+    missing = bindings_missing(rig.trt, rig.chosen)
+    return demand(not missing, "names are missing", {"missing": missing})
+
+
+def build(rig: Rig) -> Found:
+    """Each precision builds with a profile for each batch size, and says of what the engine consists."""
+    found: Found = {}
+    for precision in PRECISIONS:
+        info = rig.build(precision, precision)
+        rig.engines[precision] = rig.folder / f"{precision}.engine"
+        layers = json.loads(layers_path(rig.engines[precision]).read_text())
+        found[precision] = {
+            "seconds": info.build_seconds, "bytes": info.bytes, "composition": info.composition, "notes": info.notes,
+            "engine_layers": layers["engine"] is not None,
+        }  # fmt: skip
+    return demand(all(row["engine_layers"] for row in found.values()), "the inspector gave no layers", found)
+
+
+def parity(rig: Rig) -> Found:
+    """Logits of each engine against the same file in ONNX Runtime."""
+    found: Found = {}
+    for precision in PRECISIONS:
+        engine = rig.engine(precision)
+        found[precision] = rig.agreement(engine, precision)
+        same = engine.infer(np.repeat(rig.images[:1], 4, 0))
+        found[precision]["identical_rows_apart"] = float(np.ptp(same, axis=0).max() / np.abs(same).max())
+        engine.close()
+    holds = all(
+        row["finite"] and row["relative_error"] <= row["tolerance"] and row["identical_rows_apart"] < 1e-3
+        for row in found.values()
+    )
+    return demand(holds, "logits differ", found)
+
+
+def profiles(rig: Rig) -> Found:
+    """Batches in turn through the profiles: an image has the same logits in each."""
+    engine = rig.engine()
+    whole = engine.infer(rig.images)
+    gaps = {}
+    for count in (1, 4, 3, 1, 9):
+        part = engine.infer(rig.images[:count])
+        gaps[str(count)] = float(np.abs(part - whole[:count]).max() / np.abs(whole).max())
+    engine.close()
+    return demand(max(gaps.values()) < TOLERANCE["fp16"], "profiles differ", {"relative_error": gaps})
+
+
+def graph(rig: Rig) -> Found:
+    """The inference is captured as a CUDA graph; enqueueing it costs less than without."""
+    engine = rig.engine()
+    captured = engine.time(rig.images[:1], min_seconds=rig.seconds, max_seconds=2 * rig.seconds)
+    engine.close()
+    median = float(np.median(captured.arrays["enqueue"]))
+    found = {"notes": captured.notes, "enqueue_median_ms": median, "n": len(captured.latency)}
+    return demand("CUDA graph" in captured.notes, "no graph was captured", found)
+
+
+def timing(rig: Rig) -> Found:
+    """Latency at both boundaries and batch sizes, of each precision; parts add up."""
+    rows: Found = {}
+    wrong: list[str] = []
+    for precision in PRECISIONS:
+        engine = rig.engine(precision)
+        for batch in BATCHES:
+            for boundary in ("engine", "engine+copies"):
+                name = f"{precision}, batch {batch}, {boundary}"
+                taken = engine.time(
+                    rig.images[:batch],
+                    boundary=boundary,
+                    min_seconds=rig.seconds,
+                    max_seconds=3 * rig.seconds,
+                )
+                parts = {key: float(np.median(value)) for key, value in taken.arrays.items()}
+                stats = latency_stats(taken.latency, batch=batch, wall_seconds=taken.wall_seconds)
+                rows[name] = stats | {"median_of_parts_ms": parts, "notes": taken.notes}
+                total = sum((taken.arrays[k] for k in ("h2d", "compute", "d2h") if k in taken.arrays), 0.0)
+                if not np.allclose(taken.latency, total) or taken.latency.min() <= 0:
+                    wrong.append(name)
+        engine.close()
+    return demand(not wrong, f"parts do not add up: {wrong}", rows)
+
+
+def streams(rig: Rig) -> Found:
+    """Two lanes at once from two threads: each is right, and images a second beside one lane's."""
+    engine = rig.engine()
+    batch = np.ascontiguousarray(rig.images[:4])
+    expected = engine.infer(batch)
+    rates = {}
+    for count in (1, 2):
+        queries = engine.queries(batch, boundary="engine+copies", streams=count)
+        done = [0] * count
+        until = time.perf_counter() + rig.seconds
+
+        def drive(index: int, queries: Any = queries, done: Any = done, until: float = until) -> None:
+            while time.perf_counter() < until:
+                queries[index]()
+                done[index] += 1
+
+        threads = [threading.Thread(target=drive, args=(index,)) for index in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        rates[str(count)] = 4 * sum(done) / rig.seconds
+    gap = float(np.abs(engine.infer(batch) - expected).max() / np.abs(expected).max())
+    engine.close()
+    return demand(
+        gap < 1e-3, "logits differ after several streams", {"images_per_s": rates, "relative_error": gap}
+    )
+
+
+def timing_cache(rig: Rig) -> Found:
+    """The second build with a timing cache is faster; a damaged cache is replaced."""
+    if not rig.chosen.timing_cache:
+        raise NotApplicable("this library has no timing cache")
+    caches = rig.folder / "caches"
+    seconds: dict[str, list[float]] = {"without": [], "with": []}
+    first = rig.build("cached", timing_caches=caches)
+    for _ in range(3):
+        seconds["without"].append(rig.build("cached").build_seconds)
+        again = rig.build("cached", timing_caches=caches)
+        seconds["with"].append(again.build_seconds)
+    found: Found = {"seconds": seconds, "first": first.notes, "again": again.notes}
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    demand("reused" in str(again.notes), "the cache was not reused", found)
+    demand(medians["with"] < medians["without"], "the cache saved no time", found)
+    (path,) = caches.glob("*.cache")
+    path.write_bytes(path.read_bytes()[:-100])
+    after = rig.build("cached", timing_caches=caches)
+    found["after_damage"] = after.notes
+    return demand(
+        "started afresh" in str(after.notes), "a damaged cache was not noticed", found | {"file": path.name}
+    )
+
+
+def foreign_cache(rig: Rig) -> Found:
+    """A timing cache of another device, under this one's name, is refused by the library or by us."""
+    if not rig.chosen.timing_cache:
+        raise NotApplicable("this library has no timing cache")
+    caches = rig.folder / "foreign"
+    rig.build("cached", timing_caches=caches)
+    (path,) = caches.glob("*.cache")
+    facts = path.with_name(f"{path.name}.json")
+    known = json.loads(facts.read_text())
+    assert set(vars(CacheKey("", "", "", "", "", ""))) < set(known)
+    facts.write_text(json.dumps(known | {"device": "another GPU"}))
+    info = rig.build("cached", timing_caches=caches)
+    return demand("another device" in str(info.notes), "a foreign cache was used", {"notes": info.notes})
+
+
+def stripping(rig: Rig) -> Found:
+    """An engine without its weights is smaller, and the same once they are put back."""
+    if not rig.chosen.stripping:
+        raise NotApplicable("this version cannot strip weights")
+    plain, stripped = rig.build("plain"), rig.build("stripped", strip_weights=True)
+    begin = time.perf_counter()
+    engine = rig.backend.load(rig.folder / "stripped.engine")
+    found = {
+        "plain_bytes": plain.bytes, "stripped_bytes": stripped.bytes, "load_seconds": time.perf_counter() - begin,
+        **rig.agreement(engine, "fp16"),
+    }  # fmt: skip
+    engine.close()
+    demand(found["relative_error"] <= found["tolerance"], "logits differ after refitting", found)
+    return demand(stripped.bytes < plain.bytes, "the engine is not smaller", found)
+
+
+def version_compatible(rig: Rig) -> Found:
+    """A version-compatible engine builds, and loads in this version."""
+    if not rig.chosen.version_compatible:
+        raise NotApplicable("this library has no version compatibility")
+    info = rig.build("compatible", version_compatible=True)
+    engine = rig.backend.load(rig.folder / "compatible.engine")
+    found = {"bytes": info.bytes, **rig.agreement(engine, "fp16")}
+    engine.close()
+    return demand(found["relative_error"] <= found["tolerance"], "logits differ", found)
+
+
+def hardware_compatible(rig: Rig) -> Found:
+    """Engines for more than one model of GPU build and run here."""
+    levels = rig.chosen.hardware_compatibility
+    if not levels:
+        raise NotApplicable("this library names compute capabilities instead")
+    found: Found = {}
+    for level in levels:
+        try:
+            info = rig.build(level, hardware_compatibility=level)
+        except BuildError as error:
+            if "Jetson" in error.what:
+                raise NotApplicable(error.what) from error
+            raise
+        engine = rig.backend.load(rig.folder / f"{level}.engine")
+        found[level] = {"bytes": info.bytes, **rig.agreement(engine, "fp16")}
+        engine.close()
+    return demand(all(r["relative_error"] <= r["tolerance"] for r in found.values()), "logits differ", found)
+
+
+def weak_typing(rig: Rig) -> Found:
+    """The fallback builds INT8 and FP16 files without strong typing."""
+    if not rig.chosen.weak_typing or not rig.chosen.strong_typing:
+        raise NotApplicable("this version has one kind of typing")
+    found: Found = {}
+    for precision in ("fp16", "int8"):
+        info = rig.build(f"weak_{precision}", precision, strong_typing=False)
+        engine = rig.backend.load(rig.folder / f"weak_{precision}.engine")
+        found[precision] = {"bytes": info.bytes, **rig.agreement(engine, precision)}
+        engine.close()
+    return demand(all(r["relative_error"] <= r["tolerance"] for r in found.values()), "logits differ", found)
+
+
+def limits(rig: Rig) -> Found:
+    """Optimization levels and the workspace limit are taken; a limit that is too small has a remedy."""
+    found: Found = {}
+    for level in (0, 5) if rig.chosen.optimization_level else ():
+        found[f"level {level}"] = rig.build("level", optimization_level=level).build_seconds
+    found["64 MiB"] = rig.build("small", workspace_mb=64).build_seconds
+    return found
+
+
+def refusals(rig: Rig) -> Found:
+    """Foreign, truncated and altered engines are refused, each with the command that builds it again."""
+    rig.build("victim")
+    path = rig.folder / "victim.engine"
+    sidecar = rig.folder / "victim.engine.json"
+    whole, facts = path.read_bytes(), json.loads(sidecar.read_text())
+    library = rig.backend.name
+    cases: dict[str, tuple[bytes, Found, str]] = {
+        "version": (whole, facts | {"versions": {library: "8.6.0"}}, "same version only"),
+        "platform": (whole, facts | {"platform": "riscv64"}, "was built on riscv64"),
+        "gpu": (whole, facts | {"compute_capability": ["SM10"], "device": "a GPU of old"}, "is for SM10"),
+        "truncated": (whole[:-100], facts, "is cut off"),
+        "altered": (whole[:-1] + bytes([whole[-1] ^ 1]), facts, "SHA-256"),
+    }
+    messages: Found = {}
+    wrong = []
+    for name, (content, told, text) in cases.items():
+        path.write_bytes(content)
+        sidecar.write_text(json.dumps(told))
+        try:
+            rig.backend.load(path).close()
+            messages[name] = "was loaded"
+        except EngineError as error:
+            messages[name] = str(error)
+        if text not in messages[name] or "python -m export build" not in messages[name]:
+            wrong.append(name)
+    return demand(not wrong, f"not refused as it should be: {wrong}", messages)
+
+
+def unsupported(rig: Rig) -> Found:
+    """An operator that does not exist is refused with the node's name."""
+    model = onnx.load(rig.files["fp32"])
+    for node in model.graph.node:
+        if node.name == "stem_relu":
+            node.op_type, node.domain = "NoSuchOperator", "made.up"
+    model.opset_import.add(domain="made.up", version=1)
+    path = rig.folder / "unsupported.onnx"
+    onnx.save(model, path)
+    try:
+        rig.backend.build(
+            path, rig.folder / "x.engine", batch_sizes=BATCHES, compute_capabilities=rig.targets
+        )
+    except BuildError as error:
+        found = {"message": str(error)}
+        return demand(
+            "stem_relu" in error.what and "NoSuchOperator" in error.what, "the node is not named", found
+        )
+    raise Failed("the file was built")
+
+
+CHECKS: dict[str, Callable[[Rig], Found]] = {
+    check.__name__: check
+    for check in (
+        names, build, parity, profiles, graph, timing, streams, timing_cache, foreign_cache, stripping,
+        version_compatible, hardware_compatible, weak_typing, limits, refusals, unsupported,
+    )
+}  # fmt: skip
+
+
+def run_check(check: Callable[[Rig], Found], rig: Rig) -> Found:
+    """One check's result: `state`, `why` where it did not pass, `seconds`, `found`."""
+    begin = time.perf_counter()
+    state, why, found = "passed", "", {}
+    try:
+        found = check(rig)
+    except NotApplicable as reason:
+        state, why = "not applicable", str(reason)
+    except Failed as failure:
+        state, why = "failed", str(failure)
+    except Exception as error:  # one check must not take the others along
+        state, why = "failed", f"{type(error).__name__}: {error}"
+        found = {"traceback": traceback.format_exc()[-2000:]}
+    return {
+        "state": state,
+        "why": why,
+        "about": " ".join((check.__doc__ or "").split()),
+        "seconds": time.perf_counter() - begin,
+        "found": found,
+    }
+
+
+def check_backend(name: str, chosen: Sequence[str], net: Net, seconds: float) -> Found:
+    """Run the checks of one library; without a GPU or the library, say that nothing was run."""
+    backend = BACKENDS[name]
+    here = backend.availability()
+    about: Found = {"backend": name, "versions": here.versions, "machine": machine_facts(), "checks": {}}
+    if not here.run:
+        reason = here.detail if not cuda.device_count() else f"{here.detail}; {here.fix}"
+        print(f"{name}: {NOT_RUN if not cuda.device_count() else 'these checks were not run'} ({reason})")
+        return about | {"state": "not run", "why": reason, "not_run": list(chosen)}
+    trt, dialect = backend.library()
+    about["device"] = {"name": cuda.device_name(), "compute_capability": here.compute_capability}
+    print(f"{name} {trt.__version__} on {cuda.device_name()} ({here.compute_capability})")
+    with tempfile.TemporaryDirectory() as folder:
+        images = make_images(net)
+        rig = Rig(backend, trt, dialect, Path(folder), make_files(Path(folder), net, images), images, seconds)
+        for check in chosen:
+            found = about["checks"][check] = run_check(CHECKS[check], rig)
+            print(
+                f"  {found['state']:<14} {check:<20} {found['seconds']:7.1f} s  {found['why'][:300]}",
+                flush=True,
+            )
+    failed = [check for check, found in about["checks"].items() if found["state"] == "failed"]
+    return about | {"state": "failed" if failed else "passed", "failed": failed}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """0: all passed or not applicable; 1: a check failed; 4: nothing could be run."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--backends", nargs="+", choices=("tensorrt", "tensorrt_rtx"), default=["tensorrt", "tensorrt_rtx"]
+    )
+    parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS))
+    parser.add_argument("--seconds", type=float, default=3.0, help="least time of a latency measurement")
+    parser.add_argument(
+        "--tiny", action="store_true", help="a network of no interest, to try the script itself"
+    )
+    arguments = parser.parse_args(words)
+    net = Net(side=16, width=4, blocks=1) if arguments.tiny else Net()
+    states = []
+    for name in arguments.backends:
+        found = check_backend(name, arguments.checks, net, arguments.seconds)
+        write_json(arguments.out / f"engines_{name}.json", json.loads(json.dumps(found, default=str)))
+        states.append(found["state"])
+    if all(state == "not run" for state in states):
+        return 4
+    return 1 if "failed" in states else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
