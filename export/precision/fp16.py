@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,6 +43,8 @@ _ALWAYS_FP32 = (
     "RandomNormal",
     "RandomUniform",
 )
+_ROUNDS_TO_ZERO = 2.0**-25
+_PASSING = ("Sqrt", "Expand", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Identity")
 _MAX_HALF = 65504.0
 _SMALLEST_HALF = 2.0**-24
 
@@ -57,8 +60,9 @@ def to_fp16(src: Path, dst: Path, *, keep_fp32: Sequence[str] = DEFAULT_KEEP_FP3
         keep_fp32: operator types, node names or shell patterns of node names that stay FP32.
 
     Stays FP32 whatever `keep_fp32` says: everything between the image and the first convolution or matrix
-    product (raw 0..255 values and their normalisation), operators without an FP16 form, and nodes with a
-    constant beyond +-65504. Neighbouring FP32 nodes are joined without a round trip through FP16.
+    product (raw 0..255 values and their normalisation), operators without an FP16 form, nodes with a constant
+    beyond +-65504, and divisions whose divisor is kept from 0 by less than FP16 can hold. Neighbouring FP32
+    nodes are joined without a round trip through FP16.
 
     Returns:
         `file`, `bytes`, `seconds`, `nodes`, `fp32_nodes` (type to count), `casts`, `weights`,
@@ -169,12 +173,37 @@ def _fp32_nodes(
     for node in model.graph.node:
         if node.op_type in _ALWAYS_FP32 or any(name in large for name in node.input):
             names.add(node.name)
+    names |= _guards(model, constants)
     # A Q/DQ pair is one unit and follows its tensor into FP16; splitting it would leave two scale types.
     return {
         n.name
         for n in model.graph.node
         if n.name in names and n.op_type not in ("QuantizeLinear", "DequantizeLinear")
     }
+
+
+def _guards(model: onnx.ModelProto, constants: dict[str, TensorProto]) -> set[str]:
+    """Nodes with a scalar that FP16 rounds to 0, up to the division by their result.
+
+    Such a scalar is the epsilon that keeps a divisor from 0; as 0 it would let 0 / 0 through.
+    """
+    tiny = {
+        name
+        for name, tensor in constants.items()
+        if tensor.data_type == TensorProto.FLOAT
+        and math.prod(tensor.dims) == 1
+        and 0 < abs(numpy_helper.to_array(tensor).item()) <= _ROUNDS_TO_ZERO
+    }
+    names: set[str] = set()
+    guarded: set[str] = set()
+    for node in model.graph.node:
+        if any(name in tiny for name in node.input):
+            names.add(node.name)
+            guarded.update(node.output)
+        elif any(name in guarded for name in node.input) and node.op_type in (*_PASSING, "Div", "Reciprocal"):
+            names.add(node.name)
+            guarded.update(node.output if node.op_type in _PASSING else ())
+    return names
 
 
 def _beyond_half(array: Array) -> bool:

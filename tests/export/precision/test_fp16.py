@@ -82,6 +82,37 @@ def test_values_beyond_half_range_stay_single(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits(tmp_path / "h.onnx", values), values, rtol=1e-3)
 
 
+def test_an_epsilon_that_half_rounds_to_zero_still_guards(tmp_path: Path) -> None:
+    """Protects v / max(|v|, 1e-12) of a vector of zeros (EdgeNeXt's attention): 0 / 0 in FP16 is NaN."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["v"], "product"),
+        helper.make_node("ReduceL2", ["v", "axis"], ["norm"], "norm", keepdims=1),
+        helper.make_node("Clip", ["norm", "tiny"], ["safe"], "clip"),
+        helper.make_node("Expand", ["safe", "shape"], ["wide"], "expand"),
+        helper.make_node("Div", ["v", "wide"], ["y"], "divide"),
+    ]
+    tensors = [
+        numpy_helper.from_array(np.eye(4, dtype=np.float32), "w"),
+        numpy_helper.from_array(np.array([1], np.int64), "axis"),
+        numpy_helper.from_array(np.array(1e-12, np.float32), "tiny"),
+        numpy_helper.from_array(np.array([1, 4], np.int64), "shape"),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, ["batch", 4]) for n in "xy")
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y], tensors),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    source = tmp_path / "s.onnx"
+    onnx.save(model, str(source))
+    facts = to_fp16(source, tmp_path / "h.onnx")
+    assert facts["fp32_nodes"] == {"Clip": 1, "Div": 1, "Expand": 1, "ReduceL2": 1}
+    values = np.array([[0.0, 0, 0, 0], [3.0, 0, 4, 0]], np.float32)
+    np.testing.assert_allclose(
+        logits(tmp_path / "h.onnx", values), [[0.0, 0, 0, 0], [0.6, 0, 0.8, 0]], rtol=1e-3
+    )
+
+
 def test_refuses_what_is_not_fp32(files: Any, tmp_path: Path) -> None:
     with pytest.raises(PrecisionError, match="FP16 weights already"):
         to_fp16(files.fp16, tmp_path / "x.onnx")
