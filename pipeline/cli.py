@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from figkd.distributed import World
     from pipeline.conductor import Selection
     from pipeline.config import DeployConfig
+    from pipeline.devices.address import Device
+    from pipeline.findings import Finding
     from pipeline.latency import Measured
     from pipeline.result import BenchmarkDocument, Result
 
@@ -329,7 +332,7 @@ def report(config_path: Path, overrides: tuple[str, ...], as_json: bool, open_pa
 @click.argument("config_path", metavar="[CONFIG]", type=click.Path(path_type=Path), required=False)
 @_common(_SET, _JSON)
 def doctor(config_path: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Look at this machine, and at what a config needs of it."""
+    """Look at this machine, and at what a config needs of it and of its devices."""
     from dataclasses import asdict
 
     from pipeline.doctor import examine
@@ -338,18 +341,85 @@ def doctor(config_path: Path | None, overrides: tuple[str, ...], as_json: bool) 
     if as_json:
         click.echo(json.dumps([asdict(f) for f in findings], indent=1))
     else:
-        marks = {"ok": ("ok", "green"), "absent": ("--", "yellow"), "fault": ("!!", "red")}
-        for finding in findings:
+        _print_findings(findings)
+    faults = {bool(f.device) for f in findings if f.state == "fault"}
+    if faults:
+        sys.exit(Exit.DEVICE if True in faults else Exit.ENVIRONMENT)
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    marks = {"ok": ("ok", "green"), "absent": ("--", "yellow"), "fault": ("!!", "red")}
+    for place, group in itertools.groupby(findings, key=lambda finding: finding.device):
+        if place:
+            click.echo(click.style(f"\n{place}", bold=True))
+        for finding in group:
             mark, colour = marks[finding.state]
             click.echo(f"{click.style(mark, fg=colour)}  {finding.what:<24} {finding.found}")
-            if finding.fix and finding.state != "ok":
-                click.echo(
-                    f"    {'':<24} fix: {finding.fix}"
-                    if finding.state == "fault"
-                    else f"    {'':<24} {finding.fix}"
-                )
-    if any(f.state == "fault" for f in findings):
-        sys.exit(Exit.ENVIRONMENT)
+            if finding.state == "ok":
+                continue
+            if finding.wanted:
+                click.echo(f"    {'':<24} wanted: {finding.wanted}")
+            if finding.fix:
+                click.echo(f"    {'':<24} {'fix: ' if finding.state == 'fault' else ''}{finding.fix}")
+
+
+@cli.group()
+def device() -> None:
+    """Look at the devices of a config, and clean them.
+
+    DEVICE is ssh://[user@]host[:port], or the name of a target with -c CONFIG, which also knows the target's
+    `remote` settings.
+    """
+
+
+_DEVICE = click.argument("device_name", metavar="DEVICE")
+_OF = click.option(
+    "-c", "--config", "config_path", type=click.Path(path_type=Path), metavar="CONFIG",
+    help="The config that DEVICE is a target of.",
+)  # fmt: skip
+
+
+@device.command("show")
+@_common(_DEVICE, _OF, _SET, _JSON)
+def device_show(
+    device_name: str, config_path: Path | None, overrides: tuple[str, ...], as_json: bool
+) -> None:
+    """List what lies in the work folder of a device, and who works there."""
+    from pipeline.devices.housekeeping import describe_inventory
+    from pipeline.devices.session import connect
+
+    with connect(_named_device(device_name, config_path, overrides), note=_say) as session:
+        inventory = {"folder": session.hello["folder"], "free": session.hello["free"], **session.inventory()}
+    click.echo(json.dumps(inventory, indent=1) if as_json else describe_inventory(inventory))
+
+
+@device.command("clean")
+@_common(_DEVICE, _OF, _SET, _JSON)
+@click.option("--force", is_flag=True, help="Also end what runs there, whoever started it.")
+def device_clean(
+    device_name: str, config_path: Path | None, overrides: tuple[str, ...], as_json: bool, force: bool
+) -> None:
+    """Remove everything that was left on a device: its work folder."""
+    from pipeline.devices.session import connect
+
+    with connect(_named_device(device_name, config_path, overrides), note=_say) as session:
+        folder = session.hello["folder"]
+        done = session.clean(force=force)
+    if as_json:
+        click.echo(json.dumps({"folder": folder, "removed": done["removed"], "left": done["left"]}, indent=1))
+        return
+    left = f"; not ours, and left: {', '.join(done['left'])}" if done["left"] else ""
+    click.echo(f"{folder}: {done['removed'] / 1e6:.1f} MB removed{left}")
+
+
+def _named_device(name: str, config_path: Path | None, overrides: tuple[str, ...]) -> Device:
+    from pipeline.devices.housekeeping import named_device
+
+    return named_device(name, _load(config_path, overrides) if config_path else None)
+
+
+def _say(text: str) -> None:
+    click.echo(f"note: {text}", err=True)
 
 
 @cli.group()

@@ -6,29 +6,18 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 from pipeline import environment
 from pipeline.config.schema import DeployConfig
+from pipeline.devices.doctor import device_findings
+from pipeline.findings import Finding
 from pipeline.preflight import data_faults, existing_parent
-
-State = Literal["ok", "absent", "fault"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: `absent` is worth knowing, `fault` stops a run."""
-
-    what: str
-    state: State
-    found: str
-    fix: str = ""
 
 
 def examine(config: DeployConfig | None = None) -> list[Finding]:
-    """Look at the machine and, if a config is given, at what it needs."""
-    return [*_machine(), *_packages(), *_back_ends(config), *(_config(config) if config else ())]
+    """Look at the machine and, if a config is given, at what it needs, here and on its devices."""
+    here = [*_machine(), *_packages(), *_back_ends(config)]
+    return [*here, *_config(config), *device_findings(config)] if config else here
 
 
 def _machine() -> Iterator[Finding]:

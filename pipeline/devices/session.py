@@ -198,7 +198,8 @@ class Session:
 
     def inventory(self) -> dict[str, Any]:
         """What lies in the work folder: `entries` of name, bytes and last use, `jobs` with states, `holder`."""
-        return self._persist("looking around", lambda moved: self._ask("list"))
+        answer = self._persist("looking around", lambda moved: self._ask("list"))
+        return {name: answer[name] for name in ("entries", "jobs", "holder")}
 
     def clean(self, *, force: bool = False) -> dict[str, Any]:
         """Remove everything there, and end the session.
@@ -396,7 +397,7 @@ class Session:
         end = time.monotonic() + self.device.wait_s
         told = False
         while (answer := self._ask(operation, **words))["type"] == "busy":
-            who = _holder(answer["holder"], answer["running"])
+            who = holder_text(answer["holder"], answer["running"])
             if time.monotonic() > end:
                 fix = (
                     "run again when it is done, raise the target's remote.wait_s, or, if nobody is there, "
@@ -530,7 +531,8 @@ def _refusal(device: Device, said: dict[str, Any]) -> DeviceFault:
     return fault(device, what, f"{fix}, or set the target's remote.folder to another place")
 
 
-def _holder(facts: dict[str, Any], running: list[str]) -> str:
+def holder_text(facts: dict[str, Any], running: list[str]) -> str:
+    """Who works on a device, for people."""
     who = f"{facts.get('user', 'somebody')}@{facts.get('host', 'another host')}"
     held = facts.get("held_s")
     since = f" for {held // 60} min {held % 60} s" if held is not None else ""

@@ -1,0 +1,51 @@
+"""Devices by name, and what lies on them, for people."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.config.problems import did_you_mean
+from pipeline.config.schema import DeployConfig
+from pipeline.devices.address import PASSWORD, URL, Device
+from pipeline.devices.known import device_of
+from pipeline.devices.session import holder_text
+from pipeline.errors import ConfigError
+
+
+def named_device(name: str, config: DeployConfig | None) -> Device:
+    """A device by its URL, or by the name of a config's target.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    targets = {n: device for n, t in config.targets.items() if (device := device_of(t))} if config else {}
+    if name in targets:
+        return targets[name]
+    if PASSWORD.match(name):
+        raise ConfigError("an address with a password is refused", fix="use a key: ssh-copy-id installs one")
+    if URL.match(name):
+        return next((device for device in targets.values() if device.url == name), Device(name))
+    fix = did_you_mean(name, targets) if targets else "write ssh://[user@]host[:port], or add -c CONFIG"
+    raise ConfigError("no such device", where=name, fix=fix)
+
+
+def describe_inventory(inventory: Mapping[str, Any], now: float | None = None) -> str:
+    """What lies in a work folder, a line each, the largest first."""
+    now = time.time() if now is None else now
+    entries = sorted(inventory["entries"], key=lambda entry: -entry["bytes"])
+    total = sum(entry["bytes"] for entry in entries)
+    holder = inventory["holder"]
+    running = [job for job, state in inventory["jobs"].items() if state == "running"]
+    lines = [
+        f"{inventory['folder']}: {total / 1e6:.1f} MB in {len(entries)} entries, {inventory['free'] / 1e9:.1f} GB free",
+        holder_text(holder, running) if holder else "nobody works there",
+    ]
+    for entry in entries:
+        state = inventory["jobs"].get(entry["name"].removeprefix("jobs/"), "")
+        days = max(0.0, now - entry["used"]) / 86400
+        lines.append(
+            f"{entry['bytes'] / 1e6:10.1f} MB  {days:5.1f} days ago  {entry['name']}  {state}".rstrip()
+        )
+    return "\n".join(lines)
