@@ -18,7 +18,7 @@ from pipeline.findings import Finding, State
 Facts = Mapping[str, Any]
 
 _MIN_FREE_BYTES = 1_000_000_000
-_MIN_FREE_MB = 1000
+_MIN_FREE_MIB = 1000
 _MAX_SKEW_S = 60.0
 _WARM_C = 75.0
 
@@ -107,14 +107,14 @@ def judge(facts: Facts) -> Iterator[Finding]:
         yield Finding("GPU", "ok", ", ".join(filter(None, parts)))
     if facts.get("cuda"):
         yield Finding("CUDA", "ok", str(facts["cuda"]))
-    if facts.get("memory_free_mb"):
-        free, total = facts["memory_free_mb"], facts.get("memory_mb", 0)
+    if memory := facts.get("memory_free_mb"):
+        free, swap, total = memory["available"], memory.get("swap_free", 0), facts.get("memory_mb", 0)
         yield _finding(
             "memory",
-            free >= _MIN_FREE_MB,
-            f"{free:,.0f} of {total:,} MB free",
-            "close programs there (on a Jetson the desktop: sudo systemctl isolate multi-user), or add swap",
-            f"{_MIN_FREE_MB:,} MB free",
+            free + swap >= _MIN_FREE_MIB,
+            f"{free:,} of {total:,} MiB free, {swap:,} MiB of swap",
+            "close programs there (on a Jetson the desktop: sudo systemctl isolate multi-user.target), or add swap",
+            f"{_MIN_FREE_MIB:,} MiB free",
         )
     if mode := facts.get("power_mode"):
         others = ", ".join(mode.get("available", []))

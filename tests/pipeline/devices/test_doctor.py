@@ -25,7 +25,7 @@ ORIN: dict[str, Any] = {
     "compute_capability": "SM87",
     "cuda": "12.6.68",
     "memory_mb": 7620,
-    "memory_free_mb": 640,
+    "memory_free_mb": {"available": 640, "swap_free": 0},
     "power_mode": {"name": "15W", "id": 0, "available": ["15W", "25W", "MAXN_SUPER"]},
     "clocks": {"gpu": {"mhz": 306, "max_mhz": 612, "governor": "nvhost_podgov"}},
     "readings": {"temperatures": {"cpu": 51.0, "tj": 81.5}, "throttling": {"state gpu-throttle-alert": 1.0}},
@@ -43,8 +43,10 @@ def test_what_an_orin_has_and_lacks() -> None:
     found = {finding.what: finding for finding in judge(ORIN)}
     assert found["JetPack"].found == "6.2, L4T 36.4.3"
     assert found["GPU"].found == "Orin, SM87"
-    assert found["memory"].state == "absent" and found["memory"].found == "640 of 7,620 MB free"
-    assert "desktop" in found["memory"].fix and found["memory"].wanted == "1,000 MB free"
+    assert (
+        found["memory"].state == "absent" and found["memory"].found == "640 of 7,620 MiB free, 0 MiB of swap"
+    )
+    assert "desktop" in found["memory"].fix and found["memory"].wanted == "1,000 MiB free"
     assert found["power mode"].found == "15W" and "25W" in found["power mode"].wanted
     assert found["GPU clock"].found == "306 MHz of 612 MHz, governor nvhost_podgov"
     assert found["temperature"].state == "absent" and found["temperature"].found.startswith("82 °C (tj")
