@@ -1,14 +1,15 @@
 """FP16 and INT8 versions of an FP32 ONNX file: precision is decided here, engines only compile it."""
 
+from export.precision.bf16 import emulated, to_bf16
 from export.precision.calibration import METHODS, MIN_CALIBRATION_IMAGES, Observed, Ranges, observe, ranges
-from export.precision.fp16 import DEFAULT_KEEP_FP32, halve, to_fp16
+from export.precision.fp16 import DEFAULT_KEEP_FP32, halve, load_fp32, out_of_range, to_fp16
+from export.precision.half_range import Finding, findings
 from export.precision.int8 import (
     Weights,
     cpu_has_vnni,
     described,
     finish,
     int8_nodes,
-    load_fp32,
     observe_file,
     quantise_for_onnxruntime,
     quantise_for_tensorrt,
@@ -23,6 +24,7 @@ __all__ = [
     "METHODS",
     "MIN_CALIBRATION_IMAGES",
     "RULES",
+    "Finding",
     "Layout",
     "Observed",
     "Ranges",
@@ -30,6 +32,8 @@ __all__ = [
     "Weights",
     "cpu_has_vnni",
     "described",
+    "emulated",
+    "findings",
     "finish",
     "halve",
     "int8_nodes",
@@ -37,9 +41,11 @@ __all__ = [
     "load_fp32",
     "observe",
     "observe_file",
+    "out_of_range",
     "quantise_for_onnxruntime",
     "quantise_for_tensorrt",
     "ranges",
+    "to_bf16",
     "to_fp16",
     "to_int8_onnxruntime",
     "to_int8_tensorrt",

@@ -21,7 +21,7 @@ from export import graph
 from export.errors import PrecisionError
 from export.macs import multiply_adds
 from export.precision.calibration import Observed, Ranges, check_images, check_method, observe, ranges
-from export.precision.fp16 import DEFAULT_KEEP_FP32, halve
+from export.precision.fp16 import DEFAULT_KEEP_FP32, halve, load_fp32, out_of_range
 from export.precision.names import matching_nodes
 from export.precision.rules import (
     WEIGHTED,
@@ -77,6 +77,7 @@ def to_int8_tensorrt(
     exclude: Sequence[str] = (),
     without_rules: Collection[str] = (),
     keep_fp32: Sequence[str] = DEFAULT_KEEP_FP32,
+    force_fp16: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Write an INT8 Q/DQ file for strongly typed TensorRT: INT8 convolutions and products, the rest FP16.
@@ -91,7 +92,8 @@ def to_int8_tensorrt(
         weights: one scale an output channel, or one a tensor.
         exclude: operator types, node names, weight names or shell patterns of these that stay FP16.
         without_rules: optional rules of `RULES` that are not followed.
-        keep_fp32: as in `to_fp16`.
+        keep_fp32: as in `to_fp16`. Nodes that leave FP16's range stay out of INT8, and FP32.
+        force_fp16: as in `to_fp16`.
         progress: called as calibration goes on.
 
     The steps are functions of their own: `load_fp32`, `observe`, `ranges`, `quantise_for_tensorrt` (Q/DQ, all
@@ -99,8 +101,8 @@ def to_int8_tensorrt(
 
     Returns:
         `file`, `bytes`, `seconds`, `quantised_nodes` (type to count), `qdq_pairs`, `excluded`, `calibration`,
-        `weights_scale`, `rules` (name to the nodes that it kept out), `macs`, `int8_macs_percent`, and the
-        counts of `to_fp16`.
+        `weights_scale`, `rules` (name to the nodes that it kept out), `macs`, `int8_macs_percent`, and what
+        `to_fp16` returns.
 
     Raises:
         PrecisionError: unusable calibration data or method, an `exclude` that matches nothing, a quantised or
@@ -112,11 +114,14 @@ def to_int8_tensorrt(
     excluded = matching_nodes(model, exclude)
     seen = _observed(model, calibration, method, progress)
     found = ranges(seen, method=method, percentile=percentile, signed=True)
+    wide = out_of_range(model, seen, keep_fp32, force_fp16)
+    single = {finding.node for finding in wide}
     quantised = quantise_for_tensorrt(
-        model, found, excluded=excluded, weights=weights, without_rules=without_rules
+        model, found, excluded=excluded | single, weights=weights, without_rules=without_rules
     )
     facts = described(model, quantised, "tensorrt", excluded, weights, without_rules, found)
-    facts |= halve(quantised, keep_fp32)
+    facts |= halve(quantised, keep_fp32, nodes=single, force=force_fp16)
+    facts |= {"out_of_range": [finding.facts() for finding in wide], "range_images": seen.images}
     return facts | finish(quantised, dst, start)
 
 
@@ -173,23 +178,6 @@ def to_int8_onnxruntime(
     facts = described(model, quantised, "onnxruntime", excluded, weights, without_rules, found)
     facts |= {"nodes": len(quantised.graph.node), "reduce_range": reduce}
     return facts | finish(quantised, dst, start)
-
-
-def load_fp32(src: Path) -> onnx.ModelProto:
-    """Read an FP32 file, with all shapes inferred.
-
-    Raises:
-        PrecisionError: the file is FP16 or quantised already.
-    """
-    model = graph.load_model(Path(src))
-    types = {tensor.data_type for tensor in model.graph.initializer}
-    if TensorProto.FLOAT16 in types or any(n.op_type == "QuantizeLinear" for n in model.graph.node):
-        raise PrecisionError(
-            f"{Path(src).name} is FP16 or quantised already",
-            "give the FP32 file: quantising FP16 weights loses every scale below FP16's range",
-        )
-    graph.infer_shapes(model)
-    return model
 
 
 def observe_file(

@@ -114,7 +114,7 @@ def test_an_epsilon_that_half_rounds_to_zero_still_guards(tmp_path: Path) -> Non
 
 
 def test_refuses_what_is_not_fp32(files: Any, tmp_path: Path) -> None:
-    with pytest.raises(PrecisionError, match="FP16 weights already"):
+    with pytest.raises(PrecisionError, match="FP16 or BF16 weights already"):
         to_fp16(files.fp16, tmp_path / "x.onnx")
     with pytest.raises(PrecisionError, match="quantised already"):
         to_fp16(files.int8_cpu, tmp_path / "x.onnx")

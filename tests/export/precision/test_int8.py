@@ -131,7 +131,7 @@ def test_summary_counts(files: Any, tmp_path: Path) -> None:
 
 
 def test_an_fp16_source_is_refused(files: Any, tmp_path: Path) -> None:
-    with pytest.raises(PrecisionError, match="FP16 or quantised already"):
+    with pytest.raises(PrecisionError, match="FP16 or BF16 weights already"):
         to_int8_tensorrt(files.fp16, tmp_path / "x.onnx", files.train)
 
 
