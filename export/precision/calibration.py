@@ -69,22 +69,25 @@ def check_method(method: str, percentile: float) -> None:
         )
 
 
-def check_images(batches: Iterable[Array], model: onnx.ModelProto) -> list[Array]:
+def check_images(
+    batches: Iterable[Array], model: onnx.ModelProto, *, least: int = MIN_CALIBRATION_IMAGES
+) -> list[Array]:
     """Materialise calibration batches and refuse those that cannot calibrate anything.
 
     Args:
         batches: arrays [B, ...] of the model's input type, or one array [N, ...].
         model: the graph that they are for.
+        least: fewer images are refused.
 
     Raises:
-        PrecisionError: fewer than `MIN_CALIBRATION_IMAGES`, wrong type or shape, NaN or infinity, or images
+        PrecisionError: fewer than `least`, wrong type or shape, NaN or infinity, or images
             without content (most of them constant, or all the same).
     """
     arrays = [np.asarray(batch) for batch in ([batches] if isinstance(batches, np.ndarray) else batches)]
     count = sum(len(array) for array in arrays)
-    if count < MIN_CALIBRATION_IMAGES:
+    if count < least:
         raise PrecisionError(
-            f"{count} calibration images were given; INT8 ranges need at least {MIN_CALIBRATION_IMAGES}",
+            f"{count} calibration images were given; INT8 ranges need at least {least}",
             "give some hundreds of preprocessed training images, never random data",
         )
     value = model.graph.input[0]

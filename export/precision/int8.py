@@ -20,7 +20,15 @@ from onnx import TensorProto, numpy_helper
 from export import graph
 from export.errors import PrecisionError
 from export.macs import multiply_adds
-from export.precision.calibration import Observed, Ranges, check_images, check_method, observe, ranges
+from export.precision.calibration import (
+    MIN_CALIBRATION_IMAGES,
+    Observed,
+    Ranges,
+    check_images,
+    check_method,
+    observe,
+    ranges,
+)
 from export.precision.fp16 import DEFAULT_KEEP_FP32, halve, load_fp32, out_of_range
 from export.precision.names import matching_nodes
 from export.precision.rules import (
@@ -76,6 +84,7 @@ def to_int8_tensorrt(
     weights: Weights = "per_channel",
     exclude: Sequence[str] = (),
     without_rules: Collection[str] = (),
+    returned: Collection[str] = (),
     keep_fp32: Sequence[str] = DEFAULT_KEEP_FP32,
     force_fp16: Sequence[str] = (),
     progress: Progress = no_progress,
@@ -92,6 +101,7 @@ def to_int8_tensorrt(
         weights: one scale an output channel, or one a tensor.
         exclude: operator types, node names, weight names or shell patterns of these that stay FP16.
         without_rules: optional rules of `RULES` that are not followed.
+        returned: names of nodes that a search for mixed precision takes out of INT8 (`Outcome.nodes`).
         keep_fp32: as in `to_fp16`. Nodes that leave FP16's range stay out of INT8, and FP32.
         force_fp16: as in `to_fp16`.
         progress: called as calibration goes on.
@@ -117,7 +127,7 @@ def to_int8_tensorrt(
     wide = out_of_range(model, seen, keep_fp32, force_fp16)
     single = {finding.node for finding in wide}
     quantised = quantise_for_tensorrt(
-        model, found, excluded=excluded | single, weights=weights, without_rules=without_rules
+        model, found, excluded=excluded | single | set(returned), weights=weights, without_rules=without_rules
     )
     facts = described(model, quantised, "tensorrt", excluded, weights, without_rules, found)
     facts |= halve(quantised, keep_fp32, nodes=single, force=force_fp16)
@@ -135,6 +145,7 @@ def to_int8_onnxruntime(
     weights: Weights = "per_channel",
     exclude: Sequence[str] = (),
     without_rules: Collection[str] = (),
+    returned: Collection[str] = (),
     reduce_range: bool | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
@@ -149,6 +160,7 @@ def to_int8_onnxruntime(
         weights: as in `to_int8_tensorrt`.
         exclude: operator types, node names, weight names or shell patterns of these that stay FP32.
         without_rules: as in `to_int8_tensorrt`.
+        returned: as in `to_int8_tensorrt`.
         reduce_range: weights of 7 bits, which cannot saturate the 16-bit intermediates of x86 CPUs without
             VNNI. None decides by this machine's CPU (`cpu_has_vnni`); say it explicitly where the file runs
             elsewhere.
@@ -170,7 +182,7 @@ def to_int8_onnxruntime(
     quantised = quantise_for_onnxruntime(
         model,
         found,
-        excluded=excluded,
+        excluded=excluded | set(returned),
         weights=weights,
         without_rules=without_rules,
         reduce_range=reduce,
@@ -181,7 +193,12 @@ def to_int8_onnxruntime(
 
 
 def observe_file(
-    src: Path, calibration: Iterable[Array], *, histograms: bool = True, progress: Progress = no_progress
+    src: Path,
+    calibration: Iterable[Array],
+    *,
+    histograms: bool = True,
+    least: int = MIN_CALIBRATION_IMAGES,
+    progress: Progress = no_progress,
 ) -> Observed:
     """Check calibration images and watch the FP32 file `src` on them: for several `to_int8_*` of one file.
 
@@ -189,7 +206,7 @@ def observe_file(
         PrecisionError: unusable calibration data, a quantised or FP16 source.
     """
     model = load_fp32(src)
-    arrays = check_images(calibration, model)
+    arrays = check_images(calibration, model, least=least)
     with quiet():
         return observe(model, arrays, histograms=histograms, progress=progress)
 

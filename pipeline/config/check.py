@@ -209,8 +209,16 @@ def _precision(config: DeployConfig) -> Iterator[Problem]:
     precision, export = config.precision, config.export
     if len(set(precision.modes)) < len(precision.modes):
         yield Problem("precision.modes", "names a precision twice", "", precision.modes)
+    if precision.force_fp16 and not {"fp16", "int8"} & set(precision.modes):
+        yield Problem(
+            "precision.force_fp16", "no FP16 is made", "add fp16 to precision.modes", precision.force_fp16
+        )
     if "int8" not in precision.modes:
         return
+    if precision.mixed == "off" and precision.int8_max_drop is not None:
+        yield Problem(
+            "precision.int8_max_drop", "is not used by mixed: off", "remove one", precision.int8_max_drop
+        )
     if precision.calibration_images < MIN_CALIBRATION_IMAGES:
         yield Problem(
             "precision.calibration_images",
@@ -234,6 +242,10 @@ def _targets(config: DeployConfig) -> Iterator[Problem]:
             if precision not in made:
                 yield Problem(
                     f"{key}.precisions", "is not made", f"add {precision} to precision.modes", precision
+                )
+            elif precision == "bf16" and target.engine == "onnxruntime":
+                yield Problem(
+                    f"{key}.precisions", "ONNX Runtime has no BF16 kernels here", "take fp16", precision
                 )
         if target.batch_sizes != [1] and not config.export.dynamic_batch:
             yield Problem(

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Boundary = Literal["engine", "engine+copies", "image_to_class"]
 Method = Literal["figkd", "ce", "kd", "kd_ls", "dkd", "dkd_ls", "dist", "logit_mse", "centred_logit_mse"]
 Scalar = bool | int | float | str
@@ -304,9 +304,9 @@ class PrecisionSection(Section):
     """Which precisions are made as ONNX files, and how INT8 is calibrated."""
 
     modes: Annotated[list[Precision], Field(min_length=1)] = ["fp32", "fp16", "int8"]
-    """Precisions to make. `fp32` is always made: it is what the others are judged against."""
+    """Precisions to make. `fp32` is always made: it is what the others are judged against. `bf16` is for TensorRT."""
     calibration_images: Annotated[int, Field(ge=0)] = 512
-    """Training images, balanced over the classes, that set the INT8 ranges."""
+    """Training images, balanced over the classes, that set the INT8 ranges and show what leaves FP16's range."""
     calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
     """How ranges follow from the observed activations: their extremes; the clipping that loses least information
     (Kullback-Leibler); or all but a share of the values on each side."""
@@ -318,6 +318,17 @@ class PrecisionSection(Section):
     """ONNX nodes that stay out of INT8: operator types, names of nodes or weights, shell patterns."""
     without_rules: list[Literal["squeeze_excitation", "classifier"]] = Field(default_factory=list)
     """Rules of docs/precision.md that are not followed: what they would keep out of INT8 is quantised."""
+    mixed: Literal["auto", "off"] = "auto"
+    """`auto`: where INT8 loses more than it may, the groups of layers that harm most stay out of it."""
+    int8_max_drop: NonNegative | None = None
+    """Top-1 that INT8 may lose against FP32 on validation images, percentage points. Default: `max_drop` of
+    `budgets.top1`, else 1.0."""
+    validation_images: Positive = 1000
+    """Validation images, balanced over the classes, on which the groups are judged."""
+    keep_fp32: list[str] = Field(default_factory=list)
+    """ONNX nodes that stay FP32 in FP16 and BF16 files, and in INT8 files for TensorRT where they are not INT8."""
+    force_fp16: list[str] = Field(default_factory=list)
+    """ONNX nodes that become FP16 although a rule keeps them FP32. Refused if they leave FP16's range."""
 
 
 class Remote(Section):

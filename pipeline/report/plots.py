@@ -27,7 +27,7 @@ from pipeline.result import Engine, Latency, Network, Result
 # Stand-ins that matplotlib draws with, and the CSS variables that replace them in the SVG.
 _INK, _MUTED, _GRID, _LIMIT, _PAPER = "#010101", "#010102", "#010103", "#010104", "#010105"
 _TEACHER, _STUDENT = "#010106", "#010107"
-_PRECISION = {"fp32": "#010108", "fp16": "#010109", "int8": "#01010a"}
+_PRECISION = {"fp32": "#010108", "fp16": "#010109", "bf16": "#01010b", "int8": "#01010a"}
 _VARIABLES = {
     _INK: "--ink",
     _MUTED: "--muted",
@@ -38,7 +38,7 @@ _VARIABLES = {
     _STUDENT: "--student",
     **{colour: f"--{name}" for name, colour in _PRECISION.items()},
 }
-_MARKERS = {"fp32": "o", "fp16": "s", "int8": "D"}
+_MARKERS = {"fp32": "o", "fp16": "s", "bf16": "^", "int8": "D"}
 # Any: the stubs list the known keys, and the list differs between versions of matplotlib.
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_COMPUTE_CAPABILITIES = ("SM86", "SM89", "SM120")
 _RETRY = "once the cause is gone, run again with --force build"
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _ELSEWHERE = "run the same config on a machine with a GPU that the engine was built for"
 # Options of the builder, which are keys of the target by the same names.
 _BUILDER = {
@@ -38,7 +38,7 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
         "target": target,
         "engine": section.engine,
         "device": section.device,
-        "precisions": section.precisions or [p for p in PRECISIONS if p in {"fp32", *config.precision.modes}],
+        "precisions": section.precisions or _default_precisions(config, section.engine),
         "batch_sizes": section.batch_sizes,
         "required": section.required,
     }  # fmt: skip
@@ -49,6 +49,12 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
     if section.engine == "tensorrt_rtx":
         arguments["compute_capabilities"] = section.compute_capabilities or list(DEFAULT_COMPUTE_CAPABILITIES)
     return arguments
+
+
+def _default_precisions(config: DeployConfig, engine: str) -> list[str]:
+    made = {"fp32", *config.precision.modes}
+    # ONNX Runtime's CPU has no BF16 kernels for convolutions and products.
+    return [p for p in PRECISIONS if p in made and not (p == "bf16" and engine == "onnxruntime")]
 
 
 def _environment(arguments: Mapping[str, Any]) -> dict[str, str]:

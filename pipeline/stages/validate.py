@@ -47,7 +47,9 @@ def _run(work: Work) -> None:
     for done, row in enumerate(rows):
         work.progress(done, len(rows), row["id"])
         if not row["runs"]:
-            results[row["id"]] = {"source": f"{row['onnx']} in ONNX Runtime", **in_onnx_runtime[row["onnx"]]}
+            how = "emulated in" if row["precision"] == "bf16" else "in"
+            said = f"{row['onnx']} {how} ONNX Runtime"
+            results[row["id"]] = {"source": said, **in_onnx_runtime[row["onnx"]]}
             continue
         engine = BACKENDS[row["backend"]].load(built / row["file"], threads=work.arguments["threads"])
         try:

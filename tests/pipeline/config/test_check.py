@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config import load_config
 from pipeline.config.check import COMPUTE_CAPABILITIES, GOAL_SIDES, MIN_CALIBRATION_IMAGES, check
-from pipeline.config.schema import Budgets, DeployConfig, Method
+from pipeline.config.schema import Budgets, DeployConfig, Method, PrecisionSection
 
 CONFIGS = sorted((Path(__file__).parents[3] / "deploy_configs").rglob("*.yaml"))
 
@@ -132,6 +132,20 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "targets.a.compute_capabilities",
         "Turing",
     ),
+    (
+        {
+            "precision": {"modes": ["bf16"]},
+            "targets": {"a": {"engine": "onnxruntime", "precisions": ["bf16"]}},
+        },
+        "targets.a.precisions",
+        "no BF16 kernels",
+    ),
+    ({"precision": {"modes": ["bf16"], "force_fp16": ["Pow"]}}, "precision.force_fp16", "no FP16 is made"),
+    (
+        {"precision": {"mixed": "off", "int8_max_drop": 1.0}},
+        "precision.int8_max_drop",
+        "is not used by mixed: off",
+    ),
     ({"targets": {"a b": {"engine": "onnxruntime"}}}, "targets.a b", "a target's name"),
     ({"benchmark": {"min_seconds": 20}}, "benchmark.max_seconds", "is below"),
     ({"export": {"input": "float32_nchw"}}, "benchmark.boundaries", "normalises inside"),
@@ -163,12 +177,15 @@ def test_lists_kept_in_two_places_agree() -> None:
     """Names repeated here, to keep heavy imports away, are those of the packages that own them."""
     from typing import get_args
 
-    from export.precision.calibration import MIN_CALIBRATION_IMAGES as ENFORCED
+    from export.precision import MIN_CALIBRATION_IMAGES as ENFORCED
+    from export.precision import RULES
     from figkd.methods import METHODS
 
     assert MIN_CALIBRATION_IMAGES == ENFORCED
     assert set(get_args(Method)) == set(METHODS)
     assert set(GOAL_SIDES) == set(Budgets.model_fields)
+    (rules,) = get_args(PrecisionSection.model_fields["without_rules"].annotation)
+    assert set(get_args(rules)) == {rule.name for rule in RULES if rule.optional}
     tensorrt_rtx = pytest.importorskip("tensorrt_rtx")
     offered = {name for name in dir(tensorrt_rtx.ComputeCapability) if name.startswith("SM")}
     assert set(COMPUTE_CAPABILITIES) <= offered

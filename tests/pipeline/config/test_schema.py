@@ -19,14 +19,3 @@ def test_method_defaults_are_the_librarys(section: Section, method: str) -> None
     assert {key: value for key, value in values.items() if key in known} == {
         key: known[key] for key in values if key in known
     }
-
-
-def test_rules_that_can_be_switched_off_exist() -> None:
-    """The schema cannot import the table of rules, so a test holds the two together."""
-    from typing import get_args
-
-    from export.precision import RULES
-    from pipeline.config.schema import PrecisionSection
-
-    (names,) = get_args(PrecisionSection.model_fields["without_rules"].annotation)
-    assert set(get_args(names)) == {rule.name for rule in RULES if rule.optional}
