@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Failures of a job that are this engine's own: the other engines of the target go on.
 _OWN_KINDS = frozenset({"failed", "memory", "killed", "request", "missing"})
+MOST_STARTS = 500
+"""Batches that are scored through trtexec, which takes a second or two to start for each."""
 FACTS = "device.json"
 """What the device said of itself, in the artifact of `build`."""
 
@@ -216,6 +218,14 @@ def validate(work: Work, rows: list[dict[str, Any]], fallback: Mapping[str, Any]
         if not row["runs"]
     }
     running = [row for row in rows if row["runs"]]
+    starts = {row["id"]: len(test.labels) / max(row["batch_sizes"]) for row in running}
+    for row in [row for row in running if row["road"] == "trtexec" and starts[row["id"]] > MOST_STARTS]:
+        running.remove(row)
+        results[row["id"]] = {"source": f"{row['onnx']} in ONNX Runtime", **fallback[row["onnx"]]}
+        work.note(
+            f"{row['id']}: not scored on the device: trtexec would be started for every batch of {len(test.labels):,} "
+            "images; sudo apt install python3-libnvinfer there, then --force validate"
+        )
     if not running:
         return results
     images = centre_crop(test.images, arguments["image_size"])

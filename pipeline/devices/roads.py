@@ -128,7 +128,7 @@ def build_request(
         name: id of the engine.
         engine_file: file name to give it.
         onnx: digest of the uploaded ONNX file.
-        source: the graph's input: `name`, `dtype`, `shape` of one image.
+        source: the graph's input: `name`, `dtype`, `shape` with the batch.
         precision: `fp32`, `fp16` or `int8`; counts where TensorRT is too old for strong typing.
         batch_sizes: sizes that it accepts; one makes a static engine, and the file has it already.
         options: keys of the target that the job takes by the same names, where given.
@@ -152,7 +152,9 @@ def build_request(
     if road.name == "trtexec":
         table = trtexec.flags(version)
         shapes = (
-            [] if len(batch_sizes) == 1 else trtexec.shape_flags(source["name"], source["shape"], batch_sizes)
+            []
+            if len(batch_sizes) == 1
+            else trtexec.shape_flags(source["name"], source["shape"][1:], batch_sizes)
         )
         request["trtexec"] = {
             "path": facts["tensorrt"]["trtexec"],

@@ -301,7 +301,7 @@ def timings(trace: Sequence[Mapping[str, float]], boundary: str, notes: Sequence
         span = max(query["endD2hMs"] for query in trace) - min(query["startH2dMs"] for query in trace)
     except (KeyError, TypeError) as error:
         raise JobError(
-            f"trtexec's times have an unknown format: {error!r} is missing", "please report it"
+            f"trtexec's times have an unknown format: {error} is missing", "please report it"
         ) from error
     return Timed(arrays, max(1e-9, 1e-3 * span), notes)
 
