@@ -171,8 +171,8 @@ def rate_figures(samples: Samples, rate: float) -> dict[str, Any]:
     if not keeps:
         service = float(samples.arrays["service"].mean())
         warnings.append(
-            f"does not keep {rate:g} a second: one takes {service:.3f} ms on average, arrivals come every {period_ms:.3f} ms; "
-            "the line grows, so percentiles depend on how long was measured"
+            f"does not keep {rate:g} a second: one takes {service:.3f} ms on average, the next arrives after "
+            f"{period_ms:.3f} ms; the line grows, so percentiles depend on how long was measured"
         )
     return {
         "rate_fps": rate,
