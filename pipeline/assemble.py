@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.budgets import choose, judge, miss
+from pipeline.budgets import choose, judge, miss, times
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json
-from pipeline.result import Accuracy, Engine, Epoch, Latency, Network, Result, Shipping
+from pipeline.report import words
+from pipeline.result import Accuracy, Engine, Epoch, Int8Share, Latency, Network, Result, Shipping
 from pipeline.store import MANIFEST
 
 _BINS = 60
@@ -41,12 +42,13 @@ def assemble(
             if row.accuracy is not None:
                 row.drop = student.test.top1 - row.accuracy.top1
             row.budgets = judge(row, resolved.budgets, student.test)
+        _compare(rows)
         engines += rows
         failed = [f for step, f in failures.items() if step.endswith(f"@{target}")]
         if failed:
             shipping.append(Shipping(target=target, engine=None, state="failed", why=failed[0]["what"]))
         else:
-            shipping.append(choose(target, rows))
+            shipping.append(choose(target, rows, resolved.precision.select))
         if bench := inputs.get(f"benchmark@{target}"):
             measured = read_json(bench / "machine.json")
             if "device" in measured:
@@ -77,6 +79,20 @@ def assemble(
         git=newest["provenance"]["git"],
         config=dict(config),
     )
+
+
+def _compare(rows: Sequence[Engine]) -> None:
+    """Each engine against FP32; INT8 against the fastest other, with the reason where it is not faster."""
+    for row in (row for row in rows if row.state == "ran"):
+        alike = [r for r in rows if r.state == "ran" and r.compute_capability == row.compute_capability]
+        reference = next((r for r in alike if r.precision == "fp32" and r is not row), None)
+        row.speedup = times(reference, row) if reference else None
+        rivals = [r for r in alike if r.precision != "int8"]
+        if row.precision == "int8" and rivals:
+            rival = min(rivals, key=lambda r: r.latency[0].median)
+            found = times(row, rival)
+            if found is not None and found.high >= 1 and not row.detail:
+                row.detail = words.int8_story(row, rival, found)
 
 
 def _network(folder: Path) -> Network:
@@ -110,6 +126,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
     accuracy = read_json(validated / "accuracy.json") if validated else {}
     latency = read_json(timed / "latency.json") if timed else []
     samples = dict(np.load(timed / "samples.npz")) if timed else {}
+    graphs: dict[str, Any] = (_optional(timed / "graphs.json") if timed else None) or {}
     seconds = read_json(built / "timing.json")
     engines = []
     for row in read_json(built / "engines.json"):
@@ -132,6 +149,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
                 accuracy=_accuracy(accuracy[row["id"]]) if row["id"] in accuracy else None,
                 drop=None,
                 latency=measured,
+                int8=Int8Share.model_validate(graphs[row["id"]]) if row["id"] in graphs else None,
                 budgets=[],
                 file=f"engines/{target}/{row['file']}" if "file" in row else None,
                 device=row.get("device", ""),

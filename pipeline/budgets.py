@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from export.stats import ratio
 from pipeline.config.schema import Budgets, Goal
 from pipeline.report import words
-from pipeline.result import Accuracy, Engine, Judged, Shipping, Verdict
+from pipeline.result import Accuracy, Engine, Judged, Latency, Ratio, Shipping, Verdict
+
+FASTEST, PREFER_INT8 = "fastest_within_budget", "prefer_int8"
+TIE = 0.01
+"""Engines whose medians differ by less are as fast as each other, however sure the difference is."""
 
 
 def metric(engine: Engine, name: str) -> float | None:
@@ -50,12 +55,14 @@ def judge(engine: Engine, budgets: Budgets, student: Accuracy) -> list[Judged]:
     return judged
 
 
-def choose(target: str, engines: Sequence[Engine]) -> Shipping:
-    """What to ship for a target: the fastest engine that ran and met every goal.
+def choose(target: str, engines: Sequence[Engine], select: str = FASTEST) -> Shipping:
+    """What to ship for a target, of the engines that ran and met every goal.
 
     Args:
         target: its name.
         engines: its rows, budgets judged.
+        select: `fastest_within_budget`: the fastest; of those that are as fast within the noise, the smallest file.
+            `prefer_int8`: the same among the INT8 engines, if there are any. A precision: the same among its engines.
     """
     ran = [e for e in engines if e.state == "ran"]
     built_only = [e for e in engines if e.state == "built"]
@@ -76,6 +83,11 @@ def choose(target: str, engines: Sequence[Engine]) -> Shipping:
             else (engines[0].detail if engines else "no engine")
         )
         return Shipping(target=target, engine=None, state=state, why=why)
+    if select not in (FASTEST, PREFER_INT8):
+        ran = [e for e in ran if e.precision == select]
+        if not ran:
+            why = f"precision.select: {select}, and no such engine of this target ran"
+            return Shipping(target=target, engine=None, state="failed", why=why)
     good = [e for e in ran if e.within_budget and _sound(e)]
     if not good and any(e.within_budget for e in ran):
         why = "engines within budget give outputs that are not finite, or differ for the same image"
@@ -85,13 +97,58 @@ def choose(target: str, engines: Sequence[Engine]) -> Shipping:
         misses = "; ".join(miss(j) for j in closest.budgets if j.verdict != "pass")
         why = f"no engine meets every budget; closest is {closest.id}: {misses}"
         return Shipping(target=target, engine=None, state="budget_missed", why=why)
+    preferred = [e for e in good if e.precision == "int8"] if select == PREFER_INT8 else []
+    best = _fastest(preferred or good)
+    return Shipping(target=target, engine=best.id, state="ship", why=_why(best, good, select))
+
+
+def _fastest(engines: Sequence[Engine]) -> Engine:
+    """The fastest; of those that cannot be told from it, the smallest file."""
     # `ran` implies a latency; the id breaks ties so that the choice does not depend on order.
-    best = min(good, key=lambda e: (_median(e), e.id))
-    others = ", ".join(f"{e.precision} {_median(e):.3f} ms" for e in good if e is not best)
-    why = f"fastest of {len(good)} within budget: median {_median(best):.3f} ms" + (
-        f" (others: {others})" if others else ""
-    )
-    return Shipping(target=target, engine=best.id, state="ship", why=why)
+    first = min(engines, key=lambda e: (_median(e), e.id))
+    tied = [e for e in engines if e is first or is_tie(times(e, first))]
+    return min(tied, key=lambda e: (e.engine_mb or 0.0, _median(e), e.id))
+
+
+def _why(best: Engine, good: Sequence[Engine], select: str) -> str:
+    asked = "" if select == FASTEST else f"precision.select: {select}; "
+    if select == PREFER_INT8 and best.precision != "int8":
+        asked = "no INT8 engine is within budget; "
+    ties: list[str] = []
+    slower: list[str] = []
+    faster: list[str] = []
+    for other in (e for e in good if e is not best):
+        found = times(other, best)
+        text = f"{words.short_id(other)} {_median(other):.3f} ms"
+        if found is not None and found.n > 1:
+            text += f", {words.ratio(found)}"
+        (ties if is_tie(found) else slower if found and found.ratio > 1 else faster).append(text)
+    head = f"fastest of {len(good)} within budget" if not faster else f"one of {len(good)} within budget"
+    parts = [f"{asked}{head}: median {_median(best):.3f} ms"]
+    if ties:
+        parts.append(f"a tie with {' and '.join(ties)}, and the smallest file of these")
+    parts += [f"slower: {'; '.join(slower)}"] if slower else []
+    parts += [f"faster: {'; '.join(faster)}"] if faster else []
+    return "; ".join(parts)
+
+
+def times(engine: Engine, other: Engine) -> Ratio | None:
+    """How many times as long `engine` takes as `other`; None if one was not timed.
+
+    Round by round where both took turns, else from the medians alone, without an interval.
+    """
+    mine, theirs = _row(engine), _row(other)
+    if mine is None or theirs is None:
+        return None
+    if mine.round_medians and theirs.round_medians:
+        return Ratio.model_validate(ratio(mine.round_medians, theirs.round_medians))
+    plain = mine.median / theirs.median
+    return Ratio(ratio=plain, low=plain, high=plain, n=1)
+
+
+def is_tie(found: Ratio | None) -> bool:
+    """The two cannot be told apart, or not by an amount that matters."""
+    return found is not None and (found.low <= 1 <= found.high or abs(found.ratio - 1) <= TIE)
 
 
 def miss(judged: Judged) -> str:
@@ -105,8 +162,12 @@ def _sound(engine: Engine) -> bool:
     return accuracy is not None and accuracy.finite and accuracy.identical_rows is not False
 
 
+def _row(engine: Engine) -> Latency | None:
+    return engine.latency_at("engine") or (engine.latency[0] if engine.latency else None)
+
+
 def _median(engine: Engine) -> float:
-    row = engine.latency_at("engine") or (engine.latency[0] if engine.latency else None)
+    row = _row(engine)
     return row.median if row else float("inf")
 
 

@@ -151,6 +151,37 @@ class Judged(Part):
     """The goal names this engine's precision or target."""
 
 
+class Ratio(Part):
+    """How many times as long one engine takes as another, from rounds in which they took turns."""
+
+    ratio: float
+    """Median over the rounds."""
+    low: float
+    """Lower end of its 95 % interval (of its range, below six rounds)."""
+    high: float
+    n: int
+    """Rounds."""
+
+
+class Int8Share(Part):
+    """How much of an INT8 graph is INT8, counted in its Q/DQ ONNX file."""
+
+    layers: int
+    """Convolutions and matrix products."""
+    int8_layers: int
+    macs: int
+    """Multiply-accumulates of one image; 0 where shapes are unknown."""
+    int8_macs: int
+    depthwise_macs: int
+    quantize: int
+    """QuantizeLinear nodes of activations."""
+    dequantize: int
+    float_layers: list[dict[str, Any]] = []
+    """The largest layers that stay in floating point: `name`, `op`, `macs_percent`."""
+    operators: dict[str, int] = {}
+    """Operators that ONNX Runtime's CPU really runs, after its fusions, with their counts."""
+
+
 class Engine(Part):
     """One row of the table."""
 
@@ -172,6 +203,10 @@ class Engine(Part):
     drop: float | None
     """Top-1 of the torch student minus this, percentage points."""
     latency: list[Latency]
+    speedup: Ratio | None = None
+    """Median latency of this target's FP32 engine over this one's; above 1 is faster."""
+    int8: Int8Share | None = None
+    """For INT8 engines."""
     budgets: list[Judged]
     file: str | None = None
     """Engine file, relative to the report."""

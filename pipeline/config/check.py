@@ -213,6 +213,14 @@ def _precision(config: DeployConfig) -> Iterator[Problem]:
         yield Problem(
             "precision.force_fp16", "no FP16 is made", "add fp16 to precision.modes", precision.force_fp16
         )
+    wanted = {"prefer_int8": "int8", "fastest_within_budget": "fp32"}.get(precision.select, precision.select)
+    for name, target in config.targets.items():
+        built = {*(target.precisions or ("fp32", *precision.modes))}
+        if precision.select != "fastest_within_budget" and wanted not in built:
+            yield Problem(
+                "precision.select", f"target '{name}' is not built as {wanted}",
+                f"built are: {', '.join(sorted(built))}", precision.select,
+            )  # fmt: skip
     if "int8" not in precision.modes:
         return
     if precision.mixed == "off" and precision.int8_max_drop is not None:

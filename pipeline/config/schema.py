@@ -305,6 +305,9 @@ class PrecisionSection(Section):
 
     modes: Annotated[list[Precision], Field(min_length=1)] = ["fp32", "fp16", "int8"]
     """Precisions to make. `fp32` is always made: it is what the others are judged against. `bf16` is for TensorRT."""
+    select: Literal["fastest_within_budget", "prefer_int8"] | Precision = "fastest_within_budget"
+    """What to ship of a target's engines within budget. `fastest_within_budget`: the fastest as measured there, of
+    those that tie the smallest file. `prefer_int8`: INT8 if it is within budget. A precision: that one, or nothing."""
     calibration_images: Annotated[int, Field(ge=0)] = 512
     """Training images, balanced over the classes, that set the INT8 ranges and show what leaves FP16's range."""
     calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from pipeline.result import Accuracy, Engine, Judged, Latency, Network, Result, Shipping
+from pipeline.result import Accuracy, Engine, Judged, Latency, Network, Ratio, Result, Shipping
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"
@@ -43,6 +43,14 @@ _METRICS = {
 _SHORT = {"latency_p50_ms": "median", "latency_p99_ms": "p99", "engine_mb": "size"}
 # Parts of `image_to_class`, in the order in which they happen.
 _PARTS = ("decode", "resize", "infer", "argmax")
+# An INT8 graph begins with a quantisation and ends with a dequantisation; a few more hurt nobody.
+_FEW_CONVERSIONS = 4
+# Below this many multiply-accumulates a CPU spends more time on starting operators than in them.
+_SMALL_NETWORK = 5_000_000
+# What ONNX Runtime's CPU has no INT8 kernel for, among the operators of image networks.
+_FLOAT_OPERATORS = (
+    "HardSigmoid", "HardSwish", "Mul", "Sigmoid", "Erf", "Gelu", "Softmax", "LayerNormalization", "ReduceMean",
+)  # fmt: skip
 
 
 def fixed(value: float | None, digits: int) -> str:
@@ -287,6 +295,58 @@ def certainty(timed_rows: Sequence[Latency]) -> str:
         return ""
     low, high = fixed(min(widths), 1), fixed(max(widths), 1)
     return f"± {low} %" if low == high else f"± {low} % to ± {high} %"
+
+
+def ratio(found: Ratio) -> str:
+    """How many times as long: '1.37 times as long (1.30 to 1.41)'."""
+    return f"{fixed(found.ratio, 2)} times as long ({fixed(found.low, 2)} to {fixed(found.high, 2)})"
+
+
+def share(part: float, whole: float) -> str:
+    """A share: 'all', 'none', '97.3 %'."""
+    if part == whole:
+        return "all"
+    return f"{fixed(100 * part / whole, 1)} %" if part and whole else "none"
+
+
+def int8_story(engine: Engine, rival: Engine, found: Ratio) -> str:
+    """Why INT8 is not faster than another precision, as far as counting the graph tells.
+
+    Args:
+        engine: the INT8 engine.
+        rival: the fastest engine of another precision.
+        found: how many times as long the INT8 engine takes as the rival.
+    """
+    level = "slower than" if found.low > 1 else "not faster than"
+    head = f"INT8 is {level} {short_id(rival)} here: {ratio(found)}, n = {found.n} rounds"
+    graph = engine.int8
+    if graph is None or not graph.layers:
+        return head
+    counted = (
+        f"{graph.int8_layers} of {graph.layers} layers and {share(graph.int8_macs, graph.macs)} of "
+        f"{graph.macs / 1e6:,.1f} million multiply-accumulates are INT8"
+    )
+    reasons = []
+    if graph.macs and graph.int8_macs < 0.9 * graph.macs:
+        named = ", ".join(f"{layer['name']} ({layer['macs_percent']:.0f} %)" for layer in graph.float_layers)
+        reasons.append(f"the rest computes in floating point: {named}")
+    conversions = sum(graph.operators.get(op, 0) for op in ("QuantizeLinear", "DequantizeLinear"))
+    if graph.operators and conversions > _FEW_CONVERSIONS:
+        around = [f"{n} {op}" for op, n in graph.operators.items() if op in _FLOAT_OPERATORS]
+        reasons.append(
+            f"{conversions} conversions between INT8 and floating point are left after fusion"
+            + (f", around {', '.join(around)}" if around else "")
+        )
+    elif not graph.operators and graph.dequantize > 2 * graph.layers:
+        reasons.append(
+            f"{graph.quantize} Q and {graph.dequantize} DQ of activations for {graph.layers} layers"
+        )
+    if 0 < graph.macs < _SMALL_NETWORK:
+        reasons.append("so small a network spends its time on starting operators and changing layouts")
+    if graph.macs and graph.depthwise_macs > 0.05 * graph.macs:
+        depthwise = share(graph.depthwise_macs, graph.macs)
+        reasons.append(f"{depthwise} of the multiply-accumulates are depthwise, which wait for memory")
+    return f"{head}. {counted}" + (f"; {'; '.join(reasons)}" if reasons else "")
 
 
 def rate_verdict(row: Latency) -> str:

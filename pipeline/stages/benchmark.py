@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,10 @@ def _run(work: Work) -> None:
 
     arguments = work.arguments
     built = work.inputs[f"build@{arguments['target']}"]
-    runnable = [row for row in read_json(built / "engines.json") if row["runs"]]
+    rows = read_json(built / "engines.json")
+    runnable = [row for row in rows if row["runs"]]
+    graphs = int8_graphs(rows, work.inputs["precision"], here=work.device is None)
+    write_json(work.out / "graphs.json", graphs)
     if work.device is not None:
         from pipeline.devices import remote
 
@@ -88,6 +91,25 @@ def _run(work: Work) -> None:
     write_json(work.out / "machine.json", found.machine)
 
 
+def int8_graphs(rows: Sequence[Mapping[str, Any]], folder: Path, *, here: bool) -> dict[str, Any]:
+    """What of each INT8 engine's ONNX file is INT8, and what ONNX Runtime makes of it; by engine id.
+
+    Args:
+        rows: of `engines.json`.
+        folder: where the ONNX files are.
+        here: the engines run on this machine, so that its ONNX Runtime fuses as theirs does.
+    """
+    from export.engines.onnxruntime import optimised_operators
+    from export.quantised import quantised_share
+
+    found: dict[str, Any] = {}
+    for row in (row for row in rows if row["precision"] == "int8" and (folder / row["onnx"]).is_file()):
+        path = folder / row["onnx"]
+        operators = optimised_operators(path) if here and row["backend"] == "onnxruntime" else {}
+        found[row["id"]] = quantised_share(path) | {"operators": operators}
+    return found
+
+
 def plan_of(arguments: Mapping[str, Any]) -> Plan:
     """The plan of a target: its batch sizes and the keys of the `benchmark` section."""
     from pipeline.latency import Plan
@@ -117,7 +139,7 @@ def _summary(out: Path) -> str:
 STAGE = Stage(
     name="benchmark",
     version=2,
-    inputs=("data", "distill", "build"),
+    inputs=("data", "distill", "precision", "build"),
     arguments=_arguments,
     run=_run,
     summary=_summary,

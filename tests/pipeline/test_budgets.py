@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.budgets import choose, judge, miss
+from pipeline.budgets import choose, judge, miss, times
 from pipeline.config.schema import Budgets, Goal
-from pipeline.result import Accuracy, Engine, EngineState, Latency
+from pipeline.report import words
+from pipeline.result import Accuracy, Engine, EngineState, Int8Share, Latency
 
 
 def _accuracy(top1: float, *, finite: bool = True) -> Accuracy:
@@ -19,8 +20,9 @@ def _accuracy(top1: float, *, finite: bool = True) -> Accuracy:
     )  # fmt: skip
 
 
-def _latency(median: float, n: int = 1000) -> Latency:
+def _latency(median: float, n: int = 1000, rounds: list[float] | None = None) -> Latency:
     return Latency(
+        round_medians=rounds or [],
         batch=1, boundary="engine", n=n, min=median, mean=median, median=median, p90=median, p95=median,
         p99=2 * median if n >= 1000 else None, max=median, std=0, cv_percent=0, throughput=1000 / median,
         drift_percent=0, warnings=[], samples="x",
@@ -34,12 +36,15 @@ def _engine(
     median: float = 1.0,
     *,
     finite: bool = True,
+    mb: float = 1.5,
+    rounds: list[float] | None = None,
 ) -> Engine:
     ran = state == "ran"
     return Engine(
         id=f"cpu/{name}", target="cpu", backend="onnxruntime", precision=name, compute_capability="", state=state,
-        detail="", fix="", onnx="x.onnx", onnx_mb=1, engine_mb=1.5, build_seconds=1,
-        accuracy=_accuracy(top1, finite=finite), drop=None, latency=[_latency(median)] if ran else [], budgets=[],
+        detail="", fix="", onnx="x.onnx", onnx_mb=1, engine_mb=mb, build_seconds=1,
+        accuracy=_accuracy(top1, finite=finite), drop=None, budgets=[],
+        latency=[_latency(median, rounds=rounds)] if ran else [],
     )  # fmt: skip
 
 
@@ -127,3 +132,82 @@ def test_engines_that_contradict_themselves_are_not_shipped() -> None:
     engine.accuracy.identical_rows = False
     choice = choose("cpu", [engine])
     assert choice.state == "failed" and "differ for the same image" in choice.why
+
+
+LOAD = [1.0, 1.3, 1.0, 2.0, 1.1, 1.0, 1.0, 1.5, 1.0, 1.0]  # of the machine, in ten rounds
+
+
+def _timed(name: str, median: float, mb: float, jitter: float = 0.0) -> Engine:
+    rounds = [median * load * (1 + jitter * (-1) ** i) for i, load in enumerate(LOAD)]
+    return _engine(name, median=median, mb=mb, rounds=rounds)
+
+
+def test_a_tie_is_said_and_the_smaller_file_wins() -> None:
+    """Faster by less than the rounds differ is not faster."""
+    engines = [_timed("fp32", 1.00, 4.0), _timed("fp16", 1.03, 2.0, jitter=0.05), _timed("int8", 1.5, 1.0)]
+    choice = choose("cpu", engines)
+    assert choice.engine == "cpu/fp16"
+    assert "a tie with fp32 1.000 ms, 0.9" in choice.why and "smallest file" in choice.why
+    assert "slower: int8 1.500 ms, 1." in choice.why
+
+
+def test_a_sure_difference_decides_and_one_that_does_not_matter_does_not() -> None:
+    """The load of the rounds falls on both; half a percent is no reason for twice the file."""
+    sure = choose("cpu", [_timed("fp32", 1.00, 4.0), _timed("fp16", 1.03, 2.0)])
+    assert (
+        sure.engine == "cpu/fp32" and "slower: fp16 1.030 ms, 1.03 times as long (1.03 to 1.03)" in sure.why
+    )
+    assert choose("cpu", [_timed("fp32", 1.000, 4.0), _timed("fp16", 1.005, 2.0)]).engine == "cpu/fp16"
+
+
+def test_without_rounds_the_medians_decide() -> None:
+    """Results of an earlier version, and engines that were timed alone."""
+    assert choose("cpu", [_engine("fp32", median=2), _engine("fp16", median=1)]).engine == "cpu/fp16"
+
+
+@pytest.mark.parametrize(
+    ("select", "engine", "said"),
+    [
+        ("fastest_within_budget", "cpu/fp16", "fastest of 3 within budget"),
+        ("prefer_int8", "cpu/int8", "precision.select: prefer_int8; one of 3 within budget"),
+        ("fp32", "cpu/fp32", "precision.select: fp32; fastest of 1 within budget"),
+    ],
+)
+def test_select(select: str, engine: str, said: str) -> None:
+    """What the config asks for, and that it did so."""
+    engines = [_timed("fp32", 3, 4.0), _timed("fp16", 1, 2.0), _timed("int8", 2, 1.0)]
+    choice = choose("cpu", engines, select)
+    assert choice.engine == engine and said in choice.why
+    if select == "prefer_int8":
+        assert "faster: fp16 1.000 ms, 0.50 times as long" in choice.why
+
+
+def test_a_preferred_precision_must_meet_the_budgets_too() -> None:
+    """INT8 that misses is passed over when preferred, and ships nothing when demanded."""
+    engines = [_timed("fp16", 1, 2.0), _engine("int8", median=0.5, top1=50)]
+    for engine in engines:
+        engine.budgets = judge(engine, Budgets(top1=Goal(max_drop=2)), STUDENT)
+    preferred = choose("cpu", engines, "prefer_int8")
+    assert preferred.engine == "cpu/fp16" and "no INT8 engine is within budget" in preferred.why
+    assert choose("cpu", engines, "int8").state == "budget_missed"
+    assert choose("cpu", engines, "fp32").state == "failed"
+
+
+def test_int8_that_is_not_faster_is_explained() -> None:
+    """By what stays in floating point, what is converted, and how small the network is."""
+    int8, fp32 = _timed("int8", 2.0, 1.0), _timed("fp32", 1.0, 4.0)
+    found = times(int8, fp32)
+    assert found is not None and (found.ratio, found.n) == (2.0, 10)
+    layer = {"name": "stem", "op": "Conv", "macs_percent": 60.0}
+    int8.int8 = Int8Share(
+        layers=10, int8_layers=4, macs=1_000_000, int8_macs=400_000, depthwise_macs=200_000, quantize=9,
+        dequantize=9, float_layers=[layer], operators={"QLinearConv": 4, "DequantizeLinear": 6, "HardSigmoid": 3},
+    )  # fmt: skip
+    story = words.int8_story(int8, fp32, found)
+    assert story.startswith("INT8 is slower than fp32 here: 2.00 times as long (2.00 to 2.00), n = 10 rounds")
+    for text in (
+        "4 of 10 layers and 40.0 % of 1.0 million multiply-accumulates are INT8", "stem (60 %)",
+        "6 conversions", "around 3 HardSigmoid", "so small a network",
+        "20.0 % of the multiply-accumulates are depthwise",
+    ):  # fmt: skip
+        assert text in story

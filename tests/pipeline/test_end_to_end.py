@@ -43,6 +43,10 @@ def test_a_run_leaves_report_engines_and_a_table(finished: Finished) -> None:
             engine.engine_mb * 1e6
         )  # type: ignore[operator]
         assert engine.accuracy is not None and engine.accuracy.n == 84
+        if engine.state == "ran":
+            assert all(row.intervals and len(row.round_medians) == 2 for row in engine.latency)
+        if engine.precision == "int8":
+            assert engine.int8 is not None and engine.int8.int8_layers > 0
         if engine.state == "built":
             assert "built, not run" in engine.detail and engine.accuracy.source != "engine"
     assert "cpu/fp32" in finished.done.out and "report:" in finished.done.out
