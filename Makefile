@@ -10,7 +10,7 @@ CONFIG ?= deploy_configs/fonts_cpu.yaml
 ARGS ?=
 OUT ?= runs/gpu_check
 
-.PHONY: help setup pipeline plan doctor test test-slow lint format bench gpu-check docs clean
+.PHONY: help setup pipeline plan doctor test test-slow lint format bench gpu-check matrix docs clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -55,6 +55,9 @@ gpu-check: $(VENV)/.ready ## check on a GPU what cannot be checked without one; 
 	@$(BIN)/python benchmarks/gpu_check_engines.py --out $(OUT); engines=$$?; \
 	 $(BIN)/python benchmarks/gpu_check.py --out $(OUT); training=$$?; \
 	 if [ $$engines -eq 1 ] || [ $$training -eq 1 ]; then exit 1; fi; exit $$(( engines > training ? engines : training ))
+
+matrix: $(VENV)/.ready ## every student through export, precisions and engines (long): the table of docs/students.md
+	@$(BIN)/python benchmarks/matrix/matrix.py $(ARGS)
 
 docs: $(VENV)/.ready ## write the generated reference and the editors' schema again
 	@$(BIN)/python -m pipeline.docs

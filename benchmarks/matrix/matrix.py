@@ -16,6 +16,7 @@ import argparse
 import datetime
 import hashlib
 import json
+import shutil
 import sys
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -74,13 +75,18 @@ def cached(folder: Path, code: str, any_code: bool) -> dict[tuple[str, str], Row
 
 
 def rows_of(
-    student: Student, capabilities: Sequence[str], tools: dict[str, str], code: str, any_code: bool
+    student: Student,
+    capabilities: Sequence[str],
+    tools: dict[str, str],
+    code: str,
+    any_code: bool,
+    cache: Path,
 ) -> list[Row]:
     """All rows of one student, made where they are not cached."""
     import road
 
     key = hashlib.sha256(json.dumps([tools, student.image_size], sort_keys=True).encode()).hexdigest()[:12]
-    folder = CACHE / student.name.replace("/", "_") / key
+    folder = cache / student.name.replace("/", "_") / key
     wanted = list(road.hops(capabilities))
     have = cached(folder, code, any_code)
     missing = [hop for hop in wanted if hop not in have]
@@ -97,6 +103,8 @@ def rows_of(
             )
 
         road.walk(student, files, missing, keep)
+        if all(have[hop]["state"] != "failed" for hop in wanted):
+            shutil.rmtree(files, ignore_errors=True)
     return [have[hop] for hop in wanted]
 
 
@@ -109,7 +117,8 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=1, help="of torch; ONNX Runtime runs on one")
     parser.add_argument("--any-code", action="store_true", help="take cached rows of other code of ours too")
     parser.add_argument("--markdown", action="store_true", help="only write the table from the last result")
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path, default=OUT, help="of another place: no table is written")
+    parser.add_argument("--cache", type=Path, default=CACHE, help="folder of finished rows")
     arguments = parser.parse_args()
     if arguments.markdown:
         write_table(read_json(arguments.out), DOC)
@@ -123,7 +132,9 @@ def main() -> int:
     tools, code = environment.versions(TOOLS), code_digest()  # now: sources may change while this runs
     rows: list[Row] = []
     for student in students:
-        rows += rows_of(student, arguments.capabilities or CAPABILITIES, tools, code, arguments.any_code)
+        rows += rows_of(
+            student, arguments.capabilities or CAPABILITIES, tools, code, arguments.any_code, arguments.cache
+        )
     result = {
         "what": "every student through export, precision and engines; networks without training",
         "date": datetime.date.today().isoformat(),

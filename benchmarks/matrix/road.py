@@ -25,6 +25,7 @@ from export import graph, onnx, precision
 from export.engines import BACKENDS, trt_operators
 from export.errors import ExportError
 from figkd.models import ImageClassifier, build_model, reparameterize_for_export
+from pipeline.files import read_json, write_json
 
 CLASSES, OPSET = 100, 20
 CALIBRATION_IMAGES, CHECKED_IMAGES = 64, 16
@@ -32,6 +33,7 @@ CAPABILITIES = ("SM75", "SM86", "SM89", "SM120")
 PRECISIONS = ("fp32", "fp16", "int8", "int8_cpu")
 # Smallest cosine of an image's logits with torch's. INT8 has none: of a network without training it says little.
 TOLERANCE = {"fp32": 0.9999, "fp16": 0.999}
+_TOLD = ("make_seconds", "quantised_nodes", "int8_macs_percent", "fp32_nodes", "weights_flushed")
 _LAYER_SCALE = 0.1
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.LayerNorm, nn.GroupNorm)
 
@@ -81,7 +83,7 @@ def walk(
         try:
             row |= work.run(hop) if hop.engine == "onnxruntime" else work.built(hop)
         except ExportError as error:
-            row |= {"state": _refusal(error.what), "detail": " ".join(str(error).split())}
+            row |= {"state": _refusal(error.what), "detail": " ".join(error.what.split()), "fix": error.fix}
         except Exception as error:
             row |= {"state": "failed", "detail": " ".join(f"{type(error).__name__}: {error}".split())[:2000]}
         keep(row | {"seconds": round(time.perf_counter() - start, 2)})
@@ -94,7 +96,7 @@ class _Road:
         self.student, self.folder, self._build = student, folder, build
         self._module: nn.Module | None = None
         self._reference: Images | None = None
-        self._facts: dict[str, Row] = {}
+        self._seen: precision.Observed | None = None
 
     @property
     def module(self) -> nn.Module:
@@ -117,39 +119,53 @@ class _Road:
         return self._reference
 
     def file(self, name: str) -> Path:
-        """The ONNX file of a precision, with an open batch."""
+        """The ONNX file of a precision, with an open batch; `facts` says how it was made."""
         path = self.folder / f"{name}.onnx"
-        if path.exists():
+        if self._facts_file(name).exists():
             return path
         start = time.perf_counter()
+        facts: Row = {}
         if name == "fp32":
             example = torch.from_numpy(self.checked[:1])
             onnx.export_onnx(self.module, example, path, opset=OPSET, dynamic_batch=True)
         elif name == "fp16":
-            self._facts[name] = precision.to_fp16(self.file("fp32"), path)
+            facts = precision.to_fp16(self.file("fp32"), path)
         else:
             make = precision.to_int8_tensorrt if name == "int8" else precision.to_int8_onnxruntime
-            calibration = images("train", CALIBRATION_IMAGES, self.student.image_size)
-            self._facts[name] = make(self.file("fp32"), path, [calibration])
-        self._facts.setdefault(name, {})["make_seconds"] = round(time.perf_counter() - start, 2)
+            facts = make(self.file("fp32"), path, self.seen)
+        facts["make_seconds"] = round(time.perf_counter() - start, 2)
+        write_json(self._facts_file(name), facts)
         return path
+
+    def facts(self, name: str) -> Row:
+        """What making the file of a precision told."""
+        self.file(name)
+        return read_json(self._facts_file(name))
+
+    def _facts_file(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    @property
+    def seen(self) -> precision.Observed:
+        """What calibration saw, for both layouts of INT8."""
+        if self._seen is None:
+            calibration = images("train", CALIBRATION_IMAGES, self.student.image_size)
+            self._seen = precision.observe_file(self.file("fp32"), [calibration], histograms=False)
+        return self._seen
 
     def run(self, hop: Hop) -> Row:
         """The ONNX file in ONNX Runtime: its facts, its error against torch, its operators."""
         path = self.file(hop.precision)
         facts = onnx.describe(path)
-        made = self._facts.get(hop.precision, {})
+        made = self.facts(hop.precision)
         row: Row = {
             "opset": facts["opset"],
             "nodes": facts["nodes"],
             "operators": facts["ops"],
             "onnx_bytes": facts["bytes"],
             "parameters": facts["parameters"],
-            "make_seconds": made.get("make_seconds"),
+            **{key: made[key] for key in _TOLD if key in made},
         }
-        for key in ("quantised_nodes", "fp32_nodes", "weights_flushed"):
-            if key in made:
-                row[key] = made[key]
         if hop.precision != "int8_cpu":
             problems = trt_operators.unsupported(graph.load_model(path))
             row["tensorrt_10_3"] = [trt_operators.describe(problem) for problem in problems]
