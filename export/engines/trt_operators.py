@@ -50,8 +50,8 @@ _LATER: Mapping[str, Version] = {
     "TensorScatter": (10, 15),
 }
 SINCE: Mapping[str, Version] = {**dict.fromkeys(_ALWAYS.split(), OLDEST), **_LATER}
-"""Operator of the default ONNX domain to the first TensorRT 10 that reads it. `Gelu` and `Mish` are in no changelog;
-they came with opset 20, which 10.0 reads."""
+"""Operator of the default ONNX domain to the first TensorRT 10 that reads it. The changelog is silent about `Gelu` and
+`Mish` of opsets 18 and 20, which 10.0 reads as a whole; 10.3's Python bindings have the activations of `Gelu`."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,7 @@ _REDUCTIONS = frozenset(name for name in SINCE if name.startswith("Reduce"))
 _RESTRICTIONS: tuple[tuple[frozenset[str], Version | None, _Restriction], ...] = (
     (frozenset(), None, _bytes),
     (frozenset({"AveragePool", "MaxPool", "LpPool"}), None, _pooling),
-    (frozenset({"LayerNormalization"}), None, _one_output),
+    (frozenset({"LayerNormalization", "BatchNormalization"}), None, _one_output),
     (frozenset({"QuantizeLinear", "DequantizeLinear"}), None, _symmetric),
     (frozenset({"Resize"}), None, _resize),
     (frozenset({"Dropout"}), None, _no_training),
