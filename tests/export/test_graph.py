@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from export import graph
+from export.errors import ExportError
 from export.onnx import export_onnx
 
 
@@ -178,3 +179,36 @@ def test_means_over_the_image_become_pools(keepdims: int, axes: list[int], opera
     graph.prune(model)
     assert [node.op_type for node in model.graph.node] == operators
     np.testing.assert_allclose(run(model, x), before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("side", "left"), [(8, ["Add"]), (2048, ["Expand", "Add"])])
+def test_what_is_spread_over_a_lot_stays_computed(side: int, left: list[str]) -> None:
+    """Protects the size of files: a small constant that is expanded is not stored in full where that is large."""
+    nodes = [
+        helper.make_node("Shape", ["x"], ["shape"], "shape"),
+        helper.make_node("Expand", ["c", "shape"], ["wide"], "expand"),
+        helper.make_node("Add", ["x", "wide"], ["y"], "add"),
+    ]
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [side, side]) for n in "xy")
+    tensors = [numpy_helper.from_array(np.full((1, 1), 2, np.float32), "c")]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", [x], [y], tensors),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    graph.infer_shapes(model)
+    graph.fold_constants(model)
+    assert [node.op_type for node in model.graph.node] == left
+    image = np.ones((side, side), np.float32)
+    assert (run(model, image) == 3).all()
+
+
+def test_nodes_are_put_in_order_and_cycles_are_told() -> None:
+    model = preprocessing_model([("Mul", 2.0, True)], [0, 3, 1, 2])
+    names = [node.name for node in model.graph.node]
+    graph.replace_nodes(model, reversed(model.graph.node))
+    graph.order_nodes(model)
+    assert [node.name for node in model.graph.node] == names
+    model.graph.node[0].input[0] = "y"
+    with pytest.raises(ExportError, match="cycle"):
+        graph.order_nodes(model)
