@@ -20,9 +20,10 @@ from export.files import write_bytes
 COMPUTE_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _AFFINE_OPS = ("Div", "Sub", "Mul", "Add")
 _TWO_GIB = 2**31 - 2**20
-# Shape arithmetic and what spreads a constant over a batch.
+# Shape arithmetic, what spreads a constant over a batch, and sine encodings of positions.
 _FOLDABLE_OPS = (
-    "Add", "Cast", "Concat", "Div", "Expand", "Gather", "Mul", "Reshape", "Slice", "Squeeze", "Sub", "Unsqueeze",
+    "Add", "Cast", "Concat", "ConstantOfShape", "Cos", "CumSum", "Div", "Expand", "Gather", "Mul", "Not", "Range",
+    "Reshape", "Sin", "Slice", "Squeeze", "Sub", "Unsqueeze",
 )  # fmt: skip
 _MOST_FOLDED = 2**20
 
