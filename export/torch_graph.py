@@ -35,6 +35,7 @@ _REDUCED, _FULL = 64, 127
 _MIN_HALF_SCALE = 2.0**-20
 # Float inputs, by position, that are no weights: statistics, and sizes.
 _NOT_TRAINED = {"BatchNormalization": (3, 4), "Resize": (1, 2)}
+_LEARNT = ("weight", "integers", "scale")
 _NO_WEIGHTS: Mapping[str, Array] = {}
 
 
@@ -59,16 +60,18 @@ class _Stored:
 
 
 class TorchGraph(nn.Module):
-    """An ONNX graph whose weights are parameters and whose Q/DQ scales are learnt.
+    """An ONNX graph whose weights are trained and whose Q/DQ scales are learnt.
 
     forward takes the graph's input (any batch, even where the file fixes one) and returns its output, float32. FP16
     parts are computed in float32, with weights and scales rounded to FP16, as the file stores them.
 
-    Parameters are, float32 and in their own shape: every float initializer of more than one element but for the
-    preprocessing and the statistics of batch norm; every weight and bias that the file stores as integers, unquantised;
-    and for every scale the logarithm of its ratio to what it was at the start, which keeps it positive and makes an
-    optimizer's step a relative one (TQT, Jain et al. 2020). An INT32 bias has no scale of its own: it is the product of
-    its layer's other two, as engines require. Zero points stay as they are.
+    Trained are: every float initializer of more than one element but for the preprocessing and the statistics of batch
+    norm; every weight and bias that the file stores as integers, unquantised; every scale. An INT32 bias has no scale
+    of its own: it is the product of its layer's other two, as engines require. Zero points stay as they are.
+
+    A parameter p, float32, is the change since the start, 0 at first. A weight is `start + rms(start) p`, a scale
+    `start exp(p)`, which keeps it positive (TQT, Jain et al. 2020). So a learning rate means the same for all of them,
+    whatever their magnitude: with an optimizer like Adam, about the largest relative change in a step.
     """
 
     def __init__(self, model: onnx.ModelProto, *, weights: Mapping[str, Array] = _NO_WEIGHTS) -> None:
@@ -89,17 +92,18 @@ class TorchGraph(nn.Module):
         self._dead = _dead_after(self._nodes, self._output)
         self._stored = _describe(model, self._nodes)
         self._fixed: dict[str, Tensor] = {}
-        self.learnt = nn.ParameterDict()
+        self.changes = nn.ParameterDict()
         for proto in model.graph.initializer:
             stored, value = self._stored[proto.name], tensor_of(proto)
-            if stored.role == "scale":
+            if stored.role in ("weight", "integers"):
+                original = _original(proto.name, stored.shape, weights)
+                if original is not None:
+                    value = original
+                elif stored.role == "integers":
+                    value = _dequantized(model, value, stored)
+            if stored.role in _LEARNT:
                 self.register_buffer(stored.key, value)
-                self.learnt[stored.key] = nn.Parameter(torch.zeros_like(value))
-            elif stored.role == "weight" or stored.role == "integers":
-                start = _original(proto.name, stored.shape, weights)
-                if start is None:
-                    start = value if stored.role == "weight" else _dequantized(model, value, stored)
-                self.learnt[stored.key] = nn.Parameter(start)
+                self.changes[stored.key] = nn.Parameter(torch.zeros_like(value))
             elif stored.role == "constant" and value.is_floating_point():
                 self.register_buffer(stored.key, value)
             elif stored.role == "constant":
@@ -141,11 +145,13 @@ class TorchGraph(nn.Module):
             return (first * second).expand(int(np.prod(stored.shape))).reshape(stored.shape)
         if stored.role == "constant":
             return self._fixed[name] if name in self._fixed else self.get_buffer(stored.key)
-        value = self.learnt[stored.key]
+        start, change = self.get_buffer(stored.key), self.changes[stored.key]
         half = stored.kind == TensorProto.FLOAT16
         if stored.role == "scale":
-            value = self.get_buffer(stored.key) * torch.exp(value)
+            value = start * torch.exp(change)
             value = torch.clamp(value, min=_MIN_HALF_SCALE) if half else value
+        else:
+            value = start + start.square().mean().sqrt() * change
         return half_through(value) if half else value
 
     def _levels(self, name: str) -> Tensor:
@@ -153,7 +159,7 @@ class TorchGraph(nn.Module):
         stored = self._stored[name]
         assert stored.dequantize is not None
         scale, zero_point, axis = self._quantisation(stored.dequantize)
-        return quantize(self.learnt[stored.key], scale, zero_point, *stored.limits, axis)
+        return quantize(self._value(name), scale, zero_point, *stored.limits, axis)
 
     def _convert(self, node: Node, inputs: Sequence[Tensor | None]) -> Tensor:
         scale, zero_point, axis = self._quantisation(node)

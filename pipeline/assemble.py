@@ -12,7 +12,17 @@ from pipeline.budgets import choose, judge, miss, times
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json
 from pipeline.report import words
-from pipeline.result import Accuracy, Engine, Epoch, Int8Share, Latency, Network, Result, Shipping
+from pipeline.result import (
+    Accuracy,
+    Engine,
+    Epoch,
+    FineTuning,
+    Int8Share,
+    Latency,
+    Network,
+    Result,
+    Shipping,
+)
 from pipeline.store import MANIFEST
 
 _BINS = 60
@@ -71,6 +81,7 @@ def assemble(
         student=student,
         parity=read_json(inputs["export"] / "parity.json")["cases"],
         engines=engines,
+        qad=_fine_tunings(inputs, student),
         failures={step: dict(f) for step, f in failures.items()},
         steps=[_step(step, manifest) for step, manifest in manifests.items()],
         machine=machine,
@@ -128,6 +139,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
     samples = dict(np.load(timed / "samples.npz")) if timed else {}
     graphs: dict[str, Any] = (_optional(timed / "graphs.json") if timed else None) or {}
     seconds = read_json(built / "timing.json")
+    tuned = read_json(inputs["qad"] / "accuracy.json")
     engines = []
     for row in read_json(built / "engines.json"):
         measured = [_latency(facts, samples) for facts in latency if facts["id"] == row["id"]]
@@ -153,9 +165,22 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
                 budgets=[],
                 file=f"engines/{target}/{row['file']}" if "file" in row else None,
                 device=row.get("device", ""),
+                qad=row["onnx"] in tuned,
             )
         )
     return engines
+
+
+def _fine_tunings(inputs: Mapping[str, Path], student: Network) -> list[FineTuning]:
+    before = read_json(inputs["precision"] / "accuracy.json")
+    after = read_json(inputs["qad"] / "accuracy.json")
+    tunings = []
+    for name, facts in read_json(inputs["qad"] / "qad.json").items():
+        drops = {"drop_before": student.test.top1 - before[name]["top1"]}
+        if name in after:
+            drops["drop_after"] = student.test.top1 - after[name]["top1"]
+        tunings.append(FineTuning.model_validate({"onnx": name, **facts, **drops}))
+    return tunings
 
 
 def _latency(facts: Mapping[str, Any], samples: Mapping[str, np.ndarray]) -> Latency:

@@ -212,6 +212,8 @@ class Engine(Part):
     """Engine file, relative to the report."""
     device: str = ""
     """Where it was built and run, in words; empty for this machine."""
+    qad: bool = False
+    """Built from an INT8 file that quantisation-aware distillation has fine-tuned."""
 
     def latency_at(self, boundary: str = "engine") -> Latency | None:
         """The row that budgets are judged at: the first batch size, one inference after the other."""
@@ -221,6 +223,31 @@ class Engine(Part):
     def within_budget(self) -> bool:
         """Nothing is missed, and nothing that has a goal is unknown."""
         return all(judged.verdict == "pass" for judged in self.budgets)
+
+
+class FineTuning(Part):
+    """Quantisation-aware distillation of one INT8 file; what was not done is null."""
+
+    onnx: str
+    """Name of the file, as in an engine's `onnx`."""
+    state: Literal["tuned", "not_needed", "no_better"]
+    """`tuned`: engines use the fine-tuned file. `not_needed`: within budget before. `no_better`: not kept."""
+    val_n: int
+    """Validation images, on which the decision was made."""
+    student_val: float
+    """Top-1 of the torch student on them, percent."""
+    val_before: float
+    """Top-1 of the file before, percent of the validation images."""
+    val_after: float | None = None
+    """The same after."""
+    drop_before: float | None = None
+    """Top-1 of the torch student minus that of the file before, percentage points of the test set."""
+    drop_after: float | None = None
+    """The same after."""
+    method: str | None = None
+    epochs: int | None = None
+    lr: float | None = None
+    history: list[Epoch] = []
 
 
 class Network(Part):
@@ -264,6 +291,8 @@ class Result(Part):
     """Checks of the ONNX file against torch: `what` (which images), `batch`, `n`, `max_abs` and `allowed` (logits),
     `cosine` (the smallest), `top1_agreement` (percent), `ok`."""
     engines: list[Engine]
+    qad: list[FineTuning] = []
+    """INT8 files that were judged for quantisation-aware distillation."""
     failures: dict[str, dict[str, Any]]
     """Steps that failed: `what`, `fix`, `exit_code`."""
     steps: list[dict[str, Any]]

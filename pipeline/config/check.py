@@ -222,10 +222,16 @@ def _precision(config: DeployConfig) -> Iterator[Problem]:
                 f"built are: {', '.join(sorted(built))}", precision.select,
             )  # fmt: skip
     if "int8" not in precision.modes:
+        if precision.qad.when == "always":
+            fix = "add it, or leave this to auto"
+            yield Problem("precision.qad.when", "fine-tunes INT8, which precision.modes lacks", fix, "always")
         return
-    if precision.mixed == "off" and precision.int8_max_drop is not None:
+    if precision.mixed == "never" and precision.qad.when != "auto" and precision.int8_max_drop is not None:
         yield Problem(
-            "precision.int8_max_drop", "is not used by mixed: off", "remove one", precision.int8_max_drop
+            "precision.int8_max_drop",
+            f"is not used by mixed: never with qad.when: {precision.qad.when}",
+            "remove one",
+            precision.int8_max_drop,
         )
     if precision.calibration_images < MIN_CALIBRATION_IMAGES:
         yield Problem(

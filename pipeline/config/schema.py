@@ -300,6 +300,21 @@ class Export(Section):
     """The check of the file against the torch student."""
 
 
+class QAD(Section):
+    """Quantisation-aware distillation: the INT8 student is fine-tuned with `distill`'s method, views and teacher."""
+
+    when: Literal["auto", "always", "never"] = "auto"
+    """`auto`: where INT8, after `mixed`, loses more top-1 on validation images than `int8_max_drop` or, without it,
+    `max_drop` of `budgets.top1` allows."""
+    epochs: Positive = 3
+    """Passes over the training images."""
+    lr: Annotated[float, Field(gt=0, le=0.3)] = 0.003
+    """Peak learning rate of AdamW. It is relative: about the largest share by which a step moves a weight (of its
+    tensor's RMS) or a scale, whatever their magnitude."""
+    batch_size: Annotated[int, Field(ge=2)] | None = None
+    """Images in a step. Default: `distill.batch_size`."""
+
+
 class PrecisionSection(Section):
     """Which precisions are made as ONNX files, and how INT8 is calibrated."""
 
@@ -321,7 +336,7 @@ class PrecisionSection(Section):
     """ONNX nodes that stay out of INT8: operator types, names of nodes or weights, shell patterns."""
     without_rules: list[Literal["squeeze_excitation", "classifier"]] = Field(default_factory=list)
     """Rules of docs/precision.md that are not followed: what they would keep out of INT8 is quantised."""
-    mixed: Literal["auto", "off"] = "auto"
+    mixed: Literal["auto", "never"] = "auto"
     """`auto`: where INT8 loses more than it may, the groups of layers that harm most stay out of it."""
     int8_max_drop: NonNegative | None = None
     """Top-1 that INT8 may lose against FP32 on validation images, percentage points. Default: `max_drop` of
@@ -332,6 +347,8 @@ class PrecisionSection(Section):
     """ONNX nodes that stay FP32 in FP16 and BF16 files, and in INT8 files for TensorRT where they are not INT8."""
     force_fp16: list[str] = Field(default_factory=list)
     """ONNX nodes that become FP16 although a rule keeps them FP32. Refused if they leave FP16's range."""
+    qad: QAD = QAD()
+    """Quantisation-aware distillation."""
 
 
 class Remote(Section):

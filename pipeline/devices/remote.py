@@ -96,10 +96,11 @@ def _build_one(
     from export.engines import trt_build
     from export.engines.trt_versions import dialect
     from pipeline.stages.build import engine_file
+    from pipeline.stages.qad import onnx_path
 
     arguments = work.arguments
     backend = arguments["engine"]
-    onnx, file = work.inputs["precision"] / row["onnx"], work.out / engine_file(row)
+    onnx, file = onnx_path(work.inputs, row["onnx"]), work.out / engine_file(row)
     sizes = sorted(arguments["batch_sizes"])
     prepared = work.scratch / row["onnx"]
     described = _prepare(onnx, sizes, prepared)

@@ -91,6 +91,7 @@ def _engines(result: Result) -> str:
         + (f". Fix: {_text(fix)}" if fix else "")
         for (state, why, fix), ids in reasons.items()
     ]
+    remarks += [f"- {_text(words.fine_tuning(tuning))}" for tuning in result.qad]
     table = _table(head, rows, "ll" + "r" * 7 + "l")
     return "\n\n".join(["## Engines", table, " ".join(notes), *(["\n".join(remarks)] if remarks else [])])
 
@@ -99,7 +100,7 @@ def _engine_row(engine: Engine, ship: bool) -> list[str]:
     accuracy, latency = engine.accuracy, engine.latency_at("engine")
     mark = " †" if words.measured_elsewhere(engine) else ""
     return [
-        f"**{_code(engine.id)}**" if ship else _code(engine.id),
+        (f"**{_code(engine.id)}**" if ship else _code(engine.id)) + words.tag(engine),
         words.STATES[engine.state],
         words.mb(engine.engine_mb),
         f"{words.percent(accuracy.top1)}{mark}" if accuracy else words.DASH,

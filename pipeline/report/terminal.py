@@ -43,7 +43,7 @@ def _row(engine: Engine, ship: bool) -> list[Text]:
         top1 = f"{words.percent(accuracy.top1)}{mark} ({words.signed_drop(engine.drop)})"
     times = f"{words.ms(latency.median)} / {words.ms(latency.p99)}" if latency else words.DASH
     return [
-        Text(engine.id, style="bold" if ship else ""),
+        Text(f"{engine.id}{words.tag(engine)}", style="bold" if ship else ""),
         Text(_STATES[engine.state], style=_STATE_STYLE[engine.state]),
         Text(words.mb(engine.engine_mb)),
         Text(top1),
@@ -91,6 +91,7 @@ def _notes(result: Result) -> list[RenderableType]:
             f"{words.count(left_out)} images could not be decoded and were left out; the report lists them"
         )
     lines: list[RenderableType] = [Text(f"  {note}", style="dim") for note in notes]
+    lines += [_indented(Text(words.fine_tuning(tuning), style="dim")) for tuning in result.qad]
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for engine in result.engines:
         if engine.detail or engine.fix:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from pipeline.result import Accuracy, Engine, Judged, Latency, Network, Ratio, Result, Shipping
+from pipeline.result import Accuracy, Engine, FineTuning, Judged, Latency, Network, Ratio, Result, Shipping
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"
@@ -204,6 +204,29 @@ def measured_elsewhere(engine: Engine) -> bool:
 def short_id(engine: Engine) -> str:
     """An engine's id without its target: 'int8', 'int8-SM89'."""
     return engine.id.removeprefix(f"{engine.target}/")
+
+
+def tag(engine: Engine) -> str:
+    """What follows an engine's name: ' (QAD)' if its INT8 file was fine-tuned."""
+    return " (QAD)" if engine.qad else ""
+
+
+def fine_tuning(tuning: FineTuning) -> str:
+    """What quantisation-aware distillation did to a file, in one sentence."""
+    name = f"INT8 ({tuning.onnx})"
+    if tuning.state == "not_needed":
+        drop = fixed(tuning.student_val - tuning.val_before, 2)
+        return f"{name}: not fine-tuned, its drop of {drop} pp on {count(tuning.val_n)} validation images is allowed"
+    how = f"{tuning.epochs} {'epoch' if tuning.epochs == 1 else 'epochs'} of {tuning.method}"
+    if tuning.state == "no_better" or tuning.drop_after is None:
+        return (
+            f"{name}: {how} on the quantised graph made it no better on {count(tuning.val_n)} validation images "
+            f"({percent(tuning.val_before)} % before, {percent(tuning.val_after)} % after); not kept"
+        )
+    return (
+        f"{name} (QAD): {how} on the quantised graph; top-1 drop on the test set {fixed(tuning.drop_before, 2)} pp "
+        f"before, {fixed(tuning.drop_after, 2)} pp after"
+    )
 
 
 def by_target(result: Result) -> list[tuple[str, list[Engine]]]:

@@ -13,6 +13,7 @@ from pipeline.errors import EnvironmentFault
 from pipeline.files import read_json, write_json
 from pipeline.stages.base import Facts, Progress, Stage, Work
 from pipeline.stages.precision import onnx_file
+from pipeline.stages.qad import onnx_path
 
 if TYPE_CHECKING:
     from export.engines.protocol import Availability
@@ -92,7 +93,7 @@ def _run(work: Work) -> None:
     rows, seconds, notes = [], {}, {}
     options = _options(arguments, work.caches / "timing")
     for done, row in enumerate(wanted):
-        source, capability = work.inputs["precision"] / row["onnx"], row["compute_capability"]
+        source, capability = onnx_path(work.inputs, row["onnx"]), row["compute_capability"]
         progress = _part(work.progress, done, len(wanted), row["id"].split("/", 1)[1])
         progress(0, 1, "")
         if not can.built:
@@ -170,7 +171,7 @@ def _rows(work: Work) -> Iterator[dict[str, Any]]:
     """Rows of `engines.json`, as far as they are known beforehand."""
     arguments = work.arguments
     for precision in arguments["precisions"]:
-        source = work.inputs["precision"] / onnx_file(arguments["engine"], precision)
+        source = onnx_path(work.inputs, onnx_file(arguments["engine"], precision))
         for capability in arguments.get("compute_capabilities", [""]):
             name = "-".join(filter(None, (precision, capability)))
             yield {
@@ -204,7 +205,7 @@ def _summary(out: Path) -> str:
 STAGE = Stage(
     name="build",
     version=2,
-    inputs=("precision",),
+    inputs=("precision", "qad"),
     arguments=_arguments,
     run=_run,
     summary=_summary,

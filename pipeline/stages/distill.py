@@ -25,41 +25,53 @@ _CONFUSION_TEMPERATURE = 2.0
 
 
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
-    distill = config.distill
-    section = method_section(distill)
-    options = {} if section is None else section.model_dump(mode="json", exclude={"hierarchy"})
-    return training_arguments(distill) | {
-        "model": config.student.model,
-        "pretrained": config.student.pretrained,
-        "image_size": config.data.image_size,
-        "method": distill.method,
-        "options": options,
-        "seed": config.seed if distill.seed is None else distill.seed,
-        "view_seed": config.seed,
-        "online_teacher": config.teacher.model if _is_online(config) else None,
-    }
+    return (
+        training_arguments(config.distill)
+        | {"model": config.student.model, "pretrained": config.student.pretrained}
+        | method_arguments(config)
+    )
 
 
 def _is_online(config: DeployConfig) -> bool:
     return METHODS[config.distill.method].needs_teacher and not is_cached(config)
 
 
-def _sources(config: DeployConfig) -> Mapping[str, Source]:
+def method_sources(config: DeployConfig) -> Mapping[str, Source]:
+    """The hierarchy of the classes, if the method reads one."""
     hierarchy = config.distill.figkd.hierarchy if config.distill.method == "figkd" else None
     return {} if hierarchy is None else {"hierarchy": Source(hierarchy, lambda: [hierarchy])}
 
 
-def _run(work: Work) -> None:
+def method_arguments(config: DeployConfig) -> dict[str, Any]:
+    """What `lesson` reads: the method, its options and where the teacher's logits come from."""
+    distill = config.distill
+    section = method_section(distill)
+    return {
+        "method": distill.method,
+        "options": {} if section is None else section.model_dump(mode="json", exclude={"hierarchy"}),
+        "label_smoothing": distill.label_smoothing,
+        "image_size": config.data.image_size,
+        "seed": config.seed if distill.seed is None else distill.seed,
+        "view_seed": config.seed,
+        "online_teacher": config.teacher.model if _is_online(config) else None,
+    }
+
+
+def lesson(work: Work) -> tuple[dict[str, Any], list[str] | None]:
+    """What the student learns from: arguments of `figkd.train.train`, and the order of the classes by name.
+
+    Args:
+        work: of a stage with the arguments of `method_arguments`, the inputs `data`, `teacher` and `logits`, and
+            the source `hierarchy` (see `method_sources`).
+    """
     import numpy as np
 
     from figkd import checkpoint, losses, models, order
     from figkd.data import class_names, open_split
     from figkd.data.logits import open_logits
-    from figkd.train import train
 
     arguments, data, logits = work.arguments, work.inputs["data"], work.inputs["logits"]
-    names, split = class_names(data), open_split(data, "train")
-    size, seed, method = arguments["image_size"], arguments["seed"], METHODS[arguments["method"]]
+    names, method = class_names(data), METHODS[arguments["method"]]
     options = dict(arguments["options"])
     class_order = None
     if method.uses_order:
@@ -71,38 +83,59 @@ def _run(work: Work) -> None:
                 kind,
                 len(names),
                 logits=np.load(logits / "centre.npy"),
-                labels=split.labels,
+                labels=open_split(data, "train").labels,
                 temperature=_CONFUSION_TEMPERATURE,
                 groups_file=work.sources.get("hierarchy"),
                 classes=names,
-                seed=seed,
+                seed=arguments["seed"],
             )
         )
-        if not isinstance(class_order, str):
-            write_json(work.out / "order.json", [names[i] for i in class_order])
-    model = fresh_model(
-        arguments["model"], len(names), image_size=size, pretrained=arguments["pretrained"], seed=seed
-    )
-    source: dict[str, Any] = {}
-    if arguments["online_teacher"]:
-        teacher = models.build_model(arguments["online_teacher"], len(names), image_size=size)
-        checkpoint.load_into(teacher, work.inputs["teacher"] / "model.pt")
-        source = {"teacher": teacher}
-    elif method.needs_teacher:
-        source = {"teacher_logits": open_logits(logits / "train.npy")}
-    history = train(
-        model,
-        split,
-        loss=losses.build_loss(
+    given: dict[str, Any] = {
+        "loss": losses.build_loss(
             arguments["method"],
             len(names),
             order=class_order,
             label_smoothing=arguments["label_smoothing"],
             **options,
-        ),
+        )
+    }
+    if arguments["online_teacher"]:
+        teacher = models.build_model(
+            arguments["online_teacher"], len(names), image_size=arguments["image_size"]
+        )
+        checkpoint.load_into(teacher, work.inputs["teacher"] / "model.pt")
+        given["teacher"] = teacher
+    elif method.needs_teacher:
+        given["teacher_logits"] = open_logits(logits / "train.npy")
+    return given, None if class_order is None or isinstance(class_order, str) else [
+        names[i] for i in class_order
+    ]
+
+
+def _run(work: Work) -> None:
+    import numpy as np
+
+    from figkd.data import class_names, open_split
+    from figkd.train import train
+
+    arguments, data = work.arguments, work.inputs["data"]
+    split = open_split(data, "train")
+    given, class_order = lesson(work)
+    if class_order is not None:
+        write_json(work.out / "order.json", class_order)
+    model = fresh_model(
+        arguments["model"],
+        len(class_names(data)),
+        image_size=arguments["image_size"],
+        pretrained=arguments["pretrained"],
+        seed=arguments["seed"],
+    )
+    history = train(
+        model,
+        split,
         views=views_of(arguments, split.images.shape[1], arguments["view_seed"]),
         val=open_split(data, "val"),
-        **source,
+        **given,
         **train_options(arguments, work),
     )
     if not work.world.first:
@@ -124,7 +157,7 @@ STAGE = Stage(
     version=2,
     inputs=("data", "teacher", "logits"),
     arguments=_arguments,
-    sources=_sources,
+    sources=method_sources,
     run=_run,
     summary=_summary,
     volatile=VOLATILE,

@@ -56,7 +56,7 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
 
 def allowed_drop(config: DeployConfig) -> float | None:
     """Points of top-1 that INT8 may lose before groups are taken out of it; None where none are."""
-    if config.precision.mixed == "off":
+    if config.precision.mixed == "never":
         return None
     if config.precision.int8_max_drop is not None:
         return config.precision.int8_max_drop

@@ -10,6 +10,7 @@ from pipeline.files import read_json, write_json
 from pipeline.stages import build
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.precision import inputs_of, read_logits, score
+from pipeline.stages.qad import onnx_accuracy
 
 
 def where(target: Target) -> dict[str, str]:
@@ -37,7 +38,7 @@ def _run(work: Work) -> None:
     names, test = class_names(data), open_split(data, "test")
     reference = read_logits(work.inputs["distill"] / "test_logits.npy")
     rows = read_json(built / "engines.json")
-    in_onnx_runtime = read_json(work.inputs["precision"] / "accuracy.json")
+    in_onnx_runtime = onnx_accuracy(work.inputs)
     if work.device is not None:
         from pipeline.devices import remote
 
@@ -73,7 +74,7 @@ def _summary(out: Path) -> str:
 STAGE = Stage(
     name="validate",
     version=1,
-    inputs=("data", "distill", "precision", "build"),
+    inputs=("data", "distill", "precision", "qad", "build"),
     arguments=_arguments,
     run=_run,
     summary=_summary,

@@ -156,12 +156,30 @@ def test_stored_weights_start_from_the_originals(files: Any) -> None:
     model, weights = graph.load_model(files.int8_cpu), weights_of(files.fp32)
     exact, coarse = TorchGraph(model, weights=weights), TorchGraph(model)
     assert_same(logits(exact, files.images), logits(coarse, files.images))
-    starts = {k: v for k, v in exact.learnt.items() if "weight_quantized" in k}
+    starts = {k: v for k, v in exact.named_buffers() if "weight_quantized" in k}
     assert len(starts) == 8
     for key, value in starts.items():
         name = key.split("_", 1)[1].removesuffix("_quantized").replace("/", ".")
-        np.testing.assert_array_equal(value.detach().numpy(), weights[name])
-        assert (value != coarse.learnt[key]).any()
+        np.testing.assert_array_equal(value.numpy(), weights[name])
+        assert (value != coarse.get_buffer(key)).any()
+
+
+def test_a_change_is_relative(files: Any) -> None:
+    """Parameters start at 0; the same change moves weights and scales of any magnitude by the same share."""
+    model = graph.load_model(files.int8)
+    module = TorchGraph(model)
+    assert all((parameter == 0).all() for parameter in module.parameters())
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.fill_(0.1)
+    before, after = graph.initializers(model), graph.initializers(module.to_onnx())
+    for node in model.graph.node:
+        if node.op_type == "QuantizeLinear":
+            old, new = (numpy_helper.to_array(part[node.input[1]]) for part in (before, after))
+            np.testing.assert_allclose(new.astype(float) / old, np.exp(0.1), rtol=2e-3)
+            if node.input[0] in before:
+                old, new = (numpy_helper.to_array(p[node.input[0]]).astype(float) for p in (before, after))
+                np.testing.assert_allclose(new - old, 0.1 * np.sqrt((old**2).mean()), rtol=0.05)
 
 
 def test_weights_of_seven_bits_stay_within_them(files: Any, tmp_path: Path) -> None:
@@ -172,9 +190,9 @@ def test_weights_of_seven_bits_stay_within_them(files: Any, tmp_path: Path) -> N
     model = graph.load_model(tmp_path / "r.onnx")
     module = TorchGraph(model, weights=weights_of(files.fp32))
     with torch.no_grad():
-        for parameter in module.learnt.values():
+        for parameter in module.changes.values():
             if parameter.ndim == 4:
-                parameter.mul_(3)
+                parameter.fill_(100)
     for tensor in module.to_onnx().graph.initializer:
         if tensor.name.endswith("weight_quantized"):
             assert np.abs(numpy_helper.to_array(tensor).astype(int)).max() == 64

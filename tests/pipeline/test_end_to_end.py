@@ -13,7 +13,7 @@ from pipeline.result import Result
 from tests.pipeline.conftest import FONTS, TINY, Finished, figkd, sets
 
 STEPS = [
-    "data", "teacher", "logits", "distill", "export", "precision", "build@cpu", "build@rtx", "validate@cpu",
+    "data", "teacher", "logits", "distill", "export", "precision", "qad", "build@cpu", "build@rtx", "validate@cpu",
     "validate@rtx", "benchmark@cpu", "benchmark@rtx", "report",
 ]  # fmt: skip
 

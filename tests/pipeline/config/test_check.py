@@ -77,6 +77,11 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"targets": {"a": {"engine": "onnxruntime", "batch_sizes": [8]}}}, "targets.a.batch_sizes", "batch 1"),
     (
+        {"precision": {"modes": ["fp16"], "qad": {"when": "always"}}},
+        "precision.qad.when",
+        "fine-tunes INT8, which precision.modes lacks",
+    ),
+    (
         {"targets": {"a": {"engine": "tensorrt", "device": "ssh:orin"}}},
         "targets.a.device",
         "must be local or ssh",
@@ -142,9 +147,9 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"precision": {"modes": ["bf16"], "force_fp16": ["Pow"]}}, "precision.force_fp16", "no FP16 is made"),
     (
-        {"precision": {"mixed": "off", "int8_max_drop": 1.0}},
+        {"precision": {"mixed": "never", "qad": {"when": "never"}, "int8_max_drop": 1.0}},
         "precision.int8_max_drop",
-        "is not used by mixed: off",
+        "is not used by mixed: never",
     ),
     ({"targets": {"a b": {"engine": "onnxruntime"}}}, "targets.a b", "a target's name"),
     ({"benchmark": {"min_seconds": 20}}, "benchmark.max_seconds", "is below"),

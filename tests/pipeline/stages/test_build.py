@@ -60,7 +60,7 @@ def run(tmp_path: Path, engine: str, **changes: Any) -> tuple[list[dict[str, Any
         (inputs / f"{name}.onnx").write_bytes(b"onnx")
     work = Work(
         arguments,
-        {"precision": inputs},
+        {"precision": inputs, "qad": inputs},
         {},
         out,
         out,

@@ -44,7 +44,7 @@ def test_scores_are_remembered_across_interruptions(tmp_path: Path) -> None:
         ({}, {"top1": {"max_drop": 0.4, "precision": ["fp16"]}}, 1.0),
         ({}, {"top1": {"min": 70}}, 1.0),
         ({"int8_max_drop": 0.0}, {"top1": {"max_drop": 0.4}}, 0.0),
-        ({"mixed": "off"}, {"top1": {"max_drop": 0.4}}, None),
+        ({"mixed": "never"}, {"top1": {"max_drop": 0.4}}, None),
     ],
 )
 def test_the_budget_of_mixed_precision(

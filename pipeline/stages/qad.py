@@ -1,0 +1,221 @@
+"""`qad`: INT8 files that lose too much are fine-tuned as they stand, by the method that trained the student.
+
+Each INT8 layout is judged and fine-tuned for itself, as the graph that its engine will run. A file that is made here
+takes the place of the one of the same name of `precision` (see `onnx_path`). Whether to, and whether it helped, is
+decided on validation images; the test set is only looked at to report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.schema import DeployConfig
+from pipeline.files import read_json, write_json
+from pipeline.stages.base import Stage, Work
+from pipeline.stages.distill import lesson, method_arguments, method_sources
+from pipeline.stages.precision import inputs_of, onnx_engine, onnx_file, read_logits, score
+from pipeline.stages.training import pick_device, views_arguments, views_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from export.torch_graph import TorchGraph
+    from figkd.data import SplitName
+
+
+def onnx_path(inputs: Mapping[str, Path], name: str) -> Path:
+    """An ONNX file by name: the fine-tuned one where there is one, else that of `precision`."""
+    tuned = inputs["qad"] / name
+    return tuned if tuned.is_file() else inputs["precision"] / name
+
+
+def onnx_accuracy(inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """Accuracy on the test set of every file of `onnx_path`, in ONNX Runtime, by name."""
+    accuracy: dict[str, Any] = read_json(inputs["precision"] / "accuracy.json")
+    accuracy.update(read_json(inputs["qad"] / "accuracy.json"))
+    return accuracy
+
+
+def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+    qad = config.precision.qad
+    allowed = _allowed_drop(config)
+    wanted = {name for name, drop in allowed.items() if qad.when == "always" or drop is not None}
+    if qad.when == "never" or not wanted:
+        return {"files": {}}
+    return method_arguments(config) | {
+        "files": {name: None if qad.when == "always" else allowed[name] for name in sorted(wanted)},
+        "epochs": qad.epochs,
+        "lr": qad.lr,
+        "batch_size": qad.batch_size or config.distill.batch_size,
+        "accumulate": config.distill.accumulate,
+        "views": views_arguments(config.distill),
+        "input": config.export.input,
+    }
+
+
+def _allowed_drop(config: DeployConfig) -> dict[str, float | None]:
+    """The INT8 files that targets read, each with the least drop that is allowed for it, if anyone said so."""
+    found: dict[str, list[float]] = {}
+    for name, target in config.targets.items():
+        if "int8" not in (target.precisions or config.precision.modes):
+            continue
+        limits = found.setdefault(onnx_file(target.engine, "int8"), [])
+        goal = config.budgets.top1
+        if config.precision.int8_max_drop is not None:
+            limits.append(config.precision.int8_max_drop)
+        elif (
+            goal is not None
+            and goal.max_drop is not None
+            and (goal.precision is None or "int8" in goal.precision)
+            and (goal.target is None or name in goal.target)
+        ):
+            limits.append(goal.max_drop)
+    return {file: min(limits, default=None) for file, limits in found.items()}
+
+
+def _run(work: Work) -> None:
+    from figkd.data import class_names, open_split
+
+    arguments, first = work.arguments, work.world.first
+    facts: dict[str, Any] = {}
+    accuracy: dict[str, Any] = {}
+    for name, allowed in arguments["files"].items():
+        before = work.inputs["precision"] / name
+        row: dict[str, Any] = {}
+        if first:
+            work.progress(0, 1, f"{name} on validation images")
+            student = read_json(work.inputs["distill"] / "metrics.json")["val"]
+            row = {"val_n": student["n"], "student_val": student["top1"], "val_before": _top1(work, before)}
+        if not work.world.broadcast(first and too_far(row["student_val"], row["val_before"], allowed)):
+            facts[name] = row | {"state": "not_needed"}
+            continue
+        graph, history = _fine_tune(work, before)
+        if not first:
+            continue
+        _write(graph, work.out / name)
+        row |= {
+            "method": arguments["method"], "epochs": arguments["epochs"], "lr": arguments["lr"],
+            "val_after": _top1(work, work.out / name), "history": history,
+        }  # fmt: skip
+        if row["val_after"] <= row["val_before"]:
+            (work.out / name).unlink()
+            facts[name] = row | {"state": "no_better"}
+            continue
+        facts[name] = row | {"state": "tuned"}
+        work.progress(0, 1, f"accuracy of {name}")
+        test = open_split(work.inputs["data"], "test")
+        engine = onnx_engine(work.out / name)
+        try:
+            accuracy[name] = score(
+                engine,
+                inputs_of(work, test.images),
+                test.labels,
+                class_names(work.inputs["data"]),
+                read_logits(work.inputs["distill"] / "test_logits.npy"),
+            )
+        finally:
+            engine.close()
+    write_json(work.out / "qad.json", facts)
+    write_json(work.out / "accuracy.json", accuracy)
+
+
+def too_far(student: float, quantised: float, allowed: float | None) -> bool:
+    """Whether INT8 is to be fine-tuned: it loses more than `allowed` percentage points; None is always."""
+    return allowed is None or student - quantised > allowed
+
+
+def _top1(work: Work, file: Path, part: SplitName = "val") -> float:
+    """Top-1 of an ONNX file in ONNX Runtime, percent of a split."""
+    from figkd.data import open_split
+    from figkd.evaluate import topk_accuracy
+
+    split, engine = open_split(work.inputs["data"], part), onnx_engine(file)
+    try:
+        return topk_accuracy(engine.infer(inputs_of(work, split.images)), split.labels)
+    finally:
+        engine.close()
+
+
+def _fine_tune(work: Work, file: Path) -> tuple[TorchGraph, list[dict[str, Any]]]:
+    """Train the graph of a quantised file on what the student learnt from; it and its record by epoch."""
+    from onnx import numpy_helper
+
+    from export import graph as onnx_graph
+    from export.torch_graph import TorchGraph
+    from figkd.data import open_split
+    from figkd.train import train
+
+    arguments = work.arguments
+    originals = onnx_graph.initializers(onnx_graph.load_model(work.inputs["precision"] / "fp32.onnx"))
+    graph = TorchGraph(
+        onnx_graph.load_model(file),
+        weights={name: numpy_helper.to_array(tensor) for name, tensor in originals.items()},
+    )
+    split = open_split(work.inputs["data"], "train")
+    given, _ = lesson(work)
+    history = train(
+        _taking_images(graph, work),
+        split,
+        views=views_of(arguments, split.images.shape[1], arguments["view_seed"]),
+        val=open_split(work.inputs["data"], "val"),
+        epochs=arguments["epochs"],
+        batch_size=arguments["batch_size"],
+        accumulate=arguments["accumulate"],
+        optimizer="adamw",
+        lr=arguments["lr"],
+        weight_decay=0.0,
+        schedule="cosine",
+        seed=arguments["seed"],
+        device=pick_device(),
+        state_path=work.scratch / f"{file.stem}.pt",
+        world=work.world,
+        progress=work.progress,
+        **given,
+    )
+    return graph, [{key: value for key, value in record.items() if key != "timing"} for record in history]
+
+
+def _taking_images(graph: TorchGraph, work: Work) -> nn.Module:
+    """The graph as a module of uint8 images: one that takes normalised floats gets the student's normalisation."""
+    if work.arguments["input"] == "uint8_nhwc":
+        return graph
+    from figkd import checkpoint
+    from figkd.models import ImageClassifier
+
+    state = checkpoint.load(work.inputs["distill"] / "model.pt").state
+    return ImageClassifier(graph, state["mean"].tolist(), state["std"].tolist())
+
+
+def _write(graph: TorchGraph, path: Path) -> None:
+    from export.graph import save_model
+
+    save_model(graph.to_onnx(), path)
+
+
+def _summary(out: Path) -> str:
+    facts = read_json(out / "qad.json")
+    if not facts:
+        return "not asked for"
+    parts = []
+    for name, row in facts.items():
+        drops = [row["student_val"] - row[key] for key in ("val_before", "val_after") if key in row]
+        said = {"not_needed": "within budget", "no_better": "no better, not kept", "tuned": "fine-tuned"}
+        change = " -> ".join(f"{drop:.2f}" for drop in drops)
+        parts.append(
+            f"{name.removesuffix('.onnx')} {said[row['state']]} (drop {change} pp on validation images)"
+        )
+    return ", ".join(parts)
+
+
+STAGE = Stage(
+    name="qad",
+    version=1,
+    inputs=("data", "teacher", "logits", "distill", "precision"),
+    arguments=_arguments,
+    sources=method_sources,
+    run=_run,
+    summary=_summary,
+    together=True,
+)
