@@ -279,7 +279,22 @@ def _device(key: str, target: Target) -> Iterator[Problem]:
     if target.device == LOCAL:
         if remote != Remote():
             yield Problem(f"{key}.remote", "is for ssh:// devices", "remove it, or name the device")
+        if target.power_mode is not None:
+            yield Problem(
+                f"{key}.power_mode",
+                "is for ssh:// devices",
+                "remove it, or name the device",
+                target.power_mode,
+            )
         return
+    for field in ("version_compatible", "hardware_compatibility", "strip_weights"):
+        if getattr(target, field) != Target.model_fields[field].default:
+            yield Problem(
+                f"{key}.{field}",
+                "an ssh:// device builds for itself alone",
+                "remove it",
+                getattr(target, field),
+            )
     if PASSWORD.match(target.device):
         yield Problem(f"{key}.device", "holds a password", "use a key: ssh-copy-id installs one", "ssh://...")
     elif not URL.match(target.device):
@@ -350,6 +365,11 @@ def _benchmark(config: DeployConfig) -> Iterator[Problem]:
         )  # fmt: skip
     if benchmark.rate_seconds is not None and benchmark.rate_fps is None:
         yield Problem("benchmark.rate_seconds", "does nothing without benchmark.rate_fps", "set it too")
+    if benchmark.sustained_s and all(target.device == LOCAL for target in config.targets.values()):
+        yield Problem(
+            "benchmark.sustained_s", "is measured on ssh:// devices, and there is none", "remove it",
+            benchmark.sustained_s,
+        )  # fmt: skip
 
 
 def _budgets(config: DeployConfig) -> Iterator[Problem]:

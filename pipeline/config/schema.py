@@ -377,6 +377,9 @@ class Target(Section):
     """`local`, or `ssh://[user@]host[:port]`; the host may be a `Host` of your ssh config."""
     remote: Remote = Remote()
     """For `ssh://` devices."""
+    power_mode: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")] | None = None
+    """On a Jetson: the mode of `nvpmodel` to build and measure in, by its name, such as `15W`; put back afterwards.
+    Needs the right to set it. Default: whatever mode it is in, which the report says."""
     precisions: list[Precision] | None = None
     """Precisions to build here. Default: all of `precision.modes`."""
     batch_sizes: Annotated[list[Positive], Field(min_length=1)] = [1]
@@ -434,6 +437,9 @@ class Benchmark(Section):
     are late, what is the p99 then."""
     rate_seconds: Annotated[float, Field(gt=0)] | None = None
     """Length of that measurement for an engine. Default: 1,000 images, which a p99 needs."""
+    sustained_s: Annotated[float, Field(ge=0, le=7200)] = 0
+    """On `ssh://` devices: also run each engine for so long without a pause, in s, to see whether it keeps its speed
+    when the device gets warm. 300 and more are telling. 0: not."""
 
 
 class Goal(Section):

@@ -14,8 +14,8 @@ ENERGY_S = 5.0
 """How long an engine runs for its power to be read."""
 TOTAL_RAILS = ("VDD_IN", "VIN", "POM_5V_IN", "SYS_VIN")
 """Rails that carry the whole board (Orin NX and Nano, Thor; TX2 and Nano)."""
-# Parts of a rail that another one of the same board carries already: not to be counted twice.
-_NOT_SUMMED = re.compile(r"VIN_SYS|SYS5V")
+# AGX Orin's memory rail is fed by its 5 V rail: not to be counted twice.
+_NOT_SUMMED = re.compile(r"VDDQ_")
 _SERIES = 60
 
 

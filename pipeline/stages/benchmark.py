@@ -34,6 +34,7 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
         "input": config.export.input,
         **config.benchmark.model_dump(mode="json"),
         **where(section),
+        **({"power_mode": section.power_mode} if section.power_mode else {}),
     }
 
 

@@ -47,6 +47,8 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
         arguments["threads"] = section.threads
     else:
         arguments |= {name: getattr(section, name) for name in _BUILDER[section.engine]}
+    if section.power_mode is not None:
+        arguments["power_mode"] = section.power_mode
     if section.engine == "tensorrt_rtx":
         arguments["compute_capabilities"] = section.compute_capabilities or list(DEFAULT_COMPUTE_CAPABILITIES)
     return arguments

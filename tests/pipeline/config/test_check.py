@@ -37,6 +37,13 @@ def test_shipped_configs_are_good(path: Path) -> None:
 
 
 CASES: list[tuple[dict[str, Any], str, str]] = [
+    ({"targets": {"a": {"engine": "tensorrt", "power_mode": "15W"}}}, "targets.a.power_mode", "ssh://"),
+    (
+        {"targets": {"a": {"engine": "tensorrt", "device": "ssh://orin", "strip_weights": True}}},
+        "targets.a.strip_weights",
+        "for itself alone",
+    ),
+    ({"benchmark": {"sustained_s": 60}}, "benchmark.sustained_s", "there is none"),
     ({"data": {"dataset": "image_folder"}}, "data.root", "is required"),
     (
         {"data": {"dataset": "fonts", "options": {"train_perclass": 3}}},

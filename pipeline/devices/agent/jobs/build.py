@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any, Callable
 
-from .. import memory
+from .. import memory, power_mode
 from ..batches import blob
 from ..errors import JobError
 
@@ -20,7 +20,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     Args:
         request: `id`, `backend`, `road` (`onnxruntime`, `python` or `trtexec`), `onnx` (digest), `name` (of the engine
             file), `batch_sizes`; and as the road needs: `dialect`, `trtexec`, `workspace_mb`, `optimization_level`,
-            `compute_capabilities`, `threads`, `timing_cache` (a file name).
+            `compute_capabilities`, `threads`, `timing_cache` (a file name), `power_mode`.
         folder: work folder; `cache` in it keeps TensorRT's timing caches between builds.
         emit: receives progress and log lines.
 
@@ -48,12 +48,13 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     engine = request["name"]
     warm = bool(cache) and os.path.exists(cache)
-    if request["road"] == "trtexec":
-        facts = _trtexec(request, onnx, engine, cache, emit, what)
-    else:
-        from .. import tensorrt_api
+    with power_mode.held(request.get("power_mode"), folder):  # tactics are chosen by time, and so by clocks
+        if request["road"] == "trtexec":
+            facts = _trtexec(request, onnx, engine, cache, emit, what)
+        else:
+            from .. import tensorrt_api
 
-        facts = tensorrt_api.build(onnx, engine, dict(request, timing_cache=cache), _logged(emit))
+            facts = tensorrt_api.build(onnx, engine, dict(request, timing_cache=cache), _logged(emit))
     digest = _sha256(engine)
     place = os.path.join(folder, "blobs", digest)
     if not os.path.exists(place):  # so that the host need not send it back
