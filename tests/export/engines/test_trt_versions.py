@@ -207,3 +207,44 @@ def test_the_record_is_what_the_bindings_say(column: str) -> None:
         pytest.skip(f"the bindings cannot be looked at here: {error}")
     assert column == f"{column.split()[0]} {version}"
     assert set(names) == names_in(column)
+
+
+# Headers of the table in docs/engines.md, and the versions that each stands for.
+DOCUMENTED = {
+    "8.6": ["tensorrt 8.6.1"],
+    "10.0 to 10.8": ["tensorrt 10.0.1", "tensorrt 10.3.0", "tensorrt 10.8.0.43"],
+    "10.9 to 10.16": ["tensorrt 10.9.0.34", "tensorrt 10.13.3.9", "tensorrt 10.16.1.11"],
+    "11.x": ["tensorrt 11.0.0.114", "tensorrt 11.4.0.106"],
+    "RTX 1.4 to 1.7": ["tensorrt_rtx 1.4.0.76", "tensorrt_rtx 1.7.1.116"],
+}
+ASKED: dict[str, dict[str, Any]] = {
+    "`strong_typing: false`": {"strong_typing": False},
+    "`tactic_dram_mb`": {"tactic_dram_mb": 64},
+    "`workspace_mb`": {"workspace_mb": 64},
+    "`version_compatible`": {"version_compatible": True},
+    "`hardware_compatibility: ampere_plus`": {"hardware_compatibility": "ampere_plus"},
+    "`hardware_compatibility: same_compute_capability`": {
+        "hardware_compatibility": "same_compute_capability"
+    },
+    "`strip_weights`": {"strip_weights": True},
+}
+
+
+def test_the_documented_table_is_what_is_refused() -> None:
+    """docs/engines.md says "refused" where a build is refused, and nowhere else."""
+    text = (HERE.parents[2] / "docs" / "engines.md").read_text(encoding="utf-8")
+    lines = text.split("## Options by version", 1)[1].split("\n- ", 1)[0].strip().splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert rows[0][1:] == list(DOCUMENTED)
+    cells = {row[0]: row[1:] for row in rows[2:]}
+    assert set(ASKED) < set(cells)
+    for key, options in ASKED.items():
+        for cell, versions in zip(cells[key], DOCUMENTED.values(), strict=True):
+            for version in versions:
+                chosen = dialect(*version.split())
+                try:
+                    check_options(version, chosen, TensorRTOptions(**options), jetson=False, gpu=True)
+                    refused = False
+                except BuildError:
+                    refused = True
+                assert refused is (cell == "refused"), (key, version)
