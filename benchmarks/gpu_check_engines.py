@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -35,6 +37,7 @@ try:
     from export.engines.trt_cache import CacheKey
     from export.engines.trt_layers import layers_path
     from export.engines.trt_versions import bindings_missing
+    from export.engines.trtexec import flags
     from export.errors import BuildError, EngineError
     from export.files import write_json
     from export.machine import machine_facts
@@ -286,6 +289,42 @@ def timing(rig: Rig) -> Found:
     return demand(not wrong, f"parts do not add up: {wrong}", rows)
 
 
+def trtexec_path() -> str | None:
+    """NVIDIA's command line, on the PATH or where JetPack and the Debian packages put it."""
+    return shutil.which("trtexec") or shutil.which("trtexec", path="/usr/src/tensorrt/bin")
+
+
+def trtexec(rig: Rig) -> Found:
+    """Median GPU compute time of one engine, here and in trtexec, in turns: within 10 %."""
+    program = trtexec_path()
+    if program is None or rig.backend.name != "tensorrt":
+        raise NotApplicable("there is no trtexec for this library here")
+    rig.build("alone", sizes=(1,))
+    path, times = rig.folder / "alone.engine", rig.folder / "times.json"
+    command = [
+        program,
+        f"--loadEngine={path}",
+        f"--exportTimes={times}",
+        "--warmUp=200",
+        f"--duration={rig.seconds:g}",
+    ]
+    command += flags(str(rig.trt.__version__)).time["engine"]
+    engine = rig.backend.load(path)
+    ours: list[float] = []
+    theirs: list[float] = []
+    for _ in range(3):
+        taken = engine.time(rig.images[:1], min_seconds=rig.seconds, max_seconds=2 * rig.seconds)
+        ours.append(float(np.median(taken.arrays["compute"])))
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Failed(f"trtexec ended with {done.returncode}: {(done.stderr or done.stdout)[-500:]}")
+        theirs.append(statistics.median(row["computeMs"] for row in json.loads(times.read_text())))
+    engine.close()
+    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+    found = {"median_ms": ours, "trtexec_median_ms": theirs, "ratio": ratio, "command": command}
+    return demand(abs(ratio - 1) < 0.1, "the two differ", found)
+
+
 def streams(rig: Rig) -> Found:
     """Two lanes at once from two threads: each is right, and images a second beside one lane's."""
     engine = rig.engine()
@@ -475,7 +514,7 @@ def unsupported(rig: Rig) -> Found:
 CHECKS: dict[str, Callable[[Rig], Found]] = {
     check.__name__: check
     for check in (
-        names, build, parity, profiles, graph, timing, streams, timing_cache, foreign_cache, stripping,
+        names, build, parity, profiles, graph, timing, trtexec, streams, timing_cache, foreign_cache, stripping,
         version_compatible, hardware_compatible, weak_typing, limits, refusals, unsupported,
     )
 }  # fmt: skip

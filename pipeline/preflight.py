@@ -12,7 +12,7 @@ from pathlib import Path
 from figkd.data.view_kinds import view_count
 from figkd.errors import FigkdError
 from pipeline.conductor import Planned
-from pipeline.config.schema import DeployConfig
+from pipeline.config.schema import DeployConfig, Target
 from pipeline.devices.known import KnownDevices, device_of
 from pipeline.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError
 from pipeline.files import read_json
@@ -197,14 +197,30 @@ def _back_ends(
         if name not in targets or target.device != "local":
             continue
         found = BACKENDS[target.engine].availability()
-        if found.built:
+        what, fix = _refusal(target, config.export.opset) if found.built else (found.detail, found.fix)
+        if not what:
             continue
         if target.required:
-            yield EnvironmentFault(
-                found.detail, where=f"targets.{name}.engine = {target.engine}", fix=found.fix
-            )
+            yield EnvironmentFault(what, where=f"targets.{name}.engine = {target.engine}", fix=fix)
         else:
-            note(f"targets.{name}: {found.detail}; its rows will say so ({found.fix})")
+            note(f"targets.{name}: {what}; its rows will say so ({fix})")
+
+
+def _refusal(target: Target, opset: int) -> tuple[str, str]:
+    """What this machine's TensorRT does not have of what a target asks for, and the fix; empty if nothing."""
+    from export.engines.options import TensorRTOptions
+    from export.engines.tensorrt import TensorRTBackend
+    from export.errors import ExportError
+    from pipeline.stages.build import BUILDER_KEYS
+
+    if target.engine not in BUILDER_KEYS:
+        return "", ""
+    options = TensorRTOptions(**{key: getattr(target, key) for key in BUILDER_KEYS[target.engine]})
+    try:
+        TensorRTBackend(target.engine).check(options, opset=opset)
+    except ExportError as error:
+        return error.what, error.fix
+    return "", ""
 
 
 def _device_back_ends(

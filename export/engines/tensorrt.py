@@ -20,7 +20,7 @@ from export.engines.identity import Here, foreign, rebuild_command
 from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
 from export.engines.sidecar import read_sidecar, write_sidecar
-from export.engines.trt_build import Job, build, check_model, kind_of, targets_of
+from export.engines.trt_build import Job, build, check_model, check_opset, kind_of, targets_of
 from export.engines.trt_cache import CacheKey
 from export.engines.trt_layers import layers_path
 from export.engines.trt_operators import check_operators
@@ -62,6 +62,18 @@ class TensorRTBackend:
         fix = "" if count else "run engines on a machine with an NVIDIA GPU and its driver"
         capability = _current_capability() if count else ""
         return Availability(builds, count > 0, detail, fix, {self.name: version}, capability)
+
+    def check(self, options: TensorRTOptions, *, opset: int) -> None:
+        """Refuse what the library here cannot do with an ONNX file of that operator set, before there is one.
+
+        Raises:
+            BackendMissing: the library is absent or too old.
+            BuildError: says which option or operator set, and what to do.
+        """
+        trt, chosen = self.library()
+        library = f"{self.name} {trt.__version__}"
+        check_options(library, chosen, options, jetson=bool(l4t_release()), gpu=cuda.device_count() > 0)
+        check_opset(library, chosen, opset, "the ONNX file")
 
     def build(
         self,

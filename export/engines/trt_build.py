@@ -154,12 +154,7 @@ def check_model(
             f"{path.name} has a fixed batch of {fixed}, batch sizes {list(sizes)} were asked for",
             "export with a dynamic batch",
         )
-    opset = graph.opset(model)
-    if not chosen.min_opset <= opset <= chosen.max_opset:
-        raise BuildError(
-            f"{path.name} has opset {opset}, {library} reads {chosen.min_opset} to {chosen.max_opset}",
-            f"export with opset {min(20, chosen.max_opset)}",
-        )
+    check_opset(library, chosen, graph.opset(model), path.name)
     if not chosen.half_qdq:
         halves = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
         if any(n.op_type == "QuantizeLinear" and n.input[1] in halves for n in model.graph.node):
@@ -168,6 +163,19 @@ def check_model(
             )
     if kind_of(model) == "bf16" and not chosen.bf16:
         raise BuildError(f"{library} has no BF16", "use the FP16 file, or TensorRT 10 or later")
+
+
+def check_opset(library: str, chosen: Dialect, opset: int, file: str) -> None:
+    """Refuse an operator set that this version does not read.
+
+    Raises:
+        BuildError: says which ones it reads.
+    """
+    if not chosen.min_opset <= opset <= chosen.max_opset:
+        raise BuildError(
+            f"{file} has opset {opset}, {library} reads {chosen.min_opset} to {chosen.max_opset}",
+            f"export with opset {min(20, chosen.max_opset)}",
+        )
 
 
 def targets_of(trt: Any, chosen: Dialect, names: Sequence[str]) -> tuple[str, ...]:

@@ -22,14 +22,14 @@ DEFAULT_COMPUTE_CAPABILITIES = ("SM86", "SM89", "SM120")
 _RETRY = "once the cause is gone, run again with --force build"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _ELSEWHERE = "run the same config on a machine with a GPU that the engine was built for"
-# Options of the builder, which are keys of the target by the same names.
-_BUILDER = {
+BUILDER_KEYS = {
     "tensorrt": (
         "workspace_mb", "tactic_dram_mb", "optimization_level", "strong_typing", "version_compatible",
         "hardware_compatibility", "strip_weights",
     ),
     "tensorrt_rtx": ("workspace_mb", "tactic_dram_mb", "strip_weights"),
 }  # fmt: skip
+"""Options of TensorRT's builder by engine; they are keys of the target by the same names."""
 _SUFFIX = {"onnxruntime": "onnx", "tensorrt": "engine", "tensorrt_rtx": "engine"}
 
 
@@ -46,7 +46,7 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
     if section.engine == "onnxruntime":
         arguments["threads"] = section.threads
     else:
-        arguments |= {name: getattr(section, name) for name in _BUILDER[section.engine]}
+        arguments |= {name: getattr(section, name) for name in BUILDER_KEYS[section.engine]}
     if section.power_mode is not None:
         arguments["power_mode"] = section.power_mode
     if section.engine == "tensorrt_rtx":
@@ -146,7 +146,7 @@ def _options(arguments: Mapping[str, Any], timing_caches: Path) -> dict[str, Any
     engine = arguments["engine"]
     if engine == "onnxruntime":
         return {"threads": arguments["threads"]}
-    chosen = {name: arguments[name] for name in _BUILDER[engine]}
+    chosen = {name: arguments[name] for name in BUILDER_KEYS[engine]}
     return {"tensorrt": TensorRTOptions(**chosen, timing_caches=timing_caches)}
 
 

@@ -42,8 +42,22 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     return made
 
 
-def test_every_check_runs(script: Any, gpu: Cuda, tmp_path: Path) -> None:
+def stand_in_trtexec(path: Path, compute_ms: float) -> str:
+    """A program that writes the times that trtexec writes, without measuring anything."""
+    rows = json.dumps([{"computeMs": compute_ms}] * 5)
+    path.write_text(
+        f"#!{sys.executable}\nimport sys\nassert '--noDataTransfers' in sys.argv\n"
+        "(out,) = [a.split('=')[1] for a in sys.argv if a.startswith('--exportTimes')]\n"
+        f"open(out, 'w').write({rows!r})\n"
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_every_check_runs(script: Any, gpu: Cuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects an hour on a rented machine: no check fails for want of a name or of logic."""
+    program = stand_in_trtexec(tmp_path / "trtexec", 2.1)
+    monkeypatch.setattr(script, "trtexec_path", lambda: program)
     code, found = run(script, tmp_path)
     states = {name: (check["state"], check["why"]) for name, check in found["checks"].items()}
     states.pop("names")  # the stand-in has what is called here, not all that TensorRT has
@@ -63,6 +77,7 @@ def test_every_check_runs(script: Any, gpu: Cuda, tmp_path: Path) -> None:
         ("parity", lambda rig: rig.files.update(fp16=rig.files["fp32"])),
         ("timing_cache", lambda rig: setattr(type(rig), "build", _without_cache(type(rig).build))),
         ("graph", lambda rig: setattr(cuda.runtime(), "capturable", False)),
+        ("trtexec", lambda rig: None),
     ],
 )
 def test_checks_can_fail(
@@ -70,6 +85,8 @@ def test_checks_can_fail(
 ) -> None:
     """A check that always passes checks nothing."""
     original, build = script.CHECKS[check], script.Rig.build
+    slow = stand_in_trtexec(tmp_path / "trtexec", 3.0)
+    monkeypatch.setattr(script, "trtexec_path", lambda: slow)
 
     def broken(rig: Any) -> Any:
         rig.engine("fp16").close()

@@ -105,3 +105,27 @@ def test_moved_images_leave_what_follows_valid(tmp_path: Path) -> None:
     first, second = (tmp_path / ".figkd/artifacts/data").iterdir()
     assert first.suffix == second.suffix
     assert (first / "root.json").read_text() != (second / "root.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"targets.rtx.strip_weights": True}, "strips weights only on a machine with a GPU"),
+        ({}, ""),
+    ],
+)
+def test_what_a_back_end_lacks_is_told_before_hours_of_training(
+    tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    """The library here builds, but not with these options: known at the start, not after the training."""
+    from export.engines import BACKENDS, cuda
+
+    if not BACKENDS["tensorrt_rtx"].availability().built or cuda.device_count():
+        pytest.skip("needs TensorRT-RTX, and no GPU")
+    config = _config(**{"store": tmp_path, "targets.rtx.required": True, **changes})
+    planned = plan(config, Store(config.store))
+    if not says:
+        preflight(config, planned, lambda text: None)
+        return
+    with pytest.raises(EnvironmentFault, match=says):
+        preflight(config, planned, lambda text: None)

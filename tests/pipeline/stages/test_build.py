@@ -18,7 +18,7 @@ from export.errors import BuildError
 from pipeline.config.schema import Target
 from pipeline.files import read_json
 from pipeline.stages.base import Work
-from pipeline.stages.build import _BUILDER, STAGE
+from pipeline.stages.build import BUILDER_KEYS, STAGE
 
 Progress = list[tuple[int, int, str]]
 
@@ -50,7 +50,7 @@ def run(tmp_path: Path, engine: str, **changes: Any) -> tuple[list[dict[str, Any
     section = Target(engine=engine)
     arguments: dict[str, Any] = {
         "target": "t", "engine": engine, "precisions": ["fp16"], "batch_sizes": [1], "required": True, "threads": None,
-        **{name: getattr(section, name) for name in _BUILDER.get(engine, ())}, **changes,
+        **{name: getattr(section, name) for name in BUILDER_KEYS.get(engine, ())}, **changes,
     }  # fmt: skip
     steps: Progress = []
     inputs, out = tmp_path / "in", tmp_path / "out"
@@ -84,7 +84,7 @@ def test_every_key_of_the_target_reaches_the_builder(backend: Backend, tmp_path:
         "workspace_mb": 128, "tactic_dram_mb": 256, "optimization_level": 4, "strong_typing": False,
         "version_compatible": True, "hardware_compatibility": "ampere_plus", "strip_weights": False,
     }  # fmt: skip
-    assert set(wanted) == set(_BUILDER["tensorrt"])
+    assert set(wanted) == set(BUILDER_KEYS["tensorrt"])
     run(tmp_path, "tensorrt", **wanted)
     (call,) = backend.calls
     assert call["tensorrt"] == TensorRTOptions(**wanted, timing_caches=tmp_path / "caches" / "timing")
