@@ -46,8 +46,8 @@ def render(result: dict[str, Any]) -> str:
         + f". {result['images']['checked']} images checked, {result['images']['calibration']} for calibration.",
         "### From torch to ONNX Runtime",
         _table(
-            ("student", "px", "M par.", "nodes", "MB", "FP32 Δ", "FP16 cos, dB", "INT8 cos, dB", "INT8 MACs",
-             "INT8 for CPUs"),
+            ("student", "px", "M par.", "nodes", "MB", "FP32 Δ", "FP16 cos, dB", "INT8 cos, dB", "behind FP16",
+             "INT8 MACs", "INT8 for CPUs"),
             (_onnx_line(name, cells) for name in students),
         ),
         "### TensorRT-RTX engines",
@@ -74,7 +74,8 @@ def _onnx_line(name: str, cells: dict[tuple[str, str, str], Row]) -> Sequence[st
         for precision in ("fp32", "fp16", "int8", "int8_cpu")
     )
     if "error" not in full:
-        return (f"`{name}`", *["–"] * 4, full["state"], *["–"] * 4)
+        return (f"`{name}`", *["–"] * 4, full["state"], *["–"] * 5)
+    gap = behind_half(half, inside)
     share = f"{inside['int8_macs_percent']:.0f} %" if "int8_macs_percent" in inside else "–"
     return (
         f"`{name}`",
@@ -85,9 +86,16 @@ def _onnx_line(name: str, cells: dict[tuple[str, str, str], Row]) -> Sequence[st
         f"{full['error']['relative']:.0e}" if full["state"] == "ok" else full["state"],
         _closeness(half),
         _closeness(inside),
+        f"{gap:.0f} dB" if gap is not None else "–",
         share,
         _closeness(cpu),
     )
+
+
+def behind_half(half: Row, inside: Row) -> float | None:
+    """By how many dB INT8's signal-to-noise ratio is below FP16's; None where either is unknown."""
+    ratios = [row.get("error", {}).get("sqnr_db") for row in (half, inside)]
+    return None if None in ratios else ratios[0] - ratios[1]
 
 
 def _closeness(row: Row) -> str:

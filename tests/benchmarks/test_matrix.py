@@ -170,7 +170,7 @@ def test_the_table_says_what_the_rows_say() -> None:
 
     text = table.render(result())
     assert "1 students, 5 rows: 3 ok, 1 built, 1 refused, 0 failed" in text
-    assert "| `timm/x` | 224 | 0.50 | 7 | 2.0 | 2e-06 | 1.0000, 80 | – | – | 1.0000, 80 |" in text
+    assert "| `timm/x` | 224 | 0.50 | 7 | 2.0 | 2e-06 | 1.0000, 80 | – | – | – | 1.0000, 80 |" in text
     assert "| `timm/x` | 3.0, 1.2 | 1/2 | – | 0/0 | – | 0/0 |" in text
     assert "Opset 20." in text and "Conv (1)" in text
     assert (
