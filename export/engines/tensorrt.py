@@ -23,9 +23,8 @@ from export.engines.sidecar import read_sidecar, write_sidecar
 from export.engines.trt_build import Job, build, check_model, check_opset, kind_of, targets_of
 from export.engines.trt_cache import CacheKey
 from export.engines.trt_layers import layers_path
-from export.engines.trt_operators import check_operators
 from export.engines.trt_runtime import TensorRTEngine
-from export.engines.trt_versions import Dialect, check_options, dialect, parse_version
+from export.engines.trt_versions import Dialect, check_options, dialect
 from export.errors import BackendMissing, BuildError, EngineError
 from export.files import sha256, write_bytes, write_json
 from export.machine import architecture, l4t_release
@@ -117,8 +116,6 @@ class TensorRTBackend:
         model = graph.load_model(onnx)
         sizes = tuple(sorted({int(size) for size in batch_sizes}))
         check_model(library, chosen, model, onnx, sizes)
-        if self.name == "tensorrt":
-            check_operators(model, parse_version(str(trt.__version__)))
         targets = targets_of(trt, chosen, compute_capabilities)
         bound = not chosen.compute_capabilities  # to this GPU
 

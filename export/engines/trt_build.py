@@ -18,8 +18,9 @@ from export.engines import trt_layers
 from export.engines.options import TensorRTOptions
 from export.engines.trt_cache import CacheKey, TimingCache
 from export.engines.trt_messages import build_failure, make_logger, parser_failure
+from export.engines.trt_operators import check_operators
 from export.engines.trt_progress import make_monitor
-from export.engines.trt_versions import Dialect
+from export.engines.trt_versions import Dialect, parse_version
 from export.errors import BuildError
 from export.progress import Progress
 
@@ -143,8 +144,16 @@ def check_model(
 ) -> None:
     """Refuse what this version cannot read, before it is asked to.
 
+    Args:
+        library: name and version, `"tensorrt 10.3.0"`.
+        chosen: how that version is spoken to.
+        model: the graph.
+        path: its file, for messages.
+        sizes: batch sizes to build for.
+
     Raises:
-        BuildError: impossible batch sizes, or an operator set or type that this version does not read.
+        BuildError: impossible batch sizes, or an operator set, a type or (TensorRT, not RTX) an operator that this
+            version does not read.
     """
     if not sizes or sizes[0] < 1:
         raise BuildError(f"batch sizes {list(sizes)} are not possible", "give numbers of at least 1")
@@ -163,6 +172,9 @@ def check_model(
             )
     if kind_of(model) == "bf16" and not chosen.bf16:
         raise BuildError(f"{library} has no BF16", "use the FP16 file, or TensorRT 10 or later")
+    name, _, version = library.partition(" ")
+    if name == "tensorrt":
+        check_operators(model, parse_version(version))
 
 
 def check_opset(library: str, chosen: Dialect, opset: int, file: str) -> None:
