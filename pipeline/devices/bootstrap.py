@@ -24,9 +24,9 @@ def place(wanted):  # type: (str) -> str
             probe = tempfile.mkstemp(dir=folder)
             os.close(probe[0])
             os.remove(probe[1])
-            if os.stat(folder).st_uid == os.getuid():
+            if os.stat(folder).st_uid == os.getuid() and not (choice != wanted and os.path.islink(folder)):
                 return folder
-            problem = "it belongs to another user"
+            problem = "it belongs to another user, or leads elsewhere"
         except (OSError, IOError) as error:
             problem = error.strerror or str(error)
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -15,7 +15,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from typing import Any, Iterator
 
 from . import files, system
@@ -24,8 +23,8 @@ from .errors import JobError, killed
 _NAME = re.compile(r"^[a-z0-9_]{1,40}-[0-9a-f]{16}$")
 # Given back before a failure is written down, so that a full disk can still say that it is full.
 RESERVE = 64 << 10
-# A detached job's outcome waits this long for its host.
-KEEP_S = 7 * 24 * 3600
+# Outcomes of detached jobs that nobody has fetched yet; the device's clock may be wrong, so they are counted.
+KEEP_OUTCOMES = 8
 
 
 class Jobs:
@@ -121,7 +120,6 @@ class Jobs:
         state = {
             "pid": process.pid,
             "boot_id": system.boot_id(),
-            "started": time.time(),
             "job": name,
             "tie": tie,
         }
@@ -139,12 +137,16 @@ class Jobs:
 
     def sweep(self) -> None:
         """With the device's lock held: end what nobody waits for any more, and remove it."""
+        waiting = []
         for job in self.names():
-            state = files.read_json(self.place(job, "state.json")) or {}
-            tie, age = state.get("tie", "attached"), time.time() - float(state.get("started", 0))
-            wanted = (tie == "detached" and age < KEEP_S) or (tie == "shared" and self.running(job))
-            if not wanted:
+            tie = (files.read_json(self.place(job, "state.json")) or {}).get("tie", "attached")
+            if tie == "detached":
+                waiting.append(job)
+            elif tie != "shared" or not self.running(job):
                 self.remove(job)
+        waiting.sort(key=lambda job: os.path.getmtime(self.place(job, "state.json")))
+        for job in waiting[:-KEEP_OUTCOMES]:
+            self.remove(job)
 
     def end(self, job: str) -> None:
         """Kill a job and all that it started."""

@@ -50,7 +50,7 @@ class DeviceLock:
         """Facts of who has the lock or had it last, with `held_s`, how long by now."""
         facts = files.read_json(self._facts) or {}
         since = facts.get("since")
-        return dict(facts, held_s=max(0, int(time.time() - since)) if since else None)
+        return dict(facts, held_s=max(0, int(system.uptime() - since)) if since is not None else None)
 
     def held(self) -> bool:
         """Whether anybody else holds the lock."""
@@ -91,7 +91,7 @@ class DeviceLock:
             return False
         self._fd = fd
         try:
-            files.write_json(self._facts, dict(owner, pid=os.getpid(), since=time.time()))
+            files.write_json(self._facts, dict(owner, pid=os.getpid(), since=system.uptime()))
         except OSError:  # a full disk: the lock holds all the same, it only cannot say for whom
             files.remove(self._facts)
         return True

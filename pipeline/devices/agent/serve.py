@@ -21,8 +21,8 @@ _TICK_S = 0.25
 _IDLE_S = 5.0
 # A host that is silent for less than this may still connect again.
 _PATIENCE_S = 60.0
-# Other versions of this program are removed when they were not used for this long.
-_STALE_S = 7 * 24 * 3600
+# Other versions of this program that may stay: another host's run may be at work with one.
+_KEEP_AGENTS = 3
 
 
 def serve(folder: str, program: str, silence_s: float) -> int:
@@ -95,6 +95,11 @@ class _Agent:
             self._wire.send(re=number, type="error", what=error.what, fix=error.fix, kind=error.kind)
         except OSError as error:
             self._wire.send(re=number, type="error", what=str(error), fix="", kind="failed")
+        except Gone:
+            raise
+        except Exception as error:  # a defect of ours must not look like a lost connection
+            what = "unexpected {}: {}".format(type(error).__name__, error)
+            self._wire.send(re=number, type="error", what=what, fix="please report it", kind="defect")
         else:
             if answer is not None:
                 self._wire.send(re=number, **dict({"type": "ok"}, **answer))
@@ -252,10 +257,10 @@ class _Agent:
 
     def _old_agents(self) -> None:
         place = os.path.dirname(self._program)
-        for name in os.listdir(place):
-            path = os.path.join(place, name)
-            if path != self._program and time.time() - os.path.getmtime(path) > _STALE_S:
-                files.remove(path)
+        others = [path for name in os.listdir(place) if (path := os.path.join(place, name)) != self._program]
+        others.sort(key=os.path.getmtime)
+        for path in others[:-_KEEP_AGENTS]:
+            files.remove(path)
 
     def _alive(self) -> Callable[[], None]:
         last = time.monotonic()

@@ -15,6 +15,11 @@ def boot_id() -> str:
     return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
+def uptime() -> float:
+    """Seconds since boot, which no correction of the clock changes."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def oom_kills() -> int:
     """Processes that the kernel has killed for want of memory since boot; 0 where it does not count."""
     for line in _read("/proc/vmstat").splitlines():

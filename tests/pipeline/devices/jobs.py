@@ -40,6 +40,10 @@ def run(request, folder, emit):
         with open("big", "wb") as file:
             while True:
                 file.write(b"x" * 65536)
+    if how == "eat":
+        eaten = []
+        while True:
+            eaten.append(bytearray(os.urandom(1 << 20)))
     if how == "orphan":
         subprocess.Popen(["sleep", "300"])
         time.sleep(300)

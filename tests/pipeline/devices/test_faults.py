@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ from pipeline.devices import session as session_module
 from pipeline.devices.session import JobFailed, connect
 from pipeline.errors import DeviceFault
 from tests.pipeline.devices.jobs import agent_for_tests
-from tests.pipeline.devices.sshd import Sshd, make_sshd
+from tests.pipeline.devices.sshd import ALIAS, Sshd, make_sshd
 
 LONG = {"count": 20, "pause_s": 0.1}
 AGENT = agent_for_tests()
@@ -172,6 +173,18 @@ def test_one_authentication_serves_many_sessions(sshd: Sshd) -> None:
     assert (sshd.place / "sshd.log").read_text().count("Accepted publickey") == 1
 
 
+def test_a_users_own_sharing_is_left_alone(sshd: Sshd) -> None:
+    """Who shares connections (for a second factor, say) has made one that we must use."""
+    mine = sshd.place / "mine"
+    with sshd.config.open("a") as config:
+        config.write(f"  ControlMaster auto\n  ControlPath {mine}\n  ControlPersist 30\n")
+    for _ in range(2):
+        with connect(sshd.device()) as session:
+            session.run("facts", {}, shared=True)
+    assert mine.exists() and (sshd.place / "sshd.log").read_text().count("Accepted publickey") == 1
+    subprocess.run(["ssh", "-F", sshd.config, "-O", "exit", ALIAS], capture_output=True)
+
+
 # Cut connections
 
 
@@ -297,6 +310,39 @@ def test_the_job_is_killed_and_all_that_it_started(sshd: Sshd) -> None:
         assert told.value.kind == "killed"
     _tidy(sshd)
     assert not [p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "300"]]
+
+
+@pytest.fixture
+def little_memory(sshd: Sshd) -> Iterator[None]:
+    """Everything of the server, and what it starts, has 100 MB together."""
+    root = Path("/sys/fs/cgroup")
+    root = root / "memory" if (root / "memory").is_dir() else root
+    group, assigned = root / f"figkd{os.getpid()}", sshd.process
+    assert assigned is not None
+    try:
+        group.mkdir()
+        old = (group / "memory.limit_in_bytes").exists()
+        (group / ("memory.limit_in_bytes" if old else "memory.max")).write_text(str(100 << 20))
+        (group / "cgroup.procs").write_text(str(assigned.pid))
+    except OSError as error:
+        pytest.skip(f"no memory control groups here: {error}")
+    yield
+    sshd.stop()
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            group.rmdir()
+            return
+        time.sleep(0.05)
+
+
+def test_out_of_memory(sshd: Sshd, little_memory: None) -> None:
+    """The kernel takes the job and not the agent, which says what happened and what helps."""
+    with connect(sshd.device(), agent=AGENT) as session:
+        with pytest.raises(JobFailed, match=r"the job was killed \(137: .* memory ran out\)") as told:
+            session.run("break_", {"how": "eat"}, detached=True)
+        assert told.value.kind == "memory" and "swap" in told.value.fix
+        assert session.run("count", {"count": 1, "pause_s": 0}).result
+    _tidy(sshd)
 
 
 def test_interrupted(sshd: Sshd) -> None:
