@@ -14,6 +14,7 @@ from pipeline.files import read_json
 from pipeline.report import words
 from pipeline.result import (
     Accuracy,
+    Energy,
     Engine,
     Epoch,
     FineTuning,
@@ -138,6 +139,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
     latency = read_json(timed / "latency.json") if timed else []
     samples = dict(np.load(timed / "samples.npz")) if timed else {}
     graphs: dict[str, Any] = (_optional(timed / "graphs.json") if timed else None) or {}
+    energy = read_json(timed / "machine.json").get("energy", {}) if timed else {}
     seconds = read_json(built / "timing.json")
     tuned = read_json(inputs["qad"] / "accuracy.json")
     engines = []
@@ -162,6 +164,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
                 drop=None,
                 latency=measured,
                 int8=Int8Share.model_validate(graphs[row["id"]]) if row["id"] in graphs else None,
+                energy=_energy(energy.get(row["id"])),
                 budgets=[],
                 file=f"engines/{target}/{row['file']}" if "file" in row else None,
                 device=row.get("device", ""),
@@ -186,6 +189,15 @@ def _fine_tunings(inputs: Mapping[str, Path], student: Network) -> list[FineTuni
 def _latency(facts: Mapping[str, Any], samples: Mapping[str, np.ndarray]) -> Latency:
     raw = samples[f"{facts['samples']}|latency".replace("/", ":")]
     return Latency.model_validate(_known(Latency, facts) | {"histogram": _histogram(raw)})
+
+
+def _energy(facts: Mapping[str, Any] | None) -> Energy | None:
+    if facts is None:
+        return None
+    # A device names the rails that were read; this machine, its counter.
+    source = facts.get("source") or " + ".join(facts["rails"])
+    covers = facts.get("covers") or ("the board" if facts["total_rail"] else "the board, as a sum of rails")
+    return Energy.model_validate(_known(Energy, facts) | {"source": source, "covers": covers})
 
 
 def _histogram(samples: np.ndarray) -> list[tuple[float, int]]:

@@ -19,6 +19,12 @@ def metric(engine: Engine, name: str) -> float | None:
     """The value of a budget's metric for an engine; None if it was not measured."""
     if name == "engine_mb":
         return engine.engine_mb
+    if name == "energy_mj_per_image":
+        return engine.energy.mj_per_image if engine.energy else None
+    if name == "deadline_miss_percent":
+        paced = {row.boundary: row for row in engine.latency if row.rate_fps is not None}
+        at = paced.get("image_to_class") or paced.get("engine")
+        return at.deadline_miss_percent if at else None
     if name in ("latency_p50_ms", "latency_p99_ms", "throughput"):
         row = engine.latency_at("engine")
         if row is None:

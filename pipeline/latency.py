@@ -157,7 +157,7 @@ def _closed(
                 yield Case(name, 1, boundary, partial(time_image_to_class, step))
             continue
         for batch in plan.batch_sizes:
-            images = {name: _batch(inputs[name], batch) for name in engines}
+            images = {name: one_batch(inputs[name], batch) for name in engines}
             for name, engine in engines.items():
                 timer = partial(engine.time, images[name], boundary=cast("Boundary", boundary))
                 yield Case(name, batch, boundary, timer)
@@ -186,7 +186,7 @@ def _paced(
     batch = min(plan.batch_sizes)
     if "engine" in plan.boundaries:
         queries["engine"] = {
-            name: engine.queries(_batch(inputs[name], batch))[0] for name, engine in engines.items()
+            name: engine.queries(one_batch(inputs[name], batch))[0] for name, engine in engines.items()
         }
     if "image_to_class" in plan.boundaries:
         queries["image_to_class"] = _steps(engines, stored)
@@ -210,7 +210,8 @@ def _steps(
     }
 
 
-def _batch(inputs: npt.NDArray[Any], batch: int) -> npt.NDArray[Any]:
+def one_batch(inputs: npt.NDArray[Any], batch: int) -> npt.NDArray[Any]:
+    """So many images, repeated where there are fewer."""
     import numpy as np
 
     return np.ascontiguousarray(np.resize(inputs, (batch, *inputs.shape[1:])))

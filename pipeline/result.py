@@ -182,6 +182,23 @@ class Int8Share(Part):
     """Operators that ONNX Runtime's CPU really runs, after its fusions, with their counts."""
 
 
+class Energy(Part):
+    """Energy of one engine, measured beside all timing, at the first batch size."""
+
+    source: str
+    """Sensor or counter."""
+    covers: str
+    """Parts of the machine whose energy it is."""
+    mj_per_image: float
+    """Millijoules of one image above what the idle machine takes in that time."""
+    mj_per_image_total: float
+    """The same with what the idle machine takes."""
+    idle_w: float
+    load_w: float
+    n: int
+    """Readings."""
+
+
 class Engine(Part):
     """One row of the table."""
 
@@ -207,6 +224,8 @@ class Engine(Part):
     """Median latency of this target's FP32 engine over this one's; above 1 is faster."""
     int8: Int8Share | None = None
     """For INT8 engines."""
+    energy: Energy | None = None
+    """Null where the machine does not tell; the result's `machine` says why."""
     budgets: list[Judged]
     file: str | None = None
     """Engine file, relative to the report."""

@@ -33,6 +33,8 @@ GOAL_SIDES: dict[str, frozenset[str]] = {
     "latency_p50_ms": frozenset({"max"}),
     "latency_p99_ms": frozenset({"max"}),
     "throughput": frozenset({"min"}),
+    "deadline_miss_percent": frozenset({"max"}),
+    "energy_mj_per_image": frozenset({"max"}),
     "engine_mb": frozenset({"max"}),
 }
 
@@ -363,6 +365,12 @@ def _benchmark(config: DeployConfig) -> Iterator[Problem]:
             "benchmark.rate_fps", "is measured at boundaries engine and image_to_class, and neither is asked for",
             "add one to benchmark.boundaries", benchmark.rate_fps,
         )  # fmt: skip
+    if config.budgets.deadline_miss_percent is not None and benchmark.rate_fps is None:
+        yield Problem(
+            "budgets.deadline_miss_percent", "needs images at a fixed rate", "set benchmark.rate_fps"
+        )
+    if config.budgets.energy_mj_per_image is not None and benchmark.energy_s == 0:
+        yield Problem("budgets.energy_mj_per_image", "contradicts benchmark.energy_s = 0", "remove one")
     if benchmark.rate_seconds is not None and benchmark.rate_fps is None:
         yield Problem("benchmark.rate_seconds", "does nothing without benchmark.rate_fps", "set it too")
     if benchmark.sustained_s and all(target.device == LOCAL for target in config.targets.values()):

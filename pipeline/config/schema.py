@@ -440,6 +440,9 @@ class Benchmark(Section):
     sustained_s: Annotated[float, Field(ge=0, le=7200)] = 0
     """On `ssh://` devices: also run each engine for so long without a pause, in s, to see whether it keeps its speed
     when the device gets warm. 300 and more are telling. 0: not."""
+    energy_s: NonNegative = 5.0
+    """How long an engine runs, beside all timing, for its energy to be read; so long the machine idles before. 0: no.
+    Nothing is run where the machine tells no energy."""
 
 
 class Goal(Section):
@@ -476,6 +479,11 @@ class Budgets(Section):
     """99th percentile of the same, ms."""
     throughput: Goal | None = None
     """Images per second at boundary `engine` and the first batch size."""
+    deadline_miss_percent: Goal | None = None
+    """Images that were not done when the next one arrived, at `benchmark.rate_fps`, percent; boundary `image_to_class`
+    if that is measured, else `engine`."""
+    energy_mj_per_image: Goal | None = None
+    """Energy of one image above what the idle machine takes, mJ."""
     engine_mb: Goal | None = None
     """Size of the engine file, MB (10^6 bytes)."""
 

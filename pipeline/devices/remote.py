@@ -301,7 +301,7 @@ def benchmark(work: Work, rows: list[dict[str, Any]], images: int) -> None:
             **plan.limits,
             "rounds": plan.rounds,
             "sustained_s": arguments.get("sustained_s", 0),
-            "energy_s": telemetry.ENERGY_S,
+            "energy_s": arguments.get("energy_s", telemetry.ENERGY_S),
             "power_mode": arguments.get("power_mode"),
         }
         done = session.run("time", request, _events(work, "timing"), detached=True)

@@ -176,7 +176,25 @@ def _latency(result: Result) -> str:
     ]
     meaning = "; ".join(f"{words.BOUNDARIES[b]}: {m}" for b, m in words.BOUNDARY_MEANING.items())
     table = _table(head, rows, "ll" + "r" * 14 + "l")
-    return f"## Latency\n\nMilliseconds. {meaning}.\n\n{table}{_paced(result)}"
+    return f"## Latency\n\nMilliseconds. {meaning}.\n\n{table}{_paced(result)}{_energy(result)}"
+
+
+def _energy(result: Result) -> str:
+    rows = [
+        [
+            _code(engine.id),
+            *(words.fixed(x, 2) for x in (e.mj_per_image, e.mj_per_image_total, e.load_w, e.idle_w)),
+            words.count(e.n),
+            _text(f"{e.source}: {e.covers}"),
+        ]
+        for engine in result.engines
+        if (e := engine.energy) is not None
+    ]
+    if not rows:
+        reason = result.machine.get("energy_not_available", "")
+        return f"\n\nEnergy: not available: {_text(str(reason))}." if reason else ""
+    head = ["engine", "mJ/image above idle", "mJ/image", "W at work", "W idle", "readings", "of what"]
+    return f"\n\nEnergy, measured beside all timing.\n\n{_table(head, rows, 'lrrrrrl')}"
 
 
 def _paced(result: Result) -> str:

@@ -80,6 +80,9 @@ def _notes(result: Result) -> list[RenderableType]:
             notes.append(f"medians are known to {certain} (95 %, distribution-free)")
     for engine, row in words.paced(result.engines):
         notes.append(f"{engine.id}, {words.BOUNDARIES[row.boundary]}: {words.rate_verdict(row)}")
+    for engine in result.engines:
+        if told := words.energy(engine):
+            notes.append(f"energy of {engine.id}: {told}")
     if words.any_open(result.engines):
         notes.append("○ open: the metric of this budget was not measured")
     devices = {e.target: e.device for e in result.engines if e.device}

@@ -38,6 +38,8 @@ _METRICS = {
     "latency_p50_ms": ("median latency", "ms", 3),
     "latency_p99_ms": ("p99 latency", "ms", 3),
     "throughput": ("throughput", "img/s", 0),
+    "deadline_miss_percent": ("late images", "%", 2),
+    "energy_mj_per_image": ("energy", "mJ/image", 2),
     "engine_mb": ("engine size", "MB", 3),
 }
 _SHORT = {"latency_p50_ms": "median", "latency_p99_ms": "p99", "engine_mb": "size"}
@@ -370,6 +372,17 @@ def int8_story(engine: Engine, rival: Engine, found: Ratio) -> str:
         depthwise = share(graph.depthwise_macs, graph.macs)
         reasons.append(f"{depthwise} of the multiply-accumulates are depthwise, which wait for memory")
     return f"{head}. {counted}" + (f"; {'; '.join(reasons)}" if reasons else "")
+
+
+def energy(engine: Engine) -> str:
+    """Energy of one image in words; empty if it is not known."""
+    found = engine.energy
+    if found is None:
+        return ""
+    return (
+        f"{fixed(found.mj_per_image, 2)} mJ an image above idle, {fixed(found.mj_per_image_total, 2)} mJ with it; "
+        f"{fixed(found.load_w, 2)} W at work, {fixed(found.idle_w, 2)} W idle ({found.source}: {found.covers})"
+    )
 
 
 def rate_verdict(row: Latency) -> str:

@@ -11,10 +11,14 @@ from pipeline import environment
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json, write_json
 from pipeline.stages import build
-from pipeline.stages.base import Facts, Stage, Work
+from pipeline.stages.base import Facts, Progress, Stage, Work
+from pipeline.stages.qad import onnx_path
 from pipeline.stages.validate import where
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from export.engines.protocol import Engine
     from pipeline.latency import Plan
 
 # Images that a benchmark cycles through; decoding differs a little between images.
@@ -59,7 +63,7 @@ def _run(work: Work) -> None:
     built = work.inputs[f"build@{arguments['target']}"]
     rows = read_json(built / "engines.json")
     runnable = [row for row in rows if row["runs"]]
-    graphs = int8_graphs(rows, work.inputs["precision"], here=work.device is None)
+    graphs = int8_graphs(rows, work.inputs, here=work.device is None)
     write_json(work.out / "graphs.json", graphs)
     if work.device is not None:
         from pipeline.devices import remote
@@ -67,6 +71,7 @@ def _run(work: Work) -> None:
         remote.benchmark(work, runnable, IMAGES)
         return
     stored = open_split(work.inputs["data"], "test").images[:IMAGES]
+    inputs = inputs_of(work, stored)
     engines = {
         row["id"]: BACKENDS[row["backend"]].load(
             built / row["file"],
@@ -80,32 +85,50 @@ def _run(work: Work) -> None:
         found = measure_engines(
             engines,
             stored,
-            dict.fromkeys(engines, inputs_of(work, stored)),
+            dict.fromkeys(engines, inputs),
             plan=plan_of(arguments),
             progress=work.progress,
         )
+        energy, reason = _energy(engines, inputs, arguments, work.progress)
     finally:
         for engine in engines.values():
             engine.close()
     save_samples(work.out / "samples.npz", found.samples)
     write_json(work.out / "latency.json", found.statistics)
-    write_json(work.out / "machine.json", found.machine)
+    told = {"energy": energy} | ({"energy_not_available": reason} if reason else {})
+    write_json(work.out / "machine.json", found.machine | told)
 
 
-def int8_graphs(rows: Sequence[Mapping[str, Any]], folder: Path, *, here: bool) -> dict[str, Any]:
+def _energy(
+    engines: Mapping[str, Engine], inputs: npt.NDArray[Any], arguments: Mapping[str, Any], progress: Progress
+) -> tuple[dict[str, Any], str]:
+    """Energy of each engine at the first batch size, or why it is not known."""
+    from pipeline.energy import measure_energy
+    from pipeline.latency import one_batch
+
+    if not arguments["energy_s"]:
+        return {}, "benchmark.energy_s is 0"
+    batch = arguments["batch_sizes"][0]
+    queries = {name: engine.queries(one_batch(inputs, batch))[0] for name, engine in engines.items()}
+    return measure_energy(engines, queries, batch=batch, seconds=arguments["energy_s"], progress=progress)
+
+
+def int8_graphs(
+    rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, Path], *, here: bool
+) -> dict[str, Any]:
     """What of each INT8 engine's ONNX file is INT8, and what ONNX Runtime makes of it; by engine id.
 
     Args:
         rows: of `engines.json`.
-        folder: where the ONNX files are.
+        inputs: artifacts, in which `qad.onnx_path` finds the ONNX files.
         here: the engines run on this machine, so that its ONNX Runtime fuses as theirs does.
     """
     from export.engines.onnxruntime import optimised_operators
     from export.quantised import quantised_share
 
     found: dict[str, Any] = {}
-    for row in (row for row in rows if row["precision"] == "int8" and (folder / row["onnx"]).is_file()):
-        path = folder / row["onnx"]
+    for row in (row for row in rows if row["precision"] == "int8"):
+        path = onnx_path(inputs, row["onnx"])
         operators = optimised_operators(path) if here and row["backend"] == "onnxruntime" else {}
         found[row["id"]] = quantised_share(path) | {"operators": operators}
     return found
@@ -140,7 +163,7 @@ def _summary(out: Path) -> str:
 STAGE = Stage(
     name="benchmark",
     version=2,
-    inputs=("data", "distill", "precision", "build"),
+    inputs=("data", "distill", "precision", "qad", "build"),
     arguments=_arguments,
     run=_run,
     summary=_summary,

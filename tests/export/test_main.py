@@ -30,7 +30,9 @@ def test_the_command_in_the_refusal_builds_the_engine_again(files: Any, tmp_path
         rtx.load(path)
     command = caught.value.fix.split("here: ", 1)[1].split()
     (tmp_path / "fp16.onnx").write_bytes(files.fp16.read_bytes())
-    done = subprocess.run([sys.executable, *command[1:]], cwd=tmp_path, capture_output=True, text=True, env=_env())
+    done = subprocess.run(
+        [sys.executable, *command[1:]], cwd=tmp_path, capture_output=True, text=True, env=_env()
+    )
     assert done.returncode == 0, done.stderr
     assert "layers, built in" in done.stdout
     assert path.read_bytes() == whole and json.loads(sidecar.read_text()) == facts

@@ -27,6 +27,7 @@ TINY: dict[str, Any] = {
     "benchmark.min_seconds": 0,
     "benchmark.warmup_ms": 5,
     "benchmark.rounds": 2,
+    "benchmark.energy_s": 0,
     "budgets.top1": "null",
     "budgets.latency_p99_ms": "null",
 }

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.budgets import choose, judge, miss, times
 from pipeline.config.schema import Budgets, Goal
 from pipeline.report import words
-from pipeline.result import Accuracy, Engine, EngineState, Int8Share, Latency
+from pipeline.result import Accuracy, Energy, Engine, EngineState, Int8Share, Latency
 
 
 def _accuracy(top1: float, *, finite: bool = True) -> Accuracy:
@@ -211,3 +211,18 @@ def test_int8_that_is_not_faster_is_explained() -> None:
         "20.0 % of the multiply-accumulates are depthwise",
     ):  # fmt: skip
         assert text in story
+
+
+def test_energy_and_late_images() -> None:
+    """Judged where they were measured; from the image to the class rather than the engine alone."""
+    engine = _engine()
+    budgets = Budgets(energy_mj_per_image=Goal(max=2), deadline_miss_percent=Goal(max=1))
+    assert {j.verdict for j in judge(engine, budgets, STUDENT)} == {"not_judged"}
+    engine.energy = Energy(
+        source="x", covers="y", mj_per_image=1.5, mj_per_image_total=9, idle_w=1, load_w=2, n=9
+    )
+    for boundary, late in (("engine", 0.0), ("image_to_class", 5.0)):
+        update = {"boundary": boundary, "rate_fps": 30.0, "deadline_miss_percent": late}
+        engine.latency.append(_latency(1.0).model_copy(update=update))
+    verdicts = {j.metric: (j.verdict, j.value) for j in judge(engine, budgets, STUDENT)}
+    assert verdicts == {"energy_mj_per_image": ("pass", 1.5), "deadline_miss_percent": ("miss", 5.0)}

@@ -6,7 +6,9 @@ import re
 
 from sample import sample, sample_bare, sample_crowded, sample_missed
 
+from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
+from pipeline.result import Energy
 
 
 def cells(line: str) -> list[str]:
@@ -94,3 +96,19 @@ def test_a_fixed_rate_has_its_own_table() -> None:
     assert "| `cpu/fp32` | engine | 30 | no | 12 of 8,412 |" in text and "scheduled arrival" in text
     latency = text.split("## Latency")[1].split("At a fixed rate")[0]
     assert latency.count("`cpu/fp32`") == 3
+
+
+def test_energy_or_why_there_is_none() -> None:
+    """A table with the sensor and what it covers; else the reason."""
+    result = sample()
+    assert "Energy" not in render_markdown(result)
+    result.machine["energy_not_available"] = "virtual machines have none"
+    assert "Energy: not available: virtual machines have none." in render_markdown(result)
+    result.engines[0].energy = Energy(
+        source="RAPL package-0", covers="package-0", mj_per_image=1.234, mj_per_image_total=3.5, idle_w=4.0,
+        load_w=9.0, n=2,
+    )  # fmt: skip
+    assert "| `cpu/fp32` | 1.23 | 3.50 | 9.00 | 4.00 | 2 | RAPL package-0: package-0 |" in render_markdown(
+        result
+    )
+    assert "1.23" in render_html(result) and "RAPL package-0" in render_html(result)
