@@ -9,19 +9,27 @@ functions returning 0. The extension is then imported in a process of its own, a
 of the classes and enumerations in it, is listed. Nothing of NVIDIA's libraries is run or looked into.
 
 `surface.json`: `columns` are the versions; `names` maps each dotted name to a string with one mark a column, `1` where
-the name is there and `.` where it is not.
+the name is there and `.` where it is not. `parameters` holds the methods that this package calls with
+their parameters as the bindings' docstrings give them, `IBuilderConfig.set_timing_cache(cache, ignore_mismatch)`, with
+the same marks.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[3]))  # runs from a plain checkout
+
+from export.engines.trt_versions import DIALECTS, required_names
 
 RECORD = Path(__file__).with_name("surface.json")
 
@@ -64,7 +72,13 @@ for name in dir(module):
             inner = getattr(value, member, None)
             if inspect.isclass(inner) and not member.startswith("_") and hasattr(inner, "__members__"):
                 names += [f"{name}.{member}.{entry}" for entry in inner.__members__]
-print(json.dumps({"version": module.__version__, "names": sorted(set(names))}))
+docs = {}
+for path in json.loads(sys.argv[2]):
+    value = module
+    for part in path.split("."):
+        value = getattr(value, part, None)
+    docs[path] = getattr(value, "__doc__", None) or ""
+print(json.dumps({"version": module.__version__, "names": sorted(set(names)), "docs": docs}))
 """
 
 
@@ -72,8 +86,19 @@ class Unreachable(Exception):
     """The package index, gcc or binutils cannot be used here."""
 
 
-def names_of(requirement: str) -> tuple[str, list[str]]:
-    """Version and sorted dotted names of the bindings that `requirement` (`name==version`) names.
+@dataclass(frozen=True)
+class Surface:
+    """What the bindings of one version have."""
+
+    version: str
+    names: list[str]
+    """Sorted, dotted."""
+    parameters: dict[str, list[str]]
+    """Method that this package calls to its overloads, each the names of its parameters, joined by commas."""
+
+
+def surface_of(requirement: str) -> Surface:
+    """The surface of the bindings that `requirement` (`name==version`) names.
 
     Raises:
         Unreachable: the wheel cannot be fetched, or there is no compiler.
@@ -90,7 +115,7 @@ def names_of(requirement: str) -> tuple[str, list[str]]:
         (extension,) = folder.glob("*_bindings/*.so")
         _stubs(extension, folder / "stubs")
         done = subprocess.run(
-            [sys.executable, "-W", "ignore", "-c", _LIST, extension.parent.name],
+            [sys.executable, "-W", "ignore", "-c", _LIST, extension.parent.name, json.dumps(called())],
             capture_output=True,
             text=True,
             check=True,
@@ -99,7 +124,29 @@ def names_of(requirement: str) -> tuple[str, list[str]]:
             env=os.environ | {"LD_LIBRARY_PATH": str(folder / "stubs"), "PYTHONPATH": name},
         )
     found = json.loads(done.stdout)
-    return found["version"], found["names"]
+    methods = {path: overloads(doc, path.split(".")[-1]) for path, doc in found["docs"].items()}
+    return Surface(
+        found["version"], found["names"], {path: lists for path, lists in methods.items() if lists}
+    )
+
+
+def called() -> list[str]:
+    """Names that this package uses, of any version, and the constructors of its classes."""
+    every = {name for rows in DIALECTS.values() for _, entry in rows for name in required_names(entry)}
+    made = ("Builder", "OnnxParser", "OnnxParserRefitter", "Refitter", "Runtime")
+    return sorted(every | {f"{name}.__init__" for name in made})
+
+
+def overloads(doc: str, name: str) -> list[str]:
+    """Parameters of each overload in a docstring of pybind11, such as `cache, ignore_mismatch`; without `self`,
+    and with `=` behind those that have a default."""
+    found = []
+    for line in doc.splitlines():
+        match = re.match(rf"(?:\d+\. )?{name}\(self: [\w.]+(.*)\) -> ", line.strip())
+        if match:
+            parts = re.split(r", (?=\w+: )", match[1])[1:]
+            found.append(", ".join(part.split(":")[0] + ("=" if " = " in part else "") for part in parts))
+    return sorted(set(found))
 
 
 def _stubs(extension: Path, folder: Path) -> None:
@@ -140,16 +187,19 @@ def table(columns: dict[str, Iterable[str]]) -> dict[str, str]:
 
 
 def main() -> None:
-    columns = {}
+    found: dict[str, Surface] = {}
     for column, requirement in PINS.items():
-        _, columns[column] = names_of(requirement)
-        print(f"{column}: {len(columns[column])} names", flush=True)
-    lines = [f" {json.dumps(name)}: {json.dumps(marks)}" for name, marks in table(columns).items()]
-    body = ",\n".join(lines)
-    how = "made by record_surface.py from the bindings' wheels on PyPI; see there"
-    RECORD.write_text(
-        f'{{"how": {json.dumps(how)},\n"columns": {json.dumps(list(PINS), indent=1)},\n"names": {{\n{body}\n}}}}\n'
-    )
+        found[column] = surface_of(requirement)
+        print(f"{column}: {len(found[column].names)} names", flush=True)
+    names = table({column: surface.names for column, surface in found.items()})
+    pairs = {c: [f"{p}({a})" for p, lists in s.parameters.items() for a in lists] for c, s in found.items()}
+    record = {
+        "how": "made by record_surface.py from the bindings' wheels on PyPI; see there",
+        "columns": list(PINS),
+        "parameters": table(pairs),
+        "names": names,
+    }
+    RECORD.write_text(json.dumps(record, indent=0) + "\n")
 
 
 if __name__ == "__main__":

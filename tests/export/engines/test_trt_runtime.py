@@ -110,6 +110,28 @@ def test_the_stand_ins_have_no_name_that_the_real_ones_lack() -> None:
     assert len(calls) > 25 and [name for name in sorted(calls) if not hasattr(runtime, name)] == []
 
 
+@pytest.mark.parametrize("version", ["8.6.1", "10.3.0", VERSION, "11.4.0.106"])
+def test_the_stand_ins_methods_take_what_the_real_ones_take(version: str) -> None:
+    """So that a call with too many arguments, or too few, fails here."""
+    column = RECORD["columns"].index(f"tensorrt {version}")
+    real: dict[str, list[list[str]]] = {}
+    for entry, marks in RECORD["parameters"].items():
+        path, _, parameters = entry.rstrip(")").partition("(")
+        if marks[column] == "1":
+            real.setdefault(path, []).append(parameters.split(", ") if parameters else [])
+    compared = 0
+    for name, kind in vars(tensorrt(Cuda(), version)).items():
+        for member, method in vars(kind).items() if inspect.isclass(kind) else ():
+            path = f"{name}.{member}"
+            if path not in real or not inspect.isfunction(method):
+                continue
+            mine = len(inspect.signature(method).parameters) - 1
+            fits = [sum(not p.endswith("=") for p in each) <= mine <= len(each) for each in real[path]]
+            assert any(fits), path
+            compared += 1
+    assert compared > 25
+
+
 def test_inference_switches_profiles_and_pads(bench: Bench) -> None:
     """11 images through profiles of 1 and 4: 4 + 4 + 3 padded to 4; then one image in its own profile."""
     engine = bench.backend.load(bench.build())

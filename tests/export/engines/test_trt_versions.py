@@ -202,11 +202,14 @@ def test_the_record_is_what_the_bindings_say(column: str) -> None:
     sys.modules["record_surface"] = recorder
     spec.loader.exec_module(recorder)
     try:
-        version, names = recorder.names_of(recorder.PINS[column])
+        found = recorder.surface_of(recorder.PINS[column])
     except recorder.Unreachable as error:
         pytest.skip(f"the bindings cannot be looked at here: {error}")
-    assert column == f"{column.split()[0]} {version}"
-    assert set(names) == names_in(column)
+    assert column == f"{column.split()[0]} {found.version}"
+    assert set(found.names) == names_in(column)
+    lists = {f"{path}({parameters})" for path, each in found.parameters.items() for parameters in each}
+    index = COLUMNS.index(column)
+    assert lists == {name for name, marks in RECORD["parameters"].items() if marks[index] == "1"}
 
 
 # Headers of the table in docs/engines.md, and the versions that each stands for.
