@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -46,3 +47,51 @@ def test_missing_bindings_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda, "runtime", absent)
     count, reason = cuda.probe()
     assert count == 0 and "pip install cuda-python" in reason
+
+
+@no_gpu
+def test_the_bindings_take_the_arguments_that_are_passed() -> None:
+    """The real bindings, which convert arguments before they ask for a driver: a wrong type would raise TypeError.
+
+    Handles are plain integers here, as `Stream`, `Event` and `Buffer` keep them.
+    """
+    runtime = pytest.importorskip("cuda.bindings.runtime")
+    mode = runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+    up = runtime.cudaMemcpyKind.cudaMemcpyHostToDevice
+    major = runtime.cudaDeviceAttr.cudaDevAttrComputeCapabilityMajor
+    graph, executable = (
+        runtime.cudaGraph_t(),
+        runtime.cudaGraphExec_t(),
+    )  # kept as the objects that calls return
+    calls: dict[str, tuple[Any, ...]] = {
+        "cudaGetDeviceProperties": (0,),
+        "cudaDeviceGetAttribute": (major, 0),
+        "cudaMalloc": (64,),
+        "cudaMallocHost": (64,),
+        "cudaFree": (0,),
+        "cudaFreeHost": (0,),
+        "cudaMemcpyAsync": (0, 0, 64, up, 0),
+        "cudaStreamCreateWithFlags": (1,),
+        "cudaStreamDestroy": (0,),
+        "cudaStreamSynchronize": (0,),
+        "cudaStreamWaitEvent": (0, 0, 0),
+        "cudaStreamBeginCapture": (0, mode),
+        "cudaStreamEndCapture": (0,),
+        "cudaGraphInstantiate": (graph, 0),
+        "cudaGraphDestroy": (graph,),
+        "cudaGraphLaunch": (executable, 0),
+        "cudaGraphExecDestroy": (executable,),
+        "cudaEventCreateWithFlags": (0,),
+        "cudaEventRecord": (0, 0),
+        "cudaEventSynchronize": (0,),
+        "cudaEventElapsedTime": (0, 0),
+        "cudaEventDestroy": (0,),
+    }
+    used = set(re.findall(r'call\(\s*"(cuda\w+)"', inspect.getsource(cuda)))
+    assert used == set(calls)
+    for name, arguments in calls.items():
+        try:
+            status, *_ = getattr(runtime, name)(*arguments)
+        except RuntimeError as error:  # where not even the CUDA runtime is installed
+            pytest.skip(f"the bindings cannot be called here: {error}")
+        assert isinstance(status, runtime.cudaError_t), name

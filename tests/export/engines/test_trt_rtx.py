@@ -10,11 +10,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.engines import BACKENDS
+from export.engines import cuda
+from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_build import kind_of
-from export.errors import BuildError
+from export.engines.trt_messages import make_logger
+from export.engines.trt_runtime import _deserialize
+from export.errors import BuildError, EngineError
 
-rtx = BACKENDS["tensorrt_rtx"]
+rtx = TensorRTBackend("tensorrt_rtx")
 pytestmark = pytest.mark.skipif(not rtx.availability().built, reason=rtx.availability().detail)
 
 CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
@@ -91,3 +94,14 @@ def test_one_engine_may_serve_several_gpus(files: Any, tmp_path: Path) -> None:
     )
     assert many.compute_capability == ("SM80", "SM86", "SM89", "SM120")
     assert one.bytes <= many.bytes < 1.05 * one.bytes
+
+
+@pytest.mark.skipif(cuda.device_count() > 0, reason="there is a GPU")
+def test_the_librarys_own_check_of_an_engine_is_asked_first(files: Any, tmp_path: Path) -> None:
+    """The real runtime, without a driver: the validity check refuses, and its reason is in the message."""
+    path = tmp_path / "m.engine"
+    rtx.build(files.fp16, path, compute_capabilities=["SM86"])
+    trt, chosen = rtx.library()
+    log = make_logger(trt)
+    with pytest.raises(EngineError, match="refused by the library: .*CUDA driver"):
+        _deserialize(trt, chosen, trt.Runtime(log), log, path)
