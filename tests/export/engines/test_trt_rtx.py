@@ -103,5 +103,5 @@ def test_the_librarys_own_check_of_an_engine_is_asked_first(files: Any, tmp_path
     rtx.build(files.fp16, path, compute_capabilities=["SM86"])
     trt, chosen = rtx.library()
     log = make_logger(trt)
-    with pytest.raises(EngineError, match="refused by the library: .*CUDA driver"):
+    with pytest.raises(EngineError, match=r"refused by the library: .*CUDA driver"):
         _deserialize(trt, chosen, trt.Runtime(log), log, path)
