@@ -164,6 +164,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
                 drop=None,
                 latency=measured,
                 int8=Int8Share.model_validate(graphs[row["id"]]) if row["id"] in graphs else None,
+                composition=row.get("composition") or {},
                 energy=_energy(energy.get(row["id"])),
                 budgets=[],
                 file=f"engines/{target}/{row['file']}" if "file" in row else None,

@@ -224,6 +224,9 @@ class Engine(Part):
     """Median latency of this target's FP32 engine over this one's; above 1 is faster."""
     int8: Int8Share | None = None
     """For INT8 engines."""
+    composition: dict[str, Any] = {}
+    """For TensorRT: what the parsed `network` and, where a GPU could be asked, the built `engine` consist of: `layers`,
+    `reformats`, `by_output` and others (see export/engines/trt_layers.py)."""
     energy: Energy | None = None
     """Null where the machine does not tell; the result's `machine` says why."""
     budgets: list[Judged]

@@ -366,6 +366,8 @@ def int8_story(engine: Engine, rival: Engine, found: Ratio) -> str:
         reasons.append(
             f"{graph.quantize} Q and {graph.dequantize} DQ of activations for {graph.layers} layers"
         )
+    if (built := engine.composition.get("engine")) and built.get("reformats"):
+        reasons.append(f"{built['reformats']} of the built engine's {built['layers']} layers only reformat")
     if 0 < graph.macs < _SMALL_NETWORK:
         reasons.append("so small a network spends its time on starting operators and changing layouts")
     if graph.macs and graph.depthwise_macs > 0.05 * graph.macs:

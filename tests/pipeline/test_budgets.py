@@ -203,12 +203,13 @@ def test_int8_that_is_not_faster_is_explained() -> None:
         layers=10, int8_layers=4, macs=1_000_000, int8_macs=400_000, depthwise_macs=200_000, quantize=9,
         dequantize=9, float_layers=[layer], operators={"QLinearConv": 4, "DequantizeLinear": 6, "HardSigmoid": 3},
     )  # fmt: skip
+    int8.composition = {"network": {"layers": 90}, "engine": {"layers": 12, "reformats": 3, "by_output": {}}}
     story = words.int8_story(int8, fp32, found)
     assert story.startswith("INT8 is slower than fp32 here: 2.00 times as long (2.00 to 2.00), n = 10 rounds")
     for text in (
         "4 of 10 layers and 40.0 % of 1.0 million multiply-accumulates are INT8", "stem (60 %)",
         "6 conversions", "around 3 HardSigmoid", "so small a network",
-        "20.0 % of the multiply-accumulates are depthwise",
+        "20.0 % of the multiply-accumulates are depthwise", "3 of the built engine's 12 layers only reformat",
     ):  # fmt: skip
         assert text in story
 
