@@ -627,10 +627,14 @@ def _show(result: Result, folder: Path, *, quiet: bool) -> None:
 
 
 def _print_plan(config: DeployConfig, selection: Selection, as_json: bool) -> None:
-    from pipeline.conductor import plan
-    from pipeline.preflight import cache_cost, few_views
+    from pipeline.conductor import known_devices, plan
+    from pipeline.preflight import cache_cost, device_faults, few_views
 
-    planned = plan(config, _store(config), selection)
+    store = _store(config)
+    known = known_devices(store)
+    planned = plan(config, store, selection, known)
+    working = {p.step.target for p in planned if p.state == "run" and p.step.target}
+    faults = device_faults(config, working, known)
     cost = cache_cost(config, planned)
     if as_json:
         rows = [
@@ -644,14 +648,18 @@ def _print_plan(config: DeployConfig, selection: Selection, as_json: bool) -> No
             for p in planned
         ]
         click.echo(json.dumps(rows, indent=1))
-        return
-    for p in planned:
+    for p in planned if not as_json else ():
         colour = "cyan" if p.state == "cached" else "yellow"
         click.echo(f"{click.style(f'{p.state:<6}', fg=colour)}  {p.step.id:<18} {p.reason}".rstrip())
         if p.step.id == "logits" and cost is not None:
             click.echo(f"{'':<26} {cost}")
-    if any(p.step.id == "distill" and p.state == "run" for p in planned) and (warning := few_views(config)):
+    distilling = any(p.step.id == "distill" and p.state == "run" for p in planned)
+    if distilling and not as_json and (warning := few_views(config)):
         click.echo(f"{click.style('note', fg='yellow')}    {warning}")
+    for fault in faults.values():
+        click.echo(f"error: {fault}", err=True)
+    if faults:
+        sys.exit(Exit.DEVICE)
 
 
 @contextlib.contextmanager

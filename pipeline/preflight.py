@@ -252,14 +252,26 @@ def _devices(
     config: DeployConfig, targets: set[str], known: KnownDevices, note: Callable[[str], None]
 ) -> Iterator[PipelineError]:
     """Devices that cannot be reached: a fault if no target is left, else their targets fail alone."""
-    devices = {name: device for name in sorted(targets) if (device := device_of(config.targets[name]))}
-    known.ask(devices.values())
-    faults = {name: fault for name, device in devices.items() if (fault := known.fault(device))}
+    faults = device_faults(config, targets, known)
     for name, fault in faults.items():
         if set(faults) == set(config.targets):
-            yield DeviceFault(fault.what, where=f"targets.{name}.device", fix=fault.fix)
+            yield fault
         else:
             note(f"targets.{name}: {fault.what}; the other targets go on")
+
+
+def device_faults(
+    config: DeployConfig, targets: Collection[str], known: KnownDevices
+) -> dict[str, DeviceFault]:
+    """Targets whose device cannot be worked with now, and why."""
+    devices = {name: device for name in sorted(targets) if (device := device_of(config.targets[name]))}
+    known.ask(devices.values())
+    faults = {name: known.fault(device) for name, device in devices.items()}
+    return {
+        name: DeviceFault(fault.what, where=f"targets.{name}.device", fix=fault.fix)
+        for name, fault in faults.items()
+        if fault
+    }
 
 
 def existing_parent(path: Path) -> Path:

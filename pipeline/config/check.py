@@ -373,11 +373,6 @@ def _benchmark(config: DeployConfig) -> Iterator[Problem]:
         yield Problem("budgets.energy_mj_per_image", "contradicts benchmark.energy_s = 0", "remove one")
     if benchmark.rate_seconds is not None and benchmark.rate_fps is None:
         yield Problem("benchmark.rate_seconds", "does nothing without benchmark.rate_fps", "set it too")
-    if benchmark.sustained_s and all(target.device == LOCAL for target in config.targets.values()):
-        yield Problem(
-            "benchmark.sustained_s", "is measured on ssh:// devices, and there is none", "remove it",
-            benchmark.sustained_s,
-        )  # fmt: skip
 
 
 def _budgets(config: DeployConfig) -> Iterator[Problem]:

@@ -439,7 +439,7 @@ class Benchmark(Section):
     """Length of that measurement for an engine. Default: 1,000 images, which a p99 needs."""
     sustained_s: Annotated[float, Field(ge=0, le=7200)] = 0
     """On `ssh://` devices: also run each engine for so long without a pause, in s, to see whether it keeps its speed
-    when the device gets warm. 300 and more are telling. 0: not."""
+    when the device gets warm. 300 and more are telling. 0: not. Targets of this machine have none."""
     energy_s: NonNegative = 5.0
     """How long an engine runs, beside all timing, for its energy to be read; so long the machine idles before. 0: no.
     Nothing is run where the machine tells no energy."""

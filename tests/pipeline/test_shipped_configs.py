@@ -1,7 +1,8 @@
-"""Every shipped config runs to its end: shrunk by --set, on a small tree in the published layout, locally."""
+"""Every shipped config runs to its end: shrunk by --set, on a small tree in the published layout."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from tests.pipeline import trees
 from tests.pipeline.conftest import ROOT, figkd, sets
+from tests.pipeline.devices.sshd import PROGRAM, running_sshd
 
 SMALL: dict[str, Any] = {
     "data.image_size": 64,
@@ -36,20 +38,38 @@ def test_none_is_forgotten() -> None:
     assert {p.stem for p in (ROOT / "deploy_configs").glob("*.yaml")} == tested
 
 
-@pytest.mark.parametrize("name", ["jetson_dogs", "desktop_rtx_dogs"])
-def test_dogs(name: str, tmp_path: Path) -> None:
-    """Stanford Dogs' layout; the Jetson's target is replaced by a local one, since `tensorrt` may be absent."""
-    changes: dict[str, Any] = {"data.root": trees.stanford_dogs(tmp_path / "dogs")}
-    if name == "jetson_dogs":
-        changes |= {"targets.orin.device": "local", "targets.orin.engine": "onnxruntime"}
-    else:
-        changes |= {"targets.desktop.compute_capabilities": "[SM86]"}
-    done = figkd("run", "--json", ROOT / f"deploy_configs/{name}.yaml", *sets(SMALL | changes), cwd=tmp_path)
+def _dogs(name: str, folder: Path, **changes: Any) -> Any:
+    """Stanford Dogs' layout with a few made-up images; the result."""
+    keys = SMALL | {"data.root": trees.stanford_dogs(folder / "dogs")} | changes
+    done = figkd("run", "--json", ROOT / f"deploy_configs/{name}.yaml", *sets(keys), cwd=folder)
     assert done.code == 0, done.err
     assert done.json["data"]["counts"] == {"train": 54, "val": 6, "test": 24}
-    assert {e["state"] for e in done.json["engines"]} <= {"ran", "built"}
-    expected = {"jetson_dogs": 2, "desktop_rtx_dogs": 5}[name]
-    assert len(done.json["engines"]) == expected
+    return done.json
+
+
+def test_desktop_rtx_dogs(tmp_path: Path) -> None:
+    """Built; run where there is a GPU."""
+    result = _dogs("desktop_rtx_dogs", tmp_path, **{"targets.desktop.compute_capabilities": "[SM86]"})
+    assert {e["state"] for e in result["engines"]} <= {"ran", "built"} and len(result["engines"]) == 5
+
+
+def test_jetson_dogs(tmp_path: Path) -> None:
+    """Over a real sshd; the Jetson's engine is replaced by ONNX Runtime, since there is no `tensorrt` here."""
+    if PROGRAM is None:
+        pytest.skip("sshd is not installed (apt install openssh-server)")
+    (tmp_path / "sshd").mkdir()
+    with running_sshd(tmp_path / "sshd") as server:
+        remote = f"{{folder: {server.folder}, ssh_config: {server.config}, python: {sys.executable}}}"
+        result = _dogs(
+            "jetson_dogs",
+            tmp_path,
+            **{
+                "targets.orin.device": server.url, "targets.orin.engine": "onnxruntime", "targets.orin.remote": remote,
+                "benchmark.sustained_s": 1,
+            },
+        )  # fmt: skip
+    assert {e["state"] for e in result["engines"]} == {"ran"} and len(result["engines"]) == 2
+    assert set(result["devices"]["orin"]["sustained"]) == {"orin/fp16", "orin/int8"}
 
 
 def test_image_folder(tmp_path: Path) -> None:
@@ -71,6 +91,6 @@ def test_shipped_configs_say_what_is_missing_before_they_train(tmp_path: Path) -
     """No data, no Jetson: told at once, with the expected tree and the way out, exit 5 for the device."""
     done = figkd("run", ROOT / "deploy_configs/jetson_dogs.yaml", cwd=tmp_path)
     assert done.code == 5
-    assert "targets.orin.device" in done.err and "--set targets.orin.device=local" in done.err
+    assert "targets.orin.device" in done.err and "there is no host of that name" in done.err
     assert "n02085620-Chihuahua" in done.err, "the expected tree"
     assert not (tmp_path / ".figkd" / "artifacts").exists()

@@ -43,7 +43,6 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
         "targets.a.strip_weights",
         "for itself alone",
     ),
-    ({"benchmark": {"sustained_s": 60}}, "benchmark.sustained_s", "there is none"),
     ({"data": {"dataset": "image_folder"}}, "data.root", "is required"),
     (
         {"data": {"dataset": "fonts", "options": {"train_perclass": 3}}},

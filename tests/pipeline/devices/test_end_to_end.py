@@ -189,3 +189,52 @@ def test_images_go_in_parts_where_the_disk_is_small(
     assert found == read_json(inputs["validate@cpu"] / "accuracy.json")
     sizes = [p.stat().st_size for p in (tmp_path / "small/blobs").iterdir()]
     assert max(sizes) < 30 * 32 * 32 * 3, "no part of the images is left"
+
+
+def test_plan_says_that_a_device_is_off(on_device: OnDevice, tmp_path: Path) -> None:
+    """Also where its own steps are far away: exit 5, and the plan all the same."""
+    gone = target(on_device.server).replace(f"{on_device.server.url}", "ssh://nobody.invalid")
+    done = on_device.figkd("plan", "--json", **{"targets.cpu": gone, "seed": 1})
+    assert done.code == 5 and "targets.cpu.device: nobody.invalid: there is no host of that name" in done.err
+    assert [row["step"] for row in done.json][-1] == "report"
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_through_trtexec(on_device: OnDevice, tmp_path: Path) -> None:
+    """As on a Jetson without python3-libnvinfer, with a stand-in for trtexec: built, scored and timed by it."""
+    from tests.pipeline.devices import replay_trtexec
+
+    programs = {
+        "trtexec": f'exec {sys.executable} {replay_trtexec.__file__} 10.3.0 "$@"',
+        "nvidia-smi": "echo 'A GPU that is not there, 540.4.0, 8.7'",
+        "python": f'PATH={tmp_path}:$PATH exec {sys.executable} "$@"',
+    }
+    for name, text in programs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    orin = target(on_device.server, precisions="[int8]").replace("onnxruntime", "tensorrt")
+    orin = orin.replace(sys.executable, str(tmp_path / "python"))
+    changes = {
+        "targets.cpu": "null",
+        "targets.orin": orin,
+        "benchmark.sustained_s": 2,
+        "output": tmp_path / "out",
+    }
+    done = on_device.figkd("run", "--json", **changes)
+    assert done.code == 0, done.err
+    result = Result.model_validate(done.json)
+    (engine,) = result.engines
+    assert engine.state == "ran" and engine.onnx == "int8.onnx" and engine.file == "engines/orin/int8.engine"
+    assert (
+        engine.accuracy is not None
+        and engine.accuracy.source == "engine"
+        and engine.accuracy.agreement is not None
+    )
+    assert {row.boundary: row.median for row in engine.latency} == {"engine": 2.0, "engine+copies": 2.375}
+    facts = result.devices["orin"]
+    assert facts["facts"]["tensorrt"]["trtexec_version"] == "10.3.0"
+    assert facts["sustained"]["orin/int8"]["n"] > 0 and "trtexec cannot" in facts["missing"][0]
+    cache = on_device.server.folder / "cache" / "tensorrt-A_GPU_that_is_not_there-SM87-10.3.0.timing"
+    assert cache.is_file()
+    sidecar = json.loads((tmp_path / "out/fonts_cpu/engines/orin/int8.engine.json").read_text())
+    assert sidecar["versions"] == {"tensorrt": "10.3.0"} and sidecar["compute_capability"] == ["SM87"]
