@@ -92,6 +92,8 @@ class TorchGraph(nn.Module):
         self._dead = _dead_after(self._nodes, self._output)
         self._stored = _describe(model, self._nodes)
         self._fixed: dict[str, Tensor] = {}
+        zero_points = {node.inputs[2] for node in self._nodes if node.type in _QDQ and len(node.inputs) > 2}
+        self._shifted: set[str] = set()
         self.changes = nn.ParameterDict()
         for proto in model.graph.initializer:
             stored, value = self._stored[proto.name], tensor_of(proto)
@@ -104,6 +106,9 @@ class TorchGraph(nn.Module):
             if stored.role in _LEARNT:
                 self.register_buffer(stored.key, value)
                 self.changes[stored.key] = nn.Parameter(torch.zeros_like(value))
+            elif proto.name in zero_points and bool(value.any()):
+                self._shifted.add(proto.name)
+                self.register_buffer(stored.key, value.to(torch.float32))
             elif stored.role == "constant" and value.is_floating_point():
                 self.register_buffer(stored.key, value)
             elif stored.role == "constant":
@@ -175,9 +180,8 @@ class TorchGraph(nn.Module):
 
     def _quantisation(self, node: Node) -> tuple[Tensor, Tensor | None, int]:
         """Scale, zero point (None if 0) and axis of a Q or DQ node."""
-        zero_point = self._fixed[node.inputs[2]] if len(node.inputs) > 2 else None
-        if zero_point is not None and not bool(zero_point.any()):
-            zero_point = None
+        name = node.inputs[2] if len(node.inputs) > 2 else ""
+        zero_point = self.get_buffer(self._stored[name].key) if name in self._shifted else None
         return self._value(node.inputs[1]), zero_point, node.attributes.get("axis", 1)
 
 

@@ -59,7 +59,7 @@ class _Quantize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
         x, scale, inside = ctx.saved_tensors
-        of_x = gradients[0] * inside / scale
+        of_x = torch.where(inside, gradients[0], 0.0).div_(scale)
         of_scale = None
         if ctx.needs_input_grad[1]:
             product = of_x * x

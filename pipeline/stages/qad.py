@@ -91,7 +91,7 @@ def _run(work: Work) -> None:
         if not work.world.broadcast(first and too_far(row["student_val"], row["val_before"], allowed)):
             facts[name] = row | {"state": "not_needed"}
             continue
-        graph, history = _fine_tune(work, before)
+        graph, history = fine_tune(work, before)
         if not first:
             continue
         _write(graph, work.out / name)
@@ -138,7 +138,7 @@ def _top1(work: Work, file: Path, part: SplitName = "val") -> float:
         engine.close()
 
 
-def _fine_tune(work: Work, file: Path) -> tuple[TorchGraph, list[dict[str, Any]]]:
+def fine_tune(work: Work, file: Path) -> tuple[TorchGraph, list[dict[str, Any]]]:
     """Train the graph of a quantised file on what the student learnt from; it and its record by epoch."""
     from onnx import numpy_helper
 
