@@ -63,6 +63,21 @@ def test_torchrun_runs_the_pipeline_unchanged(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_fine_tuning_of_a_quantised_graph_is_shared(tmp_path: Path) -> None:
+    """Protects stage `qad`: rank 0 decides and writes, both train, and a plain run finds it done."""
+    changes = SMALL | {"precision.qad.when": "always", "precision.qad.epochs": 2}
+    arguments = [FONTS, "--until", "qad", *sets(changes)]
+    outcomes = [(p.communicate(timeout=500)[1], p.returncode) for p in _group(tmp_path, arguments)]
+    assert [code for _, code in outcomes] == [0, 0], outcomes
+    (path,) = (tmp_path / ".figkd/artifacts/qad").glob("*/qad.json")
+    facts = json.loads(path.read_text())
+    assert set(facts) == {"int8.onnx", "int8_cpu.onnx"}
+    assert all(len(row["history"]) == 2 and row["state"] != "not_needed" for row in facts.values())
+    planned = figkd("plan", FONTS, "--until", "qad", "--json", *sets(changes), cwd=tmp_path)
+    assert {row["state"] for row in planned.json} == {"cached"}
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_run_cleanly_and_the_next_one_goes_on(victim: int, tmp_path: Path) -> None:
     """Protects against hanging and half artifacts: one message, no traceback; then the run is taken up and ends."""
