@@ -1,0 +1,184 @@
+"""What INT8 costs in accuracy, and what keeps it: three students on `fonts`, every way of making the file.
+
+    python benchmarks/bench_precision.py [--students dsconv_nano resnet8x4 mobilenet] [--seeds 1 2 3] [--variants ...]
+
+Every student is trained by the ordinary pipeline, and every way (a `Variant`) is a handful of config keys on top of
+the same config, run until its stage: data, teacher, logits, student and ONNX file are made once and shared through
+the store, and a benchmark that was stopped goes on. Nothing is measured here that a user's run would not measure.
+
+Numbers are top-1 of the test set (2,100 images) in ONNX Runtime. A drop is against the FP32 file of the same student,
+so that students' seeds cancel: mean, standard deviation and every single value are kept. Groups leave INT8 by what
+they cost on validation images; the test set has no say in it. Writes benchmarks/results/precision_fonts.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import environment
+from pipeline.conductor import Selection, run
+from pipeline.config import load_config
+from pipeline.console import ConsoleInterface
+from pipeline.files import read_json, write_json
+from pipeline.store import Store
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / "deploy_configs" / "fonts_cpu.yaml"
+RESULT = ROOT / "benchmarks" / "results" / "precision_fonts.json"
+LAYOUTS = {"tensorrt": "int8.onnx", "onnxruntime": "int8_cpu.onnx"}
+MAX_DROP = 0.5
+
+COMMON = ("teacher.epochs=4", "precision.calibration_images=512", "precision.validation_images=2100")
+STUDENTS: dict[str, tuple[str, ...]] = {
+    "dsconv_nano": ("student.model=figkd/dsconv_nano",),
+    "resnet8x4": ("student.model=figkd/resnet8x4", "distill.lr=0.1", "distill.epochs=3"),
+    "mobilenet": ("student.model=timm/mobilenetv3_small_050", "distill.lr=0.2", "distill.epochs=8"),
+}
+"""Student to the config keys that make it; all learn from the same teacher."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way of making the INT8 files: config keys, and the last stage that is needed."""
+
+    keys: tuple[str, ...]
+    stage: str = "precision"
+
+
+_PLAIN = ("precision.mixed=never",)
+_MIXED = (f"precision.int8_max_drop={MAX_DROP}",)
+VARIANTS: dict[str, Variant] = {
+    "minmax": Variant(_PLAIN),
+    "entropy": Variant((*_PLAIN, "precision.calibration_method=entropy")),
+    "percentile": Variant((*_PLAIN, "precision.calibration_method=percentile", "precision.percentile=99.99")),
+    "per_tensor": Variant((*_PLAIN, "precision.weights=per_tensor")),
+    "all_rules_off": Variant((*_PLAIN, "precision.without_rules=[squeeze_excitation, classifier]")),
+    "mixed": Variant(_MIXED),
+    "per_tensor_mixed": Variant((*_MIXED, "precision.weights=per_tensor")),
+}
+"""Post-training ways. One that trains names its stage, and what that stage writes is read in `_readings`."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run what the command line asks for and write the result after each student."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--students", nargs="+", choices=STUDENTS, default=list(STUDENTS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--store", type=Path, default=ROOT / "runs" / "precision")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    given = parser.parse_args(arguments)
+    rows: list[dict[str, Any]] = []
+    for seed in given.seeds:
+        for student in given.students:
+            for variant in given.variants:
+                rows += _run(student, seed, variant, given.store)
+            write_json(given.out, _result(rows))
+    print(table(read_json(given.out)))
+
+
+def _run(student: str, seed: int, variant: str, store: Path) -> Iterator[dict[str, Any]]:
+    chosen = VARIANTS[variant]
+    keys = (*COMMON, *STUDENTS[student], f"distill.seed={seed}", *chosen.keys)
+    config = load_config(BASE, keys)
+    outcome = run(config, Store(store), ConsoleInterface(), Selection(until=chosen.stage))
+    folders = {step: artifact.path for step, artifact in outcome.artifacts.items()}
+    for reading in _readings(folders):
+        yield {"student": student, "seed": seed, "variant": variant, **reading}
+
+
+def _readings(folders: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
+    """What the stages say of the INT8 file of each layout, with FP32 and FP16 beside it."""
+    accuracy = read_json(folders["precision"] / "accuracy.json")
+    facts = read_json(folders["precision"] / "precision.json")
+    for layout, name in LAYOUTS.items():
+        mixed = facts[name]["mixed"]
+        yield {
+            "layout": layout,
+            "n": accuracy[name]["n"],
+            "fp32": accuracy["fp32.onnx"]["top1"],
+            "fp16": accuracy["fp16.onnx"]["top1"],
+            "int8": accuracy[name]["top1"],
+            "bytes": facts[name]["bytes"],
+            "int8_macs_percent": facts[name]["int8_macs_percent"],
+            "groups_out": len(mixed["returned"]) if mixed else 0,
+            "budget_met": mixed["met"] if mixed else None,
+        }
+
+
+def _result(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {
+        "what": "top-1 of the fonts test set in ONNX Runtime, percent; drops against FP32, percentage points",
+        "command": "python benchmarks/bench_precision.py",
+        "max_drop_of_mixed": MAX_DROP,
+        "machine": {"cpu": environment.cpu_model(), "cores": environment.cores()},
+        "versions": environment.versions(("torch", "timm", "onnx", "onnxruntime", "figkd-pipeline")),
+        "keys": {
+            "common": COMMON,
+            "students": STUDENTS,
+            "variants": {name: variant.keys for name, variant in VARIANTS.items()},
+        },
+        "summary": list(summary(rows)),
+        "rows": list(rows),
+    }
+
+
+def summary(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Mean and standard deviation over seeds for each student, layout and variant."""
+    groups: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault((row["student"], row["layout"], row["variant"]), []).append(row)
+    for (student, layout, variant), members in groups.items():
+        drops = [row["fp32"] - row["int8"] for row in members]
+        yield {
+            "student": student,
+            "layout": layout,
+            "variant": variant,
+            "seeds": len(members),
+            "n": members[0]["n"],
+            **{key: statistics.mean(row[key] for row in members) for key in ("fp32", "fp16", "int8")},
+            "drop": statistics.mean(drops),
+            "drop_std": statistics.stdev(drops) if len(drops) > 1 else None,
+            "int8_macs_percent": statistics.mean(row["int8_macs_percent"] for row in members),
+        }
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The summary as Markdown: one row a variant, one column a student and layout; drops in points."""
+    found = {(r["student"], r["layout"], r["variant"]): r for r in result["summary"]}
+    columns = list(dict.fromkeys((student, layout) for student, layout, _ in found))
+    variants = list(dict.fromkeys(variant for *_, variant in found))
+    lines = ["| | " + " | ".join(f"{student}, {layout}" for student, layout in columns) + " |"]
+    lines.append("| --- |" + " ---: |" * len(columns))
+
+    def line(name: str, cells: Sequence[str]) -> str:
+        return f"| {name} | " + " | ".join(cells) + " |"
+
+    first = [next(r for key, r in found.items() if key[:2] == column) for column in columns]
+    lines.append(line("FP32, top-1 %", [f"{r['fp32']:.2f}" for r in first]))
+    lines.append(line("FP16", [f"{r['fp16'] - r['fp32']:+.2f}" for r in first]))
+    for variant in variants:
+        cells = []
+        for column in columns:
+            row = found.get((*column, variant))
+            if row is None:
+                cells.append("–")
+                continue
+            spread = "" if row["drop_std"] is None else f" ± {row['drop_std']:.2f}"
+            share = row["int8_macs_percent"]
+            cells.append(
+                f"{-row['drop']:+.2f}{spread}" + (f" ({share:.0f} % INT8)" if "mixed" in variant else "")
+            )
+        lines.append(line(f"INT8 {variant}", cells))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
