@@ -19,8 +19,11 @@ from pipeline.result import (
     Epoch,
     FineTuning,
     Int8Share,
+    KeptOut,
     Latency,
+    Mixed,
     Network,
+    PrecisionFile,
     Result,
     Shipping,
 )
@@ -83,6 +86,7 @@ def assemble(
         parity=read_json(inputs["export"] / "parity.json")["cases"],
         engines=engines,
         qad=_fine_tunings(inputs, student),
+        precisions=precision_files(inputs["precision"], engines),
         failures={step: dict(f) for step, f in failures.items()},
         steps=[_step(step, manifest) for step, manifest in manifests.items()],
         machine=machine,
@@ -185,6 +189,89 @@ def _fine_tunings(inputs: Mapping[str, Path], student: Network) -> list[FineTuni
             drops["drop_after"] = student.test.top1 - after[name]["top1"]
         tunings.append(FineTuning.model_validate({"onnx": name, **facts, **drops}))
     return tunings
+
+
+def precision_files(folder: Path, engines: Sequence[Engine]) -> list[PrecisionFile]:
+    """What the `precision` stage says of each file: what is not in its precision, and why."""
+    accuracy = read_json(folder / "accuracy.json")
+    return [
+        PrecisionFile(
+            onnx=name,
+            precision=name.removesuffix(".onnx").removesuffix("_cpu"),
+            engines=sorted({engine.backend for engine in engines if engine.onnx == name}),
+            mb=facts["bytes"] / 1e6,
+            top1=accuracy[name]["top1"],
+            int8_macs_percent=facts.get("int8_macs_percent"),
+            calibration=_calibration(facts.get("calibration")),
+            kept_out=_kept_out(facts),
+            mixed=_mixed(facts.get("mixed")),
+        )
+        for name, facts in read_json(folder / "precision.json").items()
+    ]
+
+
+def _calibration(facts: Mapping[str, Any] | None) -> str | None:
+    if facts is None:
+        return None
+    method = facts["method"] + (f" {facts['percentile']:g} %" if facts["percentile"] else "")
+    return f"{method}, {facts['images']} images"
+
+
+def _kept_out(facts: Mapping[str, Any]) -> list[KeptOut]:
+    """In the order of what weighs most for a reader: accuracy, range, the user's word, rules."""
+    rows: list[KeptOut] = []
+    mixed = facts.get("mixed") or {}
+    for group in mixed.get("returned", ()):
+        rows.append(
+            KeptOut(
+                what=group["group"],
+                cause="accuracy",
+                why=f"alone in floating point it brings the divergence from FP32 from "
+                f"{mixed['before']['divergence']:.2g} to {group['divergence_without']:.2g} nats",
+                products=len(group["products"]),
+                macs_percent=group["macs_percent"],
+            )
+        )
+    for found in facts.get("out_of_range", ()):
+        rows.append(
+            KeptOut(
+                what=f"{found['node']} (FP32)",
+                cause="range",
+                why=found["says"],
+                products=None,
+                macs_percent=None,
+            )
+        )
+    excluded = facts.get("excluded")
+    if excluded and excluded["products"]:
+        named = KeptOut(
+            what="precision.exclude",
+            cause="config",
+            why="the config names them",
+            products=len(excluded["products"]),
+            macs_percent=excluded["macs_percent"],
+        )
+        rows.append(named)
+    for name, rule in facts.get("rules", {}).items():
+        if rule["products"]:  # a rule about other operators is no news
+            kept = {"products": len(rule["products"]), "macs_percent": rule["macs_percent"]}
+            rows.append(KeptOut(what=name, cause="rule", why=rule["because"], **kept))
+    return rows
+
+
+def _mixed(facts: Mapping[str, Any] | None) -> Mixed | None:
+    if facts is None:
+        return None
+    return Mixed(
+        n=facts["n"],
+        max_drop=facts["max_drop"],
+        fp32=facts["reference"],
+        before=facts["before"]["top1"],
+        after=facts["after"]["top1"],
+        met=facts["met"],
+        groups=len(facts["returned"]),
+        macs_percent=sum(group["macs_percent"] for group in facts["returned"]),
+    )
 
 
 def _latency(facts: Mapping[str, Any], samples: Mapping[str, np.ndarray]) -> Latency:

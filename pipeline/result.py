@@ -272,6 +272,60 @@ class FineTuning(Part):
     history: list[Epoch] = []
 
 
+class KeptOut(Part):
+    """Layers that are not in a file's precision, and why."""
+
+    what: str
+    """The rule's name, the group's, or the node's."""
+    cause: Literal["rule", "config", "accuracy", "range"]
+    """`rule`: a rule of docs/precision.md. `config`: `precision.exclude`. `accuracy`: taken out of INT8 because it
+    cost more than the budget. `range`: FP16 cannot hold its values."""
+    why: str
+    products: int | None
+    """Convolutions and products among them."""
+    macs_percent: float | None
+    """Their share of the network's multiply-adds."""
+
+
+class Mixed(Part):
+    """The search for what must leave INT8, on validation images; accuracies in percent."""
+
+    n: int
+    """Validation images."""
+    max_drop: float
+    """Loss that INT8 may have against FP32, percentage points."""
+    fp32: float
+    before: float
+    """Top-1 with everything in INT8 that the rules allow."""
+    after: float
+    """Top-1 without what was taken out."""
+    met: bool
+    """The loss is within `max_drop`."""
+    groups: int
+    """Groups taken out."""
+    macs_percent: float
+    """Their share of the network's multiply-adds."""
+
+
+class PrecisionFile(Part):
+    """An ONNX file of one precision, as it was made before any fine-tuning."""
+
+    onnx: str
+    precision: str
+    engines: list[str]
+    """Back ends that read it."""
+    mb: float
+    """MB of 10^6 bytes."""
+    top1: float | None
+    """Percent of the test set, in ONNX Runtime (BF16: emulated there)."""
+    int8_macs_percent: float | None = None
+    """Share of the multiply-adds that are INT8."""
+    calibration: str | None = None
+    """How INT8 ranges were found, and on how many images."""
+    kept_out: list[KeptOut] = []
+    mixed: Mixed | None = None
+
+
 class Network(Part):
     """Teacher or student."""
 
@@ -315,6 +369,8 @@ class Result(Part):
     engines: list[Engine]
     qad: list[FineTuning] = []
     """INT8 files that were judged for quantisation-aware distillation."""
+    precisions: list[PrecisionFile] = []
+    """The ONNX files that engines are built from."""
     failures: dict[str, dict[str, Any]]
     """Steps that failed: `what`, `fix`, `exit_code`."""
     steps: list[dict[str, Any]]

@@ -32,6 +32,7 @@ from export.precision.calibration import (
 from export.precision.fp16 import DEFAULT_KEEP_FP32, halve, load_fp32, out_of_range
 from export.precision.names import matching_nodes
 from export.precision.rules import (
+    RULES,
     WEIGHTED,
     Layout,
     fit_saturation,
@@ -111,8 +112,8 @@ def to_int8_tensorrt(
 
     Returns:
         `file`, `bytes`, `seconds`, `quantised_nodes` (type to count), `qdq_pairs`, `excluded`, `calibration`,
-        `weights_scale`, `rules` (name to the nodes that it kept out), `macs`, `int8_macs_percent`, and what
-        `to_fp16` returns.
+        `weights_scale`, `rules` (name to what it kept out), `macs`, `int8_macs_percent`, and what `to_fp16`
+        returns. What is kept out has `nodes`, `products` and their share of the work, `macs_percent`.
 
     Raises:
         PrecisionError: unusable calibration data or method, an `exclude` that matches nothing, a quantised or
@@ -458,15 +459,29 @@ def described(
     inside = int8_nodes(quantised)
     counts = Counter(node.op_type for node in quantised.graph.node if node.name in inside)
     macs = multiply_adds(model)
-    total = sum(macs.values())
+    total = max(sum(macs.values()), 1)
+
+    def described_nodes(names: Collection[str]) -> dict[str, Any]:
+        products = sorted(set(names) & set(macs))
+        return {
+            "nodes": sorted(names),
+            "products": products,
+            "macs_percent": 100.0 * sum(macs[name] for name in products) / total,
+        }
+
+    kept = kept_out(model, layout, without=without_rules)
     return {
         "layout": layout,
         "quantised_nodes": dict(sorted(counts.items())),
         "qdq_pairs": sum(node.op_type == "DequantizeLinear" for node in quantised.graph.node),
-        "excluded": sorted(excluded),
-        "rules": {name: sorted(n) for name, n in kept_out(model, layout, without=without_rules).items()},
+        "excluded": described_nodes(excluded),
+        "rules": {
+            rule.name: {"because": rule.because} | described_nodes(kept[rule.name])
+            for rule in RULES
+            if rule.name in kept
+        },
         "macs": total,
-        "int8_macs_percent": 100.0 * sum(macs.get(name, 0) for name in inside) / max(total, 1),
+        "int8_macs_percent": 100.0 * sum(macs.get(name, 0) for name in inside) / total,
         "weights_scale": weights,
         "calibration": found.summary(),
     }

@@ -20,6 +20,7 @@ def render_markdown(result: Result) -> str:
         _head(result),
         _engines(result),
         _budgets(result),
+        _precisions(result),
         _latency(result),
         _networks(result),
         _classes(result),
@@ -132,6 +133,42 @@ def _budgets(result: Result) -> str:
 
 def _verdict(verdict: str) -> str:
     return {"pass": "met", "miss": "missed", "not_judged": "not measured"}[verdict]
+
+
+def _precisions(result: Result) -> str:
+    if not result.precisions:
+        return ""
+    head = ["file", "read by", "MB", "top-1 %", "INT8 % of the work", "calibration"]
+    rows = [
+        [
+            _code(file.onnx),
+            ", ".join(words.BACKENDS.get(name, name) for name in file.engines) or words.DASH,
+            words.mb(file.mb),
+            words.percent(file.top1),
+            words.fixed(file.int8_macs_percent, 1),
+            file.calibration or words.DASH,
+        ]
+        for file in result.precisions
+    ]
+    parts = ["## Precision", _table(head, rows, "llrrrl")]
+    said = [(file, words.mixed(file)) for file in result.precisions]
+    if any(text for _, text in said):
+        parts.append("\n".join(f"- {_code(file.onnx)}: {_text(text)}" for file, text in said if text))
+    kept = [
+        [
+            _code(file.onnx),
+            _code(row.what),
+            words.CAUSES[row.cause],
+            words.fixed(row.macs_percent, 1),
+            _text(row.why),
+        ]
+        for file in result.precisions
+        for row in file.kept_out
+    ]
+    if kept:
+        parts.append("Kept out, and why:")
+        parts.append(_table(["file", "what", "cause", "% of the work", "why"], kept, "lllrl"))
+    return "\n\n".join(parts)
 
 
 def _latency(result: Result) -> str:

@@ -89,6 +89,10 @@ def _notes(result: Result) -> list[RenderableType]:
     notes += [f"{target} ran on {device}" for target, device in devices.items()]
     if any(words.measured_elsewhere(e) for e in result.engines):
         notes.append("† of the ONNX file in ONNX Runtime: the engine did not run here")
+    for file in words.noteworthy(result.precisions):
+        notes.append(
+            f"{file.onnx}: " + " ".join(filter(None, (words.mixed(file), words.in_range_kept(file))))
+        )
     if left_out := len(words.skipped(result)):
         notes.append(
             f"{words.count(left_out)} images could not be decoded and were left out; the report lists them"

@@ -5,7 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from pipeline.result import Accuracy, Engine, FineTuning, Judged, Latency, Network, Ratio, Result, Shipping
+from pipeline.result import (
+    Accuracy,
+    Engine,
+    FineTuning,
+    Judged,
+    Latency,
+    Network,
+    PrecisionFile,
+    Ratio,
+    Result,
+    Shipping,
+)
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"
@@ -441,3 +452,47 @@ def skipped(result: Result) -> list[tuple[str, str]]:
 def total_seconds(result: Result) -> float:
     """Time of all steps together, whenever they ran."""
     return sum(float(s.get("seconds") or 0.0) for s in result.steps)
+
+
+CAUSES = {
+    "rule": "rule",
+    "config": "asked for",
+    "accuracy": "accuracy",
+    "range": "FP16's range",
+}
+"""Why layers are not in a file's precision, in a word."""
+
+
+def mixed(file: PrecisionFile) -> str:
+    """The search for what must leave INT8, in a sentence; empty if there was none."""
+    found = file.mixed
+    if found is None:
+        return ""
+    loss = f"INT8 costs {fixed(found.fp32 - found.before, 2)} pp on {count(found.n)} validation images"
+    allowed = f"{found.max_drop:g} pp allowed"
+    if not found.groups:
+        return f"{loss} ({allowed})" + ("." if found.met else "; nothing could be taken out of it.")
+    taken = f"{found.groups} group{'s' * (found.groups > 1)} of layers ({fixed(found.macs_percent, 1)} % of the work)"
+    end = f"{fixed(found.fp32 - found.after, 2)} pp remain"
+    return f"{loss} ({allowed}): {taken} left INT8, {end}" + (
+        "." if found.met else "; the budget could not be held."
+    )
+
+
+def noteworthy(files: Iterable[PrecisionFile]) -> list[PrecisionFile]:
+    """Files in which something left its precision for another reason than a rule or the config."""
+    return [
+        file
+        for file in files
+        if (file.mixed and (file.mixed.groups or not file.mixed.met))
+        or any(kept.cause == "range" for kept in file.kept_out)
+    ]
+
+
+def in_range_kept(file: PrecisionFile) -> str:
+    """Nodes that FP16 cannot hold, in a sentence; empty if there are none."""
+    nodes = [kept for kept in file.kept_out if kept.cause == "range"]
+    if not nodes:
+        return ""
+    what = "1 node stays" if len(nodes) == 1 else f"{len(nodes)} nodes stay"
+    return f"{what} FP32: {nodes[0].why}."

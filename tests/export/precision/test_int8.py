@@ -120,7 +120,8 @@ def test_summary_counts(files: Any, tmp_path: Path) -> None:
         files.fp32, tmp_path / "a.onnx", files.train[:40], exclude=("Gemm", "backbone.0.*")
     )
     assert facts["quantised_nodes"] == {"Conv": 6}
-    assert len(facts["excluded"]) == 2
+    assert len(facts["excluded"]["products"]) == 2
+    assert facts["int8_macs_percent"] + facts["excluded"]["macs_percent"] == pytest.approx(100)
     assert facts["bytes"] == (tmp_path / "a.onnx").stat().st_size
     assert facts["calibration"] == {"images": 40, "method": "minmax", "percentile": None}
     with pytest.raises(PrecisionError, match="no node matches 'Convv'"):
