@@ -37,7 +37,12 @@ COMMON = ("teacher.epochs=4", "precision.calibration_images=512", "precision.val
 STUDENTS: dict[str, tuple[str, ...]] = {
     "dsconv_nano": ("student.model=figkd/dsconv_nano",),
     "resnet8x4": ("student.model=figkd/resnet8x4", "distill.lr=0.1", "distill.epochs=3"),
-    "mobilenet": ("student.model=timm/mobilenetv3_small_050", "distill.lr=0.2", "distill.epochs=8"),
+    "mobilenet": (
+        "student.model=timm/mobilenetv3_small_050",
+        "distill.optimizer=adamw",
+        "distill.lr=0.005",
+        "distill.epochs=6",
+    ),
 }
 """Student to the config keys that make it; all learn from the same teacher."""
 

@@ -226,8 +226,8 @@ def _kept_out(facts: Mapping[str, Any]) -> list[KeptOut]:
             KeptOut(
                 what=group["group"],
                 cause="accuracy",
-                why=f"alone in floating point it brings the divergence from FP32 from "
-                f"{mixed['before']['divergence']:.2g} to {group['divergence_without']:.2g} nats",
+                why=f"in floating point it brings the divergence from FP32 from "
+                f"{group['before']['divergence']:.2g} to {group['after']['divergence']:.2g} nats",
                 products=len(group["products"]),
                 macs_percent=group["macs_percent"],
             )

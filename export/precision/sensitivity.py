@@ -2,17 +2,22 @@
 
 Everything is INT8 first. If that costs more accuracy than the budget allows, each group is measured by what its
 return to floating point gives back while all others stay INT8, and the worst are returned until the budget holds.
+Then those that turn out not to be needed go back into INT8, the dearest first.
 
 Why all but one, and not one at a time: errors of layers add up and mask each other, and what counts is what a
-group's return gives back in the network that is about to be shipped. Why groups are ranked by divergence and not
-by accuracy: on some hundred images the accuracy moves in steps of tenths of a percentage point, and a single
-group's share is often below one; the divergence of the class probabilities uses every image.
+group's return gives back in the network that is about to be shipped. For the same reason the groups are measured
+anew once the worst are gone: beside a layer that ruins everything no other one's harm can be seen.
+
+Why groups are ranked by divergence and not by accuracy: on some hundred images the accuracy moves in steps of
+tenths of a percentage point, and a single group's share is often below one; the divergence of the class
+probabilities uses every image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from posixpath import commonpath, dirname
 from typing import Any
 
@@ -62,6 +67,15 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Returned:
+    """A group that was taken out of INT8, with the scores of the network before and after."""
+
+    group: Group
+    before: Score
+    after: Score
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a search found.
 
@@ -70,8 +84,8 @@ class Outcome:
         max_drop: the budget, percentage points.
         before: everything in INT8.
         after: what remains in INT8.
-        returned: groups that were taken out, worst first.
-        harms: for each measured group its name and the score of everything but it.
+        returned: groups that were taken out, in the order in which they were.
+        harms: for each group its name and the score of everything but it, worst first; empty if none was measured.
         met: the budget holds.
         evaluations: graphs that were scored, remembered ones included.
     """
@@ -80,7 +94,7 @@ class Outcome:
     max_drop: float
     before: Score
     after: Score
-    returned: tuple[Group, ...] = ()
+    returned: tuple[Returned, ...] = ()
     harms: dict[str, Score] = field(default_factory=dict)
     met: bool = True
     evaluations: int = 1
@@ -88,7 +102,7 @@ class Outcome:
     @property
     def nodes(self) -> frozenset[str]:
         """Names of the nodes that were taken out."""
-        return frozenset().union(*(group.nodes for group in self.returned))
+        return _nodes(step.group for step in self.returned)
 
     def facts(self, total_macs: int) -> dict[str, Any]:
         """As plain values; `total_macs` are the graph's, for shares in percent."""
@@ -99,17 +113,22 @@ class Outcome:
             "after": asdict(self.after),
             "met": self.met,
             "evaluations": self.evaluations,
+            "harms": {name: asdict(score) for name, score in self.harms.items()},
             "returned": [
                 {
-                    "group": group.name,
-                    "products": list(group.products),
-                    "macs_percent": 100.0 * group.macs / max(total_macs, 1),
-                    "divergence_without": self.harms[group.name].divergence,
-                    "top1_without": self.harms[group.name].top1,
+                    "group": step.group.name,
+                    "products": list(step.group.products),
+                    "macs_percent": 100.0 * step.group.macs / max(total_macs, 1),
+                    "before": asdict(step.before),
+                    "after": asdict(step.after),
                 }
-                for group in self.returned
+                for step in self.returned
             ],
         }
+
+
+def _nodes(members: Iterable[Group]) -> frozenset[str]:
+    return frozenset().union(*(group.nodes for group in members))
 
 
 def score_of(logits: Array, labels: Array, reference: Array) -> Score:
@@ -221,47 +240,61 @@ def search(
         score: the score of the graph with these nodes out of INT8.
         reference: top-1 of FP32 on the same images, percent.
         max_drop: the largest allowed loss, percentage points.
-        progress: called after each evaluation.
+        progress: called after each evaluation; the total grows when groups are measured anew.
 
     Returns:
         The outcome. If the budget cannot be held with at least one group in INT8, `met` is False, and what
         came nearest (of equal ones the one with most in INT8) is kept.
     """
-    total = 2 * len(candidates)
+    groups_ = _distinct(candidates)
+    done, total = 0, 1 + len(groups_)
+
+    def scored(members: Sequence[Group], note: str) -> Score:
+        nonlocal done, total
+        found = score(_nodes(members))
+        done, total = done + 1, max(total, done + 1)
+        progress(done, total, note)
+        return found
 
     def within(found: Score) -> bool:
         return reference - found.top1 <= max_drop + 1e-9
 
-    before = score(frozenset())
-    progress(1, total, f"INT8 costs {reference - before.top1:.2f} points")
-    if within(before) or len(candidates) < 2:
-        return Outcome(reference, max_drop, before, before, met=within(before))
-    alone: list[Score] = []
-    for done, group in enumerate(candidates, start=2):
-        alone.append(score(group.nodes))
-        progress(done, total, f"without {group.name}")
-    names = _distinct(candidates)
-    order = sorted(range(len(candidates)), key=lambda i: (alone[i].divergence, -alone[i].top1, i))
-    harms = {names[i]: alone[i] for i in order}
-    ranked = [Group(names[i], candidates[i].nodes, candidates[i].products, candidates[i].macs) for i in order]
-    tried = [before]
-    for count in range(1, len(ranked)):
-        nodes: frozenset[str] = frozenset().union(*(group.nodes for group in ranked[:count]))
-        tried.append(harms[ranked[0].name] if count == 1 else score(nodes))
-        progress(len(candidates) + count, total, f"{count} out of INT8")
-        if within(tried[-1]):
-            break
-    met = within(tried[-1])
-    best = len(tried) - 1 if met else max(range(len(tried)), key=lambda i: (tried[i].top1, -i))
-    evaluations = len(candidates) + len(tried) - (len(tried) > 1)
+    before = current = scored([], "everything in INT8")
+    steps: list[Returned] = []
+    alone: dict[str, Score] = {}
+    harms: dict[str, Score] = {}
+    measured_at = np.inf
+    while not within(current) and len(steps) < len(groups_) - 1:
+        taken = [step.group for step in steps]
+        left = [group for group in groups_ if group not in taken]
+        anew = not alone or current.divergence < measured_at / 2
+        if anew:
+            total = done + len(left) + 1
+            alone = {group.name: scored([*taken, group], f"without {group.name}") for group in left}
+            measured_at = current.divergence
+        worst = min(left, key=lambda group: (alone[group.name].divergence, -alone[group.name].top1))
+        harms = harms or dict(sorted(alone.items(), key=lambda item: item[1].divergence))
+        after = alone[worst.name] if anew else scored([*taken, worst], f"{len(steps) + 1} groups out of INT8")
+        steps.append(Returned(worst, current, after))
+        current = after
+    if not within(current):
+        states = [before, *(step.after for step in steps)]
+        best = max(range(len(states)), key=lambda i: (states[i].top1, -i))
+        steps, current = steps[:best], states[best]
+    elif len(steps) > 1:
+        for step in sorted(steps, key=lambda step: -step.group.macs):
+            rest = [other for other in steps if other is not step]
+            found = scored([other.group for other in rest], f"{step.group.name} back in INT8")
+            if rest and within(found):
+                steps, current = rest, found
     progress(total, total, "done")
-    return Outcome(reference, max_drop, before, tried[best], tuple(ranked[:best]), harms, met, evaluations)
+    return Outcome(reference, max_drop, before, current, tuple(steps), harms, within(current), done)
 
 
-def _distinct(candidates: Sequence[Group]) -> list[str]:
-    """Names of the groups, made different by their first node where they are not."""
-    names = [group.name for group in candidates]
+def _distinct(candidates: Sequence[Group]) -> list[Group]:
+    """The groups, those of one name told apart by their first product."""
+    names = Counter(group.name for group in candidates)
     return [
-        name if names.count(name) == 1 else f"{name} ({group.products[0]})"
-        for name, group in zip(names, candidates, strict=True)
+        group if names[group.name] == 1 else replace(group, name=f"{group.name} ({group.products[0]})")
+        for group in candidates
     ]

@@ -46,10 +46,11 @@ def test_the_worst_go_first_and_no_more_than_needed() -> None:
     """Groups leave INT8 by the harm that they do, until the budget holds."""
     network = Additive({"a": 0.2, "b": 3.0, "c": 0.1, "d": 1.0})
     found = search([group(n) for n in "abcd"], network, reference=90.0, max_drop=0.5)
-    assert [g.name for g in found.returned] == ["b", "d"] and found.met
+    assert [s.group.name for s in found.returned] == ["b", "d"] and found.met
     assert found.before.top1 == pytest.approx(85.7) and found.after.top1 == pytest.approx(89.7)
     assert list(found.harms) == ["b", "d", "a", "c"]
-    assert len(network.asked) == found.evaluations == 1 + 4 + 1  # all, all but one, b and d
+    # All; all but one; anew without b, which was most of the harm; and whether d or b can go back.
+    assert len(network.asked) == found.evaluations == 1 + 4 + 3 + 2
     facts = found.facts(total_macs=4)
     assert [(r["group"], r["macs_percent"]) for r in facts["returned"]] == [("b", 25.0), ("d", 25.0)]
 
@@ -58,7 +59,7 @@ def test_a_budget_that_cannot_be_held() -> None:
     """The best that was seen is kept, with something in INT8, and it is said."""
     costs = {"a": 5.0, "b": 4.0, "c": 3.0}
     found = search([group(n) for n in costs], Additive(costs), reference=90.0, max_drop=0.5)
-    assert not found.met and [g.name for g in found.returned] == ["a", "b"]
+    assert not found.met and [s.group.name for s in found.returned] == ["a", "b"]
     one = search([group("a")], Additive({"a": 5.0}), reference=90.0, max_drop=0.5)
     assert not one.met and one.returned == ()
 
@@ -72,21 +73,47 @@ def test_returning_what_does_not_help_is_undone() -> None:
         return Score(tops[returned], 90.0 - tops[returned])
 
     found = search([group(n) for n in "abc"], score, reference=90.0, max_drop=1.0)
-    assert [g.name for g in found.returned] == ["a"] and found.after.top1 == 85.0 and not found.met
+    assert [s.group.name for s in found.returned] == ["a"] and found.after.top1 == 85.0 and not found.met
 
 
 @given(st.lists(st.floats(0, 4), min_size=2, max_size=8), st.floats(0.01, 5))
 def test_laws_of_the_search(costs: list[float], budget: float) -> None:
-    """Within the budget if it says so; minimal for additive harm; at least one group stays INT8."""
+    """Within the budget if it says so; nothing is out that could be in; at least one group stays INT8."""
     named = {str(i): cost for i, cost in enumerate(costs)}
     found = search([group(n) for n in named], Additive(named), reference=90.0, max_drop=budget)
     assert len(found.returned) < len(costs)
     if found.met:
         assert 90.0 - found.after.top1 <= budget + 1e-6
-        if found.returned:
-            kept = sum(named.values()) - sum(named[g.name] for g in found.returned[:-1])
-            assert kept > budget - 1e-6
+        out = {s.group.name for s in found.returned}
+        for name in out:
+            lost = sum(cost for other, cost in named.items() if other not in out - {name})
+            assert lost > budget - 1e-6
     assert found.after.top1 >= found.before.top1 - 1e-9
+
+
+def test_a_layer_that_ruins_everything_hides_the_others() -> None:
+    """Beside it no harm can be seen; once it is gone, the others are measured anew."""
+
+    def score(returned: frozenset[str]) -> Score:
+        if "ruin" not in returned:
+            return Score(10.0, 2.0 - 0.01 * ("big" in returned) - 0.001 * ("bad" in returned))
+        lost = 3.0 * ("bad" not in returned) + 0.1 * ("big" not in returned)
+        return Score(90.0 - lost, lost / 100)
+
+    found = search([group(n) for n in ("big", "bad", "ruin")], score, reference=90.0, max_drop=1.0)
+    assert [s.group.name for s in found.returned] == ["ruin", "bad"] and found.met
+
+
+def test_what_is_not_needed_goes_back() -> None:
+    """The dearest first: two cheap groups together make a dear one unnecessary."""
+
+    def score(returned: frozenset[str]) -> Score:
+        lost = 4.0 - 1.9 * ("dear" in returned) - 1.7 * ("x" in returned) - 1.6 * ("y" in returned)
+        return Score(90.0 - max(lost, 0), 4 + lost)
+
+    candidates = [group("dear", 100), group("x"), group("y"), group("z")]
+    found = search(candidates, score, reference=90.0, max_drop=0.9)
+    assert {s.group.name for s in found.returned} == {"x", "y"} and found.met
 
 
 def test_progress_and_equal_names() -> None:
@@ -102,6 +129,7 @@ def test_progress_and_equal_names() -> None:
     )
     assert list(found.harms) == ["block (a)", "block (b)"]
     assert all(done <= total for done, total in seen) and seen[-1][0] == seen[-1][1]
+    assert found.facts(2)["harms"]["block (a)"]["top1"] == 89.0
 
 
 def test_score_is_accuracy_and_divergence() -> None:
@@ -189,5 +217,5 @@ def test_a_broken_layer_is_found(files: Any, tmp_path: Any) -> None:
     labels = exact.argmax(axis=1)
     candidates = groups(model, int8_nodes(quantise_for_tensorrt(model, found)))
     outcome = search(candidates, score, reference=100.0, max_drop=5.0)
-    assert [g.name for g in outcome.returned] == ["backbone.4.body.3"] and outcome.met
+    assert [s.group.name for s in outcome.returned] == ["backbone.4.body.3"] and outcome.met
     assert outcome.before.top1 < 60 and outcome.after.top1 >= 95

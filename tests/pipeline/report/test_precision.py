@@ -65,7 +65,7 @@ def test_what_the_stage_wrote_becomes_rows(tmp_path: Path) -> None:
     """Causes in the order of their weight; rules that keep no products out are left out."""
     group = {
         "group": "blocks.1", "products": ["a", "b"], "macs_percent": 12.0,
-        "divergence_without": 0.01, "top1_without": 66.0,
+        "before": {"top1": 60.0, "divergence": 0.2}, "after": {"top1": 69.5, "divergence": 0.01},
     }  # fmt: skip
     int8 = {
         "bytes": 5000,
