@@ -108,7 +108,8 @@ def test_what_is_not_needed_goes_back() -> None:
     """The dearest first: two cheap groups together make a dear one unnecessary."""
 
     def score(returned: frozenset[str]) -> Score:
-        lost = 4.0 - 1.9 * ("dear" in returned) - 1.7 * ("x" in returned) - 1.6 * ("y" in returned)
+        x, y = "x" in returned, "y" in returned
+        lost = 4.0 - 1.9 * ("dear" in returned) - 1.0 * x - 0.9 * y - 1.5 * (x and y)
         return Score(90.0 - max(lost, 0), 4 + lost)
 
     candidates = [group("dear", 100), group("x"), group("y"), group("z")]
