@@ -89,6 +89,7 @@ class Session:
         self._number = 0
         self._moved = [0, 0]
         self._job = ""
+        self._worked = False
         self._aborted = False
 
     @property
@@ -117,6 +118,7 @@ class Session:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         size = path.stat().st_size
+        self._worked = True
         doing = f"sending {path.name}"
         try:
             self._persist(doing, lambda moved: self._put(path, digest, size, progress, moved))
@@ -153,6 +155,7 @@ class Session:
             JobFailed: the job said what went wrong.
             DeviceFault: the device is lost or busy.
         """
+        self._worked = self._worked or not shared
         tie: Tie = "detached" if detached else "shared" if shared else "attached"
         run = _Run(
             self._job_name(job, request),
@@ -220,6 +223,10 @@ class Session:
             with contextlib.suppress(ConnectionLost, DeviceFault):
                 self._ask("close", keep=self.device.keep_mb * 10**6)
         self._drop()
+        if self._worked:
+            self._note(
+                f"{self.device.name}: {self.sent / 1e6:.2f} MB sent, {self.received / 1e6:.2f} MB received"
+            )
 
     def abort(self) -> None:
         """From another thread: end the job that runs, and make the session's own thread stop with KeyboardInterrupt."""
@@ -276,7 +283,7 @@ class Session:
 
     def _persist(self, doing: str, action: Callable[[_Moved], T]) -> T:
         """Do something; if the connection is lost, connect and do it again, a few times without any progress."""
-        failures = 0
+        failures, told = 0, ""
         while True:
             if self._aborted:
                 raise KeyboardInterrupt
@@ -299,7 +306,11 @@ class Session:
             if failures > len(RETRY_PAUSES_S):
                 what = f"the connection was lost in {doing}, and could not be made again: {reason}"
                 raise fault(self.device, what, f"once it can be reached, {_AGAIN}")
-            self._note(f"{self.device.name}: the connection was lost in {doing} ({reason}); connecting again")
+            if reason != told:
+                self._note(
+                    f"{self.device.name}: the connection was lost in {doing} ({reason}); connecting again"
+                )
+                told = reason
             time.sleep(RETRY_PAUSES_S[failures - 1])
 
     def _drop(self, *, hang: bool = False) -> None:
