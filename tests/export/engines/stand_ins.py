@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -219,6 +220,7 @@ def tensorrt(cuda: Cuda, version: str = "10.13.3.9") -> ModuleType:
     """A module `tensorrt` that builds for and runs on `cuda`'s GPU; its `state` is a `State`."""
     trt = ModuleType("tensorrt")
     trt.__version__ = version  # type: ignore[attr-defined]
+    trt.__spec__ = ModuleSpec("tensorrt", None)  # others ask for it: importlib.util.find_spec
     state = State()
     members: dict[str, Any] = {
         "_state": state,
