@@ -35,6 +35,7 @@ class Lane:
 
     Attributes:
         stream: where the engine's work is queued.
+        changes: how often the batch size has changed. What was captured before a change must not be launched after it.
     """
 
     def __init__(self, engine: Any, context: Any, log: Any, shape: Any, batch_sizes: tuple[int, ...]) -> None:
@@ -50,13 +51,16 @@ class Lane:
         self._engine, self._context, self._log = engine, context, log
         self._tensors, self._batch_sizes = shape, batch_sizes
         self._batch = 0
-        self._slots: dict[tuple[int, int], Slot] = {}
+        self.changes = 0
+        self._slots: dict[tuple[int, str], Slot] = {}
         self.stream = cuda.Stream()
 
     def select(self, batch: int) -> None:
         """Make `batch` the size of what runs next, and its optimization profile the active one."""
         if batch == self._batch:
             return
+        self._batch = 0
+        self.changes += 1
         if self._engine.num_optimization_profiles > 1:
             profile = self._batch_sizes.index(batch)
             if self._context.active_optimization_profile != profile:
@@ -72,9 +76,9 @@ class Lane:
             )
         self._batch = batch
 
-    def slot(self, index: int = 0) -> Slot:
-        """Buffers number `index` of the selected batch size; made when first asked for."""
-        key = (self._batch, index)
+    def slot(self, use: str) -> Slot:
+        """Buffers of the selected batch size for one use, such as `infer`; made when first asked for."""
+        key = (self._batch, use)
         if key not in self._slots:
             tensors = self._tensors
             source = cuda.Buffer((self._batch, *tensors.input_shape), tensors.input_dtype)
@@ -96,7 +100,7 @@ class Lane:
     def run(self, images: Array) -> Array:
         """Logits float32 [B, C] of one accepted batch."""
         self.select(len(images))
-        slot = self.slot()
+        slot = self.slot("infer")
         slot.source.host[...] = images
         slot.source.upload(self.stream.handle)
         self.enqueue(slot)
@@ -104,10 +108,16 @@ class Lane:
         self.stream.synchronize()
         return slot.target.host.astype(np.float32, copy=True)
 
+    def settle(self, slot: Slot) -> None:
+        """Bring the slot's input to the device and run it once, as a capture needs after the size has changed."""
+        slot.source.upload(self.stream.handle)
+        self.enqueue(slot)
+        self.stream.synchronize()
+
     def capture(self, slot: Slot) -> tuple[cuda.Graph | None, str]:
         """The slot's inference as a CUDA graph, or None and why not.
 
-        One plain inference must have run since the last `select`: shapes must have settled.
+        The slot must have settled since the size last changed.
         """
         check = getattr(self._context, "is_stream_capturable", None)  # TensorRT-RTX
         if check is not None and not check(self.stream.handle):

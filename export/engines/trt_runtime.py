@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,7 +76,7 @@ class TensorRTEngine:
         self.input_dtype: str = str(self._tensors.input_dtype)
         self.batch_sizes: tuple[int, ...] = tuple(sidecar["batch_sizes"])
         self._lanes: list[Lane] = []
-        self._graphs: list[cuda.Graph] = []
+        self._bound: dict[tuple[int, int, str], _Bound] = {}
         self._lane()  # a missing context is told when loading, not when running
         self.facts: dict[str, Any] = {
             "device": cuda.device_name(),
@@ -108,8 +108,9 @@ class TensorRTEngine:
         self._check(batch, boundary)
         lane = self._lane()
         copies = boundary == "engine+copies"
-        slots = self._prepare(lane, batch, IN_FLIGHT if copies else 1)
-        launches, graphs, note = self._launches(lane, slots)
+        slots = _slots(lane, batch, [f"time {index}" for index in range(IN_FLIGHT if copies else 1)])
+        bound = [_launch(lane, slot) for slot in slots]
+        launches, note = [launch for launch, _, _ in bound], bound[0][2]
         timer = Copying(lane.stream, slots, launches) if copies else Resident(lane.stream, launches[0])
         try:
             return sample(
@@ -124,28 +125,29 @@ class TensorRTEngine:
             )
         finally:
             timer.close()
-            for graph in graphs:
-                graph.close()
+            for _, graph, _ in bound:
+                if graph is not None:
+                    graph.close()
 
     def queries(self, batch: Array, *, boundary: Boundary = "engine", streams: int = 1) -> list[Query]:
         """Queries for host-timed loops, each on a lane of its own; the host waits for a query's end."""
         self._check(batch, boundary)
         found: list[Query] = []
         for index in range(streams):
-            lane = self._lane(index)
-            (slot,) = self._prepare(lane, batch, 1)
-            (launch,), graphs, _ = self._launches(lane, [slot])
-            self._graphs += graphs
-            found.append(_query(lane, slot, launch, copies=boundary == "engine+copies"))
+            key = (index, len(batch), boundary)
+            if key not in self._bound:
+                self._bound[key] = _Bound(self._lane(index), len(batch), copies=boundary == "engine+copies")
+            self._bound[key].fill(batch)
+            found.append(self._bound[key])
         return found
 
     def close(self) -> None:
         """Release graphs, lanes and engine, in this order."""
-        for graph in self._graphs:
-            graph.close()
+        for bound in self._bound.values():
+            bound.close()
         for lane in self._lanes:
             lane.close()
-        self._graphs, self._lanes, self._engine = [], [], None
+        self._bound, self._lanes, self._engine = {}, [], None
 
     def _check(self, batch: Array, boundary: str) -> None:
         check_input(batch, self.input_shape, self.input_dtype)
@@ -176,50 +178,63 @@ class TensorRTEngine:
             )
         return context
 
-    def _prepare(self, lane: Lane, batch: Array, count: int) -> list[Slot]:
-        """Slots that hold `batch`, host and device; shapes have settled afterwards."""
-        lane.run(batch)
-        slots = [lane.slot(index) for index in range(count)]
-        for slot in slots:
-            slot.source.host[...] = batch
+
+def _slots(lane: Lane, batch: Array, uses: Sequence[str]) -> list[Slot]:
+    """Slots of a lane that hold `batch` and have settled."""
+    lane.select(len(batch))
+    slots = [lane.slot(use) for use in uses]
+    for slot in slots:
+        slot.source.host[...] = batch
+        lane.settle(slot)
+    return slots
+
+
+def _launch(lane: Lane, slot: Slot) -> tuple[Launch, cuda.Graph | None, str]:
+    """How to queue a settled slot's inference; the graph to close afterwards; what to say of it."""
+    captured, note = lane.capture(slot)
+    if captured is None:
+        return lambda: lane.enqueue(slot), None, note
+    return captured.launcher(lane.stream), captured, note
+
+
+class _Bound:
+    """A query on a lane. Its graph is captured again when the lane has served another size in between."""
+
+    def __init__(self, lane: Lane, size: int, *, copies: bool) -> None:
+        self._lane, self._size, self._copies = lane, size, copies
+        self._changes = -1
+        self._graph: cuda.Graph | None = None
+
+    def fill(self, batch: Array) -> None:
+        """Make `batch` the query's input."""
+        (self._slot,) = _slots(self._lane, batch, [f"query, copies: {self._copies}"])
+        if self._changes != self._lane.changes:
+            self._bind()
+
+    def __call__(self) -> None:
+        """Run the query; its result is there afterwards, on the host too if copies are part of it."""
+        lane, slot = self._lane, self._slot
+        if self._changes != lane.changes:
+            lane.select(self._size)
+            lane.settle(slot)
+            self._bind()
+        if self._copies:
             slot.source.upload(lane.stream.handle)
-            lane.enqueue(slot)
+        self._launch()
+        if self._copies:
+            slot.target.download(lane.stream.handle)
         lane.stream.synchronize()
-        return slots
 
-    def _launches(self, lane: Lane, slots: list[Slot]) -> tuple[list[Launch], list[cuda.Graph], str]:
-        """How to queue each slot's inference; the graphs to close afterwards; what to say of it."""
-        launches: list[Launch] = []
-        graphs: list[cuda.Graph] = []
-        note = ""
-        for slot in slots:
-            captured, note = lane.capture(slot)
-            if captured is None:
-                launches.append(_enqueue(lane, slot))
-            else:
-                graphs.append(captured)
-                launches.append(captured.launcher(lane.stream))
-        return launches, graphs, note
+    def _bind(self) -> None:
+        self.close()
+        self._launch, self._graph, _ = _launch(self._lane, self._slot)
+        self._changes = self._lane.changes
 
-
-def _enqueue(lane: Lane, slot: Slot) -> Launch:
-    return lambda: lane.enqueue(slot)
-
-
-def _query(lane: Lane, slot: Slot, launch: Launch, *, copies: bool) -> Query:
-    stream, source, target = lane.stream, slot.source, slot.target
-
-    def resident() -> None:
-        launch()
-        stream.synchronize()
-
-    def copying() -> None:
-        source.upload(stream.handle)
-        launch()
-        target.download(stream.handle)
-        stream.synchronize()
-
-    return copying if copies else resident
+    def close(self) -> None:
+        """Destroy the graph."""
+        if self._graph is not None:
+            self._graph.close()
+            self._graph = None
 
 
 def _deserialize(trt: Any, chosen: Dialect, runtime: Any, log: Any, path: Path) -> Any:

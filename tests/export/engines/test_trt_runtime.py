@@ -215,6 +215,24 @@ def test_queries_have_lanes_of_their_own(bench: Bench, boundary: Any) -> None:
     assert bench.gpu.leaks() == {}
 
 
+def test_queries_of_several_sizes_may_take_turns(bench: Bench) -> None:
+    """A graph is of no use once its lane has served another size, and enqueueing would write past its buffers."""
+    engine = bench.backend.load(bench.build())
+    small, large = images(1, 1), images(4, 2)
+    ones, fours = (engine.queries(batch, boundary="engine+copies", streams=2) for batch in (small, large))
+    for _ in range(2):
+        for query, batch in ((ones[0], small), (fours[1], large), (fours[0], large), (ones[1], small)):
+            query()
+            np.testing.assert_allclose(query._slot.target.host, expected(batch), rtol=1e-5)
+        engine.infer(images(3))
+    again = engine.queries(large + 1, boundary="engine+copies")
+    again[0]()
+    np.testing.assert_allclose(again[0]._slot.target.host, expected(large + 1), rtol=1e-5)
+    assert len(bench.gpu.live["exec"]) == 4  # one a query, however often they were captured
+    engine.close()
+    assert bench.gpu.leaks() == {}
+
+
 def test_a_full_gpu_is_said(bench: Bench) -> None:
     engine = bench.backend.load(bench.build())
     bench.gpu.memory = 10
