@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.devices.doctor import judge
+from pipeline.devices.doctor import Look, _connection, judge
 from pipeline.devices.session import connect
 from tests.pipeline.conftest import FONTS, figkd, sets
 from tests.pipeline.devices.jobs import agent_for_tests
@@ -58,6 +58,17 @@ def test_a_plain_machine_is_told_nothing_about_jetpack() -> None:
     """What is not there is not a fault."""
     found = {finding.what for finding in judge({"machine": "x86_64", "release": "6.1", "cores": 4})}
     assert found == {"system", "CPU"}
+
+
+def test_a_wrong_clock_and_a_full_disk() -> None:
+    """A clock that is off is worth knowing and no fault; a disk that holds nothing is one."""
+    look = Look(
+        latency_s=0.012, skew_s=-86400.0, folder="/data/x", free=10_000_000, holder="me@host works there"
+    )
+    found = {finding.what: finding for finding in _connection(look, {"python": "3.10.12"})}
+    assert found["clock"].state == "absent" and found["clock"].found == "-86400.0 s from this machine's"
+    assert found["work folder"].state == "fault" and "remote.folder" in found["work folder"].fix
+    assert found["lock"].state == "absent" and found["connection"].found == "ssh, 12 ms to and fro"
 
 
 def test_doctor_looks_at_devices(sshd: Sshd, tmp_path: Path) -> None:
