@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.devices import roads
-from pipeline.devices.session import JobFailed, Session, connect
+from pipeline.devices.session import Done, JobFailed, Session, connect
 from pipeline.devices.store import Part, fits, parts, transform_of
 from pipeline.errors import DeviceFault, StageFailed
-from pipeline.files import read_json, write_json
+from pipeline.files import write_json
 from pipeline.stages.base import Work
 
 if TYPE_CHECKING:
@@ -94,7 +94,6 @@ def _build_one(
 ) -> dict[str, Any]:
     from export import graph
     from export.engines import trt_build
-    from export.engines.trt_versions import dialect
     from pipeline.stages.build import engine_file
     from pipeline.stages.qad import onnx_path
 
@@ -107,8 +106,8 @@ def _build_one(
     model = graph.load_model(prepared)
     road = roads.road_of(facts, backend)
     if backend != "onnxruntime":
-        version = road.versions[backend]
-        trt_build.check_model(f"{backend} {version}", dialect(backend, version), model, onnx, sizes)
+        library = f"{backend} {road.versions[backend]}"
+        trt_build.check_model(library, roads.dialect_of(road, backend), model, onnx, sizes)
     options = {key: arguments[key] for key in _BUILD_KEYS if arguments.get(key) is not None}
     if row["compute_capability"]:
         options["compute_capabilities"] = [row["compute_capability"]]
@@ -124,9 +123,7 @@ def _build_one(
         options=options,
         weak_flags=lambda chosen: trt_build.precision_flags(model, chosen),
     )
-    done = session.run("build", request, _events(work, row["id"]), detached=True)
-    if done.found:
-        work.note(f"{row['id']}: an earlier run's build on {session.device.name} was found and taken")
+    done = _job(work, session, "build", request, row["id"])
     result = described | {"layers": len(model.graph.node)} | {k: v for k, v in done.result.items() if v}
     if "file" in result:
         session.fetch(done.job, result["file"], file)
@@ -247,7 +244,7 @@ def validate(work: Work, rows: list[dict[str, Any]], fallback: Mapping[str, Any]
                     "repeat": 0 if row["id"] in agreeing else max(4, *sizes),
                     "discard": not all_at_once and row is running[-1],
                 }
-                done = session.run("infer", request, _events(work, row["id"]), detached=True)
+                done = _job(work, session, "infer", request, row["id"])
                 logits[row["id"]].append(_array(session, done.job, done.result["logits"], work.scratch))
                 if "repeated" in done.result:
                     repeated = _array(session, done.job, done.result["repeated"], work.scratch)
@@ -300,11 +297,11 @@ def benchmark(work: Work, rows: list[dict[str, Any]], images: int) -> None:
             "image_size": arguments["image_size"],
             **plan.limits,
             "rounds": plan.rounds,
-            "sustained_s": arguments.get("sustained_s", 0),
-            "energy_s": arguments.get("energy_s", telemetry.ENERGY_S),
+            "sustained_s": arguments["sustained_s"],
+            "energy_s": arguments["energy_s"],
             "power_mode": arguments.get("power_mode"),
         }
-        done = session.run("time", request, _events(work, "timing"), detached=True)
+        done = _job(work, session, "time", request, arguments["target"])
         result = done.result
         raw = session.fetch(done.job, result["samples"], work.scratch / "samples.f64").read_bytes()
         golden = _array(session, done.job, result["golden"], work.scratch) if result["golden"] else None
@@ -375,6 +372,20 @@ def _session(work: Work) -> Iterator[tuple[Session, dict[str, Any]]]:
     assert work.device is not None  # the stage asked for a device
     with connect(work.device, note=work.note) as session:
         yield session, session.run("facts", {}, shared=True).result
+
+
+def _job(work: Work, session: Session, job: str, request: dict[str, Any], what: str) -> Done:
+    """Run a job that outlives the connection; a job of an earlier run that asked for the same is taken."""
+
+    def told(event: dict[str, Any]) -> None:
+        if "progress" in event:
+            done, total, note = event["progress"]
+            work.progress(done, total, f"{what}: {note}")
+
+    done = session.run(job, request, told, detached=True)
+    if done.found:
+        work.note(f"{what}: the job '{job}' of an earlier run was found on {session.device.name} and taken")
+    return done
 
 
 def _specs(
@@ -451,22 +462,5 @@ def _array(session: Session, job: str, name: str, folder: Path) -> Any:
         path.unlink()
 
 
-def _events(work: Work, what: str) -> Callable[[dict[str, Any]], None]:
-    """A job's events as the stage's progress."""
-
-    def told(event: dict[str, Any]) -> None:
-        if "progress" in event:
-            done, total, note = event["progress"]
-            work.progress(done, total, f"{what}: {note}")
-
-    return told
-
-
 def _amount(work: Work, what: str) -> Callable[[int, int], None]:
     return lambda done, total: work.progress(done >> 10, max(1, total >> 10), f"{what} (kB)")
-
-
-def engines_of(work: Work) -> list[dict[str, Any]]:
-    """Rows of the target's `engines.json`."""
-    rows: list[dict[str, Any]] = read_json(work.inputs[f"build@{work.arguments['target']}"] / "engines.json")
-    return rows

@@ -69,30 +69,48 @@ def _tensorrt_rtx(facts: Facts, packages: Mapping[str, str]) -> Road:
 
 def _tensorrt(facts: Facts) -> Road:
     trt: Mapping[str, str] = facts.get("tensorrt", {})
-    version = trt.get("python") or trt.get("trtexec_version") or ""
-    if not version:
-        where = (
-            "its library is there, but neither its Python module nor trtexec" if trt.get("library") else ""
-        )
-        return Road(
-            "python",
-            False,
-            False,
-            f"TensorRT is not installed on the device{where and f': {where}'}",
-            "on a Jetson: sudo apt install nvidia-jetpack (python3-libnvinfer and libnvinfer-bin are its parts)",
-        )
-    name = "python" if trt.get("python") else "trtexec"
-    try:
-        dialect("tensorrt", version) if name == "python" else trtexec.flags(version)
-    except BackendMissing as error:
-        return Road(name, False, False, f"{error.what} on the device", "update the device's JetPack")
+    module, program = trt.get("python", ""), trt.get("trtexec_version", "")
+    too_old = ""
+    for name, version in (("python", module), ("trtexec", program)):
+        if not version:
+            continue
+        try:
+            dialect("tensorrt", version) if name == "python" else trtexec.flags(version)
+        except BackendMissing as error:  # trtexec serves where the Python API is too old
+            too_old = too_old or error.what
+            continue
+        return _tensorrt_road(facts, name, version)
+    if too_old:
+        return Road("python", False, False, f"{too_old} on the device", "update the device's JetPack")
+    there = ": its library is there, but neither its Python module nor trtexec" if trt.get("library") else ""
+    return Road(
+        "python",
+        False,
+        False,
+        f"TensorRT is not installed on the device{there}",
+        "on a Jetson: sudo apt install nvidia-jetpack (python3-libnvinfer and libnvinfer-bin are its parts)",
+    )
+
+
+def _tensorrt_road(facts: Facts, name: str, version: str) -> Road:
     versions = {"tensorrt": version}
     if not facts.get("gpu"):
         fix = "run on a device with an NVIDIA GPU and its driver"
         return Road(name, False, False, f"TensorRT {version}; no NVIDIA GPU on the device", fix, versions)
+    if not facts.get("packages", {}).get("numpy"):
+        detail = f"TensorRT {version}, but there is no numpy for the device's Python"
+        return Road(name, True, False, detail, "on the device: sudo apt install python3-numpy", versions)
     return Road(
         name, True, True, f"TensorRT {version} through {'Python' if name == 'python' else name}", "", versions
     )
+
+
+def dialect_of(road: Road, backend: str) -> Dialect:
+    """What the parser of a back end on a device reads."""
+    try:
+        return dialect(backend, road.versions[backend])
+    except BackendMissing:
+        return dialect(backend, "8.6")  # trtexec goes back to 8.5, whose parser reads the same
 
 
 def environment_of(facts: Facts, backend: str) -> dict[str, str]:
@@ -146,7 +164,7 @@ def build_request(
     }
     version = next(iter(road.versions.values()), "")
     if road.name == "python":
-        chosen = dialect(backend, version)
+        chosen = dialect_of(road, backend)
         weak = weak_flags(chosen) if weak_flags else ()
         request["dialect"] = _words(chosen, options.get("strong_typing", True), weak)
     if road.name == "trtexec":

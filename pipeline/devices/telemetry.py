@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-ENERGY_S = 5.0
-"""How long an engine runs for its power to be read."""
 TOTAL_RAILS = ("VDD_IN", "VIN", "POM_5V_IN", "SYS_VIN")
 """Rails that carry the whole board (Orin NX and Nano, Thor; TX2 and Nano)."""
 # AGX Orin's memory rail is fed by its 5 V rail: not to be counted twice.
@@ -92,28 +90,25 @@ def energy_per_image(run: Mapping[str, Any]) -> dict[str, Any] | None:
         added up) and `total_rail` (whether one rail carries the board; else the sum is an approximation).
         None if power was read fewer than three times.
     """
-    import numpy as np
+    from export.power import Unavailable, trapezoid
 
-    def series(pairs: Sequence[Sequence[Any]]) -> tuple[list[float], list[float]]:
+    def series(pairs: Sequence[Sequence[Any]]) -> list[tuple[float, float]]:
         power = [(float(at), board_power(watts)) for at, watts in pairs]
-        known = [(at, value) for at, value in power if value is not None]
-        return [at for at, _ in known], [value for _, value in known]
+        return [(at, value) for at, value in power if value is not None]
 
-    (_, idle), (times, load) = series(run["idle"]), series(run["load"])
-    if len(idle) < 3 or len(load) < 3:
+    try:
+        idle, load = trapezoid(series(run["idle"])), trapezoid(series(run["load"]))
+    except Unavailable:
         return None
-    span = times[-1] - times[0]
-    images = run["images"] * span / run["seconds"]
-    joules = float(np.trapezoid(load, times))
-    baseline = float(np.mean(idle))
+    images = run["images"] * load.seconds / run["seconds"]
     names = list(run["load"][0][1])
     total = [name for name in TOTAL_RAILS if name in names][:1]
     return {
-        "mj_per_image": 1e3 * (joules - baseline * span) / images,
-        "mj_per_image_total": 1e3 * joules / images,
-        "idle_w": baseline,
-        "load_w": joules / span,
-        "n": len(load),
+        "mj_per_image": 1e3 * (load.joules - idle.watts * load.seconds) / images,
+        "mj_per_image_total": 1e3 * load.joules / images,
+        "idle_w": idle.watts,
+        "load_w": load.watts,
+        "n": load.readings,
         "rails": total or [name for name in names if not _NOT_SUMMED.match(name)],
         "total_rail": bool(total),
     }

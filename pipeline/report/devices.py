@@ -50,7 +50,8 @@ def _rows(machine: Facts) -> Iterator[tuple[str, str]]:
     yield "temperature", _temperature(machine.get("temperatures_c", {}))
     throttled = machine.get("throttled", [])
     yield "throttling", "; ".join(throttled) if throttled else _none_seen(machine)
-    yield from _energy(machine.get("energy", {}))
+    if not machine.get("energy"):
+        yield "energy", "not available: the device has no power sensor that can be read"
     yield from _sustained(machine.get("sustained", {}))
     golden = machine.get("golden")
     yield (
@@ -94,23 +95,6 @@ def _temperature(zones: Facts) -> str:
 def _none_seen(machine: Facts) -> str:
     seen = machine.get("before", {}).get("throttling")
     return "none" if seen else "not available: the device has no counter that can be read"
-
-
-def _energy(energy: Facts) -> Iterator[tuple[str, str]]:
-    if not energy:
-        yield "energy", "not available: no power sensor that can be read"
-    for name, found in energy.items():
-        if found is None:
-            yield f"energy of {name}", "not available: too few readings"
-            continue
-        rails = " + ".join(found["rails"])
-        about = "" if found["total_rail"] else " (a sum of rails: approximate)"
-        yield (
-            f"energy of {name}",
-            f"{words.fixed(found['mj_per_image'], 2)} mJ an image above idle, "
-            f"{words.fixed(found['mj_per_image_total'], 2)} mJ with it; {words.fixed(found['load_w'], 2)} W at work, "
-            f"{words.fixed(found['idle_w'], 2)} W idle; {rails}{about}, n = {words.count(found['n'])} readings",
-        )
 
 
 def _sustained(runs: Facts) -> Iterator[tuple[str, str]]:

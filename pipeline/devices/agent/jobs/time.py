@@ -20,7 +20,6 @@ SAMPLES = "samples.f64"
 # A sustained run keeps about this many samples of an engine; 8 bytes each, twice.
 _KEEP = 500_000
 _WINDOW_S = 1.0
-_IDLE_S = 3.0
 
 
 def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -53,7 +52,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
         readings.append(dict(snapshot(), when=when))
 
     with power_mode.held(request.get("power_mode"), folder) as mode:
-        idle = _idle() if request.get("energy_s") and rails() else []
+        idle = _idle(request["energy_s"]) if request.get("energy_s") and rails() else []
         look("before")
         try:
             for spec in request["engines"]:
@@ -205,11 +204,11 @@ def _energy(
     return found
 
 
-def _idle() -> list[Any]:
+def _idle(seconds: float) -> list[Any]:
     """Power before anything is loaded."""
     begin = time.monotonic()
     with RailSampler() as sampler:
-        time.sleep(_IDLE_S)
+        time.sleep(seconds)
     return [[at - begin, watts] for at, watts in sampler.samples]
 
 

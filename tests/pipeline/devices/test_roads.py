@@ -1,0 +1,82 @@
+"""Which way a back end is used on a device, and what is missing with what helps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.devices.roads import describe, dialect_of, environment_of, road_of, timing_cache
+
+ORIN: dict[str, Any] = {
+    "board": "NVIDIA Jetson Orin Nano Developer Kit", "jetpack": "6.2", "l4t": "36.4.3", "soc": "tegra234",
+    "gpu": "Orin", "compute_capability": "SM87", "machine": "aarch64", "os": "Ubuntu 22.04.5 LTS",
+    "packages": {"numpy": "1.21.5"},
+}  # fmt: skip
+
+
+def _trt(python: str = "", trtexec: str = "", library: str = "") -> dict[str, Any]:
+    where = "/usr/src/tensorrt/bin/trtexec" if trtexec else ""
+    return {"tensorrt": {"python": python, "trtexec": where, "trtexec_version": trtexec, "library": library}}
+
+
+@pytest.mark.parametrize(
+    ("trt", "name", "version"),
+    [
+        (_trt("10.3.0", "10.3.0"), "python", "10.3.0"),
+        (_trt("", "10.3.0"), "trtexec", "10.3.0"),
+        (_trt("8.5.2", "8.5.2"), "trtexec", "8.5.2"),
+        (_trt("8.6.2"), "python", "8.6.2"),
+    ],
+)
+def test_the_python_api_comes_first_and_trtexec_serves_where_it_cannot(
+    trt: dict[str, Any], name: str, version: str
+) -> None:
+    """JetPack 5's TensorRT 8.5 is too old for the one and not for the other."""
+    road = road_of(ORIN | trt, "tensorrt")
+    assert (road.name, road.built, road.run, road.versions) == (name, True, True, {"tensorrt": version})
+    assert dialect_of(road, "tensorrt").max_opset >= 17
+
+
+@pytest.mark.parametrize(
+    ("facts", "detail", "fix"),
+    [
+        (ORIN | _trt(), "TensorRT is not installed", "nvidia-jetpack"),
+        (ORIN | _trt(library="10.3.0"), "neither its Python module nor trtexec", "nvidia-jetpack"),
+        (ORIN | _trt("8.2.1", "8.2.1"), "8.2.1 is too old", "update the device's JetPack"),
+        (ORIN | _trt("10.3.0") | {"gpu": ""}, "no NVIDIA GPU", "NVIDIA GPU"),
+    ],
+)
+def test_what_is_missing_is_said(facts: dict[str, Any], detail: str, fix: str) -> None:
+    """With what helps."""
+    road = road_of(facts, "tensorrt")
+    assert not road.built and not road.run and detail in road.detail and fix in road.fix
+
+
+def test_without_numpy_an_engine_can_be_built_and_not_run() -> None:
+    """Images cannot be fed to it."""
+    road = road_of(ORIN | _trt("10.3.0") | {"packages": {}}, "tensorrt")
+    assert road.built and not road.run and "python3-numpy" in road.fix
+
+
+def test_other_back_ends() -> None:
+    """By the packages of the device's Python; TensorRT-RTX builds without a GPU."""
+    assert road_of({"packages": {"onnxruntime": "1.23.2"}}, "onnxruntime").run
+    missing = road_of({"packages": {}, "python": "3.10.12", "executable": "/usr/bin/python3"}, "onnxruntime")
+    assert not missing.built and "remote.python" in missing.fix and "/usr/bin/python3" in missing.detail
+    rtx = road_of({"packages": {"tensorrt_rtx": "1.7.1"}}, "tensorrt_rtx")
+    assert rtx.built and not rtx.run
+
+
+def test_an_engines_key_has_what_binds_it() -> None:
+    """Version, GPU, capability, L4T, board, architecture: another of any is another engine."""
+    facts = ORIN | _trt("10.3.0")
+    assert environment_of(facts, "tensorrt") == {
+        "tensorrt": "10.3.0", "gpu": "Orin", "compute_capability": "SM87", "l4t": "36.4.3",
+        "board": "NVIDIA Jetson Orin Nano Developer Kit", "architecture": "aarch64",
+    }  # fmt: skip
+    assert timing_cache(facts, "10.3.0") == "tensorrt-tegra234-SM87-10.3.0.timing"
+    assert (
+        describe(facts)
+        == "NVIDIA Jetson Orin Nano Developer Kit, JetPack 6.2 (L4T 36.4.3), Ubuntu 22.04.5 LTS"
+    )
