@@ -56,10 +56,15 @@ class TensorRTBackend:
             return Availability(False, False, f"{self.name} cannot be used: {error}", _INSTALL[self.name])
         version = str(trt.__version__)
         count, reason = cuda.probe()
+        capability = ""
+        if count:
+            try:
+                capability = _current_capability()
+            except EngineError as error:  # a driver that counts devices and cannot use them
+                count, reason = 0, error.what
         builds = count > 0 or chosen.compute_capabilities
         detail = f"{self.name} {version}" + ("" if count else f"; {reason}")
         fix = "" if count else "run engines on a machine with an NVIDIA GPU and its driver"
-        capability = _current_capability() if count else ""
         return Availability(builds, count > 0, detail, fix, {self.name: version}, capability)
 
     def check(self, options: TensorRTOptions, *, opset: int) -> None:

@@ -6,6 +6,7 @@ A lane runs one query after the other; several lanes of one engine run at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,19 @@ from export.engines.trt_messages import reason
 from export.errors import EngineError
 
 Launch = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """The engine's one input and one output."""
+
+    input: str
+    output: str
+    input_shape: tuple[int, ...]
+    """Of one image."""
+    input_dtype: np.dtype[Any]
+    output_dtype: np.dtype[Any]
+    classes: int
 
 
 class Slot:
@@ -38,18 +52,20 @@ class Lane:
         changes: how often the batch size has changed. What was captured before a change must not be launched after it.
     """
 
-    def __init__(self, engine: Any, context: Any, log: Any, shape: Any, batch_sizes: tuple[int, ...]) -> None:
+    def __init__(
+        self, engine: Any, context: Any, log: Any, tensors: Tensors, batch_sizes: tuple[int, ...]
+    ) -> None:
         """Take over `context`.
 
         Args:
             engine: the deserialised engine.
             context: an execution context of it.
             log: the library's logger, for reasons of failures.
-            shape: the engine's `Tensors`.
+            tensors: the engine's input and output.
             batch_sizes: one a profile, in the profiles' order.
         """
         self._engine, self._context, self._log = engine, context, log
-        self._tensors, self._batch_sizes = shape, batch_sizes
+        self._tensors, self._batch_sizes = tensors, batch_sizes
         self._batch = 0
         self.changes = 0
         self._slots: dict[tuple[int, str], Slot] = {}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from export.engines.batches import check_batch, check_input, in_batches
 from export.engines.protocol import Array, Boundary, Query, Samples
 from export.engines.sampling import sample
 from export.engines.trt_build import DTYPES
-from export.engines.trt_lane import Lane, Launch, Slot
+from export.engines.trt_lane import Lane, Launch, Slot, Tensors
 from export.engines.trt_messages import make_logger, reason
 from export.engines.trt_timing import Copying, Resident
 from export.engines.trt_versions import Dialect
@@ -22,19 +21,6 @@ from export.errors import EngineError
 
 IN_FLIGHT = 2
 """Queries in flight at boundary `engine+copies`, as in trtexec."""
-
-
-@dataclass(frozen=True)
-class Tensors:
-    """The engine's one input and one output."""
-
-    input: str
-    output: str
-    input_shape: tuple[int, ...]
-    """Of one image."""
-    input_dtype: np.dtype[Any]
-    output_dtype: np.dtype[Any]
-    classes: int
 
 
 class TensorRTEngine:

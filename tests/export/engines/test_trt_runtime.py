@@ -24,7 +24,7 @@ from export.engines.options import TensorRTOptions
 from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_layers import layers_path
 from export.errors import BuildError, EngineError
-from tests.export.engines.stand_ins import COMPUTE_MS, COPY_MS, Cuda, tensorrt
+from tests.export.engines.stand_ins import COMPUTE_MS, COPY_MS, Cuda, Error, tensorrt
 
 VERSION = "10.13.3.9"
 CLASSES, SIDE = 5, 4
@@ -130,6 +130,14 @@ def test_the_stand_ins_methods_take_what_the_real_ones_take(version: str) -> Non
             assert any(fits), path
             compared += 1
     assert compared > 25
+
+
+def test_a_driver_that_does_not_work_is_a_clear_line(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert bench.backend.availability().compute_capability == "SM89"
+    broken = lambda attribute, device: (Error.cudaErrorMemoryAllocation, None)  # noqa: E731
+    monkeypatch.setattr(bench.gpu, "cudaDeviceGetAttribute", broken)
+    here = bench.backend.availability()
+    assert (here.built, here.run) == (False, False) and "cudaDeviceGetAttribute" in here.detail
 
 
 def test_inference_switches_profiles_and_pads(bench: Bench) -> None:
