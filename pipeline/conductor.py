@@ -123,6 +123,8 @@ def plan(
         if waiting:
             planned.append(Planned(step, "run", f"after {', '.join(waiting)}"))
             continue
+        if step.target:
+            known.ask(device for target in config.targets.values() if (device := device_of(target)))
         try:
             recipe = _recipe(step, config, store, done, {}, known)
         except DeviceFault as fault:
@@ -218,6 +220,7 @@ class _Running:
     last: dict[str, str]
     outcome: Outcome = field(default_factory=Outcome)
     guard: threading.Lock = field(default_factory=threading.Lock)
+    stopped: threading.Event = field(default_factory=threading.Event)
 
 
 def _lanes(steps: Sequence[Step], config: DeployConfig) -> Iterator[dict[str, list[Step]]]:
@@ -245,6 +248,7 @@ def _at_once(lanes: Sequence[Sequence[Step]], running: _Running) -> None:
             for future in as_completed(futures):
                 future.result()
         except BaseException:  # Ctrl-C among them: only this thread gets it
+            running.stopped.set()
             abort_sessions()
             raise
 
@@ -252,6 +256,8 @@ def _at_once(lanes: Sequence[Sequence[Step]], running: _Running) -> None:
 def _run_lane(lane: Sequence[Step], running: _Running) -> None:
     config, outcome = running.config, running.outcome
     for step in lane:
+        if running.stopped.is_set():
+            return
         broken = [i for i in _input_ids(step, config) if i not in outcome.artifacts]
         if broken and step.target:
             continue  # its target failed earlier, and said so

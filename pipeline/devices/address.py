@@ -98,6 +98,7 @@ _OPTIONS = [
         "ForwardX11=no",
         "ClearAllForwardings=yes",
         "PermitLocalCommand=no",
+        "RemoteCommand=none",
         "LogLevel=ERROR",
     )
     for word in ("-o", option)

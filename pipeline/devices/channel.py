@@ -79,6 +79,8 @@ class Channel:
         with self._writing:
             view = memoryview(content)
             while view:
+                if self._closed.is_set():  # its descriptor may be another file's by now
+                    raise ConnectionLost("it is closed")
                 if not select.select([], [self._in], [], self.silence_s)[1]:
                     raise self._lost(f"nothing was taken for {self.silence_s:g} s")
                 try:
@@ -127,7 +129,7 @@ class Channel:
     def close(self) -> None:
         """End the connection; the process ends by itself, or is ended."""
         self._closed.set()
-        with contextlib.suppress(OSError):
+        with self._writing, contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
         try:
@@ -155,7 +157,7 @@ class Channel:
                 continue
             try:
                 self.send({"op": "ping"})
-            except (ConnectionLost, ValueError, OSError):
+            except (ConnectionLost, ValueError):
                 return  # who receives will notice
 
     def _lost(self, reason: str = "") -> ConnectionLost:

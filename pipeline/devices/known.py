@@ -65,14 +65,17 @@ class KnownDevices:
 
     def ask(self, devices: Iterable[Device]) -> None:
         """Ask all of these at once, as those that are off take their time."""
-        wanted = set(devices)
+        wanted = {device for device in devices if not self._entry(device).asked}
         if wanted:
             with ThreadPoolExecutor(len(wanted)) as pool:
                 list(pool.map(self._ask, wanted))
 
-    def _ask(self, device: Device) -> _Entry:
+    def _entry(self, device: Device) -> _Entry:
         with self._guard:
-            entry = self._entries.setdefault(device, _Entry())
+            return self._entries.setdefault(device, _Entry())
+
+    def _ask(self, device: Device) -> _Entry:
+        entry = self._entry(device)
         with entry.guard:
             if not entry.asked:
                 self._fill(device, entry)
@@ -87,9 +90,11 @@ class KnownDevices:
         except DeviceFault as fault:
             entry.fault = fault
             try:
-                entry.facts = read_json(path)["facts"]
+                remembered = read_json(path)
+                entry.facts = remembered["facts"]
             except (OSError, ValueError, KeyError):
                 return
+            self.note(f"{fault.what}; taken as it was on {remembered['seen']}")
             return
         seen = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         write_json(path, {"device": device.url, "seen": seen, "facts": entry.facts})

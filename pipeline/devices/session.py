@@ -233,7 +233,7 @@ class Session:
         self._aborted = True
         channel = self._channel
         if channel is not None:
-            with contextlib.suppress(ConnectionLost, OSError, ValueError):
+            with contextlib.suppress(ConnectionLost, ValueError):
                 channel.send({"op": "cancel", "job": self._job} if self._job else {"op": "list"})
 
     def open(self) -> None:
@@ -254,8 +254,11 @@ class Session:
         try:
             self._start_agent(channel)
         except ConnectionLost as lost:
+            self._channel = None
+            channel.close()
             raise connection_fault(self.device, lost) from None
         except BaseException:
+            self._channel = None
             channel.close()
             raise
 

@@ -14,6 +14,8 @@ from .errors import JobError
 CHUNK = 1 << 20
 # Left free on the disk, for logs and for everyone else.
 SPARE = 16 << 20
+# Written through now and then: a slow card with all of a file still to write would be silent for too long at its end.
+SYNC = 16 << 20
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
 
 
@@ -70,11 +72,17 @@ class Blobs:
             for known in iter(lambda: file.read(min(CHUNK, offset - file.tell())), b"") if offset else ():
                 seen.update(known)
                 alive()
+            synced = file.tell()
             for chunk in chunks:
                 if problem is not None:
                     continue  # what is on its way must be read before anything can be said
                 try:
                     file.write(chunk)
+                    if file.tell() - synced > SYNC:
+                        file.flush()
+                        os.fdatasync(file.fileno())
+                        synced = file.tell()
+                        alive()
                 except OSError as error:
                     problem = error
                 seen.update(chunk)
