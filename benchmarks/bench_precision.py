@@ -8,7 +8,8 @@ the store, and a benchmark that was stopped goes on. Nothing is measured here th
 
 Numbers are top-1 of the test set (2,100 images) in ONNX Runtime. A drop is against the FP32 file of the same student,
 so that students' seeds cancel: mean, standard deviation and every single value are kept. Groups leave INT8 by what
-they cost on validation images; the test set has no say in it. Writes benchmarks/results/precision_fonts.json.
+they cost on validation images; the test set has no say in it. Writes benchmarks/results/precision_fonts.json, and
+its table into docs/precision.md.
 """
 
 from __future__ import annotations
@@ -24,19 +25,27 @@ from pipeline import environment
 from pipeline.conductor import Selection, run
 from pipeline.config import load_config
 from pipeline.console import ConsoleInterface
-from pipeline.files import read_json, write_json
+from pipeline.docs import between
+from pipeline.files import read_json, write_json, write_text
 from pipeline.store import Store
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy_configs" / "fonts_cpu.yaml"
 RESULT = ROOT / "benchmarks" / "results" / "precision_fonts.json"
+PAGE = ROOT / "docs" / "precision.md"
 LAYOUTS = {"tensorrt": "int8.onnx", "onnxruntime": "int8_cpu.onnx"}
 MAX_DROP = 0.5
 
-COMMON = ("teacher.epochs=4", "precision.calibration_images=512", "precision.validation_images=2100")
+COMMON = (
+    "teacher.epochs=4",
+    "export.dynamic_batch=true",  # the same file, scored in batches
+    "precision.calibration_images=512",
+    "precision.qad.when=never",
+)
 STUDENTS: dict[str, tuple[str, ...]] = {
     "dsconv_nano": ("student.model=figkd/dsconv_nano",),
-    "resnet8x4": ("student.model=figkd/resnet8x4", "distill.lr=0.1", "distill.epochs=3"),
+    "resnet20": ("student.model=figkd/resnet20", "distill.lr=0.1", "distill.epochs=2"),
+    "resnet8x4": ("student.model=figkd/resnet8x4", "distill.lr=0.1", "distill.epochs=2"),
     "mobilenet": (
         "student.model=timm/mobilenetv3_small_050",
         "distill.optimizer=adamw",
@@ -62,7 +71,6 @@ VARIANTS: dict[str, Variant] = {
     "entropy": Variant((*_PLAIN, "precision.calibration_method=entropy")),
     "percentile": Variant((*_PLAIN, "precision.calibration_method=percentile", "precision.percentile=99.99")),
     "per_tensor": Variant((*_PLAIN, "precision.weights=per_tensor")),
-    "all_rules_off": Variant((*_PLAIN, "precision.without_rules=[squeeze_excitation, classifier]")),
     "mixed": Variant(_MIXED),
     "per_tensor_mixed": Variant((*_MIXED, "precision.weights=per_tensor")),
 }
@@ -79,14 +87,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--store", type=Path, default=ROOT / "runs" / "precision")
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--add", action="store_true", help="Keep the rows of other runs that --out holds.")
     given = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
+    if given.add and given.out.is_file():
+        again = {(s, n, v) for s in given.students for n in given.seeds for v in given.variants}
+        before = read_json(given.out)["rows"]
+        rows = [r for r in before if (r["student"], r["seed"], r["variant"]) not in again]
     for seed in given.seeds:
         for student in given.students:
             for variant in given.variants:
                 rows += _run(student, seed, variant, given.store)
             write_json(given.out, _result(rows))
     print(table(read_json(given.out)))
+    if given.out == RESULT:
+        write_text(PAGE, between(PAGE.read_text(encoding="utf-8"), "measured", table(read_json(RESULT))))
 
 
 def _run(student: str, seed: int, variant: str, store: Path) -> Iterator[dict[str, Any]]:

@@ -118,9 +118,31 @@ def _default(field: FieldInfo) -> str:
     return f"`{json.dumps(str(value) if isinstance(value, Path) else value)}`"
 
 
+def rules_table() -> str:
+    """The rules of INT8 as rows of docs/precision.md."""
+    from export.precision import RULES
+
+    names = {"tensorrt": "TensorRT", "onnxruntime": "ONNX Runtime"}
+    rows = []
+    for rule in RULES:
+        layouts = "both" if len(rule.layouts) == 2 else names[rule.layouts[0]]
+        optional = " (`without_rules`)" if rule.optional else ""
+        rows.append(f"| `{rule.name}`{optional} | {layouts} | {rule.does} | {rule.because} |")
+    return "\n".join(rows)
+
+
+def between(text: str, mark: str, content: str) -> str:
+    """`text` with `content` between its lines `<!-- mark: begin -->` and `<!-- mark: end -->`."""
+    begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->"
+    head, rest = text.split(begin)
+    return f"{head}{begin}{content}\n{end}{rest.split(end, 1)[1]}"
+
+
 def main() -> None:
     """Write the generated files into the working copy."""
     root = Path(__file__).resolve().parent.parent
+    precision = root / "docs" / "precision.md"
+    write_text(precision, between(precision.read_text(encoding="utf-8"), "rules", rules_table()))
     write_text(root / "deploy_configs" / "deploy.schema.json", json.dumps(json_schema(), indent=1) + "\n")
     write_text(root / "docs" / "configuration.md", configuration_reference())
 

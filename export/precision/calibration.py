@@ -237,6 +237,13 @@ def _session(model: onnx.ModelProto) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise PrecisionError(
+            f"ONNX Runtime cannot run the FP32 file, so nothing can be calibrated: {reason}",
+            "export it without the operator that is named",
+        ) from error

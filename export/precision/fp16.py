@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, numpy_helper, shape_inference
 
 from export import graph
 from export.errors import PrecisionError
@@ -97,7 +97,8 @@ def load_fp32(src: Path) -> onnx.ModelProto:
     """Read an FP32 file, with all shapes inferred.
 
     Raises:
-        PrecisionError: the file is FP16, BF16 or quantised already.
+        PrecisionError: the file is FP16, BF16 or quantised already, holds an operator that ONNX does not
+            define, or is not valid.
     """
     model = graph.load_model(Path(src))
     halves = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -108,7 +109,18 @@ def load_fp32(src: Path) -> onnx.ModelProto:
         )
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise PrecisionError(f"{Path(src).name} is quantised already", "give the FP32 file")
-    graph.infer_shapes(model)
+    for node in model.graph.node:
+        if not onnx.defs.has(node.op_type, node.domain):
+            name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            raise PrecisionError(
+                f"node {node.name or node.output[0]!r} is a {name}, an operator that ONNX does not define: its "
+                "types and its place in a precision are unknown",
+                "export the model without it, or keep to fp32 (precision.modes)",
+            )
+    try:
+        graph.infer_shapes(model)
+    except shape_inference.InferenceError as error:
+        raise PrecisionError(f"{Path(src).name} is not valid ONNX: {error}", "export it again") from error
     return model
 
 
