@@ -125,7 +125,7 @@ def test_two_devices_at_once(on_device: OnDevice, second: Sshd, tmp_path: Path) 
 
 
 def test_what_a_second_run_sends(on_device: OnDevice, tmp_path: Path) -> None:  # noqa: F811
-    """Measured on the wire, the protocol's own bytes included: a few thousandths of what the first one sent."""
+    """Measured on the wire, the protocol's own bytes included: questions, and no files."""
     server, fresh = on_device.server, tmp_path / "run"
     shutil.copytree(on_device.folder / ".figkd", fresh / ".figkd")
     shutil.rmtree(server.folder)
