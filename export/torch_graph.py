@@ -88,11 +88,11 @@ class TorchGraph(nn.Module):
         super().__init__()
         self._proto = model.SerializeToString()
         self._input, self._output = model.graph.input[0].name, model.graph.output[0].name
-        self._nodes = [node_of(node) for node in model.graph.node]
-        self._dead = _dead_after(self._nodes, self._output)
-        self._stored = _describe(model, self._nodes)
+        self.nodes = [node_of(node) for node in model.graph.node]
+        self._dead = _dead_after(self.nodes, self._output)
+        self._stored = _describe(model, self.nodes)
         self._fixed: dict[str, Tensor] = {}
-        zero_points = {node.inputs[2] for node in self._nodes if node.type in _QDQ and len(node.inputs) > 2}
+        zero_points = {node.inputs[2] for node in self.nodes if node.type in _QDQ and len(node.inputs) > 2}
         self._shifted: set[str] = set()
         self.changes = nn.ParameterDict()
         for proto in model.graph.initializer:
@@ -116,19 +116,19 @@ class TorchGraph(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The graph's output, float32, for its input [B, ...]."""
-        values = {name: self._value(name) for name in self._stored} | {self._input: images}
-        for node, dead in zip(self._nodes, self._dead, strict=True):
+        values = {name: self.value(name) for name in self._stored} | {self._input: images}
+        for node, dead in zip(self.nodes, self._dead, strict=True):
             inputs = [values[name] if name else None for name in node.inputs]
-            if node.type in _QDQ:
-                values[node.outputs[0]] = self._convert(node, inputs)
-            else:
-                result = OPERATORS[node.type](node, inputs)
-                results = [result] if isinstance(result, Tensor) else result
-                values.update(zip(node.outputs, results, strict=False))
+            values.update(zip(node.outputs, self.compute(node, inputs), strict=False))
             for name in dead:
                 del values[name]
         output: Tensor = values[self._output].to(torch.float32)
         return output
+
+    def compute(self, node: Node, inputs: Sequence[Tensor | None]) -> Sequence[Tensor]:
+        """The outputs of one of `nodes` for its inputs (None where one is left out)."""
+        result = self._convert(node, inputs) if node.type in _QDQ else OPERATORS[node.type](node, inputs)
+        return [result] if isinstance(result, Tensor) else result
 
     def to_onnx(self) -> onnx.ModelProto:
         """The graph with its present weights and scales, stored in the types that it came with."""
@@ -137,16 +137,16 @@ class TorchGraph(nn.Module):
             for name, stored in self._stored.items():
                 if stored.role == "constant":
                     continue
-                value = self._levels(name) if stored.role == "integers" else self._value(name)
+                value = self._levels(name) if stored.role == "integers" else self.value(name)
                 dtype = onnx.helper.tensor_dtype_to_np_dtype(stored.kind)
                 graph.set_initializer(model, name, value.cpu().numpy().astype(dtype).reshape(stored.shape))
         return model
 
-    def _value(self, name: str) -> Tensor:
+    def value(self, name: str) -> Tensor:
         """An initializer as the graph computes with it; what is stored as integers, unquantised."""
         stored = self._stored[name]
         if stored.role == "product":
-            first, second = (self._value(factor).reshape(-1) for factor in stored.factors)
+            first, second = (self.value(factor).reshape(-1) for factor in stored.factors)
             return (first * second).expand(int(np.prod(stored.shape))).reshape(stored.shape)
         if stored.role == "constant":
             return self._fixed[name] if name in self._fixed else self.get_buffer(stored.key)
@@ -164,7 +164,7 @@ class TorchGraph(nn.Module):
         stored = self._stored[name]
         assert stored.dequantize is not None
         scale, zero_point, axis = self._quantisation(stored.dequantize)
-        return quantize(self._value(name), scale, zero_point, *stored.limits, axis)
+        return quantize(self.value(name), scale, zero_point, *stored.limits, axis)
 
     def _convert(self, node: Node, inputs: Sequence[Tensor | None]) -> Tensor:
         scale, zero_point, axis = self._quantisation(node)
@@ -182,7 +182,7 @@ class TorchGraph(nn.Module):
         """Scale, zero point (None if 0) and axis of a Q or DQ node."""
         name = node.inputs[2] if len(node.inputs) > 2 else ""
         zero_point = self.get_buffer(self._stored[name].key) if name in self._shifted else None
-        return self._value(node.inputs[1]), zero_point, node.attributes.get("axis", 1)
+        return self.value(node.inputs[1]), zero_point, node.attributes.get("axis", 1)
 
 
 def _dead_after(nodes: Sequence[Node], output: str) -> list[list[str]]:

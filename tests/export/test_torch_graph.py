@@ -249,5 +249,100 @@ def test_operators_of_other_networks(tmp_path: Path) -> None:
     np.testing.assert_allclose(logits(TorchGraph(model), images), run(model, images), rtol=1e-4, atol=1e-4)
 
 
+def node_errors(model: onnx.ModelProto, images: Any) -> dict[str, float]:
+    """By operator type, the largest error of a node that is given ONNX Runtime's own inputs, as a share of its range.
+
+    Of whole networks only the logits of shallow ones can be compared: where a sum falls on the edge of two levels, the
+    last bit decides, and layer by layer the difference grows to what quantisation costs.
+    """
+    model = widened(model)
+    everything = onnx.ModelProto()
+    everything.CopyFrom(model)
+    types = graph.value_types(model)
+    names = [name for node in model.graph.node for name in node.output if name]
+    del everything.graph.output[:]
+    for name in names:
+        everything.graph.output.append(helper.make_empty_tensor_value_info(name))
+        everything.graph.output[-1].type.tensor_type.elem_type = types[name]
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        everything.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    image = model.graph.input[0].name
+    values = dict(zip(names, session.run(names, {image: images}), strict=True)) | {image: images}
+    module, worst = TorchGraph(model), {}
+
+    def given(name: str) -> torch.Tensor | None:
+        if not name:
+            return None
+        if name not in values:
+            return module.value(name)
+        value = torch.from_numpy(np.array(values[name]))
+        return value.float() if name in levels else value
+
+    levels = {name for node in module.nodes if node.type == "QuantizeLinear" for name in node.outputs}
+    with torch.no_grad():
+        for node in module.nodes:
+            results = module.compute(node, [given(name) for name in node.inputs])
+            for name, result in zip(node.outputs, results, strict=False):
+                expected = values[name].astype(np.float64)
+                assert tuple(result.shape) == expected.shape, node
+                error = np.abs(expected - result.numpy()).max() / max(np.abs(expected).max(), 1e-12)
+                worst[node.type] = max(worst.get(node.type, 0.0), float(error))
+    return worst
+
+
+@pytest.mark.parametrize("layout", ["fp32", *LAYOUTS])
+def test_every_node_computes_what_onnx_runtime_computes(files: Any, layout: str) -> None:
+    errors = node_errors(graph.load_model(getattr(files, layout)), files.images[:16])
+    assert max(errors.values()) < 1e-5, errors
+    assert layout == "fp32" or errors["QuantizeLinear"] == errors["DequantizeLinear"] == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "mobilenetv3_small_100",
+        "efficientnet_b0",
+        "convnext_atto",
+        "levit_128s",
+        "mobilevit_xxs",
+        "ghostnet_100",
+    ],
+)
+def test_networks_of_the_field_in_both_layouts(name: str, tmp_path: Path) -> None:
+    """Squeeze-and-excitation, attention, LayerNorm and concatenations under Q/DQ, with gradients for everything."""
+    import timm
+
+    from export.precision import observe_file, to_int8_onnxruntime, to_int8_tensorrt
+
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = timm.create_model(name, num_classes=10)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return self.backbone((image.float() / 255 - 0.45).permute(0, 3, 1, 2) * 4)
+
+    torch.manual_seed(0)
+    size = 256 if "mobilevit" in name else 224
+    coarse = torch.rand(34, 3, 8, 8) * 255
+    smooth = nn.functional.interpolate(coarse, (size, size), mode="bicubic").clamp(0, 255)
+    images = smooth.to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    export_onnx(Normalised().eval(), images[:1], tmp_path / "fp32.onnx", dynamic_batch=True)
+    seen = observe_file(tmp_path / "fp32.onnx", list(images[:32].split(1)), histograms=False)
+    for make in (to_int8_tensorrt, to_int8_onnxruntime):
+        make(tmp_path / "fp32.onnx", tmp_path / "int8.onnx", seen)
+        model = graph.load_model(tmp_path / "int8.onnx")
+        errors = node_errors(model, images[32:].numpy())
+        assert max(errors.values()) < 1e-5, errors
+        module = TorchGraph(model)
+        module(images[32:]).square().mean().backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters())
+
+
 def test_the_table_is_sorted() -> None:
     assert list(OPERATORS) == sorted(OPERATORS)
