@@ -27,6 +27,7 @@ from pipeline.config import load_config
 from pipeline.console import ConsoleInterface
 from pipeline.docs import between
 from pipeline.files import read_json, write_json, write_text
+from pipeline.stages.qad import onnx_accuracy
 from pipeline.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -66,6 +67,7 @@ class Variant:
 
 _PLAIN = ("precision.mixed=never",)
 _MIXED = (f"precision.int8_max_drop={MAX_DROP}",)
+_TRAINED = ("precision.qad.when=always",)
 VARIANTS: dict[str, Variant] = {
     "minmax": Variant(_PLAIN),
     "entropy": Variant((*_PLAIN, "precision.calibration_method=entropy")),
@@ -73,8 +75,11 @@ VARIANTS: dict[str, Variant] = {
     "per_tensor": Variant((*_PLAIN, "precision.weights=per_tensor")),
     "mixed": Variant(_MIXED),
     "per_tensor_mixed": Variant((*_MIXED, "precision.weights=per_tensor")),
+    "qad": Variant((*_PLAIN, *_TRAINED), "qad"),
+    "per_tensor_qad": Variant((*_PLAIN, *_TRAINED, "precision.weights=per_tensor"), "qad"),
 }
-"""Post-training ways. One that trains names its stage, and what that stage writes is read in `_readings`."""
+"""Post-training ways, and those that train the quantised student further (`qad`); benchmarks/bench_qad.py says how much
+of what these gain comes from training longer."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -118,6 +123,8 @@ def _readings(folders: Mapping[str, Path]) -> Iterator[dict[str, Any]]:
     """What the stages say of the INT8 file of each layout, with FP32 and FP16 beside it."""
     accuracy = read_json(folders["precision"] / "accuracy.json")
     facts = read_json(folders["precision"] / "precision.json")
+    if "qad" in folders:
+        accuracy = onnx_accuracy(folders)
     for layout, name in LAYOUTS.items():
         mixed = facts[name]["mixed"]
         yield {

@@ -2,6 +2,8 @@
 
     python benchmarks/bench_qad.py [--students MODEL ...] [--seeds 5] [--store DIR]
 
+Seeds that the result file has already are not run again.
+
 Runs `figkd-pipeline run deploy_configs/fonts_cpu.yaml --until qad` for each student, seed and kind of weight scale,
 with the whole network in INT8 (`precision.mixed: never`), in both layouts. Beside it stand, per seed:
 
@@ -152,19 +154,23 @@ def main() -> None:
     qad = load_config(CONFIG, common).precision.qad
     for model in arguments.students:
         for weights in arguments.weights:
-            rows = []
-            for seed in range(arguments.seeds):
+            key = f"{model}|{weights}"
+            rows = result["cases"].get(key, {}).get("seeds", [])
+            for seed in sorted(set(range(arguments.seeds)) - {row["seed"] for row in rows}):
                 rows.append(one_seed(model, seed, weights, common))
                 print(json.dumps(rows[-1]), flush=True)
-            case = {"student": model, "weights": weights, "epochs": qad.epochs, "lr": qad.lr, "seeds": rows}
-            case |= {layout: summary(rows, layout) for layout in LAYOUTS.values()}
-            result["cases"][f"{model}|{weights}"] = case
-            result |= {
-                "config": CONFIG.name,
-                "cpu": environment.cpu_model(),
-                "versions": environment.versions(("torch", "onnx", "onnxruntime")),
-            }
-            write_json(arguments.out, result)
+                result["cases"][key] = case(model, weights, qad.epochs, qad.lr, rows)
+                result |= {
+                    "what": __doc__, "config": CONFIG.name, "cpu": environment.cpu_model(),
+                    "versions": environment.versions(("torch", "onnx", "onnxruntime", "figkd-pipeline")),
+                }  # fmt: skip
+                write_json(arguments.out, result)
+
+
+def case(model: str, weights: str, epochs: int, lr: float, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """One student and kind of weight scale: what was done, every seed, and the summary of each layout."""
+    facts = {"student": model, "weights": weights, "epochs": epochs, "lr": lr, "seeds": rows}
+    return facts | {layout: summary(rows, layout) for layout in LAYOUTS.values()}
 
 
 if __name__ == "__main__":
