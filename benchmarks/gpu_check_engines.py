@@ -548,8 +548,12 @@ def check_backend(name: str, chosen: Sequence[str], net: Net, seconds: float) ->
     here = backend.availability()
     about: Found = {"backend": name, "versions": here.versions, "machine": machine_facts(), "checks": {}}
     if not here.run:
-        reason = here.detail if not cuda.device_count() else f"{here.detail}; {here.fix}"
-        print(f"{name}: {NOT_RUN if not cuda.device_count() else 'these checks were not run'} ({reason})")
+        count, missing = cuda.probe()
+        if count:
+            said, reason = "these checks were not run", f"{here.detail}; {here.fix}"
+        else:
+            said, reason = NOT_RUN, here.detail if missing in here.detail else f"{missing}; {here.detail}"
+        print(f"{name}: {said} ({reason})")
         return about | {"state": "not run", "why": reason, "not_run": list(chosen)}
     trt, dialect = backend.library()
     about["device"] = {"name": cuda.device_name(), "compute_capability": here.compute_capability}

@@ -172,11 +172,15 @@ def _run(command: list[str], timeout: float = 60) -> str:
     except FileNotFoundError:
         raise Unreachable(f"{command[0]} is not installed") from None
     except subprocess.TimeoutExpired:
-        raise Unreachable(f"{' '.join(command[:4])} took too long") from None
+        raise Unreachable(f"{_short(command)} took too long") from None
     except subprocess.CalledProcessError as error:
         last = (error.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise Unreachable(f"{' '.join(command[:4])} failed: {last}") from None
+        raise Unreachable(f"{_short(command)} failed: {last}") from None
     return done.stdout
+
+
+def _short(command: list[str]) -> str:
+    return " ".join([Path(command[0]).name, *command[1:4]])
 
 
 def table(columns: dict[str, Iterable[str]]) -> dict[str, str]:
