@@ -12,7 +12,7 @@ from pathlib import Path
 from figkd.data.view_kinds import view_count
 from figkd.errors import FigkdError
 from pipeline.conductor import Planned
-from pipeline.config.schema import DeployConfig, Target
+from pipeline.config.schema import DeployConfig
 from pipeline.devices.known import KnownDevices, device_of
 from pipeline.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError
 from pipeline.files import read_json
@@ -197,7 +197,7 @@ def _back_ends(
         if name not in targets or target.device != "local":
             continue
         found = BACKENDS[target.engine].availability()
-        what, fix = _refusal(target, config.export.opset) if found.built else (found.detail, found.fix)
+        what, fix = _refusal(config, name) if found.built else (found.detail, found.fix)
         if not what:
             continue
         if target.required:
@@ -206,18 +206,21 @@ def _back_ends(
             note(f"targets.{name}: {what}; its rows will say so ({fix})")
 
 
-def _refusal(target: Target, opset: int) -> tuple[str, str]:
+def _refusal(config: DeployConfig, name: str) -> tuple[str, str]:
     """What this machine's TensorRT does not have of what a target asks for, and the fix; empty if nothing."""
     from export.engines.options import TensorRTOptions
     from export.engines.tensorrt import TensorRTBackend
     from export.errors import ExportError
-    from pipeline.stages.build import BUILDER_KEYS
+    from pipeline.stages import build
 
-    if target.engine not in BUILDER_KEYS:
+    asked = build.STAGE.arguments(config, name)
+    if asked["engine"] not in build.BUILDER_KEYS:
         return "", ""
-    options = TensorRTOptions(**{key: getattr(target, key) for key in BUILDER_KEYS[target.engine]})
+    options = TensorRTOptions(**{key: asked[key] for key in build.BUILDER_KEYS[asked["engine"]]})
     try:
-        TensorRTBackend(target.engine).check(options, opset=opset)
+        TensorRTBackend(asked["engine"]).check(
+            options, opset=config.export.opset, precisions=asked["precisions"]
+        )
     except ExportError as error:
         return error.what, error.fix
     return "", ""

@@ -20,7 +20,15 @@ from export.engines.identity import Here, foreign, rebuild_command
 from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
 from export.engines.sidecar import read_sidecar, write_sidecar
-from export.engines.trt_build import Job, build, check_model, check_opset, kind_of, targets_of
+from export.engines.trt_build import (
+    Job,
+    build,
+    check_model,
+    check_opset,
+    check_precision,
+    kind_of,
+    targets_of,
+)
 from export.engines.trt_cache import CacheKey
 from export.engines.trt_layers import layers_path
 from export.engines.trt_runtime import TensorRTEngine
@@ -67,8 +75,8 @@ class TensorRTBackend:
         fix = "" if count else "run engines on a machine with an NVIDIA GPU and its driver"
         return Availability(builds, count > 0, detail, fix, {self.name: version}, capability)
 
-    def check(self, options: TensorRTOptions, *, opset: int) -> None:
-        """Refuse what the library here cannot do with an ONNX file of that operator set, before there is one.
+    def check(self, options: TensorRTOptions, *, opset: int, precisions: Sequence[str]) -> None:
+        """Refuse what the library here cannot do with ONNX files of that operator set, before there are any.
 
         Raises:
             BackendMissing: the library is absent or too old.
@@ -78,6 +86,8 @@ class TensorRTBackend:
         library = f"{self.name} {trt.__version__}"
         check_options(library, chosen, options, jetson=bool(l4t_release()), gpu=cuda.device_count() > 0)
         check_opset(library, chosen, opset, "the ONNX file")
+        for precision in precisions:
+            check_precision(library, chosen, precision)
 
     def build(
         self,

@@ -24,6 +24,8 @@ from export.engines.trt_versions import Dialect, parse_version
 from export.errors import BuildError
 from export.progress import Progress
 
+# As in export.precision.bf16.
+_BF16_OPSET = 22
 DTYPES = {"UINT8": "uint8", "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 
 
@@ -163,6 +165,7 @@ def check_model(
             f"{path.name} has a fixed batch of {fixed}, batch sizes {list(sizes)} were asked for",
             "export with a dynamic batch",
         )
+    check_precision(library, chosen, kind_of(model))
     check_opset(library, chosen, graph.opset(model), path.name)
     if not chosen.half_qdq:
         halves = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
@@ -170,11 +173,22 @@ def check_model(
             raise BuildError(
                 f"{library} cannot read Q/DQ on FP16 tensors", "use the FP16 file, or a newer TensorRT"
             )
-    if kind_of(model) == "bf16" and not chosen.bf16:
-        raise BuildError(f"{library} has no BF16", "use the FP16 file, or TensorRT 10 or later")
     name, _, version = library.partition(" ")
     if name == "tensorrt":
         check_operators(model, parse_version(version))
+
+
+def check_precision(library: str, chosen: Dialect, kind: str) -> None:
+    """Refuse a kind of file that this version does not read.
+
+    Raises:
+        BuildError: BF16 files, whose operators are of opset 22, with a parser that ends before it.
+    """
+    if kind == "bf16" and not (chosen.bf16 and chosen.max_opset >= _BF16_OPSET):
+        raise BuildError(
+            f"{library} reads no BF16 files: they need opset {_BF16_OPSET}",
+            "use FP16 here, or TensorRT 10.15 or later",
+        )
 
 
 def check_opset(library: str, chosen: Dialect, opset: int, file: str) -> None:

@@ -339,9 +339,9 @@ def _engine_keys(key: str, target: Target, made: Collection[str]) -> Iterator[Pr
                 did_you_mean(capability, COMPUTE_CAPABILITIES),
                 capability,
             )
-        if capability == "SM75" and "fp32" in (target.precisions or made):
+        if capability == "SM75" and {"fp32", "bf16"} & set(target.precisions or made):
             yield Problem(
-                f"{key}.compute_capabilities", "TensorRT-RTX builds no FP32 for Turing",
+                f"{key}.compute_capabilities", "TensorRT-RTX builds neither FP32 nor BF16 for Turing",
                 "set this target's precisions: [fp16, int8]", capability,
             )  # fmt: skip
 

@@ -265,6 +265,27 @@ def test_each_batch_size_gets_a_profile_and_each_option_its_place(bench: Bench) 
     assert engine._runtime.engine_host_code_allowed is True
 
 
+@pytest.mark.parametrize(
+    ("version", "opset", "precision", "says"),
+    [
+        ("10.3.0", 22, "fp16", "the ONNX file has opset 22, tensorrt 10.3.0 reads 9 to 20"),
+        ("10.13.3.9", 20, "bf16", "reads no BF16 files: they need opset 22"),
+        ("8.6.1", 17, "bf16", "reads no BF16 files"),
+        ("10.16.1", 20, "bf16", ""),
+        ("10.3.0", 20, "int8", ""),
+    ],
+)
+def test_what_cannot_be_read_is_known_before_there_is_a_file(
+    bench: Bench, version: str, opset: int, precision: str, says: str
+) -> None:
+    bench.trt.__version__ = version
+    if not says:
+        bench.backend.check(TensorRTOptions(), opset=opset, precisions=[precision])
+        return
+    with pytest.raises(BuildError, match=says):
+        bench.backend.check(TensorRTOptions(), opset=opset, precisions=[precision])
+
+
 def test_one_batch_size_is_static(bench: Bench) -> None:
     bench.build(sizes=(4,))
     assert bench.config._profiles == []
