@@ -143,6 +143,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
     latency = read_json(timed / "latency.json") if timed else []
     samples = dict(np.load(timed / "samples.npz")) if timed else {}
     graphs: dict[str, Any] = (_optional(timed / "graphs.json") if timed else None) or {}
+    runtime: dict[str, Any] = (_optional(timed / "runtime.json") if timed else None) or {}
     energy = read_json(timed / "machine.json").get("energy", {}) if timed else {}
     seconds = read_json(built / "timing.json")
     tuned = read_json(inputs["qad"] / "accuracy.json")
@@ -169,6 +170,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
                 latency=measured,
                 int8=Int8Share.model_validate(graphs[row["id"]]) if row["id"] in graphs else None,
                 composition=row.get("composition") or {},
+                runtime=runtime.get(row["id"], {}),
                 energy=_energy(energy.get(row["id"])),
                 budgets=[],
                 file=f"engines/{target}/{row['file']}" if "file" in row else None,

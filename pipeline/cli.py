@@ -155,7 +155,7 @@ def plan(
     "-o", "--output", type=click.Path(path_type=Path), metavar="JSON", help="Write the measurement here."
 )
 @click.option("--batch", "batches", multiple=True, type=click.IntRange(1), help="Without CONFIG: batch size.")
-@click.option("--threads", type=click.IntRange(1), help="Without CONFIG: CPU threads.")
+@click.option("--threads", type=click.IntRange(1), help="Without CONFIG: CPU threads; default all.")
 @click.option("--streams", multiple=True, type=click.IntRange(1), help="Without CONFIG: inferences at once.")
 @click.option("--rate-fps", type=click.FloatRange(0, min_open=True), help="Without CONFIG: a fixed rate.")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Without CONFIG: time for each row.")

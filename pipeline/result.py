@@ -227,6 +227,8 @@ class Engine(Part):
     composition: dict[str, Any] = {}
     """For TensorRT: what the parsed `network` and, where a GPU could be asked, the built `engine` consist of: `layers`,
     `reformats`, `by_output` and others (see export/engines/trt_layers.py)."""
+    runtime: dict[str, Any] = {}
+    """How it was timed: `providers`, `threads`, and `threads_chosen`, the choice in words."""
     energy: Energy | None = None
     """Null where the machine does not tell; the result's `machine` says why."""
     budgets: list[Judged]

@@ -387,7 +387,7 @@ class Target(Section):
     compute_capabilities: list[str] | None = None
     """For `tensorrt_rtx`: GPUs to build for, such as `SM86`. Default: SM86, SM89, SM120."""
     threads: Positive | None = None
-    """CPU threads of ONNX Runtime. Default: all cores that the process may use."""
+    """CPU threads of ONNX Runtime. Default: for each engine one or all cores, whichever is faster by measurement."""
     spinning: bool = True
     """ONNX Runtime's threads wait for work in a loop: faster alone, slower where others need the cores."""
     denormals_as_zero: bool = False

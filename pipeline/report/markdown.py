@@ -213,7 +213,12 @@ def _latency(result: Result) -> str:
     ]
     meaning = "; ".join(f"{words.BOUNDARIES[b]}: {m}" for b, m in words.BOUNDARY_MEANING.items())
     table = _table(head, rows, "ll" + "r" * 14 + "l")
-    return f"## Latency\n\nMilliseconds. {meaning}.\n\n{table}{_paced(result)}{_energy(result)}"
+    return f"## Latency\n\nMilliseconds. {meaning}.\n\n{table}{_threads(result)}{_paced(result)}{_energy(result)}"
+
+
+def _threads(result: Result) -> str:
+    chosen = words.chosen_threads(result.engines)
+    return f"\n\nCPU threads, chosen by measurement: {_text('; '.join(chosen))}." if chosen else ""
 
 
 def _energy(result: Result) -> str:

@@ -78,6 +78,7 @@ def _notes(result: Result) -> list[RenderableType]:
         )
         if certain := words.certainty(timed):
             notes.append(f"medians are known to {certain} (95 %, distribution-free)")
+        notes += words.chosen_threads(result.engines)
     for engine, row in words.paced(result.engines):
         notes.append(f"{engine.id}, {words.BOUNDARIES[row.boundary]}: {words.rate_verdict(row)}")
     for engine in result.engines:

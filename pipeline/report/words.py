@@ -387,6 +387,11 @@ def int8_story(engine: Engine, rival: Engine, found: Ratio) -> str:
     return f"{head}. {counted}" + (f"; {'; '.join(reasons)}" if reasons else "")
 
 
+def chosen_threads(engines: Iterable[Engine]) -> list[str]:
+    """With how many CPU threads engines were timed, where that was chosen, such as 'cpu/fp32 with 1 thread: ...'."""
+    return [f"{e.id} with {e.runtime['threads_chosen']}" for e in engines if "threads_chosen" in e.runtime]
+
+
 def energy(engine: Engine) -> str:
     """Energy of one image in words; empty if it is not known."""
     found = engine.energy

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Images that a benchmark cycles through; decoding differs a little between images.
 IMAGES = 32
+# Sampling time of each number of threads, where the fastest is chosen.
+CHOOSING_S = 0.5
 
 
 def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
@@ -54,7 +56,6 @@ def _device_environment(facts: Facts, arguments: Mapping[str, Any]) -> dict[str,
 
 
 def _run(work: Work) -> None:
-    from export.engines import BACKENDS
     from figkd.data import open_split
     from pipeline.latency import measure_engines, save_samples
     from pipeline.stages.precision import inputs_of
@@ -72,16 +73,13 @@ def _run(work: Work) -> None:
         return
     stored = open_split(work.inputs["data"], "test").images[:IMAGES]
     inputs = inputs_of(work, stored)
-    engines = {
-        row["id"]: BACKENDS[row["backend"]].load(
-            built / row["file"],
-            threads=arguments["threads"],
-            spinning=arguments["spinning"],
-            denormals_as_zero=arguments["denormals_as_zero"],
-        )
-        for row in runnable
-    }
+    engines: dict[str, Engine] = {}
+    told: dict[str, Any] = {}
     try:
+        for done, row in enumerate(runnable):
+            work.progress(done, len(runnable), f"loading {row['id']}")
+            engines[row["id"]], why = load_tuned(row["backend"], built / row["file"], inputs, arguments)
+            told[row["id"]] = engines[row["id"]].facts | ({"threads_chosen": why} if why else {})
         found = measure_engines(
             engines,
             stored,
@@ -95,8 +93,36 @@ def _run(work: Work) -> None:
             engine.close()
     save_samples(work.out / "samples.npz", found.samples)
     write_json(work.out / "latency.json", found.statistics)
-    told = {"energy": energy} | ({"energy_not_available": reason} if reason else {})
-    write_json(work.out / "machine.json", found.machine | told)
+    power = {"energy": energy} | ({"energy_not_available": reason} if reason else {})
+    write_json(work.out / "machine.json", found.machine | power)
+    write_json(work.out / "runtime.json", told)
+
+
+def load_tuned(
+    backend: str, path: Path, inputs: npt.NDArray[Any], arguments: Mapping[str, Any]
+) -> tuple[Engine, str]:
+    """Load an engine as its target says; where that leaves the threads open, with the fastest number of them.
+
+    Returns:
+        The engine, and the choice of threads in words; empty if it was none.
+    """
+    from export.engines import BACKENDS
+    from pipeline.latency import one_batch
+    from pipeline.threads import fastest_threads
+
+    def load(threads: int | None) -> Engine:
+        return BACKENDS[backend].load(
+            path,
+            threads=threads,
+            spinning=arguments["spinning"],
+            denormals_as_zero=arguments["denormals_as_zero"],
+        )
+
+    if arguments["threads"] is not None or backend != "onnxruntime":
+        return load(arguments["threads"]), ""
+    images = one_batch(inputs, arguments["batch_sizes"][0])
+    seconds = min(CHOOSING_S, arguments["min_seconds"])
+    return fastest_threads(load, (1, environment.cores()), images, seconds)
 
 
 def _energy(
@@ -162,7 +188,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="benchmark",
-    version=2,
+    version=3,
     inputs=("data", "distill", "precision", "qad", "build"),
     arguments=_arguments,
     run=_run,
