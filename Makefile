@@ -50,6 +50,7 @@ format: $(VENV)/.ready ## format the code
 
 bench: $(VENV)/.ready ## run the benchmarks; results go to benchmarks/results/
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@$(BIN)/python benchmarks/tables.py
 
 gpu-check: $(VENV)/.ready ## check on a GPU what cannot be checked without one; results go to $(OUT)
 	@$(BIN)/python benchmarks/gpu_check_engines.py --out $(OUT); engines=$$?; \

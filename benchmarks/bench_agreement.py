@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -178,7 +179,11 @@ def main() -> None:
         "passed": passed,
         "loop_us": cost,
         "rows": rows,
-        "machine": {"cpu": environment.cpu_model(), "cores": environment.cores()},
+        "machine": {
+            "cpu": environment.cpu_model(),
+            "cores": environment.cores(),
+            "load_1min": os.getloadavg()[0],
+        },
         "packages": environment.versions(("onnxruntime", "numpy")),
     }
     write_json(arguments.out, result)

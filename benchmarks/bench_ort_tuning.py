@@ -2,8 +2,9 @@
 
     python benchmarks/bench_ort_tuning.py [--networks ...] [--rounds 15] [--seconds 0.1] [--models DIR]
 
-All variants of a network live in one process and take turns; a ratio is a variant's median over that of our settings in
-the same round, given as the median over rounds with its 95 % interval. Above 1: the variant is slower than ours.
+All variants of a network live in one process and take turns; a ratio is a variant's lowest sample over that of our
+settings in the same round, because other load only ever adds time, given as the median over rounds with its 95 %
+interval. Above 1: the variant is slower than ours.
 `denormals` is a network of its own whose activations are denormal numbers, in processes of their own, because ONNX
 Runtime sets the calling thread's mode with the first session of a process.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,13 +25,14 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from rounds import lowest, undisturbed_ratio
 from students import images, make_fp32, make_int8
 
 from export.engines import BACKENDS
 from export.engines.onnxruntime import DISABLED_OPTIMIZERS
 from export.engines.sampling import sample_query
 from export.measure import measure_interleaved
-from export.stats import ratio, round_medians
+from export.stats import ratio
 from pipeline import environment
 from pipeline.files import write_json
 
@@ -120,13 +123,13 @@ def tune(path: Path, size: int, cores: int, rounds: int, seconds: float) -> list
     found = measure_interleaved(
         cases, rounds=rounds, warmup_s=0.1, min_samples=1, min_seconds=total, max_seconds=total
     )
-    medians = {name: round_medians(samples.latency, samples.rounds) for name, samples in found.items()}
     return [
         {
             "variant": name, "median_ms": float(np.median(found[name].latency)), "n": len(found[name].latency),
-            "create_ms": creation[name], "against_ours": ratio(medians[name], medians[OURS]),
+            "lowest_ms": float(np.median(lowest(found[name]))), "create_ms": creation[name],
+            "against_ours": undisturbed_ratio(found[name], found[OURS]),
         }
-        for name in medians
+        for name in found
     ]  # fmt: skip
 
 
@@ -188,16 +191,16 @@ def main() -> None:
             for row in networks[name]:
                 against = row["against_ours"]
                 print(
-                    f"  {row['variant']:<40} {row['median_ms']:8.3f} ms, n = {row['n']:>6}  x {against['ratio']:.3f} "
+                    f"  {row['variant']:<40} {row['lowest_ms']:8.3f} ms, n = {row['n']:>6}  x {against['ratio']:.3f} "
                     f"({against['low']:.3f} to {against['high']:.3f})  created in {row['create_ms']:.0f} ms",
                     flush=True,
                 )
         small = denormals(folder, max(3, arguments.rounds // 3))
         print(f"denormals: off {small['off_ms']:.3f} ms, on {small['on_ms']:.3f} ms")
     result = {
-        "what": "median latency over that of our settings, variants in turns; 95 % intervals over rounds",
+        "what": "lowest latency of a round over that of our settings, variants in turns; 95 % intervals over rounds",
         "networks": networks, "denormals": small, "rounds": arguments.rounds, "seconds": arguments.seconds,
-        "machine": {"cpu": environment.cpu_model(), "cores": cores},
+        "machine": {"cpu": environment.cpu_model(), "cores": cores, "load_1min": os.getloadavg()[0]},
         "packages": environment.versions(("onnxruntime", "numpy")),
     }  # fmt: skip
     write_json(arguments.out, result)

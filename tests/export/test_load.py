@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
 from export.errors import ExportError
@@ -18,9 +19,9 @@ def pause(seconds: float) -> Callable[[], None]:
 def test_streams_overlap_and_all_go_on_until_the_last_has_its_share() -> None:
     """Two streams that sleep 5 ms do twice the work of one in the same time."""
     both = closed_loop([pause(0.005), pause(0.005)], batch=3, boundary="engine", warmup_s=0.0, min_samples=40)
-    assert 40 <= len(both.latency) <= 44 and both.batch == 3
+    assert len(both.latency) >= 40 and both.batch == 3
     assert both.latency.min() >= 5.0
-    assert both.wall_seconds * 1000 < 0.75 * both.latency.sum()
+    assert both.wall_seconds * 1000 < 0.9 * both.latency.sum()
 
 
 def test_a_stream_that_fails_ends_the_others() -> None:
@@ -36,35 +37,69 @@ def test_a_stream_that_fails_ends_the_others() -> None:
         closed_loop([], batch=1, boundary="engine")
 
 
-def test_a_rate_that_is_kept() -> None:
+class Clock:
+    """Time that passes only when it is asked for, or slept or worked away."""
+
+    def __init__(self) -> None:
+        self.ns = 0
+
+    def perf_counter_ns(self) -> int:
+        self.ns += 1000
+        return self.ns
+
+    def sleep(self, seconds: float) -> None:
+        self.ns += round(seconds * 1e9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("export.load.time", made)
+    return made
+
+
+def test_a_rate_that_is_kept(clock: Clock) -> None:
     """Latency is the service time, arrivals do not drift, the throughput is the rate."""
-    found = fixed_rate(pause(0.001), rate=100, batch=1, boundary="engine", warmup_s=0.0, min_samples=30)
+    found = fixed_rate(
+        lambda: clock.sleep(0.001), rate=100, batch=1, boundary="engine", warmup_s=0.0, min_samples=30
+    )
     assert len(found.latency) == 30
-    assert found.wall_seconds == pytest.approx(0.3, rel=0.1)
+    assert found.latency == pytest.approx(np.full(30, 1.0), abs=0.01)
+    assert found.wall_seconds == pytest.approx(0.3)
     figures = rate_figures(found, 100)
-    assert figures["keeps_rate"] and figures["rate_fps"] == 100 and not figures["warnings"]
+    assert figures == {
+        "rate_fps": 100, "deadline_misses": 0, "deadline_miss_percent": 0.0, "keeps_rate": True, "warnings": [],
+    }  # fmt: skip
 
 
-def test_a_rate_that_is_not_kept_grows_a_line() -> None:
+def test_a_rate_that_is_not_kept_grows_a_line(clock: Clock) -> None:
     """A closed loop would show 10 ms for ever; who arrives last has waited for all before."""
-    found = fixed_rate(pause(0.01), rate=200, batch=1, boundary="engine", warmup_s=0.0, min_samples=30)
+    found = fixed_rate(
+        lambda: clock.sleep(0.01), rate=200, batch=1, boundary="engine", warmup_s=0.0, min_samples=30
+    )
     figures = rate_figures(found, 200)
     assert not figures["keeps_rate"] and figures["deadline_miss_percent"] == 100
-    assert found.latency[-1] > 29 * 5
+    assert found.latency[-1] == pytest.approx(10 + 29 * 5, abs=0.1)
     assert "does not keep 200 a second" in figures["warnings"][0]
 
 
-def test_one_stall_is_charged_to_all_that_wait_behind_it() -> None:
-    """No coordinated omission: a stall of ten periods makes about ten late arrivals, not one."""
+def test_one_stall_is_charged_to_all_that_wait_behind_it(clock: Clock) -> None:
+    """No coordinated omission: a stall of ten periods makes ten late arrivals, not one."""
     calls = iter(range(10**6))
 
     def stalls_once() -> None:
-        if next(calls) == 10:
-            time.sleep(0.05)
+        clock.sleep(0.05 if next(calls) == 10 else 0.0001)
 
     found = fixed_rate(stalls_once, rate=200, batch=1, boundary="engine", warmup_s=0.0, min_samples=60)
     figures = rate_figures(found, 200)
-    assert 8 <= figures["deadline_misses"] <= 14 and figures["keeps_rate"]
-    assert (found.arrays["service"] > 5).sum() <= 3
+    # Waits of 50, 45.1, 40.2, ... ms: nine of them are not done within their 5 ms.
+    assert figures["deadline_misses"] == 10 and figures["keeps_rate"]
+    assert (found.arrays["service"] > 5).sum() == 1
     with pytest.raises(ExportError, match="rate"):
         fixed_rate(stalls_once, rate=0, batch=1, boundary="engine")
+
+
+def test_the_real_clock_keeps_a_slow_rate() -> None:
+    """Sleeping and watching: 20 arrivals a second come when they should, within what a busy machine allows."""
+    found = fixed_rate(pause(0.0), rate=20, batch=1, boundary="engine", warmup_s=0.0, min_samples=6)
+    assert 0.29 <= found.wall_seconds < 1.0 and np.median(found.arrays["wait"]) < 25

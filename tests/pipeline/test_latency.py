@@ -66,15 +66,15 @@ def test_batches_boundaries_and_streams() -> None:
         "decode", "resize", "infer", "argmax",
     }  # fmt: skip
     alone, both = rows["engine", 4, 1, None]["throughput"], rows["engine", 4, 2, None]["throughput"]
-    assert both > 1.5 * alone
+    assert both > 1.2 * alone
 
 
 def test_a_fixed_rate_is_one_more_row_for_each_path() -> None:
     """Of the smallest batch; the length is that of the config."""
-    rows = _measure(boundaries=("engine", "image_to_class"), rate_fps=100.0, rate_seconds=0.2)
+    rows = _measure(boundaries=("engine", "image_to_class"), rate_fps=20.0, rate_seconds=0.5)
     for boundary in ("engine", "image_to_class"):
-        row = rows[boundary, 1, 1, 100.0]
-        assert row["n"] == 20 and row["keeps_rate"] and row["deadline_misses"] <= 2
+        row = rows[boundary, 1, 1, 20.0]
+        assert row["n"] == 10 and row["keeps_rate"] and row["throughput"] < 25
         assert {"wait", "service"} == set(row["median_of_parts_ms"])
     slow = _measure(0.02, boundaries=("engine",), rate_fps=100.0, rate_seconds=0.1)
     row = slow["engine", 1, 1, 100.0]
