@@ -164,3 +164,21 @@ def test_a_sustained_run_is_thinned_and_keeps_its_times(place: Place, tmp_path: 
         assert (np.diff(arrays["at"]) > 0).all() and arrays["at"][-1] <= 0.7
         assert facts["queries"] >= facts["n"] == len(arrays["latency"])
         assert facts["series"][-1][0] == arrays["at"][-1] and len(facts["series"]) <= 60
+
+
+def test_energy_has_a_run_of_its_own(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Idle before anything is loaded, then each engine at work; where there are rails, and only there."""
+    from pipeline.devices.agent import readings
+    from pipeline.devices.agent.jobs import time as job
+    from pipeline.devices.telemetry import energy_per_image
+
+    for module in (readings, job):
+        monkeypatch.setattr(module, "rails", lambda root="/": {"VDD_IN": 5.0})
+    request = _timing(place, classifier(tmp_path / "a.onnx", batch=None), rounds=1, energy_s=0.3)
+    runs = place.run("time", request)["energy"]
+    assert set(runs) == {"edge/a", "edge/b"}
+    for run in runs.values():
+        assert run["images"] > 0 and len(run["idle"]) >= 3 and len(run["load"]) >= 3
+        found = energy_per_image(run)
+        assert found is not None and found["mj_per_image"] == pytest.approx(0, abs=1e-6)
+        assert found["mj_per_image_total"] == pytest.approx(5000 * run["seconds"] / run["images"], rel=1e-6)
