@@ -235,13 +235,16 @@ def test_a_missing_back_end_fails_the_run_only_if_demanded(finished: Finished, t
     assert required.code == 4 and "targets.trt.engine" in required.err and "pip install" in required.err
 
 
-def test_a_device_that_is_not_there_fails_though_everything_here_is_cached(finished: Finished) -> None:
-    """This machine's numbers are never shown as another device's."""
-    done = finished.figkd("run", **{"targets.cpu.device": "ssh://no-such-host.invalid"})
-    assert (
-        done.code == 5
-        and "targets.cpu.device: no-such-host.invalid: there is no host of that name" in done.err
-    )
+def test_a_device_that_is_not_there_fails_though_everything_here_is_cached(
+    finished: Finished, tmp_path: Path
+) -> None:
+    """This machine's numbers are never shown as another device's; the other target is worked on all the same."""
+    elsewhere = {"targets.cpu.device": "ssh://no-such-host.invalid", "output": tmp_path}
+    done = finished.figkd("run", **elsewhere)
+    assert done.code == 5 and "no-such-host.invalid: there is no host of that name" in done.err
+    result = json.loads((tmp_path / "fonts_cpu/result.json").read_text())
+    assert {engine["target"] for engine in result["engines"]} == {"rtx"}
+    assert {choice["target"]: choice["state"] for choice in result["shipping"]}["cpu"] == "failed"
 
 
 def test_folders_that_cannot_be_written_are_told_before_anything_runs(finished: Finished) -> None:
