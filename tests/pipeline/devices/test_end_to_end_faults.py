@@ -70,12 +70,28 @@ def test_the_server_dies_in_the_measurement_and_the_next_run_goes_on(on_device: 
     assert not list((on_device.server.folder / "jobs").iterdir())
 
 
-def test_interrupted_ends_the_job_on_the_device(on_device: OnDevice) -> None:  # noqa: F811
-    """Ctrl-C: exit 130, and the device is not busy with what nobody wants."""
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[Sshd]:
+    """Another device."""
+    place = tmp_path / "second"
+    place.mkdir()
+    with running_sshd(place) as server:
+        yield server
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_interrupted_ends_the_jobs_on_devices(on_device: OnDevice, second: Sshd, devices: int) -> None:  # noqa: F811
+    """Ctrl-C: exit 130, and no device is busy with what nobody wants."""
     keys = TINY | {
         "targets.rtx": "null", "targets.cpu": target(on_device.server), "budgets.engine_mb": "null",
-        "benchmark.min_seconds": 5,
+        "benchmark.min_seconds": 8, "benchmark.max_seconds": 9,
     }  # fmt: skip
+    servers = [on_device.server, second][:devices]
+    if devices == 2:
+        (second.place / "ssh_config").write_text(
+            (second.place / "ssh_config").read_text().replace("figkd-test", "other")
+        )
+        keys["targets.other"] = target(second).replace("ssh://figkd-test", "ssh://other")
     process = subprocess.Popen(
         command("run", FONTS, *sets(keys)),
         cwd=on_device.folder,
@@ -85,23 +101,34 @@ def test_interrupted_ends_the_job_on_the_device(on_device: OnDevice) -> None:  #
         text=True,
         start_new_session=True,
     )
-    _when_it_runs("time", on_device.server, lambda: process.send_signal(signal.SIGINT)).join()
+    for thread in [_when_it_runs("time", server, lambda: None) for server in servers]:
+        thread.join()
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    deadline = time.monotonic() + 10
-    while not _nothing_runs(on_device.server) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert _nothing_runs(on_device.server)
-    assert not list((on_device.server.folder / "jobs").iterdir())
+    assert time.monotonic() - began < 15
+    for server in servers:
+        deadline = time.monotonic() + 10
+        while not _nothing_runs(server) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert _nothing_runs(server)
+        assert not list((server.folder / "jobs").iterdir())
 
 
-@pytest.fixture
-def second(tmp_path: Path) -> Iterator[Sshd]:
-    """Another device."""
-    place = tmp_path / "second"
-    place.mkdir()
-    with running_sshd(place) as server:
-        yield server
+def test_a_device_that_is_switched_off_keeps_its_results(on_device: OnDevice) -> None:  # noqa: F811
+    """What was made there is found by what it was: plan, report and a run with nothing to do still work."""
+    server = on_device.server
+    assert on_device.figkd("run").code == 0
+    server.stop()
+    try:
+        done = on_device.figkd("run")
+        assert done.code == 0 and "taken as it was on" in done.err, done.err
+        assert {row["state"] for row in on_device.figkd("plan", "--json").json} == {"cached"}
+        forced = on_device.figkd("run", "--force", "validate")
+        assert forced.code == 5 and "targets.cpu.device: figkd-test: unreachable" in forced.err
+    finally:
+        server.start()
 
 
 def test_two_devices_at_once(on_device: OnDevice, second: Sshd, tmp_path: Path) -> None:  # noqa: F811
