@@ -14,12 +14,9 @@ _Advice = Callable[[Device], str]
 # First match wins; the texts are those of OpenSSH 7.6 to 10, which speaks English only.
 _MEANINGS: tuple[tuple[str, str, _Advice], ...] = (
     (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Offending .* key in",
+        r"Offending .* key in",
         "the host key is not the one that was known: the device was set up anew, or this is another machine",
-        lambda d: (
-            f"make sure which it is; then remove the old key (ssh-keygen -R {_host(d)}) and connect once by "
-            f"hand: {d.by_hand}"
-        ),
+        lambda d: f"make sure which it is; then remove that line and connect once by hand: {d.by_hand}",
     ),
     (
         r"Host key verification failed|host key is known|REVOKED HOST KEY",
@@ -85,7 +82,3 @@ def fault(device: Device, what: str, fix: str = "") -> DeviceFault:
 def _last(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else ""
-
-
-def _host(device: Device) -> str:
-    return device.name.rpartition("@")[2].partition(":")[0]

@@ -68,7 +68,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_changed_host_key(sshd: Sshd) -> None:
-    """The connection is refused, and the command that forgets the old key is named, with a warning."""
+    """The connection is refused, and the line that holds the old key is named, with a warning."""
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", sshd.place / "other"], check=True)
     other = " ".join((sshd.place / "other.pub").read_text().split()[:2])
     (sshd.place / "known_hosts").write_text(f"[127.0.0.1]:{sshd.port} {other}\n")
@@ -77,7 +77,8 @@ def test_a_changed_host_key(sshd: Sshd) -> None:
         connect(sshd.device()),
     ):
         pass
-    assert "ssh-keygen -R" in told.value.fix and told.value.exit_code == 5
+    assert f"Offending ED25519 key in {sshd.place}/known_hosts:1" in told.value.what
+    assert "make sure which it is; then remove that line" in told.value.fix and told.value.exit_code == 5
 
 
 def test_an_unknown_host_key(sshd: Sshd) -> None:
