@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pipeline.devices.address import Device
-from pipeline.devices.agent.wire import PROTOCOL
-from pipeline.devices.archive import OLDEST_PYTHON, Archive, agent_archive, order, remote_command
+from pipeline.devices.archive import Archive, agent_archive
 from pipeline.devices.channel import CHUNK, Channel, ConnectionLost
 from pipeline.devices.faults import connection_fault, fault
-from pipeline.devices.sharing import sharing_options, stop_sharing
+from pipeline.devices.greeting import greet, start
+from pipeline.devices.sharing import stop_sharing
 from pipeline.errors import DeviceFault
 
 T = TypeVar("T")
@@ -33,8 +33,6 @@ Amount = Callable[[int, int], None]
 
 # Pauses before connecting again, in s; after the last one the device counts as lost.
 RETRY_PAUSES_S = (0.5, 2.0, 5.0, 10.0)
-# Lines that a login shell may print before the agent speaks.
-_CHATTER_LINES = 1000
 _AGAIN = "run again: what was done is kept, and it goes on from there"
 
 _open: set[Session] = set()
@@ -242,46 +240,20 @@ class Session:
         Raises:
             DeviceFault: it cannot be reached, or cannot run the agent.
         """
+        channel = start(self.device)
         try:
-            channel = Channel(
-                self.device.command(remote_command(self.device), sharing_options(self.device)),
-                self.device.silence_s,
-            )
-        except OSError as error:
-            raise fault(
-                self.device, f"ssh cannot be started: {error}", "install the OpenSSH client"
-            ) from error
-        try:
-            self._start_agent(channel)
-        except ConnectionLost as lost:
+            self.hello = greet(channel, self.device, self._agent)
+            self._channel = channel
+            asked = time.monotonic()
+            now = self._ask("introduce", owner=self._owner)["time"]
+            self.latency_s = time.monotonic() - asked
+            self.skew_s = now - (time.time() - self.latency_s / 2)
+        except BaseException as error:
             self._channel = None
             channel.close()
-            raise connection_fault(self.device, lost) from None
-        except BaseException:
-            self._channel = None
-            channel.close()
+            if isinstance(error, ConnectionLost):
+                raise connection_fault(self.device, error) from None
             raise
-
-    def _start_agent(self, channel: Channel) -> None:
-        channel.send_bytes(order(self.device, self._agent))
-        said = _first_words(channel)
-        if said["type"] == "need":
-            channel.send_bytes(self._agent.content)
-            said = _first_words(channel)
-        if said["type"] == "error":
-            raise _refusal(self.device, said)
-        hello = channel.receive() or {}
-        if hello.get("type") != "hello" or hello.get("protocol") != PROTOCOL:
-            raise fault(
-                self.device,
-                f"its agent speaks version {hello.get('protocol')} of the protocol, this program {PROTOCOL}",
-                "figkd-pipeline device clean URL, then run again",
-            )
-        self.hello, self._channel = hello, channel
-        asked = time.monotonic()
-        now = self._ask("introduce", owner=self._owner)["time"]
-        self.latency_s = time.monotonic() - asked
-        self.skew_s = now - (time.time() - self.latency_s / 2)
         channel.keep_alive()
 
     def _persist(self, doing: str, action: Callable[[_Moved], T]) -> T:
@@ -521,28 +493,6 @@ def abort_sessions() -> None:
     """Stop what other threads do in their sessions."""
     for session in list(_open):
         session.abort()
-
-
-def _first_words(channel: Channel) -> dict[str, Any]:
-    """What the bootstrap says, after whatever the login shell printed."""
-    for _ in range(_CHATTER_LINES):
-        _, mark, rest = channel.receive_line().partition(b"figkd-agent ")
-        if mark:
-            return dict(json.loads(rest))
-    raise ConnectionLost("its login shell prints without end", errors="its login shell prints without end")
-
-
-def _refusal(device: Device, said: dict[str, Any]) -> DeviceFault:
-    if said["what"] == "python":
-        oldest = ".".join(map(str, OLDEST_PYTHON))
-        return fault(
-            device,
-            f"its Python ({device.python}) is {said['found']}; {oldest} or later is needed",
-            "install a newer one beside it, and set the target's remote.python to it",
-        )
-    what = f"the work folder {said['folder']} cannot be used: {said['problem']}"
-    fix = "free some space there" if said["full"] else "make it writable"
-    return fault(device, what, f"{fix}, or set the target's remote.folder to another place")
 
 
 def holder_text(facts: dict[str, Any], running: list[str]) -> str:
