@@ -96,6 +96,37 @@ def test_a_student_goes_the_whole_road(tmp_path: Path) -> None:
     assert rows[2]["error"]["cosine"] > 0.95 and rows[2]["quantised_nodes"]
 
 
+class Chaotic(nn.Module):
+    """Takes the difference of nearly equal numbers, so that any rounding of its input shows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 8, 3, bias=False), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        with torch.no_grad():
+            convolution = self.backbone[0]
+            convolution.weight[1:] = convolution.weight[:1] * (1 + 1e-4 * torch.randn(7, 1, 1, 1))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x = self.backbone((image.to(torch.float32) / 255 - 0.5).permute(0, 3, 1, 2))
+        return x[:, 1:] - x[:, :1]
+
+
+def test_half_is_judged_by_what_rounding_the_input_alone_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects networks that amplify rounding from a verdict on FP16, and keeps FP16 from any excuse."""
+    import road
+    from students import Student
+
+    half = [road.Hop("fp16", "onnxruntime")]
+    for allowed, state in ((1000.0, "ok"), (-1000.0, "failed")):
+        monkeypatch.setattr(road, "AMPLIFIED_DB", allowed)
+        rows: list[dict[str, Any]] = []
+        road.walk(Student("chaotic", 16), tmp_path, half, rows.append, lambda name, size: Chaotic())
+        assert rows[0]["state"] == state, rows
+        assert rows[0]["error"]["cosine"] < road.TOLERANCE["fp16"] and "input_rounded_db" in rows[0]
+
+
 class Branching(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = image.to(torch.float32).mean((1, 2))
