@@ -2,7 +2,8 @@
 
     python benchmarks/bench_qad.py [--students MODEL ...] [--seeds 5] [--store DIR]
 
-Seeds that the result file has already are not run again.
+Seeds that the result file has already are not run again. Writes benchmarks/results/qad.json and its table in
+docs/precision.md.
 
 Runs `figkd-pipeline run deploy_configs/fonts_cpu.yaml --until qad` for each student, seed and kind of weight scale,
 with the whole network in INT8 (`precision.mixed: never`), in both layouts. Beside it stand, per seed:
@@ -29,11 +30,13 @@ import numpy as np
 
 from pipeline import environment
 from pipeline.config.load import load_config
-from pipeline.files import read_json, write_json
+from pipeline.docs import between
+from pipeline.files import read_json, write_json, write_text
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "deploy_configs" / "fonts_cpu.yaml"
 OUT = Path(__file__).parent / "results" / "qad.json"
+PAGE = ROOT / "docs" / "precision.md"
 LAYOUTS = {"int8.onnx": "tensorrt", "int8_cpu.onnx": "onnxruntime"}
 WEIGHTS = ("per_channel", "per_tensor")
 # The demonstration's learning rate suits its tiny student only.
@@ -134,6 +137,23 @@ def summary(rows: list[dict[str, Any]], layout: str) -> dict[str, Any]:
     return found
 
 
+def table(result: dict[str, Any]) -> str:
+    """Every seed as Markdown: the points of top-1 that are lost against the torch student."""
+    lines = [
+        "| weights' scale | seed | layout | calibrated | trained longer | fine-tuned (QAD) | mixed (out of INT8) |",
+        "| --- | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for found in result["cases"].values():
+        for row in found["seeds"]:
+            for layout in LAYOUTS.values():
+                part = row[layout]
+                drops = [f"{row['student'] - part[kind]:.2f}" for kind in ("ptq", "control", "qad", "mixed")]
+                drops[-1] += f" ({part['mixed_out_of_int8_percent']:.0f} %)"
+                scale = found["weights"].replace("_", " ")
+                lines.append(f"| {scale} | {row['seed']} | {layout} | {' | '.join(drops)} |")
+    return "\n".join(lines)
+
+
 def _std(values: np.ndarray[Any, Any]) -> float | None:
     return float(values.std(ddof=1)) if len(values) > 1 else None
 
@@ -165,6 +185,8 @@ def main() -> None:
                     "versions": environment.versions(("torch", "onnx", "onnxruntime", "figkd-pipeline")),
                 }  # fmt: skip
                 write_json(arguments.out, result)
+    if arguments.out == OUT:
+        write_text(PAGE, between(PAGE.read_text(encoding="utf-8"), "qad", table(result)))
 
 
 def case(model: str, weights: str, epochs: int, lr: float, rows: list[dict[str, Any]]) -> dict[str, Any]:
