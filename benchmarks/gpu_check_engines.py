@@ -42,7 +42,7 @@ try:
     from export.files import write_json
     from export.machine import machine_facts
     from export.measure import latency_stats
-    from export.precision import to_fp16, to_int8_tensorrt
+    from export.precision import to_bf16, to_fp16, to_int8_tensorrt
 except ImportError as missing:
     print(f"error: {missing}\n  fix: pip install onnx onnxruntime-gpu numpy cuda-python", file=sys.stderr)
     sys.exit(4)
@@ -51,7 +51,7 @@ NOT_RUN = "no GPU: these checks were not run"
 BATCHES = (1, 4)
 PRECISIONS = ("fp32", "fp16", "int8")
 # Largest |engine - ONNX Runtime| as a share of the largest |logit|; TensorRT uses TF32 for FP32, with 10 bits.
-TOLERANCE = {"fp32": 0.01, "fp16": 0.02, "int8": 0.1}
+TOLERANCE = {"fp32": 0.01, "fp16": 0.02, "bf16": 0.05, "int8": 0.1}
 Found = dict[str, Any]
 
 
@@ -128,9 +128,9 @@ class Rig:
         finally:
             engine.close()
 
-    def agreement(self, engine: Any, precision: str) -> Found:
-        """How an engine's logits compare with ONNX Runtime's."""
-        ours, theirs = engine.infer(self.images), self.reference(precision, self.images)
+    def agreement(self, engine: Any, precision: str, reference: str = "") -> Found:
+        """How an engine's logits compare with ONNX Runtime's of the same file, or of that of another precision."""
+        ours, theirs = engine.infer(self.images), self.reference(reference or precision, self.images)
         error = float(np.abs(ours - theirs).max() / np.abs(theirs).max())
         cosine = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
         return {
@@ -452,6 +452,23 @@ def weak_typing(rig: Rig) -> Found:
     return demand(all(r["relative_error"] <= r["tolerance"] for r in found.values()), "logits differ", found)
 
 
+def bf16(rig: Rig) -> Found:
+    """A BF16 file builds and runs; ONNX Runtime has no BF16, so its FP32 logits are the reference."""
+    try:
+        rig.backend.check(TensorRTOptions(), opset=22, precisions=["bf16"])
+    except BuildError as error:
+        raise NotApplicable(error.what) from error
+    if "SM75" in rig.targets:
+        raise NotApplicable("Turing has no BF16")
+    rig.files["bf16"] = rig.folder / "bf16.onnx"
+    to_bf16(rig.files["fp32"], rig.files["bf16"])
+    info = rig.build("bf16", "bf16")
+    engine = rig.backend.load(rig.folder / "bf16.engine")
+    found = {"bytes": info.bytes, "composition": info.composition, **rig.agreement(engine, "bf16", "fp32")}
+    engine.close()
+    return demand(found["relative_error"] <= found["tolerance"], "logits differ", found)
+
+
 def limits(rig: Rig) -> Found:
     """Optimization levels and the workspace limit are taken; a limit that is too small has a remedy."""
     found: Found = {}
@@ -515,7 +532,7 @@ CHECKS: dict[str, Callable[[Rig], Found]] = {
     check.__name__: check
     for check in (
         names, build, parity, profiles, graph, timing, trtexec, streams, timing_cache, foreign_cache, stripping,
-        version_compatible, hardware_compatible, weak_typing, limits, refusals, unsupported,
+        version_compatible, hardware_compatible, weak_typing, bf16, limits, refusals, unsupported,
     )
 }  # fmt: skip
 
