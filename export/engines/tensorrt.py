@@ -85,9 +85,9 @@ class TensorRTBackend:
         trt, chosen = self.library()
         library = f"{self.name} {trt.__version__}"
         check_options(library, chosen, options, jetson=bool(l4t_release()), gpu=cuda.device_count() > 0)
-        check_opset(library, chosen, opset, "the ONNX file")
         for precision in precisions:
             check_precision(library, chosen, precision)
+        check_opset(library, chosen, opset, "the ONNX file")
 
     def build(
         self,
