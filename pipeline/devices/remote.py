@@ -319,6 +319,7 @@ def benchmark(work: Work, rows: list[dict[str, Any]], images: int) -> None:
         rows_of.append(statistics(Case(engine, int(batch), boundary, _timed_elsewhere), samples))
     save_samples(work.out / "samples.npz", arrays)
     write_json(work.out / "latency.json", rows_of)
+    write_json(work.out / "runtime.json", result["facts"])
     write_json(
         work.out / "machine.json",
         {

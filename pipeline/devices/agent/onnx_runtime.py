@@ -43,7 +43,7 @@ class OrtEngine:
         options.inter_op_num_threads = 1
         # Its own default counts the machine's cores, also those that this process may not use.
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-        options.intra_op_num_threads = int(spec.get("threads") or cores)
+        self.threads = options.intra_op_num_threads = int(spec.get("threads") or cores)
         entries = {
             "session.intra_op.allow_spinning": spec.get("spinning", True),
             "session.set_denormal_as_zero": spec.get("denormals_as_zero", False),
@@ -68,7 +68,7 @@ class OrtEngine:
         self.facts = {
             "onnxruntime": ort.__version__,
             "providers": list(self._session.get_providers()),
-            "threads": options.intra_op_num_threads or "library default",
+            "threads": self.threads or "library default",
         }
 
     def run(self, images: Any) -> Any:

@@ -182,3 +182,16 @@ def test_energy_has_a_run_of_its_own(place: Place, tmp_path: Path, monkeypatch: 
         found = energy_per_image(run)
         assert found is not None and found["mj_per_image"] == pytest.approx(0, abs=1e-6)
         assert found["mj_per_image_total"] == pytest.approx(5000 * run["seconds"] / run["images"], rel=1e-6)
+
+
+def test_the_faster_number_of_threads_is_taken(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for so small a network, unless the config says otherwise; said in words."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
+    onnx = classifier(tmp_path / "a.onnx", batch=None)
+    open_, given = _spec(place, onnx, id="edge/a", threads=None), _spec(place, onnx, id="edge/b", threads=2)
+    result = place.run("time", _timing(place, onnx, rounds=1, engines=[open_, given], min_seconds=0.05))
+    assert result["facts"]["edge/b"]["threads"] == 2 and "threads_chosen" not in result["facts"]["edge/b"]
+    threads, told = (result["facts"]["edge/a"][key] for key in ("threads", "threads_chosen"))
+    assert told.startswith(f"{threads} thread") and told.endswith("times as long")

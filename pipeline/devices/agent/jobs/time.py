@@ -6,6 +6,7 @@ something is timed. Energy has a run of its own, which is not timed.
 
 from __future__ import annotations
 
+import statistics
 import time
 from typing import Any, Callable
 
@@ -20,6 +21,8 @@ SAMPLES = "samples.f64"
 # A sustained run keeps about this many samples of an engine; 8 bytes each, twice.
 _KEEP = 500_000
 _WINDOW_S = 1.0
+# For each of two numbers of threads, where the faster is chosen; more threads must win by the margin.
+_CHOOSING_S, _CHOOSING_ROUNDS, _MARGIN = 0.5, 6, 0.02
 
 
 def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
@@ -59,6 +62,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
                 emit({"progress": [len(opened), len(request["engines"]), f"loading {spec['id']}"]})
                 opened[spec["id"]] = open_engine(folder, spec)
             images = _images(request, folder)
+            chosen = _fastest_threads(request, folder, opened, images, emit)
             missing: list[str] = []
             timed = _timed(request, folder, opened, images, emit, look, missing)
             look("after")
@@ -78,10 +82,49 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
         "energy": energy,
         "readings": readings,
         "golden": golden,
-        "facts": {name: engine.facts for name, engine in opened.items()},
+        "facts": {name: dict(engine.facts, **chosen.get(name, {})) for name, engine in opened.items()},
         "power_mode": mode,
         "missing": missing,
     }
+
+
+def _fastest_threads(
+    request: dict[str, Any],
+    folder: str,
+    opened: dict[str, Any],
+    images: Any,
+    emit: Callable[[dict[str, Any]], None],
+) -> dict[str, dict[str, str]]:
+    """Where the config leaves the threads of ONNX Runtime open: one against all cores, in turns; keeps the faster.
+
+    As `pipeline.threads` on this machine's side. Returns the choice in words, by engine.
+    """
+    chosen: dict[str, dict[str, str]] = {}
+    seconds = min(_CHOOSING_S, request["min_seconds"])
+    limits = Limits(seconds / 5, _CHOOSING_ROUNDS, seconds, max(2 * seconds, 0.01))
+    batch = _batch(images, request["cases"][0]["batch"])
+
+    def measure(engine: Any, share: Limits) -> Timed:
+        result: Timed = engine.time(batch, "engine", share)
+        return result
+
+    for spec in request["engines"]:
+        every = opened[spec["id"]]
+        if spec["road"] != "onnxruntime" or spec.get("threads") or every.threads < 2:
+            continue
+        emit({"progress": [0, 1, f"threads of {spec['id']}"]})
+        engines = [open_engine(folder, dict(spec, threads=1)), every]
+        timed = in_turns(engines, measure, limits, _CHOOSING_ROUNDS, lambda *_: None)
+        medians = [statistics.median(found.arrays["latency"]) for found in timed]
+        best = 1 if medians[0] > medians[1] * (1 + _MARGIN) else 0
+        opened[spec["id"]] = engines[best]
+        engines[1 - best].close()
+        words = ["1 thread", f"{every.threads} threads"]
+        verb = "take" if best == 0 else "takes"
+        times = f"{medians[1 - best] / medians[best]:.2f} times as long"
+        told = f"{words[best]}: {words[1 - best].split()[0]} {verb} {times}"
+        chosen[spec["id"]] = {"threads_chosen": told}
+    return chosen
 
 
 def _timed(
