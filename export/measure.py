@@ -109,8 +109,8 @@ def _warnings(figures: dict[str, Any], fence: float, *, steady: bool) -> Iterato
         )
     if figures["outlier_percent"] > MAX_OUTLIER_PERCENT:
         yield (
-            f"interference: {figures['outlier_percent']:.1f} % far outliers (above {fence:.3f} ms), "
-            "the p99 is one of them"
+            f"interference: {figures['outlier_percent']:.1f} % far outliers (above {fence:.3f} ms)"
+            + (", the p99 is one of them" if figures["p99"] is not None else "")
         )
     interval = figures["intervals"]["median"]
     if len(figures["round_medians"]) > 1 and interval is not None:

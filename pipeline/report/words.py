@@ -358,10 +358,8 @@ def int8_story(engine: Engine, rival: Engine, found: Ratio) -> str:
     graph = engine.int8
     if graph is None or not graph.layers:
         return head
-    counted = (
-        f"{graph.int8_layers} of {graph.layers} layers and {share(graph.int8_macs, graph.macs)} of "
-        f"{graph.macs / 1e6:,.1f} million multiply-accumulates are INT8"
-    )
+    macs = f"{share(graph.int8_macs, graph.macs)} of {graph.macs / 1e6:,.1f} million multiply-accumulates"
+    counted = f"{graph.int8_layers} of {graph.layers} layers{f' and {macs}' if graph.macs else ''} are INT8"
     reasons = []
     if graph.macs and graph.int8_macs < 0.9 * graph.macs:
         named = ", ".join(f"{layer['name']} ({layer['macs_percent']:.0f} %)" for layer in graph.float_layers)
