@@ -12,7 +12,7 @@ from pipeline.devices import roads
 from pipeline.devices.session import Done, JobFailed, Session, connect
 from pipeline.devices.store import Part, fits, parts, transform_of
 from pipeline.errors import DeviceFault, StageFailed
-from pipeline.files import write_json
+from pipeline.files import read_json, write_json
 from pipeline.stages.base import Work
 
 if TYPE_CHECKING:
@@ -280,6 +280,9 @@ def benchmark(work: Work, rows: list[dict[str, Any]], images: int) -> None:
 
     arguments, plan = work.arguments, plan_of(work.arguments)
     built = work.inputs[f"build@{arguments['target']}"]
+    if not rows:
+        _nothing_to_time(work, read_json(built / FACTS))
+        return
     stored = open_split(work.inputs["data"], "test").images[:images]
     cropped = centre_crop(stored, arguments["image_size"])
     whole = "image_to_class" in arguments["boundaries"]
@@ -324,7 +327,7 @@ def benchmark(work: Work, rows: list[dict[str, Any]], images: int) -> None:
         work.out / "machine.json",
         {
             "device": session.device.name,
-            "facts": {key: value for key, value in facts.items() if key not in ("readings", "clock")},
+            "facts": _lasting(facts),
             "clock_skew_s": round(skew, 3),
             "power_mode": result["power_mode"],
             "missing": [*result["missing"], *_not_on_devices(plan)],
@@ -334,6 +337,23 @@ def benchmark(work: Work, rows: list[dict[str, Any]], images: int) -> None:
             **telemetry.summary(result, arrays),
         },
     )
+
+
+def _nothing_to_time(work: Work, facts: Mapping[str, Any]) -> None:
+    """What `benchmark` leaves where no engine runs; the device is not bothered."""
+    from pipeline.latency import save_samples
+
+    assert work.device is not None  # the stage asked for a device
+    save_samples(work.out / "samples.npz", {})
+    write_json(work.out / "latency.json", [])
+    write_json(work.out / "runtime.json", {})
+    write_json(
+        work.out / "machine.json", {"device": work.device.name, "facts": _lasting(facts), "energy": {}}
+    )
+
+
+def _lasting(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in facts.items() if key not in ("readings", "clock")}
 
 
 def _cases(rows: list[dict[str, Any]], arguments: Mapping[str, Any]) -> list[dict[str, Any]]:
