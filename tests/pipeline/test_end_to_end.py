@@ -72,6 +72,17 @@ def test_accuracy_in_the_result_is_that_of_the_stored_logits(finished: Finished)
     assert _result(finished).student.test.top1 == pytest.approx(100 * hits.mean())
 
 
+def test_the_result_says_which_layout_each_engine_reads(finished: Finished) -> None:
+    """Two INT8 files, each with its share of INT8 and its calibration; every engine's file is among them."""
+    result = _result(finished)
+    files = {file.onnx: file for file in result.precisions}
+    assert {engine.onnx for engine in result.engines} <= set(files)
+    assert files["int8_cpu.onnx"].engines == ["onnxruntime"]
+    assert files["int8.onnx"].engines in ([], ["tensorrt_rtx"])
+    for name in ("int8.onnx", "int8_cpu.onnx"):
+        assert files[name].int8_macs_percent and files[name].calibration and files[name].mixed
+
+
 def test_running_again_does_nothing(finished: Finished) -> None:
     """Everything is cached, and heavy packages are not even imported."""
     assert set(_states(finished).values()) == {"cached"}
