@@ -147,7 +147,7 @@ def main() -> int:
     if whole or arguments.out != OUT:
         write_json(arguments.out, result)
     if whole and arguments.out == OUT:
-        write_table(result, DOC)
+        write_table(read_json(OUT), DOC)  # as `--markdown` would: in the file, keys are sorted
     failed = [row for row in rows if row["state"] == "failed"]
     print(f"{len(students)} students, {len(rows)} rows, {len(failed)} failed")
     return 1 if failed else 0
