@@ -501,7 +501,8 @@ def holder_text(facts: dict[str, Any], running: list[str]) -> str:
     held = facts.get("held_s")
     since = f" for {held // 60} min {held % 60} s" if held is not None else ""
     doing = f", running {', '.join(running)}" if running else ""
-    return f"{who} works there{since}{doing}"
+    gone = "" if facts.get("connected", True) else "; its connection is gone, and what it started goes on"
+    return f"{who} works there{since}{doing}{gone}"
 
 
 def _user() -> str:

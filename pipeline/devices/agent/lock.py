@@ -47,10 +47,12 @@ class DeviceLock:
             self._end(int(holder.get("pid", 0)))
 
     def holder(self) -> dict[str, Any]:
-        """Facts of who has the lock or had it last, with `held_s`, how long by now."""
+        """Facts of who has the lock or had it last: `held_s`, how long by now, and whether it is still `connected`."""
         facts = files.read_json(self._facts) or {}
         since = facts.get("since")
-        return dict(facts, held_s=max(0, int(system.uptime() - since)) if since is not None else None)
+        held_s = max(0, int(system.uptime() - since)) if since is not None else None
+        connected = system.process_state(int(facts.get("pid", 0))) not in ("", "Z")
+        return dict(facts, held_s=held_s, connected=connected)
 
     def held(self) -> bool:
         """Whether anybody else holds the lock."""

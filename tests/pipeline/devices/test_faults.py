@@ -24,7 +24,7 @@ from pipeline.errors import DeviceFault
 from tests.pipeline.devices.jobs import agent_for_tests
 from tests.pipeline.devices.sshd import ALIAS, Sshd, make_sshd
 
-LONG = {"count": 20, "pause_s": 0.1}
+LONG = {"count": 20, "pause_s": 0.15}
 AGENT = agent_for_tests()
 
 
@@ -254,7 +254,9 @@ def test_gone_for_good_and_back_for_the_next_run(sshd: Sshd, impatient: None) ->
         assert "run again" in told.value.fix
     assert len(_agents(sshd, "work")) > 0
     sshd.start()
-    with connect(device, agent=AGENT) as session:
+    with connect(replace(device, wait_s=0), agent=AGENT) as session:
+        with pytest.raises(DeviceFault, match=r"running count; its connection is gone"):
+            session.run("count", LONG | {"count": 1})
         done = session.run("count", LONG, detached=True)
         assert done.found
         session.release(done.job)
