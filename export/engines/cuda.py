@@ -141,10 +141,6 @@ class Stream:
         """Wait until everything queued is done."""
         call("cudaStreamSynchronize", self.handle)
 
-    def wait(self, event: Event) -> None:
-        """Let what is queued from here on wait for `event`."""
-        call("cudaStreamWaitEvent", self.handle, event.handle, 0)
-
     def close(self) -> None:
         """Destroy the stream."""
         call("cudaStreamDestroy", self.handle)

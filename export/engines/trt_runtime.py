@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,6 @@ from export.engines.trt_messages import make_logger, reason
 from export.engines.trt_timing import Copying, Resident
 from export.engines.trt_versions import Dialect
 from export.errors import EngineError
-
-IN_FLIGHT = 2
-"""Queries in flight at boundary `engine+copies`, as in trtexec."""
 
 
 class TensorRTEngine:
@@ -87,17 +84,16 @@ class TensorRTEngine:
     ) -> Samples:
         """CUDA-event times in trtexec's terms (see `export.engines.trt_timing`).
 
-        `engine`: one query at a time, input resident: `compute`, equal to `latency`. `engine+copies`: copies from and
-        to pinned host memory as well, two queries in flight: `h2d`, `compute`, `d2h`, whose sum is `latency`. Both
-        have `enqueue`. The work is launched as a CUDA graph where it can be captured; `notes` says so.
+        One query at a time. `engine`: input resident: `compute`, equal to `latency`. `engine+copies`: copies from and
+        to pinned host memory as well: `h2d`, `compute`, `d2h`, whose sum is `latency`. Both have `enqueue`. The work is
+        launched as a CUDA graph where it can be captured; `notes` says so.
         """
         self._check(batch, boundary)
         lane = self._lane()
+        slot = _slot(lane, batch, "time")
+        launch, graph, note = _launch(lane, slot)
         copies = boundary == "engine+copies"
-        slots = _slots(lane, batch, [f"time {index}" for index in range(IN_FLIGHT if copies else 1)])
-        bound = [_launch(lane, slot) for slot in slots]
-        launches, note = [launch for launch, _, _ in bound], bound[0][2]
-        timer = Copying(lane.stream, slots, launches) if copies else Resident(lane.stream, launches[0])
+        timer = Copying(lane.stream, slot, launch) if copies else Resident(lane.stream, launch)
         try:
             return sample(
                 timer,
@@ -107,13 +103,12 @@ class TensorRTEngine:
                 min_samples=min_samples,
                 min_seconds=min_seconds,
                 max_seconds=max_seconds,
-                notes=(note, f"{IN_FLIGHT} queries in flight") if copies else (note,),
+                notes=(note,),
             )
         finally:
             timer.close()
-            for _, graph, _ in bound:
-                if graph is not None:
-                    graph.close()
+            if graph is not None:
+                graph.close()
 
     def queries(self, batch: Array, *, boundary: Boundary = "engine", streams: int = 1) -> list[Query]:
         """Queries for host-timed loops, each on a lane of its own; the host waits for a query's end."""
@@ -165,14 +160,13 @@ class TensorRTEngine:
         return context
 
 
-def _slots(lane: Lane, batch: Array, uses: Sequence[str]) -> list[Slot]:
-    """Slots of a lane that hold `batch` and have settled."""
+def _slot(lane: Lane, batch: Array, use: str) -> Slot:
+    """A lane's slot that holds `batch` and has settled."""
     lane.select(len(batch))
-    slots = [lane.slot(use) for use in uses]
-    for slot in slots:
-        slot.source.host[...] = batch
-        lane.settle(slot)
-    return slots
+    slot = lane.slot(use)
+    slot.source.host[...] = batch
+    lane.settle(slot)
+    return slot
 
 
 def _launch(lane: Lane, slot: Slot) -> tuple[Launch, cuda.Graph | None, str]:
@@ -193,7 +187,7 @@ class _Bound:
 
     def fill(self, batch: Array) -> None:
         """Make `batch` the query's input."""
-        (self._slot,) = _slots(self._lane, batch, [f"query, copies: {self._copies}"])
+        self._slot = _slot(self._lane, batch, f"query, copies: {self._copies}")
         if self._changes != self._lane.changes:
             self._bind()
 

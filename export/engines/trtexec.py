@@ -4,7 +4,7 @@ Strong typing came with 10.0, `--skipInference` replaced `--buildOnly` in 8.6. T
 turned over in 11.0: until then transfers are on, and CUDA graph and spinning off; from then on transfers are off,
 graph and spinning on, and only the opposite can be asked for. So nothing is left to a default here.
 
-`--exposeDMA` keeps one query in flight instead of two. (`Engine.time` has two where copies count.)
+`--exposeDMA` keeps one query in flight instead of two, as `Engine.time` does.
 """
 
 from __future__ import annotations

@@ -243,7 +243,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="precision",
-    version=3,
+    version=4,
     inputs=("data", "distill", "export"),
     arguments=_arguments,
     run=_run,

@@ -146,12 +146,6 @@ class Cuda:
         self.log.append(f"{self.place(stream)}:synchronize")
         return (Error.cudaSuccess,)
 
-    def cudaStreamWaitEvent(self, stream: int, event: int, flags: int) -> tuple[Error]:
-        state = self.live["stream"][stream]
-        state.clock = max(state.clock, self.live["event"][event])
-        self.log.append(f"{self.place(stream)}:wait")
-        return (Error.cudaSuccess,)
-
     def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Error]:
         self.live["stream"][stream].capturing = []
         return (Error.cudaSuccess,)

@@ -74,7 +74,6 @@ def test_the_bindings_take_the_arguments_that_are_passed() -> None:
         "cudaStreamCreateWithFlags": (1,),
         "cudaStreamDestroy": (0,),
         "cudaStreamSynchronize": (0,),
-        "cudaStreamWaitEvent": (0, 0, 0),
         "cudaStreamBeginCapture": (0, mode),
         "cudaStreamEndCapture": (0,),
         "cudaGraphInstantiate": (graph, 0),

@@ -170,12 +170,13 @@ def test_the_engine_boundary_is_compute_alone(bench: Bench) -> None:
     assert bench.gpu.leaks() == {}
 
 
-def test_with_copies_two_queries_are_in_flight(bench: Bench) -> None:
-    """A query is queued before the older one is waited for, so that its input copy overlaps compute."""
+def test_with_copies_one_query_at_a_time(bench: Bench) -> None:
+    """A single camera's latency: nothing of another query overlaps it."""
     engine = bench.backend.load(bench.build(sizes=(4,)))
     engine.infer(images(4))
+    begin = len(bench.gpu.log)
     found = engine.time(images(4), boundary="engine+copies", min_samples=10, warmup_s=0)
-    assert found.notes == ("CUDA graph", "2 queries in flight")
+    assert found.notes == ("CUDA graph",)
     for part, ms in (
         ("h2d", COPY_MS),
         ("compute", COMPUTE_MS),
@@ -183,14 +184,9 @@ def test_with_copies_two_queries_are_in_flight(bench: Bench) -> None:
         ("latency", 2 * COPY_MS + COMPUTE_MS),
     ):
         np.testing.assert_allclose(found.arrays[part], ms)
-    log = bench.gpu.log
-    begin = log.index("1:up")  # the first copy on the input stream of its own
-    steps = [
-        step for step in log[begin:] if step in ("1:up", "0:graph compute", "2:down", "event:synchronize")
-    ]
-    query = ["1:up", "0:graph compute", "2:down"]
-    assert steps[:11] == [*query, *query, "event:synchronize", *query, "event:synchronize"]
-    assert steps.count("1:up") == steps.count("event:synchronize") + 1
+    query = ["0:up", "0:graph compute", "0:down", "event:synchronize"]
+    steps = [step for step in bench.gpu.log[begin:] if step in query]
+    assert steps[-44:] == 11 * query  # the first one warms up
     engine.close()
     assert bench.gpu.leaks() == {}
 
