@@ -144,7 +144,7 @@ class _Road:
             example = torch.from_numpy(self.checked[:1])
             onnx.export_onnx(self.module, example, path, opset=OPSET, dynamic_batch=True)
         elif name == "fp16":
-            facts = precision.to_fp16(self.file("fp32"), path)
+            facts = precision.to_fp16(self.file("fp32"), path, seen=self.seen)
         else:
             make = precision.to_int8_tensorrt if name == "int8" else precision.to_int8_onnxruntime
             facts = make(self.file("fp32"), path, self.seen)
@@ -162,7 +162,7 @@ class _Road:
 
     @property
     def seen(self) -> precision.Observed:
-        """What calibration saw, for both layouts of INT8."""
+        """What calibration saw, for FP16 and both layouts of INT8."""
         if self._seen is None:
             calibration = images("train", CALIBRATION_IMAGES, self.student.image_size)
             self._seen = precision.observe_file(self.file("fp32"), [calibration], histograms=False)
