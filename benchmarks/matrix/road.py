@@ -29,7 +29,7 @@ from pipeline.files import read_json, write_json
 
 CLASSES, OPSET = 100, 20
 CALIBRATION_IMAGES, CHECKED_IMAGES = 64, 16
-CAPABILITIES = ("SM75", "SM86", "SM89", "SM120")
+CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 PRECISIONS = ("fp32", "fp16", "int8", "int8_cpu")
 # Smallest cosine of an image's logits with torch's. INT8 has none: of a network without training it says little.
 TOLERANCE = {"fp32": 0.9999, "fp16": 0.999}
