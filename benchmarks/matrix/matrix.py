@@ -113,7 +113,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--students", nargs="+", default=[], help="names, short names or shell patterns")
-    parser.add_argument("--capabilities", nargs="+", default=None, help="of TensorRT-RTX; default: all that it knows")
+    parser.add_argument(
+        "--capabilities", nargs="+", default=None, help="of TensorRT-RTX; default: all that it knows"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of torch; ONNX Runtime runs on one")
     parser.add_argument("--any-code", action="store_true", help="take cached rows of other code of ours too")
     parser.add_argument("--markdown", action="store_true", help="only write the table from the last result")
