@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from rounds import lowest, undisturbed_ratio
-from students import images, make_fp32, make_int8
+from students import STUDENTS, images, make_fp32, make_int8
 
 from export.engines import BACKENDS
 from export.engines.onnxruntime import DISABLED_OPTIMIZERS
@@ -185,7 +185,7 @@ def main() -> None:
         for name in arguments.networks:
             base = name.removesuffix("-int8")
             path = make_int8(base, folder) if name.endswith("-int8") else make_fp32(base, folder)
-            size = 32 if base == "dsconv_nano" else 224
+            size = STUDENTS[base].image_size
             networks[name] = tune(path, size, cores, arguments.rounds, arguments.seconds)
             print(name)
             for row in networks[name]:

@@ -58,6 +58,11 @@ def machine_facts() -> Facts:
     return facts
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def cpu_facts() -> Facts:
     """Model, architecture, counts and, where readable, clock governor and current frequency."""
     facts: Facts = {"architecture": platform.machine()}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import os
 import platform
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
+
+from export.machine import usable_cores
 
 # The distribution that provides each back end; the first one installed counts.
 DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
@@ -93,4 +94,4 @@ def _git(folder: Path, *arguments: str) -> str:
 
 def cores() -> int:
     """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return usable_cores()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import tempfile
 import time
 from collections import Counter
@@ -20,6 +19,7 @@ from export.engines.sampling import sample_query
 from export.engines.sidecar import write_sidecar
 from export.errors import BackendMissing, BuildError, EngineError
 from export.files import sha256, write_bytes
+from export.machine import usable_cores
 from export.progress import Progress, no_progress
 
 CPU = "CPUExecutionProvider"
@@ -291,11 +291,6 @@ def _library() -> Any:
     return onnxruntime
 
 
-def usable_cores() -> int:
-    """CPU cores that this process may use; the library's own default looks at the machine instead."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _session(
     model: str | bytes,
     threads: int | None,
@@ -312,6 +307,7 @@ def _session(
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.inter_op_num_threads = 1
+    # The library's own default looks at the machine instead of at what this process may use.
     options.intra_op_num_threads = int(threads or usable_cores())
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     options.add_session_config_entry("session.set_denormal_as_zero", "1" if denormals_as_zero else "0")

@@ -58,12 +58,9 @@ def build(work: Work, rows: list[dict[str, Any]]) -> None:
                 continue
             try:
                 made = _build_one(work, session, facts, row)
-            except JobFailed as error:
-                if error.kind not in _OWN_KINDS:
+            except (JobFailed, ExportError) as error:
+                if isinstance(error, JobFailed) and error.kind not in _OWN_KINDS:
                     raise
-                finished.append(row | known | {"state": "failed", "detail": error.what, "fix": error.fix})
-                continue
-            except ExportError as error:
                 finished.append(row | known | {"state": "failed", "detail": error.what, "fix": error.fix})
                 continue
             seconds[row["id"]] = made.pop("seconds")
@@ -205,21 +202,18 @@ def validate(work: Work, rows: list[dict[str, Any]], fallback: Mapping[str, Any]
     from figkd.data import class_names, open_split
     from figkd.evaluate import centre_crop
     from pipeline.stages.precision import read_logits
+    from pipeline.stages.validate import accuracy_of_file
 
     data, arguments = work.inputs["data"], work.arguments
     built = work.inputs[f"build@{arguments['target']}"]
     names, test = class_names(data), open_split(data, "test")
     reference = read_logits(work.inputs["distill"] / "test_logits.npy")
-    results: dict[str, Any] = {
-        row["id"]: {"source": f"{row['onnx']} in ONNX Runtime", **fallback[row["onnx"]]}
-        for row in rows
-        if not row["runs"]
-    }
+    results: dict[str, Any] = {row["id"]: accuracy_of_file(row, fallback) for row in rows if not row["runs"]}
     running = [row for row in rows if row["runs"]]
     starts = {row["id"]: len(test.labels) / max(row["batch_sizes"]) for row in running}
     for row in [row for row in running if row["road"] == "trtexec" and starts[row["id"]] > MOST_STARTS]:
         running.remove(row)
-        results[row["id"]] = {"source": f"{row['onnx']} in ONNX Runtime", **fallback[row["onnx"]]}
+        results[row["id"]] = accuracy_of_file(row, fallback)
         work.note(
             f"{row['id']}: not scored on the device: trtexec would be started for every batch of {len(test.labels):,} "
             "images; sudo apt install python3-libnvinfer there, then --force validate"

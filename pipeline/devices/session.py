@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from export.files import sha256
 from pipeline.devices.address import Device
 from pipeline.devices.archive import Archive, agent_archive
 from pipeline.devices.channel import CHUNK, Channel, ConnectionLost
@@ -113,8 +114,7 @@ class Session:
         Raises:
             DeviceFault: the device is lost, busy or full.
         """
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256(path)
         size = path.stat().st_size
         self._worked = True
         doing = f"sending {path.name}"
@@ -362,9 +362,7 @@ class Session:
                 file.write(piece)
                 moved.yes = True
         wanted = self._answer()["sha256"]
-        with part.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if found != wanted:
+        if sha256(part) != wanted:
             raise fault(self.device, f"{name} came with other contents than it was sent with", "run again")
 
     @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,7 @@ def _run(work: Work) -> None:
     for done, row in enumerate(rows):
         work.progress(done, len(rows), row["id"])
         if not row["runs"]:
-            how = "emulated in" if row["precision"] == "bf16" else "in"
-            said = f"{row['onnx']} {how} ONNX Runtime"
-            results[row["id"]] = {"source": said, **in_onnx_runtime[row["onnx"]]}
+            results[row["id"]] = accuracy_of_file(row, in_onnx_runtime)
             continue
         engine = BACKENDS[row["backend"]].load(built / row["file"], threads=work.arguments["threads"])
         try:
@@ -60,6 +59,12 @@ def _run(work: Work) -> None:
             engine.close()
     write_json(work.out / "accuracy.json", results)
     work.progress(len(rows), len(rows), "done")
+
+
+def accuracy_of_file(row: Mapping[str, Any], in_onnx_runtime: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands for an engine that does not run: its ONNX file's accuracy, and where that comes from."""
+    how = "emulated in" if row["precision"] == "bf16" else "in"
+    return {"source": f"{row['onnx']} {how} ONNX Runtime", **in_onnx_runtime[row["onnx"]]}
 
 
 def _summary(out: Path) -> str:

@@ -1,7 +1,8 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and whether a file is locked."""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from typing import Any
@@ -41,6 +42,21 @@ def remove(path: str) -> None:
         os.remove(path)
     except FileNotFoundError:
         pass
+
+
+def locked(path: str) -> bool:
+    """Whether any process holds a lock on a file: the kernel knows, whatever happened to who took it."""
+    try:
+        fd = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
+    return False
 
 
 def size_of(path: str) -> int:

@@ -52,17 +52,7 @@ class Jobs:
 
     def running(self, job: str) -> bool:
         """Whether a process of the job lives: the kernel knows, whatever happened to who started it."""
-        try:
-            fd = os.open(self.place(job, "alive"), os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return files.locked(self.place(job, "alive"))
 
     def outcome(self, job: str) -> dict[str, Any] | None:
         """How a job ended; None while it runs."""

@@ -56,19 +56,7 @@ class DeviceLock:
 
     def held(self) -> bool:
         """Whether anybody else holds the lock."""
-        if self._fd >= 0:
-            return False
-        try:
-            fd = os.open(self._path, os.O_RDONLY)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return True
-        finally:
-            os.close(fd)
-        return False
+        return self._fd < 0 and files.locked(self._path)
 
     def evict(self) -> None:
         """End the agent that holds the lock, whoever's it is."""

@@ -1,0 +1,17 @@
+"""What stands for engines that do not run."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.stages.validate import accuracy_of_file
+
+
+@pytest.mark.parametrize(
+    ("precision", "source"),
+    [("fp16", "a.onnx in ONNX Runtime"), ("bf16", "a.onnx emulated in ONNX Runtime")],
+)
+def test_an_emulated_accuracy_is_said_to_be_one(precision: str, source: str) -> None:
+    """Here and for engines of a device alike."""
+    row = {"onnx": "a.onnx", "precision": precision}
+    assert accuracy_of_file(row, {"a.onnx": {"top1": 50.0}}) == {"source": source, "top1": 50.0}
