@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from figkd.errors import FigkdError
 
-Distance = Literal["mse", "smooth_l1", "cosine"]
+Distance = Literal["smooth_l1", "cosine"]
 _EPSILON = 1e-6
 
 
@@ -116,11 +116,9 @@ def logit_mse(student: Tensor, teacher: Tensor, *, centred: bool = False) -> Ten
 
 
 def distance(one: Tensor, other: Tensor, kind: Distance) -> Tensor:
-    """Mean over batch and coefficients of a distance of coefficients [B, D]; "cosine": 1 - cosine, over the batch."""
-    if kind == "mse":
-        return (one - other).square().mean()
+    """Mean over the batch of a distance of coefficients [B, D]: smooth L1 (sum over the coefficients) or 1 - cosine."""
     if kind == "smooth_l1":
-        return F.smooth_l1_loss(one, other)
+        return F.smooth_l1_loss(one, other, reduction="sum") / len(one)
     return (1 - F.cosine_similarity(one, other, dim=1, eps=_EPSILON)).mean()
 
 

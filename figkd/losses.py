@@ -22,9 +22,10 @@ from figkd.errors import FigkdError
 from figkd.methods import needs_teacher as needs_teacher
 from figkd.multiscale import band_weights_of, fold_index, multiscale_kl
 from figkd.order import identity, validate_order
+from figkd.squared import SquaredDetail
 from figkd.wavelet import Level, resolve_level
 
-Distance = Literal["kl", "mse", "smooth_l1", "cosine"]
+Distance = Literal["squared", "kl", "smooth_l1", "cosine"]
 Domain = Literal["logits", "standardised", "log_probabilities"]
 
 
@@ -172,12 +173,13 @@ class FiGKDLoss(nn.Module):
 
     Args:
         num_classes: C, 2 to 100,000 and more.
-        distance: "kl": the Haar details of the *probabilities*, that is how each node of the class tree divides its
-            mass, compared by KL divergence (`figkd.multiscale`). "mse", "smooth_l1", "cosine": the wavelet
-            coefficients of `domain`, mean over batch and coefficients.
+        distance: "squared": squared differences of the wavelet coefficients of `domain`, summed over the coefficients,
+            mean over the batch (`figkd.squared`). "smooth_l1", "cosine": of the same coefficients. "kl": the Haar
+            details of the *probabilities*, that is how each node of the class tree divides its mass, compared by KL
+            divergence (`figkd.multiscale`); it wants temperature 2, weight 1, level "full" and band_decay 0.7.
         wavelet: any discrete wavelet of PyWavelets; "kl" needs "haar".
-        level: number of levels, counted from the finest; "max" (PyWavelets' deepest without boundary effects) or
-            "full" (down to a single approximation coefficient).
+        level: number of levels, counted from the finest; "fine" (3, or all if there are fewer), "max" (PyWavelets'
+            deepest without boundary effects) or "full" (down to a single approximation coefficient).
         mode: PyWavelets' boundary mode; matters for odd class counts and longer filters; not used by "kl".
         band_decay: detail band dj weighs band_decay ** (j - 1): below 1, fine detail counts most.
         band_weights: weights of single bands by name, "d1" the finest; naming the approximation, e.g. "a3", adds it.
@@ -200,18 +202,18 @@ class FiGKDLoss(nn.Module):
         self,
         num_classes: int,
         *,
-        distance: Distance = "kl",
+        distance: Distance = "squared",
         wavelet: str = "haar",
-        level: Level = "full",
+        level: Level = "fine",
         mode: str = "symmetric",
-        band_decay: float = 0.7,
+        band_decay: float = 0.5,
         band_weights: Mapping[str, float] | None = None,
         order: npt.ArrayLike | Literal["random"] | None = None,
         domain: Domain = "logits",
         mass_power: float = 0.5,
-        temperature: float = 2.0,
-        weight: float = 1.0,
-        batch_weight: float = 2.0,
+        temperature: float = 1.0,
+        weight: float = 0.02,
+        batch_weight: float = 0.0,
         ce_weight: float = 1.0,
         label_smoothing: float = 0.0,
     ) -> None:
@@ -238,15 +240,16 @@ class FiGKDLoss(nn.Module):
             index = torch.from_numpy(fold_index(positions, depth))
             self.register_buffer("index", index, persistent=False)
             self.detail = None
-        elif distance in ("mse", "smooth_l1", "cosine"):
+        elif distance in ("squared", "smooth_l1", "cosine"):
             if domain not in ("logits", "standardised", "log_probabilities"):
                 raise FigkdError(f"unknown domain {domain!r}", "logits, standardised or log_probabilities")
             self.distance, self.domain = distance, domain
-            self.detail = LinearDetail(
+            module = SquaredDetail if distance == "squared" else LinearDetail
+            self.detail = module(
                 num_classes, wavelet, depth, mode, band_weights, band_decay, np.asarray(positions)
             )
         else:
-            raise FigkdError(f"unknown distance {distance!r}", "kl, mse, smooth_l1 or cosine")
+            raise FigkdError(f"unknown distance {distance!r}", "squared, kl, smooth_l1 or cosine")
         self.loss = DistillationLoss(
             num_classes, self._term, weight=weight, ce_weight=ce_weight, label_smoothing=label_smoothing
         )
@@ -273,13 +276,15 @@ class FiGKDLoss(nn.Module):
             )
         if self.domain == "standardised":
             student, teacher = _standardised(True, student, teacher)
-        student, teacher = student / self.temperature, teacher / self.temperature
-        if self.domain == "log_probabilities":
-            student, teacher = torch.log_softmax(student, 1), torch.log_softmax(teacher, 1)
-        if self.distance == "mse":  # linear: one transform serves both
-            difference: Tensor = self.detail(student - teacher)
-            return difference.square().mean()
-        return functional.distance(self.detail(student), self.detail(teacher), self.distance)
+        elif self.domain == "log_probabilities":
+            student, teacher = (torch.log_softmax(x / self.temperature, 1) for x in (student, teacher))
+        # log_softmax has its temperature inside; otherwise the transform is linear in it.
+        scale = 1.0 if self.domain == "log_probabilities" else 1 / self.temperature
+        if isinstance(self.detail, SquaredDetail):
+            squared: Tensor = self.detail(student, teacher)
+            return squared if scale == 1 else squared * scale**2
+        one, other = self.detail(student * scale), self.detail(teacher * scale)
+        return functional.distance(one, other, "cosine" if self.distance == "cosine" else "smooth_l1")
 
 
 METHODS: dict[str, Callable[..., nn.Module]] = {

@@ -20,7 +20,9 @@ import pywt
 
 from figkd.errors import FigkdError
 
-Level = int | Literal["max", "full"]
+Level = int | Literal["fine", "max", "full"]
+FINE_LEVELS = 3
+"""What level "fine" stands for, where there are as many."""
 Matrix = npt.NDArray[np.float64]
 
 
@@ -75,7 +77,7 @@ def wavedec_matrix(
     Args:
         num_classes: C, at least 2.
         wavelet: any name of `pywt.wavelist(kind="discrete")`.
-        level: 1..ceil(log2(C)), "max" (see `max_level`), or "full" (see `deepest_level`).
+        level: 1..ceil(log2(C)), "fine" (see `FINE_LEVELS`), "max" (see `max_level`), or "full" (see `deepest_level`).
         mode: any name of `pywt.Modes.modes`.
 
     Raises:
@@ -176,13 +178,16 @@ def resolve_level(num_classes: int, wavelet: str, level: Level) -> int:
     """
     _wavelet(wavelet)
     deepest = deepest_level(num_classes)
+    if level == "fine":
+        return min(FINE_LEVELS, deepest)
     if level == "max":
         return max_level(num_classes, wavelet)
     if level == "full":
         return deepest
     if isinstance(level, bool) or not isinstance(level, int) or not 1 <= level <= deepest:
         raise FigkdError(
-            f"wavelet level {level!r} for {num_classes} classes", f'an integer 1..{deepest}, "max" or "full"'
+            f"wavelet level {level!r} for {num_classes} classes",
+            f'an integer 1..{deepest}, "fine", "max" or "full"',
         )
     return level
 

@@ -45,6 +45,7 @@ from pipeline.store import Store
 ROOT = Path(__file__).parents[2]
 TUNING_SEEDS = (1001, 1002, 1003)
 REFERENCE = "kd"
+DEFAULT = "figkd, default recipe"
 
 Settings = dict[str, Any]
 
@@ -167,6 +168,12 @@ def tune(
     return chosen, record
 
 
+def best_of_default(plan: Mapping[str, Any], runs: Runs, job: Any) -> tuple[tuple[str, str], ...]:
+    """The default recipe of figkd, of which only the learning rate is chosen, by the first tuning seed."""
+    trials = [settings_of("figkd", lr, plan["tuned"]["figkd"][0]) for lr in plan["lr"]]
+    return max(trials, key=lambda s: runs[job(s, TUNING_SEEDS[0])]["val"])
+
+
 def _interleaved(groups: list[list[Any]]) -> Iterator[Any]:
     for turn in itertools.zip_longest(*groups):
         yield from (item for item in turn if item is not None)
@@ -185,7 +192,7 @@ def rows_of(
         row: dict[str, Any] = {
             "method": name,
             "settings": dict(compared[name]),
-            "control": name not in METHODS,
+            "control": name not in METHODS and name != DEFAULT,
             "n": len(values),
             "test_top1": values,
             "mean": statistics.mean(values),
@@ -278,13 +285,17 @@ def main() -> None:
     runs = Runs(Path("runs") / "study" / f"{config.name}.jsonl", arguments.jobs)
     chosen, search = tune(plan, runs, job, arguments.finalists)
     compared = dict(chosen)
+    default = best_of_default(plan, runs, job)
+    if default != chosen["figkd"]:
+        compared[DEFAULT] = default
+    full = set(compared)
     if not arguments.no_controls:
-        base = {key: json.loads(value) for key, value in chosen["figkd"]}
+        base = {key: json.loads(value) for key, value in default}
         lr = base.pop("distill.lr")
         base.pop("distill.method")
         compared |= {name: settings_of("figkd", lr, base | own) for name, own in plan["controls"].items()}
     few = min(arguments.control_seeds or arguments.seeds, arguments.seeds)
-    seeds = {name: arguments.seeds if name in chosen else few for name in compared}
+    seeds = {name: arguments.seeds if name in full else few for name in compared}
     runs.finish(
         [
             job(settings, seed)

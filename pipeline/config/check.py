@@ -178,7 +178,7 @@ def _method(config: DeployConfig) -> Iterator[Problem]:
             fix = f"did you mean {' or '.join(close)}?" if close else "such as haar, db2, sym4, coif1"
             yield Problem("distill.figkd.wavelet", "unknown discrete wavelet", fix, options.wavelet)
         elif options.distance == "kl" and options.wavelet != "haar":
-            fix = "take distance: mse, or wavelet: haar"
+            fix = "take distance: squared, or wavelet: haar"
             yield Problem("distill.figkd.wavelet", "distance: kl is defined for haar", fix, options.wavelet)
         if options.mode not in pywt.Modes.modes:
             fix = did_you_mean(options.mode, pywt.Modes.modes)

@@ -133,16 +133,17 @@ class Student(Section):
 class FiGKD(Section):
     """Options of `distill.method: figkd`. The paper's values are not public; these are our choices."""
 
-    distance: Literal["kl", "mse", "smooth_l1", "cosine"] = "kl"
-    """`kl`: how the class tree divides the probabilities, compared by KL divergence. The others compare the wavelet
-    coefficients of `domain`."""
+    distance: Literal["squared", "kl", "smooth_l1", "cosine"] = "squared"
+    """`squared`, `smooth_l1`, `cosine`: of the wavelet coefficients of `domain`. `kl`: of how the class tree divides
+    the probabilities; it wants `temperature: 2`, `weight: 1`, `level: full`, `band_decay: 0.7`."""
     wavelet: str = "haar"
     """Any discrete wavelet of PyWavelets; `kl` needs `haar`."""
-    level: Annotated[int, Field(ge=1)] | Literal["max", "full"] = "full"
-    """Levels of the transform, from the finest. `max`: the deepest without boundary effects. `full`: all."""
+    level: Annotated[int, Field(ge=1)] | Literal["fine", "max", "full"] = "fine"
+    """Levels of the transform, from the finest. `fine`: 3, or all if there are fewer. `max`: the deepest without
+    boundary effects. `full`: all."""
     mode: str = "symmetric"
     """How PyWavelets extends the signal at its ends; it matters when the class count is odd, and not for `kl`."""
-    band_decay: NonNegative = 0.7
+    band_decay: NonNegative = 0.5
     """Detail band j (1 is the finest) weighs band_decay^(j-1)."""
     band_weights: dict[str, NonNegative] | None = None
     """Weights of single bands, such as `{d1: 1, d2: 0.5, a2: 0.1}`."""
@@ -154,12 +155,12 @@ class FiGKD(Section):
     """What is transformed, for distances other than `kl`."""
     mass_power: Annotated[float, Field(ge=0, le=1)] = 0.5
     """For `kl`: a node weighs its teacher mass to this power. 1, with all bands alike, is plain KD."""
-    temperature: Annotated[float, Field(gt=0)] = 2.0
+    temperature: Annotated[float, Field(gt=0)] = 1.0
     """Logits are divided by this."""
-    weight: NonNegative = 1.0
-    """Weight of the detail's distance."""
-    batch_weight: NonNegative = 2.0
-    """Weight of DIST's correlation over the batch, which complements the detail along the classes. 0: detail alone."""
+    weight: NonNegative = 0.02
+    """Weight of the detail's distance, which is summed over the coefficients."""
+    batch_weight: NonNegative = 0.0
+    """Weight of DIST's correlation over the batch, which sees what the detail along the classes cannot. 0: none."""
     ce_weight: NonNegative = 1.0
     """Weight of the labels' cross entropy."""
 

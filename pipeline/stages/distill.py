@@ -154,7 +154,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="distill",
-    version=2,
+    version=3,
     inputs=("data", "teacher", "logits"),
     arguments=_arguments,
     sources=method_sources,

@@ -211,7 +211,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="qad",
-    version=1,
+    version=2,
     inputs=("data", "teacher", "logits", "distill", "precision"),
     arguments=_arguments,
     sources=method_sources,
