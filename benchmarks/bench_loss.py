@@ -2,10 +2,12 @@
 
     python benchmarks/bench_loss.py [--device cuda] [--rounds 30] [--compile]
 
-Without the cross entropy that all share. The variants take turns in every round; a ratio is the median over rounds of
-one round's ratio, given with its quartiles. `figkd (kl)` is the default recipe without its batch correlation, `figkd
-(mse, ...)` the linear detail. ptwt and PyWavelets compute the same loss as `figkd (mse, all levels)`: ptwt by autograd;
-PyWavelets outside of torch, its gradient by the inverse transform (Haar is orthonormal).
+Without the cross entropy that all share. The variants take turns in every round, each timed after an untimed call of its
+own (otherwise one pays for what its predecessor left in the caches); a ratio is the median over rounds of one round's
+ratio, given with its quartiles. `figkd` is the default recipe; `figkd (kl)` the divergence of the class
+tree; `figkd (all levels)` the squared detail down to one coefficient. ptwt and PyWavelets compute the value of the
+default term, which is checked: ptwt by autograd; PyWavelets outside of torch, its gradient by the inverse transform
+(Haar is orthonormal). Ours also brings the classes into an order, theirs takes them as they come.
 """
 
 from __future__ import annotations
@@ -22,29 +24,30 @@ import torch
 from torch import Tensor
 
 from figkd import functional
-from figkd.losses import FiGKDLoss
-from figkd.wavelet import max_level
+from figkd.losses import FiGKDLoss, default_options
+from figkd.wavelet import FINE_LEVELS
 from pipeline import environment
 from pipeline.files import write_json
 
 OUT = Path(__file__).parent / "results" / "bench_loss.json"
 CLASSES = (10, 100, 120, 200, 1000, 10000)
 BATCHES = (64, 512)
+DECAY = float(default_options("figkd")["band_decay"])
 Term = Callable[[Tensor, Tensor], Tensor]
 
 
 class _PyWavelets(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: object, difference: Tensor, level: int) -> Tensor:
+    def forward(ctx: object, difference: Tensor, decay: float) -> Tensor:
         values = difference.detach().cpu().numpy()
-        bands = pywt.wavedec(values, "haar", mode="periodization", level=level, axis=1)
-        count = sum(band.size for band in bands[1:])
-        loss = sum(float((band**2).sum()) for band in bands[1:]) / count
-        bands[0] = np.zeros_like(bands[0])
-        back = pywt.waverec(bands, "haar", mode="periodization", axis=1)[:, : values.shape[1]]
-        gradient = torch.from_numpy((back * (2 / count)).astype(np.float32)).to(difference.device)
+        bands = pywt.wavedec(values, "haar", mode="periodization", level=FINE_LEVELS, axis=1)
+        weights = [decay ** (FINE_LEVELS - place) for place in range(1, len(bands))]
+        loss = sum(w * float((band**2).sum()) for w, band in zip(weights, bands[1:], strict=True))
+        weighed = [np.zeros_like(bands[0]), *(w * band for w, band in zip(weights, bands[1:], strict=True))]
+        back = pywt.waverec(weighed, "haar", mode="periodization", axis=1)[:, : values.shape[1]]
+        gradient = torch.from_numpy((back * (2 / len(values))).astype(np.float32)).to(difference.device)
         ctx.save_for_backward(gradient)  # type: ignore[attr-defined]
-        return difference.new_tensor(loss)
+        return difference.new_tensor(loss / len(values))
 
     @staticmethod
     def backward(ctx: object, upstream: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
@@ -52,19 +55,20 @@ class _PyWavelets(torch.autograd.Function):
         return gradient * upstream, None
 
 
-def figkd_term(classes: int, device: str, **options: object) -> Term:
-    loss = FiGKDLoss(classes, order=np.random.default_rng(0).permutation(classes), **options).to(device)  # type: ignore[arg-type]
+def figkd_term(classes: int, device: str, *, shuffled: bool = True, **options: object) -> Term:
+    order = np.random.default_rng(0).permutation(classes) if shuffled else None
+    loss = FiGKDLoss(classes, order=order, **options).to(device)  # type: ignore[arg-type]
     return lambda student, teacher: loss._term(student, teacher, student)
 
 
 def terms(classes: int, device: str) -> dict[str, Term]:
-    level = max_level(classes)
+    tree = {"distance": "kl", "level": "full", "band_decay": 0.7, "temperature": 2.0}
     found: dict[str, Term] = {
         "kd (kl divergence)": lambda s, t: functional.kd(s, t, temperature=4.0),
-        "figkd (kl)": figkd_term(classes, device),
-        "figkd (mse, level 1)": figkd_term(classes, device, distance="mse", level=1),
-        "figkd (mse, all levels)": figkd_term(classes, device, distance="mse", level="max"),
-        "pywavelets": lambda s, t: _PyWavelets.apply(s - t, level),
+        "figkd": figkd_term(classes, device),
+        "figkd (all levels)": figkd_term(classes, device, level="full"),
+        "figkd (kl)": figkd_term(classes, device, **tree),
+        "pywavelets": lambda s, t: _PyWavelets.apply(s - t, DECAY),
     }
     try:
         import ptwt
@@ -73,13 +77,33 @@ def terms(classes: int, device: str) -> dict[str, Term]:
         return found
 
     def by_ptwt(student: Tensor, teacher: Tensor) -> Tensor:
-        bands = ptwt.wavedec(student - teacher, "haar", mode="symmetric", level=level, axis=1)
-        return torch.cat(bands[1:], dim=1).square().mean()
+        _, *details = ptwt.wavedec(student - teacher, "haar", mode="symmetric", level=FINE_LEVELS, axis=1)
+        weights = [DECAY**place for place in reversed(range(FINE_LEVELS))]
+        squares = [w * band.square().sum() for w, band in zip(weights, details, strict=True)]
+        return torch.stack(squares).sum() / len(student)
 
     return found | {"ptwt": by_ptwt}
 
 
+def check(compared: dict[str, Term], ours: Term, student: Tensor, teacher: Tensor) -> None:
+    """Stop unless PyWavelets and ptwt give the value and gradient of `ours`, the default term in the given order."""
+    expected, slope = value_and_gradient(ours, student, teacher)
+    for name in {"pywavelets", "ptwt"} & compared.keys():
+        value, gradient = value_and_gradient(compared[name], student, teacher)
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=0)
+        torch.testing.assert_close(gradient, slope, rtol=1e-3, atol=1e-5)
+
+
+def value_and_gradient(term: Term, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    point = student.detach().clone().requires_grad_()
+    value = term(point, teacher)
+    (gradient,) = torch.autograd.grad(value, point)
+    return value.detach(), gradient
+
+
 def once(term: Term, student: Tensor, teacher: Tensor) -> float:
+    student.grad = None
+    term(student, teacher).backward()
     student.grad = None
     if student.is_cuda:
         torch.cuda.synchronize()
@@ -111,6 +135,7 @@ def main() -> None:
             student, teacher = (torch.randn(2, batch, classes, generator=generator) * 3).to(arguments.device)
             student = student.detach().requires_grad_()
             compared = terms(classes, arguments.device)
+            check(compared, figkd_term(classes, arguments.device, shuffled=False), student, teacher)
             if arguments.compile:
                 compared = {
                     name: term if name in ("ptwt", "pywavelets") else torch.compile(term)

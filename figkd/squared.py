@@ -20,8 +20,8 @@ from torch.autograd.function import once_differentiable
 from figkd.detail import DENSE_CLASSES, LinearDetail
 from figkd.wavelet import band_names, check_band_weights, detail_matrix
 
-# Widest block of classes: a smaller one is a slower matrix product per class, a larger one does more than is needed.
-_BLOCK = 32
+# Width of a block of classes: a smaller one is a slower product per class, a larger one does more than is needed.
+_BLOCK = range(32, 65)
 # A row of blocks is faster than one matrix from here on (benchmarks/bench_loss.py).
 _BLOCKS_FROM = 128
 
@@ -61,7 +61,7 @@ class SquaredDetail(nn.Module):
             matrix = detail_matrix(classes, wavelet, level, mode, weights)
             return torch.tensor(matrix @ matrix.T, dtype=torch.float32)
 
-        width = max(_BLOCK, 1 << level)
+        width = _block_width(num_classes, 1 << level)
         # What an extension of the signal puts beyond its end is part of the last block only in this mode.
         local = mode == "symmetric" or num_classes % (1 << level) == 0
         block = last = places = None
@@ -111,16 +111,22 @@ class _Squared(torch.autograd.Function):
         # Autocast would run the products in half precision.
         with torch.autocast(student.device.type, enabled=False):
             product = _product(difference, block, last)
-        value = torch.dot(difference.flatten(), product.flatten())
-        ctx.save_for_backward(product if places is None else product.index_select(1, places))
-        ctx.batch = len(student)
-        return value / len(student)
+        ctx.save_for_backward(product, places)
+        return torch.dot(difference.flatten(), product.flatten()) / len(student)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (product,) = ctx.saved_tensors
-        return product * (upstream * (2 / ctx.batch)), None, None, None, None, None
+        product, places = ctx.saved_tensors
+        scale = upstream * (2 / len(product))
+        gradient = product * scale if places is None else product.index_select(1, places).mul_(scale)
+        return gradient, None, None, None, None, None
+
+
+def _block_width(classes: int, step: int) -> int:
+    """A multiple of `step` in the range of `_BLOCK`, or `step` if that is larger; one that divides `classes` if any."""
+    widths = range(-(-_BLOCK.start // step) * step, max(_BLOCK.stop, step + 1), step)
+    return next((width for width in widths if classes % width == 0), widths[0])
 
 
 def _product(difference: Tensor, block: Tensor, last: Tensor | None) -> Tensor:
