@@ -2,12 +2,12 @@
 
     python benchmarks/bench_loss.py [--device cuda] [--rounds 30] [--compile]
 
-Without the cross entropy that all share. The variants take turns in every round, each timed after an untimed call of its
-own (otherwise one pays for what its predecessor left in the caches); a ratio is the median over rounds of one round's
-ratio, given with its quartiles. `figkd` is the default recipe; `figkd (kl)` the divergence of the class
-tree; `figkd (all levels)` the squared detail down to one coefficient. ptwt and PyWavelets compute the value of the
-default term, which is checked: ptwt by autograd; PyWavelets outside of torch, its gradient by the inverse transform
-(Haar is orthonormal). Ours also brings the classes into an order, theirs takes them as they come.
+Without the cross entropy that all share. The variants take turns in every round, each timed after an untimed call of
+its own (otherwise one pays for what its predecessor left in the caches); a ratio is the median over rounds of one
+round's ratio, given with its quartiles. `figkd` is the default recipe; `figkd (kl)` the divergence of the class tree;
+`figkd (all levels)` the squared detail down to one coefficient. ptwt and PyWavelets compute the value of the default
+term, which is checked: ptwt by autograd; PyWavelets outside of torch, its gradient by the inverse transform (Haar is
+orthonormal). Ours also brings the classes into an order, theirs takes them as they come.
 """
 
 from __future__ import annotations
