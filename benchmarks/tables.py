@@ -1,4 +1,4 @@
-"""Write the tables of docs/measurement.md again from benchmarks/results/*.json.
+"""Write the tables of the documentation again from benchmarks/results/*.json.
 
     python benchmarks/tables.py
 
@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "docs" / "measurement.md"
+sys.path.insert(0, str(ROOT / "benchmarks" / "study"))
+
+import show  # noqa: E402
+
+PAGES = ("docs/measurement.md", "docs/method.md", "README.md")
 RESULTS = ROOT / "benchmarks" / "results"
 FASTER = 1.5
 SLICE_MS = 3.0
@@ -149,15 +159,124 @@ def tuning() -> str:
     )
 
 
-TABLES = {"agreement": agreement, "int8": int8, "tuning": tuning}
+def study(name: str) -> str:
+    """The methods of a study, best first."""
+    result = read(f"study_{name}.json")
+    return f"{show.table([row for row in result['rows'] if not row['control']])}\n\n`{result['command']}`"
+
+
+def controls(name: str) -> str:
+    """What one change to the default recipe does: its students against the default recipe's of the same seeds."""
+    rows = read(f"study_{name}.json")["rows"]
+    default = next(row for row in rows if row["method"] in (show.DEFAULT, "figkd") and default_recipe(row))
+    found = []
+    for row in sorted((row for row in rows if row["control"]), key=lambda row: -row["mean"]):
+        gaps = [a - b for a, b in zip(row["test_top1"], default["test_top1"], strict=False)]
+        error = statistics.stdev(gaps) / len(gaps) ** 0.5
+        found.append([
+            row["method"].removeprefix("figkd, "), str(row["n"]), f"{row['mean']:.1f} ± {row['std']:.1f}",
+            f"{statistics.mean(gaps):+.1f} ± {error:.1f}",
+        ])  # fmt: skip
+    return table(["changed", "n", "test top-1, mean ± std", "minus the default ± SE"], found)
+
+
+def default_recipe(row: Any) -> bool:
+    """Whether the options are the first of the study's for figkd, those of the library."""
+    first = yaml.safe_load((ROOT / "benchmarks" / "study" / "methods.yaml").read_text(encoding="utf-8"))
+    said = {f"distill.{key}" for key in ("lr", "method")}
+    own = {key: json.loads(value) for key, value in row["settings"].items() if key not in said}
+    return bool(own == first["tuned"]["figkd"][0])
+
+
+def headline() -> str:
+    """The README's: two tasks side by side, in the order of the first."""
+    by_task = []
+    for name in ("fonts_cpu", "fonts100"):
+        rows = {row["method"]: row for row in read(f"study_{name}.json")["rows"] if not row["control"]}
+        by_task.append(rows)
+    first, second = by_task
+    lines = []
+    for method in sorted(first, key=lambda name: -first[name]["mean"]):
+        if method not in TITLES or method not in second:
+            continue
+        cells = []
+        for rows in by_task:
+            row = rows[method]
+            cells.append(f"{row['mean']:.1f} ± {row['std']:.1f}")
+            gap = f"{row['figkd_minus']:+.1f} ± {row['figkd_minus_standard_error']:.1f}"
+            cells.append("–" if method == "figkd" else gap)
+        lines.append([TITLES[method], *cells])
+    n, m = (rows["figkd"]["n"] for rows in by_task)
+    head = ["method", f"21 faces (n = {n})", "FiGKD minus it", f"100 faces (n = {m})", "FiGKD minus it"]
+    return table(head, lines)
+
+
+def loss() -> str:
+    """What the loss costs, forward and backward."""
+    result = read("bench_loss.json")
+    by_size: dict[tuple[int, int], dict[str, Any]] = {}
+    for row in result["rows"]:
+        by_size.setdefault((row["classes"], row["batch"]), {})[row["term"]] = row
+    rows = []
+    for (classes, batch), terms in by_size.items():
+        cells = [f"{classes:,}, {batch}", f"{terms['kd (kl divergence)']['microseconds']:,.0f}"]
+        for name in ("figkd", "figkd (all levels)", "figkd (kl)"):
+            row = terms[name]
+            low, high = row["over_kl_quartiles"]
+            cells.append(f"{row['over_kl']:.2f} ({low:.2f} to {high:.2f})")
+        cells.append(f"{terms['figkd']['ptwt_over_it']:.1f}")
+        pywavelets = terms["pywavelets"]["microseconds"] / terms["figkd"]["microseconds"]
+        rows.append([*cells, f"{pywavelets:.1f}"])
+    head = [
+        "classes, batch", "KL of KD, µs", "FiGKD / KL", "all levels / KL", "class tree's KL / KL", "ptwt / FiGKD",
+        "PyWavelets / FiGKD",
+    ]  # fmt: skip
+    packages = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
+    n = {row["n"] for row in result["rows"]}
+    return (
+        f"{table(head, rows)}\n\nMedians of ratios and quartiles, n = {max(n)} interleaved rounds; {result['device']}, "
+        f"{result['threads']} thread{'s'[: result['threads'] > 1]}; {packages}."
+    )
+
+
+def updated(name: str) -> str:
+    """Orders that are made again while the student learns."""
+    rows = [
+        [row["order"], str(row["n"])]
+        + [f"{row[f'{split}_mean']:.1f} ± {row[f'{split}_std']:.1f}" for split in ("val", "test")]
+        + [f"{row['test_minus_teacher']:+.1f} ± {row['test_minus_teacher_standard_error']:.1f}"]
+        for row in read(f"updated_order_{name}.json")["rows"]
+    ]
+    return table(["order from", "n", "validation top-1", "test top-1", "test, minus the first ± SE"], rows)
+
+
+TITLES = {
+    "figkd": "**FiGKD**", "dist": "DIST", "centred_logit_mse": "centred logit MSE", "dkd_ls": "DKD, standardised",
+    "ce": "CE, no teacher", "kd_ls": "KD, standardised", "dkd": "DKD", "kd": "KD",
+}  # fmt: skip
+STUDIES = ("fonts_cpu", "fonts100", "cells", "faces40", "digits")
+FONTS = ("fonts_cpu", "fonts100")
+TABLES: dict[str, Callable[[], str]] = {
+    "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss, "headline": headline,
+    **{f"study {name}": partial(study, name) for name in STUDIES},
+    **{f"controls {name}": partial(controls, name) for name in FONTS},
+    **{f"updated {name}": partial(updated, name) for name in FONTS},
+}  # fmt: skip
+
+
+def filled(text: str) -> str:
+    """A page with its tables made again."""
+
+    def made(found: re.Match[str]) -> str:
+        return f"{found[1]}{TABLES[found[2]]()}\n{found[3]}"
+
+    return re.sub(r"(<!-- table ([\w ]+) -->\n).*?(<!-- end -->)", made, text, flags=re.DOTALL)
 
 
 def main() -> None:
-    text = PAGE.read_text(encoding="utf-8")
-    for name, make in TABLES.items():
-        pattern = re.compile(rf"(<!-- table {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = pattern.sub(lambda found, make=make: f"{found[1]}{make()}\n{found[2]}", text)
-    PAGE.write_text(text, encoding="utf-8")
+    for name in PAGES:
+        page = ROOT / name
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":
