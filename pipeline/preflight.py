@@ -46,10 +46,12 @@ def preflight(
     """
     running = {p.step.stage.name for p in planned if p.state == "run"}
     targets = {p.step.target for p in planned if p.state == "run" and p.step.target}
-    faults: list[PipelineError] = list(_devices(config, targets, known, note)) if known else []
-    if "build" in running:
+    building = "build" in running
+    faults: list[PipelineError] = []
+    if known:
+        faults += _devices(config, targets, known, note, building=building)
+    if building:
         faults += _back_ends(config, targets, note)
-        faults += _device_back_ends(config, targets, known, note) if known else []
     faults += _packages(config, running)
     found = list(data_faults(config)) if "data" in running else []
     faults += found
@@ -226,16 +228,36 @@ def _refusal(config: DeployConfig, name: str) -> tuple[str, str]:
     return "", ""
 
 
-def _device_back_ends(
-    config: DeployConfig, targets: set[str], known: KnownDevices, note: Callable[[str], None]
+def _devices(
+    config: DeployConfig,
+    targets: set[str],
+    known: KnownDevices,
+    note: Callable[[str], None],
+    *,
+    building: bool,
 ) -> Iterator[PipelineError]:
-    """Back ends that devices lack: a fault if no target is left, else their targets fail alone."""
+    """Devices that cannot be reached or lack a back end: faults if no target is left, else their targets fail alone."""
+    faults = device_faults(config, targets, known)
+    if building:
+        faults |= _device_back_ends(config, targets - set(faults), known, note)
+    for name, fault in faults.items():
+        if set(faults) == set(config.targets):
+            yield fault
+        else:
+            fix = f" ({fault.fix})" if fault.fix else ""
+            note(f"targets.{name}: {fault.what}{fix}; the other targets go on")
+
+
+def _device_back_ends(
+    config: DeployConfig, targets: Collection[str], known: KnownDevices, note: Callable[[str], None]
+) -> dict[str, DeviceFault]:
+    """Targets whose device can be reached but lacks their back end, and what it lacks."""
     from pipeline.devices.roads import road_of
 
     missing: dict[str, DeviceFault] = {}
     for name in sorted(targets):
         target, device = config.targets[name], device_of(config.targets[name])
-        if device is None or known.fault(device):
+        if device is None:
             continue
         road = road_of(known.facts(device), target.engine)
         if road.built:
@@ -244,23 +266,7 @@ def _device_back_ends(
             missing[name] = DeviceFault(road.detail, where=f"targets.{name} on {device.name}", fix=road.fix)
         else:
             note(f"targets.{name}: {road.detail}; its rows will say so ({road.fix})")
-    for name, fault in missing.items():
-        if set(missing) == set(config.targets):
-            yield fault
-        else:
-            note(f"targets.{name}: {fault.what} ({fault.fix}); the other targets go on")
-
-
-def _devices(
-    config: DeployConfig, targets: set[str], known: KnownDevices, note: Callable[[str], None]
-) -> Iterator[PipelineError]:
-    """Devices that cannot be reached: a fault if no target is left, else their targets fail alone."""
-    faults = device_faults(config, targets, known)
-    for name, fault in faults.items():
-        if set(faults) == set(config.targets):
-            yield fault
-        else:
-            note(f"targets.{name}: {fault.what}; the other targets go on")
+    return missing
 
 
 def device_faults(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from pipeline.conductor import plan
 from pipeline.config import load_config
-from pipeline.errors import EnvironmentFault
+from pipeline.devices.address import Device
+from pipeline.devices.known import KnownDevices
+from pipeline.errors import DeviceFault, EnvironmentFault
 from pipeline.preflight import CacheCost, cache_cost, few_views, preflight
 from pipeline.store import Store
 from tests.pipeline.conftest import FONTS, TINY, Finished, figkd, sets
@@ -129,3 +132,41 @@ def test_what_a_back_end_lacks_is_told_before_hours_of_training(
         return
     with pytest.raises(EnvironmentFault, match=says):
         preflight(config, planned, lambda text: None)
+
+
+class _Two:
+    """Two devices: `near` answers and lacks every back end, `gone` does not answer."""
+
+    def ask(self, devices: Any) -> None:
+        pass
+
+    def fault(self, device: Device) -> DeviceFault | None:
+        return DeviceFault("gone: unreachable", fix="switch it on") if device.name == "gone" else None
+
+    def facts(self, device: Device) -> dict[str, Any]:
+        assert device.name == "near", "an unreachable device was asked"
+        return {"packages": {}, "python": "3.10"}
+
+
+@pytest.mark.parametrize("local", [False, True])
+def test_no_target_is_left_whatever_the_reasons(tmp_path: Path, local: bool) -> None:
+    """One device cannot be reached and the other has no back end: refused before training, unless a target is left."""
+    targets = {name: {"engine": "onnxruntime", "device": f"ssh://{name}"} for name in ("near", "gone")}
+    if local:
+        targets["here"] = {"engine": "onnxruntime"}
+    path = tmp_path / "two.yaml"
+    given = {
+        "extends": str(FONTS),
+        "store": str(tmp_path / "store"),
+        "targets": {"cpu": None, "rtx": None, **targets},
+            "budgets": {"engine_mb": None},
+    }
+    path.write_text(json.dumps(given), encoding="utf-8")
+    config, known, notes = load_config(path, []), cast(KnownDevices, _Two()), list[str]()
+    planned = plan(config, Store(config.store), known=known)
+    if local:
+        preflight(config, planned, notes.append, known)
+        assert sum("the other targets go on" in text for text in notes) == 2
+        return
+    with pytest.raises(DeviceFault, match=r"(?s)2 things.*gone: unreachable.*onnxruntime is not installed"):
+        preflight(config, planned, notes.append, known)
