@@ -172,6 +172,24 @@ def test_smooth_l1_and_cosine() -> None:
         assert float(loss(student, teacher, labels)) == pytest.approx(float(value), rel=1e-5), distance
 
 
+def test_the_correlation_over_the_batch_has_autograd_s_gradient() -> None:
+    """Protects the closed form: DIST's term by autograd has the same value and gradient; small for constants."""
+    student, teacher, _ = _logits(11, batch=16)
+    for ours in (student, torch.zeros_like(student), student[:1]):
+        points = [ours.clone().requires_grad_() for _ in range(2)]
+        theirs = teacher[: len(ours)]
+        values = (
+            functional.batch_relation(points[0], theirs),
+            functional.dist(points[1], theirs, beta=0.0, gamma=1.0),
+        )
+        assert values[0].item() == pytest.approx(values[1].item(), abs=1e-6)
+        for value in values:
+            value.backward()
+        if ours is student:
+            torch.testing.assert_close(points[0].grad, points[1].grad)
+        assert points[0].grad is not None and points[0].grad.abs().max() < 1.0
+
+
 def test_kl_does_not_depend_on_the_class_count() -> None:
     """Protects against reduction="mean", which divides the KL divergence by the number of classes."""
     student, teacher = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])

@@ -159,7 +159,7 @@ def test_no_target_is_left_whatever_the_reasons(tmp_path: Path, local: bool) -> 
         "extends": str(FONTS),
         "store": str(tmp_path / "store"),
         "targets": {"cpu": None, "rtx": None, **targets},
-            "budgets": {"engine_mb": None},
+        "budgets": {"engine_mb": None},
     }
     path.write_text(json.dumps(given), encoding="utf-8")
     config, known, notes = load_config(path, []), cast(KnownDevices, _Two()), list[str]()
