@@ -16,8 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "benchmarks" / "study"))
 
@@ -166,26 +164,25 @@ def study(name: str) -> str:
 
 
 def controls(name: str) -> str:
-    """What one change to the default recipe does: its students against the default recipe's of the same seeds."""
+    """What one change to the detail does: its students against those of the detail alone, of the same seeds."""
     rows = read(f"study_{name}.json")["rows"]
-    default = next(row for row in rows if row["method"] in (show.DEFAULT, "figkd") and default_recipe(row))
+    own = {"distill.lr", "distill.method", "distill.figkd.batch_weight"}
+    alone = next(
+        row
+        for row in rows
+        if row["method"] in show.OURS
+        and row["settings"].keys() == own
+        and float(row["settings"]["distill.figkd.batch_weight"]) == 0
+    )
     found = []
     for row in sorted((row for row in rows if row["control"]), key=lambda row: -row["mean"]):
-        gaps = [a - b for a, b in zip(row["test_top1"], default["test_top1"], strict=False)]
+        gaps = [a - b for a, b in zip(row["test_top1"], alone["test_top1"], strict=False)]
         error = statistics.stdev(gaps) / len(gaps) ** 0.5
         found.append([
             row["method"].removeprefix("figkd, "), str(row["n"]), f"{row['mean']:.1f} ± {row['std']:.1f}",
             f"{statistics.mean(gaps):+.1f} ± {error:.1f}",
         ])  # fmt: skip
-    return table(["changed", "n", "test top-1, mean ± std", "minus the default ± SE"], found)
-
-
-def default_recipe(row: Any) -> bool:
-    """Whether the options are the first of the study's for figkd, those of the library."""
-    first = yaml.safe_load((ROOT / "benchmarks" / "study" / "methods.yaml").read_text(encoding="utf-8"))
-    said = {f"distill.{key}" for key in ("lr", "method")}
-    own = {key: json.loads(value) for key, value in row["settings"].items() if key not in said}
-    return bool(own == first["tuned"]["figkd"][0])
+    return table(["changed", "n", "test top-1, mean ± std", "minus the detail alone ± SE"], found)
 
 
 def headline() -> str:

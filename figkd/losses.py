@@ -213,7 +213,7 @@ class FiGKDLoss(nn.Module):
         mass_power: float = 0.5,
         temperature: float = 1.0,
         weight: float = 0.02,
-        batch_weight: float = 0.0,
+        batch_weight: float = 1.0,
         ce_weight: float = 1.0,
         label_smoothing: float = 0.0,
     ) -> None:

@@ -65,7 +65,7 @@ METHODS: dict[str, Method] = {
             "mass_power": 0.5,
             "temperature": 1.0,
             "weight": 0.02,
-            "batch_weight": 0.0,
+            "batch_weight": 1.0,
             "ce_weight": 1.0,
             **_CE,
         },

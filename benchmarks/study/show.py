@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 REFERENCE = "kd"
-DEFAULT = "figkd, default recipe"
+DEFAULT, ALONE = "figkd, default recipe", "figkd, detail alone"
+OURS = ("figkd", DEFAULT, ALONE)
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -43,7 +44,7 @@ def figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
     drawing, axes = pyplot.subplots(figsize=(7.5, 0.34 * len(ranked) + 1.1), layout="constrained")
     for place, row in enumerate(ranked):
         control = row["control"]
-        colour = "#c2410c" if row["method"] in ("figkd", DEFAULT) else "#9ca3af" if control else "#1d4ed8"
+        colour = "#c2410c" if row["method"] in OURS else "#9ca3af" if control else "#1d4ed8"
         axes.plot(row["test_top1"], [place] * row["n"], "o", ms=3, alpha=0.35, color=colour)
         error = row["std"] / row["n"] ** 0.5
         axes.errorbar(row["mean"], place, xerr=error, fmt="D", ms=5, color=colour, capsize=3)

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from show import DEFAULT, REFERENCE, figure, table
+from show import ALONE, DEFAULT, OURS, REFERENCE, figure, table
 
 from figkd.methods import METHODS
 from pipeline import environment
@@ -167,9 +167,9 @@ def tune(
     return chosen, record
 
 
-def best_of_default(plan: Mapping[str, Any], runs: Runs, job: Any) -> tuple[tuple[str, str], ...]:
-    """The default recipe of figkd, of which only the learning rate is chosen, by the first tuning seed."""
-    trials = [settings_of("figkd", lr, plan["tuned"]["figkd"][0]) for lr in plan["lr"]]
+def fixed(plan: Mapping[str, Any], runs: Runs, job: Any, place: int) -> tuple[tuple[str, str], ...]:
+    """A setting of figkd of which only the learning rate is chosen, by the first tuning seed."""
+    trials = [settings_of("figkd", lr, plan["tuned"]["figkd"][place]) for lr in plan["lr"]]
     return max(trials, key=lambda s: runs[job(s, TUNING_SEEDS[0])]["val"])
 
 
@@ -191,7 +191,7 @@ def rows_of(
         row: dict[str, Any] = {
             "method": name,
             "settings": dict(compared[name]),
-            "control": name not in METHODS and name != DEFAULT,
+            "control": name not in (*METHODS, *OURS),
             "n": len(values),
             "test_top1": values,
             "mean": statistics.mean(values),
@@ -241,12 +241,12 @@ def main() -> None:
     runs = Runs(Path("runs") / "study" / f"{config.name}.jsonl", arguments.jobs)
     chosen, search = tune(plan, runs, job, arguments.finalists)
     compared = dict(chosen)
-    default = best_of_default(plan, runs, job)
-    if default != chosen["figkd"]:
-        compared[DEFAULT] = default
+    for place, name in enumerate((DEFAULT, ALONE)):
+        if (settings := fixed(plan, runs, job, place)) != chosen["figkd"]:
+            compared[name] = settings
     full = set(compared)
     if not arguments.no_controls:
-        base = {key: json.loads(value) for key, value in default}
+        base = {key: json.loads(value) for key, value in fixed(plan, runs, job, 1)}
         lr = base.pop("distill.lr")
         base.pop("distill.method")
         compared |= {name: settings_of("figkd", lr, base | own) for name, own in plan["controls"].items()}

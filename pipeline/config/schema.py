@@ -159,7 +159,7 @@ class FiGKD(Section):
     """Logits are divided by this."""
     weight: NonNegative = 0.02
     """Weight of the detail's distance, which is summed over the coefficients."""
-    batch_weight: NonNegative = 0.0
+    batch_weight: NonNegative = 1.0
     """Weight of DIST's correlation over the batch, which sees what the detail along the classes cannot. 0: none."""
     ce_weight: NonNegative = 1.0
     """Weight of the labels' cross entropy."""
