@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import pywt
@@ -75,3 +77,17 @@ def test_very_many_classes_need_no_matrix(level: int) -> None:
     student = torch.randn(1, 100_000, generator=torch.Generator().manual_seed(0))
     expected = _expected(student.numpy().astype(np.float64), "haar", level, "symmetric", 0.7)
     assert float(module(student, torch.zeros_like(student))) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("level", [1, 2, 3])
+def test_averaged_over_all_orders_it_is_the_centred_squared_difference(level: int) -> None:
+    """Protects the claim of docs/method.md that the order is what FiGKD adds to centred logit MSE."""
+    differences = torch.randn(2, 3, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    zero = torch.zeros(3, 5, dtype=torch.float64)
+    orders = [np.array(order) for order in itertools.permutations(range(5))]
+    modules = [SquaredDetail(5, "haar", level, "symmetric", None, 0.5, order).double() for order in orders]
+    ratios = []
+    for x in differences:
+        mean = sum(float(module(x, zero)) for module in modules) / len(modules)
+        ratios.append(mean / float((x - x.mean(dim=1, keepdim=True)).square().sum()))
+    assert ratios[0] == pytest.approx(ratios[1], rel=1e-5)
