@@ -101,8 +101,9 @@ def test_interrupted_exits_130_with_a_clean_store_and_goes_on(number: signal.Sig
     """Ctrl-C (or a service stop) in the middle of training; the same command then finishes."""
     arguments = command("run", FONTS, *sets(TINY | {"teacher.epochs": 40}), "--until", "teacher")
     process = subprocess.Popen(
-        arguments, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+        arguments, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+    )  # fmt: skip
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob(".figkd/scratch/teacher.*/state.pt")) and time.monotonic() < deadline:
         time.sleep(0.05)
