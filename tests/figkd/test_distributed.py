@@ -117,11 +117,12 @@ def test_a_killed_process_ends_the_others_cleanly_and_the_next_run_goes_on(
     code, message = codes[1 - victim]
     assert code == 7 and f"another of the 2 processes ended (this is process {1 - victim})" in message
     assert not (tmp_path / "out").exists() and (tmp_path / "state").exists()
-    assert [code for code, _ in _together(2, tmp_path / "out", tmp_path / "state")] == [0, 0]
-    (whole, losses, _), (resumed, again, _) = (
+    again = _together(2, tmp_path / "out", tmp_path / "state")
+    assert [code for code, _ in again] == [0, 0], again
+    (whole, losses, _), (resumed, resumed_losses, _) = (
         torch.load(tmp_path / name, weights_only=True) for name in ("whole", "out")
     )
-    assert again == losses
+    assert resumed_losses == losses
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
 
 
