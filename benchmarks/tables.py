@@ -163,26 +163,30 @@ def study(name: str) -> str:
     return f"{show.table([row for row in result['rows'] if not row['control']])}\n\n`{result['command']}`"
 
 
-def controls(name: str) -> str:
-    """What one change to the detail does: its students against those of the detail alone, of the same seeds."""
+def controls(name: str, batch_weight: float) -> str:
+    """What one change does: its students against those of the recipe that it changes, of the same seeds."""
     rows = read(f"study_{name}.json")["rows"]
     own = {"distill.lr", "distill.method", "distill.figkd.batch_weight"}
-    alone = next(
+
+    def weight(row: Any) -> float:
+        return float(row["settings"].get("distill.figkd.batch_weight", -1))
+
+    base = next(
         row
         for row in rows
-        if row["method"] in show.OURS
-        and row["settings"].keys() == own
-        and float(row["settings"]["distill.figkd.batch_weight"]) == 0
+        if row["method"] in show.OURS and row["settings"].keys() == own and weight(row) == batch_weight
     )
     found = []
     for row in sorted((row for row in rows if row["control"]), key=lambda row: -row["mean"]):
-        gaps = [a - b for a, b in zip(row["test_top1"], alone["test_top1"], strict=False)]
+        if weight(row) != batch_weight:
+            continue
+        gaps = [a - b for a, b in zip(row["test_top1"], base["test_top1"], strict=False)]
         error = statistics.stdev(gaps) / len(gaps) ** 0.5
         found.append([
-            row["method"].removeprefix("figkd, "), str(row["n"]), f"{row['mean']:.1f} ± {row['std']:.1f}",
+            row["method"].split(", ", 1)[1], str(row["n"]), f"{row['mean']:.1f} ± {row['std']:.1f}",
             f"{statistics.mean(gaps):+.1f} ± {error:.1f}",
         ])  # fmt: skip
-    return table(["changed", "n", "test top-1, mean ± std", "minus the detail alone ± SE"], found)
+    return table(["changed", "n", "test top-1, mean ± std", "minus the unchanged ± SE"], found)
 
 
 def headline() -> str:
@@ -257,7 +261,8 @@ FONTS = ("fonts_cpu", "fonts100")
 TABLES: dict[str, Callable[[], str]] = {
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss, "headline": headline,
     **{f"study {name}": partial(study, name) for name in STUDIES},
-    **{f"controls {name}": partial(controls, name) for name in FONTS},
+    **{f"detail {name}": partial(controls, name, 0.0) for name in FONTS},
+    **{f"recipe {name}": partial(controls, name, 1.0) for name in FONTS},
     **{f"updated {name}": partial(updated, name) for name in FONTS},
 }  # fmt: skip
 

@@ -246,10 +246,12 @@ def main() -> None:
             compared[name] = settings
     full = set(compared)
     if not arguments.no_controls:
-        base = {key: json.loads(value) for key, value in fixed(plan, runs, job, 1)}
-        lr = base.pop("distill.lr")
-        base.pop("distill.method")
-        compared |= {name: settings_of("figkd", lr, base | own) for name, own in plan["controls"].items()}
+        for place, group in enumerate(("default recipe", "detail alone")):
+            base = {key: json.loads(value) for key, value in fixed(plan, runs, job, place)}
+            lr = base.pop("distill.lr")
+            base.pop("distill.method")
+            changes = plan["controls"][group].items()
+            compared |= {name: settings_of("figkd", lr, base | own) for name, own in changes}
     few = min(arguments.control_seeds or arguments.seeds, arguments.seeds)
     seeds = {name: arguments.seeds if name in full else few for name in compared}
     runs.finish(
