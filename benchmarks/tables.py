@@ -256,7 +256,7 @@ TITLES = {
     "figkd": "**FiGKD**", "dist": "DIST", "centred_logit_mse": "centred logit MSE", "dkd_ls": "DKD, standardised",
     "ce": "CE, no teacher", "kd_ls": "KD, standardised", "dkd": "DKD", "kd": "KD",
 }  # fmt: skip
-STUDIES = ("fonts_cpu", "fonts100", "cells", "faces40", "digits")
+STUDIES = ("fonts_cpu", "fonts100", "cells", "digits")
 FONTS = ("fonts_cpu", "fonts100")
 TABLES: dict[str, Callable[[], str]] = {
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss, "headline": headline,
