@@ -25,11 +25,6 @@ _DEGREES = {
     "0.6666666666666666": "likely_defect",
     "1.0": "defect",
 }
-    "0.0": "sound",
-    "0.3333333333333333": "likely_sound",
-    "0.6666666666666666": "likely_defect",
-    "1.0": "defect",
-}
 
 
 def cells(wheel: zipfile.ZipFile) -> Iterator[tuple[str, str, bytes]]:
