@@ -100,6 +100,7 @@ def test_interrupted_ends_the_jobs_on_devices(on_device: OnDevice, second: Sshd,
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background jobs ignore Ctrl-C
     )
     for thread in [_when_it_runs("time", server, lambda: None) for server in servers]:
         thread.join()
