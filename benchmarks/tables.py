@@ -160,7 +160,12 @@ def tuning() -> str:
 def study(name: str) -> str:
     """The methods of a study, best first."""
     result = read(f"study_{name}.json")
-    return f"{show.table([row for row in result['rows'] if not row['control']])}\n\n`{result['command']}`"
+    teacher = result["teacher"]
+    return (
+        f"{show.table([row for row in result['rows'] if not row['control']])}\n\n"
+        f"Teacher {teacher['model']}, {teacher['parameters']:,} parameters, {teacher['test_top1']:.1f} % of test images; "
+        f"student {result['student']}. `{result['command']}`"
+    )
 
 
 def controls(name: str, batch_weight: float) -> str:
