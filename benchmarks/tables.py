@@ -163,7 +163,7 @@ def study(name: str) -> str:
     teacher = result["teacher"]
     return (
         f"{show.table([row for row in result['rows'] if not row['control']])}\n\n"
-        f"Teacher {teacher['model']}, {teacher['parameters']:,} parameters, {teacher['test_top1']:.1f} % of test images; "
+        f"Teacher {teacher['model']}, {teacher['parameters']:,} parameters, {teacher['test_top1']:.1f} %; "
         f"student {result['student']}. `{result['command']}`"
     )
 
