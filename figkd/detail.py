@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from figkd.wavelet import band_names, check_band_weights, wavedec_matrix, weighted
+from figkd.wavelet import band_names, wavedec_matrix, weighted
 
 DENSE_CLASSES = 256
 """Longest axis that is transformed by one matrix; longer ones are faster by filter bank."""
@@ -28,10 +28,8 @@ class LinearDetail(nn.Module):
     Args:
         num_classes: C.
         wavelet: any discrete wavelet of PyWavelets.
-        level: number of levels.
         mode: PyWavelets' boundary mode.
-        band_weights: weights of a band's squared error, see `figkd.wavelet.check_band_weights`.
-        band_decay: as there.
+        weights: weight of every band's squared error, from `figkd.wavelet.check_band_weights`.
         order: int64 [C], position i of the transformed axis holds x[:, order[i]].
     """
 
@@ -39,14 +37,12 @@ class LinearDetail(nn.Module):
         self,
         num_classes: int,
         wavelet: str,
-        level: int,
         mode: str,
-        band_weights: Mapping[str, float] | None,
-        band_decay: float,
+        weights: Mapping[str, float],
         order: npt.NDArray[np.int64],
     ) -> None:
         super().__init__()
-        weights = check_band_weights(band_names(level), band_weights, band_decay)
+        level = len(weights) - 1
         self.levels = nn.ModuleList()
         length, self.scales = num_classes, []
         while length > DENSE_CLASSES and len(self.levels) < level:

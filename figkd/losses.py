@@ -23,7 +23,7 @@ from figkd.methods import needs_teacher as needs_teacher
 from figkd.multiscale import band_weights_of, fold_index, multiscale_kl
 from figkd.order import identity, validate_order
 from figkd.squared import SquaredDetail
-from figkd.wavelet import Level, resolve_level
+from figkd.wavelet import Level, band_names, check_band_weights, resolve_level
 
 Distance = Literal["squared", "kl", "smooth_l1", "cosine"]
 Domain = Literal["logits", "standardised", "log_probabilities"]
@@ -245,9 +245,8 @@ class FiGKDLoss(nn.Module):
                 raise FigkdError(f"unknown domain {domain!r}", "logits, standardised or log_probabilities")
             self.distance, self.domain = distance, domain
             module = SquaredDetail if distance == "squared" else LinearDetail
-            self.detail = module(
-                num_classes, wavelet, depth, mode, band_weights, band_decay, np.asarray(positions)
-            )
+            weights = check_band_weights(band_names(depth), band_weights, band_decay)
+            self.detail = module(num_classes, wavelet, mode, weights, np.asarray(positions))
         else:
             raise FigkdError(f"unknown distance {distance!r}", "squared, kl, smooth_l1 or cosine")
         self.loss = DistillationLoss(

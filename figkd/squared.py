@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from figkd.detail import DENSE_CLASSES, LinearDetail
-from figkd.wavelet import band_names, check_band_weights, detail_matrix
+from figkd.wavelet import detail_matrix
 
 # Width of a block of classes: a smaller one is a slower product per class, a larger one does more than is needed.
 _BLOCK = range(32, 65)
@@ -29,14 +29,7 @@ _BLOCKS_FROM = 128
 class SquaredDetail(nn.Module):
     """Mean over the batch of the weighted sum of squared differences of detail coefficients.
 
-    Args:
-        num_classes: C.
-        wavelet: any discrete wavelet of PyWavelets.
-        level: number of levels.
-        mode: PyWavelets' boundary mode.
-        band_weights: weights of a band's squared error, see `figkd.wavelet.check_band_weights`.
-        band_decay: as there.
-        order: int64 [C], position i of the transformed axis holds x[:, order[i]].
+    Takes what `figkd.detail.LinearDetail` takes.
     """
 
     block: Tensor | None
@@ -48,14 +41,12 @@ class SquaredDetail(nn.Module):
         self,
         num_classes: int,
         wavelet: str,
-        level: int,
         mode: str,
-        band_weights: Mapping[str, float] | None,
-        band_decay: float,
+        weights: Mapping[str, float],
         order: npt.NDArray[np.int64],
     ) -> None:
         super().__init__()
-        weights = check_band_weights(band_names(level), band_weights, band_decay)
+        level = len(weights) - 1
 
         def form(classes: int) -> Tensor:
             matrix = detail_matrix(classes, wavelet, level, mode, weights)
@@ -80,7 +71,7 @@ class SquaredDetail(nn.Module):
             inverse = np.argsort(order)
             block = form(num_classes)[inverse][:, inverse].contiguous()
         else:
-            self.detail = LinearDetail(num_classes, wavelet, level, mode, weights, band_decay, order)
+            self.detail = LinearDetail(num_classes, wavelet, mode, weights, order)
         self.register_buffer("block", block, persistent=False)
         self.register_buffer("last", last, persistent=False)
         self.register_buffer("order", None if places is None else torch.from_numpy(order), persistent=False)

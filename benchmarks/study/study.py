@@ -241,17 +241,16 @@ def main() -> None:
     runs = Runs(Path("runs") / "study" / f"{config.name}.jsonl", arguments.jobs)
     chosen, search = tune(plan, runs, job, arguments.finalists)
     compared = dict(chosen)
-    for place, name in enumerate((DEFAULT, ALONE)):
-        if (settings := fixed(plan, runs, job, place)) != chosen["figkd"]:
-            compared[name] = settings
+    recipes = {name: fixed(plan, runs, job, place) for place, name in enumerate((DEFAULT, ALONE))}
+    compared |= {name: settings for name, settings in recipes.items() if settings != chosen["figkd"]}
     full = set(compared)
     if not arguments.no_controls:
-        for place, group in enumerate(("default recipe", "detail alone")):
-            base = {key: json.loads(value) for key, value in fixed(plan, runs, job, place)}
+        for name, settings in recipes.items():
+            base = {key: json.loads(value) for key, value in settings}
             lr = base.pop("distill.lr")
             base.pop("distill.method")
-            changes = plan["controls"][group].items()
-            compared |= {name: settings_of("figkd", lr, base | own) for name, own in changes}
+            changes = plan["controls"][name.removeprefix("figkd, ")].items()
+            compared |= {changed: settings_of("figkd", lr, base | own) for changed, own in changes}
     few = min(arguments.control_seeds or arguments.seeds, arguments.seeds)
     seeds = {name: arguments.seeds if name in full else few for name in compared}
     runs.finish(

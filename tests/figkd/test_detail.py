@@ -12,6 +12,7 @@ import torch
 from figkd import detail
 from figkd.detail import FilterBankLevel, LinearDetail
 from figkd.order import random_order
+from figkd.wavelet import band_names, check_band_weights
 
 
 @pytest.mark.parametrize("mode", pywt.Modes.modes)
@@ -29,8 +30,9 @@ def test_one_level_equals_dwt(wavelet: str, mode: str) -> None:
 @pytest.mark.parametrize("level", [1, 2, 5])
 def test_filter_bank_and_matrix_agree(level: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects the switch: the same coefficients, order and weights whether an axis is long or short."""
-    classes, weights = 301, {"d1": 0.5, f"a{level}": 0.25}
-    arguments: tuple[Any, ...] = (classes, "db2", level, "reflect", weights, 0.8, random_order(classes, 1))
+    classes = 301
+    weights = check_band_weights(band_names(level), {"d1": 0.5, f"a{level}": 0.25}, 0.8)
+    arguments: tuple[Any, ...] = (classes, "db2", "reflect", weights, random_order(classes, 1))
     monkeypatch.setattr(detail, "DENSE_CLASSES", classes)
     dense = LinearDetail(*arguments)
     monkeypatch.setattr(detail, "DENSE_CLASSES", 120)
@@ -43,7 +45,7 @@ def test_filter_bank_and_matrix_agree(level: int, monkeypatch: pytest.MonkeyPatc
 def test_autocast_leaves_it_in_float32() -> None:
     """Protects AMP: half-precision products would lose the detail of close logits."""
     x = torch.randn(4, 21)
-    module = LinearDetail(21, "haar", 2, "symmetric", None, 1.0, np.arange(21))
+    module = LinearDetail(21, "haar", "symmetric", check_band_weights(band_names(2), None), np.arange(21))
     expected = module(x)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(module(x), expected)
@@ -51,7 +53,9 @@ def test_autocast_leaves_it_in_float32() -> None:
 
 def test_few_levels_of_very_many_classes_need_no_matrix() -> None:
     """Protects memory: one level of 100,000 classes once took a matrix of 50,000 x 50,000."""
-    module = LinearDetail(100_000, "haar", 1, "symmetric", {"a1": 0.25}, 1.0, np.arange(100_000))
+    module = LinearDetail(
+        100_000, "haar", "symmetric", check_band_weights(band_names(1), {"a1": 0.25}), np.arange(100_000)
+    )
     assert sum(buffer.numel() for buffer in module.buffers()) < 1_000_000
     x = torch.randn(1, 100_000, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     approximation, coefficients = pywt.dwt(x.numpy(), "haar", axis=1)
