@@ -37,11 +37,12 @@ from figkd.methods import METHODS
 from pipeline import environment
 from pipeline.conductor import Selection, run
 from pipeline.config import load_config
+from pipeline.config.schema import DeployConfig
 from pipeline.console import ConsoleInterface
 from pipeline.files import read_json, write_json
 from pipeline.stages import distill
 from pipeline.stages.base import Work
-from pipeline.store import Store
+from pipeline.store import Artifact, Store
 
 ROOT = Path(__file__).parents[2]
 TUNING_SEEDS = (1001, 1002, 1003)
@@ -63,6 +64,12 @@ class Job:
         """Digest of all that decides the student."""
         said = json.dumps([self.settings, self.seed, [Path(p).name for _, p in self.inputs]])
         return hashlib.sha256(said.encode()).hexdigest()[:16]
+
+
+def prepared(config: DeployConfig) -> tuple[Mapping[str, Artifact], tuple[tuple[str, str], ...]]:
+    """The artifacts that all students share (data, teacher, its logits), and the same as a job's inputs."""
+    artifacts = run(config, Store(config.store), ConsoleInterface(0), Selection(until="logits")).artifacts
+    return artifacts, tuple(sorted((name, str(artifact.path)) for name, artifact in artifacts.items()))
 
 
 def train_student(job: Job) -> dict[str, Any]:
@@ -231,8 +238,7 @@ def main() -> None:
     plan = yaml.safe_load(arguments.methods.read_text(encoding="utf-8"))
     plan["lr"] = arguments.lr or plan["lr"]
     config = load_config(arguments.config, arguments.overrides)
-    outcome = run(config, Store(config.store), ConsoleInterface(0), Selection(until="logits"))
-    inputs = tuple(sorted((name, str(artifact.path)) for name, artifact in outcome.artifacts.items()))
+    artifacts, inputs = prepared(config)
     common = tuple(tuple(text.split("=", 1)) for text in arguments.overrides)
 
     def job(settings: tuple[tuple[str, str], ...], seed: int) -> Job:
@@ -262,7 +268,7 @@ def main() -> None:
         ]
     )
     rows = rows_of(compared, runs, job, seeds)
-    teacher = read_json(outcome.artifacts["teacher"].path / "metrics.json")
+    teacher = read_json(artifacts["teacher"].path / "metrics.json")
     result = {
         "what": "test top-1 (percent) of the last epoch; settings chosen on validation images",
         "command": f"python {' '.join(sys.argv)}",
@@ -271,7 +277,7 @@ def main() -> None:
             "model": teacher["model"],
             "parameters": teacher["parameters"],
             "test_top1": teacher["test"]["top1"],
-            "digest": outcome.artifacts["teacher"].digest,
+            "digest": artifacts["teacher"].digest,
         },
         "student": config.student.model,
         "rows": rows,

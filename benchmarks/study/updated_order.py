@@ -22,18 +22,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from study import ROOT, Job, settings_of, train_student
+from study import ROOT, Job, prepared, settings_of, train_student
 from torch import Tensor, nn
 
 from figkd import losses
 from figkd.data import open_split
 from figkd.order import confusion_order
 from pipeline import environment
-from pipeline.conductor import Selection, run
 from pipeline.config import load_config
-from pipeline.console import ConsoleInterface
 from pipeline.files import write_json
-from pipeline.store import Store
 
 KINDS = ("teacher, once", "student, every epoch", "student beyond teacher, every epoch")
 # As for the order that the `distill` stage makes.
@@ -88,9 +85,8 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     config = load_config(arguments.config, [])
-    outcome = run(config, Store(config.store), ConsoleInterface(0), Selection(until="logits"))
-    inputs = tuple(sorted((name, str(artifact.path)) for name, artifact in outcome.artifacts.items()))
-    count = len(open_split(outcome.artifacts["data"].path, "train"))
+    artifacts, inputs = prepared(config)
+    count = len(open_split(artifacts["data"].path, "train"))
     steps = math.ceil(count / config.distill.batch_size)
     jobs = [
         Job(
