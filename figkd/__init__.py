@@ -7,20 +7,20 @@ from typing import Any
 
 _WHERE = {
     "FigkdError": "figkd.errors",
-    "FiGKDLoss": "figkd.losses",
+    "FiGKDLoss": "figkd.loss.figkd_loss",
     "ImageClassifier": "figkd.models",
-    "build_loss": "figkd.losses",
+    "build_loss": "figkd.loss.build",
     "build_model": "figkd.models",
-    "detail_matrix": "figkd.wavelet",
+    "detail_matrix": "figkd.loss.wavelet",
     "known_model": "figkd.model_names",
-    "make_order": "figkd.order",
+    "make_order": "figkd.loss.order",
     "make_views": "figkd.data.views",
-    "needs_teacher": "figkd.methods",
+    "needs_teacher": "figkd.loss.methods",
     "open_split": "figkd.data",
     "predict": "figkd.evaluate",
     "prepare": "figkd.data",
     "suggest": "figkd.model_names",
-    "wavedec_matrix": "figkd.wavelet",
+    "wavedec_matrix": "figkd.loss.wavelet",
 }
 
 __all__ = sorted(_WHERE)

@@ -5,12 +5,17 @@ Light to import: torch comes when there is more than one process.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
+import gc
+import importlib
 import itertools
+import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from figkd.errors import TrainingError
 
@@ -22,6 +27,16 @@ Span = tuple[int, int]
 
 # While one process prepares data or builds engines, the others wait for it without a limit that matters.
 _PATIENCE = datetime.timedelta(days=7)
+# At the end of the work they wait for each other for so long; then nothing is lost by going.
+_FAREWELL = datetime.timedelta(seconds=30)
+
+
+@dataclass(eq=False)
+class _Links:
+    """What connects the processes; emptied by `disconnect`, so that no `World` keeps a group alive."""
+
+    store: Any
+    control: Any
 
 
 class PeerLost(TrainingError):
@@ -39,7 +54,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    _control: Any = field(default=None, repr=False, compare=False)
+    _links: _Links | None = field(default=None, repr=False, compare=False)
 
     @property
     def first(self) -> bool:
@@ -57,9 +72,10 @@ class World:
         import torch
         from torch import distributed
 
+        assert self._links is not None  # `connect` made this world
         box = [value]
         with self.watched():
-            distributed.broadcast_object_list(box, group=self._control, device=torch.device("cpu"))
+            distributed.broadcast_object_list(box, group=self._links.control, device=torch.device("cpu"))
         return box[0]
 
     def add(self, tensor: Tensor) -> Tensor:
@@ -142,17 +158,24 @@ def spans(whole: Span, parts: int) -> list[Span]:
 def connect() -> World:
     """Join the group that the environment describes, as torchrun sets it: RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT.
 
-    On CUDA each process takes the GPU of its local rank.
+    On CUDA each process takes the GPU of its local rank. When the work is done, call `disconnect`; end a process that
+    cannot come so far by `leave`.
 
     Raises:
         TrainingError: the environment is incomplete, there are fewer GPUs than processes, or a process stays away.
     """
     import torch
     from torch import distributed
+    from torch.distributed.rendezvous import rendezvous
 
+    # DistributedDataParallel imports it, and its default arguments hold for ever the group that there is by then.
+    importlib.import_module("torch.distributed.nn.functional")
     cuda = torch.cuda.is_available()
     try:
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", init_method="env://")
+        store, rank, size = next(rendezvous("env://"))
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo", store=store, rank=rank, world_size=size
+        )
         if cuda:
             local, gpus = distributed.get_node_local_rank(), torch.cuda.device_count()
             if local >= gpus:
@@ -168,15 +191,55 @@ def connect() -> World:
             f"the processes did not come together: {reason}",
             "start them with torchrun; for a single process, unset WORLD_SIZE",
         ) from error
-    return World(distributed.get_rank(), distributed.get_world_size(), control)
+    return World(rank, size, _Links(store, control))
 
 
-def disconnect() -> None:
-    """Leave the group, if there is one."""
+def disconnect(world: World) -> None:
+    """Leave the group, if there is one, in order: together with the others, and with the threads of gloo ended.
+
+    Waits for the other processes for at most half a minute. To be called after the last collective of a `world`,
+    which is of no use any more.
+    """
+    if world._links is None:
+        return
     from torch import distributed
 
-    if distributed.is_initialized():
-        distributed.destroy_process_group()
+    # gloo closes its connections by a reset, which takes away what another process has not read yet.
+    with contextlib.suppress(distributed.DistError):
+        _meet(world, world._links.store)
+    # A thread of gloo may still hold the tensors of the last collective. If it lets go of them when the interpreter is
+    # already ending, the process aborts (SIGABRT). Only with its last reference a group ends its threads.
+    world._links.store = world._links.control = None
+    distributed.destroy_process_group()
+    gc.collect()  # networks that were trained refer to the group, and are parts of cycles
+
+
+def leave(code: int) -> NoReturn:
+    """End the process with an exit code, also where `disconnect` was not reached (after an error, say).
+
+    A group that is still open ends at once, which tells the other processes, and without the interpreter's own
+    teardown: that would wait for threads of gloo which wait for the others, or abort in them (see `disconnect`).
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_initialized():
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, or nobody reads it
+            stream.flush()
+    os._exit(code)
+
+
+def _meet(world: World, store: Any) -> None:
+    """Wait until all processes are here. Rank 0 goes last, as it may be the one that has the store."""
+    others = [f"figkd/left/{rank}" for rank in range(1, world.size)]
+    if world.first:
+        store.wait(others, _FAREWELL)
+        store.set("figkd/left", "all")
+        store.get("figkd/left")  # by its answer the others have theirs
+    else:
+        store.set(f"figkd/left/{world.rank}", "")
+        store.wait(["figkd/left"], _FAREWELL)
 
 
 def _is_collective(error: RuntimeError) -> bool:

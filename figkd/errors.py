@@ -31,3 +31,7 @@ class CheckpointError(FigkdError):
 
 class TrainingError(FigkdError):
     """A training run that cannot go on."""
+
+
+class LabelError(FigkdError):
+    """Two lists of class names that do not belong together, or a list that is none."""

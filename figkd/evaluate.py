@@ -9,10 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from figkd.data.crop import Images
+from figkd.data.crop import centre_crop as centre_crop
 from figkd.errors import FigkdError
 from figkd.progress import Progress, no_progress
 
-Images = npt.NDArray[np.uint8]
 Logits = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
 
@@ -59,15 +60,6 @@ def predict(
     finally:
         model.train(training)
     return cast(Logits, np.concatenate(parts))
-
-
-def centre_crop(images: Images, image_size: int) -> Images:
-    """View of the central image_size x image_size pixels of uint8 [N, S, S, 3]."""
-    side = images.shape[1]
-    if images.ndim != 4 or images.shape[2:] != (side, 3) or side < image_size:
-        raise FigkdError(f"images of shape {images.shape} for a crop of {image_size} pixels")
-    start = (side - image_size) // 2
-    return images[:, start : start + image_size, start : start + image_size]
 
 
 def topk_accuracy(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1) -> float:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from figkd.data.store import Split
+from figkd.data.split import Split
 from figkd.data.views import Views
 from figkd.distributed import ALONE, World, spans
 from figkd.hashing import derive

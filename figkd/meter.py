@@ -66,8 +66,8 @@ class Meter:
             "mfu": rate * (self._flops or 0) / (self._peak or 1) if known else None,
         }
 
-    def note(self, images_left: int) -> str:
-        """Speed and time left in words, from the last epoch or, in the first one, from what there is of it."""
+    def note(self) -> str:
+        """Speed in words, from the last epoch or, in the first one, from what there is of it."""
         rate = self._rate
         if rate is None:
             timed = self._images - self._skipped_images
@@ -75,8 +75,7 @@ class Meter:
             if not timed or rest <= 0:
                 return ""
             rate = timed / rest
-        minutes, seconds = divmod(round(images_left / rate), 60)
-        return f", {rate:,.0f} images/s, ETA {minutes}:{seconds:02d}"
+        return f", {rate:,.0f} images/s"
 
 
 def training_flops(model: nn.Module, image_size: int, *, backward: bool = True) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -78,6 +79,60 @@ def build_model(name: str, num_classes: int, *, pretrained: bool = False, image_
     Raises:
         ModelError: unknown name, no such weights, weights that cannot be fetched, or a refused image size.
     """
+    model = _built(name, num_classes, pretrained, image_size)
+    _check_forward(model, name, num_classes, image_size)
+    return model
+
+
+def head_names(model: ImageClassifier, name: str, num_classes: int, *, image_size: int) -> list[str]:
+    """Names in the state dict of the tensors whose rows are the classes (weights and biases of the head or heads).
+
+    Found by building the network with one class more; torch's global generator is left as it was.
+
+    Args:
+        model: what `build_model` made of the other arguments.
+        name: of the network.
+        num_classes: C.
+        image_size: side of the square input in pixels.
+    """
+    with torch.random.fork_rng(devices=[]):
+        other = _built(name, num_classes + 1, False, image_size).state_dict()
+    return [key for key, tensor in model.state_dict().items() if tensor.shape != other[key].shape]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is known of a library's published weights.
+
+    Attributes:
+        classes: how many; None if it is not told.
+        mean: of the normalisation of their images, RGB, of values 0..1.
+        std: the same.
+    """
+
+    classes: int | None
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def published(name: str) -> Published | None:
+    """Facts about the weights that `pretrained` would take, without fetching them; None where there are none."""
+    family, _, short = name.partition("/")
+    if family == "timm":
+        import timm
+
+        found = timm.get_pretrained_cfg(short)
+        return None if found is None else Published(found.num_classes, tuple(found.mean), tuple(found.std))
+    if family == "torchvision":
+        from torchvision.models import get_model_weights
+
+        weights = get_model_weights(short)["DEFAULT"]
+        preset = weights.transforms()
+        return Published(len(weights.meta["categories"]), tuple(preset.mean), tuple(preset.std))
+    return None
+
+
+def _built(name: str, num_classes: int, pretrained: bool, image_size: int) -> ImageClassifier:
     if num_classes < 2:
         raise ModelError(f"a classifier of {num_classes} classes", "at least 2 are needed")
     if not known_model(name):
@@ -93,9 +148,7 @@ def build_model(name: str, num_classes: int, *, pretrained: bool = False, image_
         backbone, mean, std = _timm_model(short, num_classes, pretrained, image_size)
     else:
         backbone, mean, std = _torchvision_model(short, num_classes, pretrained, image_size)
-    model = ImageClassifier(backbone, mean, std)
-    _check_forward(model, name, num_classes, image_size)
-    return model
+    return ImageClassifier(backbone, mean, std)
 
 
 def _crashes_onednn(module: nn.Module) -> bool:
@@ -174,7 +227,8 @@ def _torchvision_model(
             preset = weights.transforms()
             mean, std = tuple(preset.mean), tuple(preset.std)
             _drop_auxiliary_heads(model)
-            _replace_head(model, num_classes)
+            if num_classes != len(weights.meta["categories"]):  # else the head is what was published, too
+                _replace_head(model, num_classes)
     except ModelError:
         raise
     except Exception as error:

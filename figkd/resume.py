@@ -56,25 +56,38 @@ def load(
     Raises:
         CheckpointError: the file belongs to a run with other arguments.
     """
-    data = path.read_bytes() if path is not None and world.first and path.exists() else None
+    data = path.read_bytes() if path is not None and world.first and path.is_file() else None
     data = world.broadcast(data)
     if data is None:
         return []
-    digest, body = data[:32], data[32:]
-    if hashlib.sha256(body).digest() != digest:
+    state = _checked(data, parts)
+    if state is None:
         warnings.warn(f"the training state {path} is damaged: starting again", stacklevel=3)
         return []
-    state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    if state.get("format") != _FORMAT or state["told"] != told:
-        other = [name for name in told if state.get("told", {}).get(name) != told[name]]
+    if state["format"] != _FORMAT or state["told"] != told:
+        other = [name for name in told if state["told"].get(name) != told[name]]
         raise CheckpointError(
             f"the training state {path} belongs to another run (differs in: {', '.join(other) or 'format'})",
-            "delete it, or give the same arguments",
+            "give the same arguments, or another place for the state",
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])
     history: list[dict[str, Any]] = state["history"]
     return history
+
+
+def _checked(data: bytes, parts: Mapping[str, Part]) -> dict[str, Any] | None:
+    """The saved state, if it is whole: what a save of these parts writes, with the digest of its bytes before it."""
+    digest, body = data[:32], data[32:]
+    if hashlib.sha256(body).digest() != digest:
+        return None
+    try:
+        state = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except Exception:  # the loader raises anything on bytes that it did not write
+        return None
+    kinds = {"format": int, "told": dict, "history": list, **dict.fromkeys(parts, dict)}
+    whole = isinstance(state, dict) and all(isinstance(state.get(name), kind) for name, kind in kinds.items())
+    return state if whole else None
 
 
 def start_digest(*modules: nn.Module) -> str:

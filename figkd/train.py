@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import math
-import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,39 +24,36 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from figkd import resume
-from figkd.data.store import Split
+from figkd.data.split import Split
 from figkd.data.views import Views
 from figkd.distributed import ALONE, World
 from figkd.ema import Average
 from figkd.errors import TrainingError
 from figkd.evaluate import predict, topk_hits
-from figkd.events import EventFile
 from figkd.feed import Batch, Feed
-from figkd.files import write_bytes
 from figkd.hashing import derive
 from figkd.meter import Meter, peak_flops, training_flops
 from figkd.mixing import Mixing
 from figkd.models import place
+from figkd.objective import (
+    Compile,
+    Loss,
+    Objective,
+    Outcome,
+    autocast,
+    compilable,
+    compile_mode,
+    compiled,
+    make_objective,
+)
 from figkd.optim import OptimizerName, make_optimizer
 from figkd.progress import Progress, no_progress
+from figkd.records import Record, Records
 from figkd.schedule import STEP_AT, Schedule, ScheduleKind
 
-Record = dict[str, Any]
-Compile = Literal["auto", "none", "default", "reduce-overhead"]
-Objective = Callable[
-    [Tensor, Tensor | None, Tensor, Tensor | None, Tensor | None, int], tuple[Tensor, Tensor]
-]
-
+_DIVERGED = "lower the learning rate, or clip the gradient"
 # Compiling, warming up and recording a CUDA graph: the first passes of each batch size are not timed.
 _UNTIMED_PASSES = 3
-
-
-class Loss(Protocol):
-    """What `train` calls: a scalar of student logits [B, C], teacher logits [B, C] or None, labels [B]."""
-
-    def __call__(self, student: Tensor, teacher: Tensor | None, labels: Tensor, /) -> Tensor:
-        """Scalar loss."""
-        ...
 
 
 def train(
@@ -141,12 +136,14 @@ def train(
         progress: called with steps done.
 
     Returns:
-        A record per epoch: "epoch" (from 1), "loss", "train_top1" (percent, on the augmented views while
+        A record per epoch: "epoch" (from 1), "loss", "parts" (of a loss that has several: the mean of each, weights
+        included, so that they add up to the loss), "train_top1" (percent, on the augmented views while
         training; of mixed images, their larger part), "val_top1" (percent, or None), "lr" (of its last step), and what
         varies from run to run under "timing" (of training only, without validation; see `figkd.meter.Meter.stop`).
 
     Raises:
-        TrainingError: arguments that do not fit each other, a loss that is not finite, or a lost process.
+        TrainingError: arguments that do not fit each other, a loss that is not finite, a trained network whose weights
+            or validation logits are not, or a lost process.
         CheckpointError: `state_path` belongs to a run with other arguments. A damaged state file is reported
             as a warning and training starts again.
     """
@@ -177,7 +174,7 @@ def train(
         loss.to(device)
     if teacher is not None:
         place(teacher, device).eval()
-    mode = _mode(compile, device, world, accumulate)
+    mode = compile_mode(compile, device, world, accumulate)
     engine = _Engine(
         trained, descent, rates, average, loss, teacher,
         Feed(
@@ -188,12 +185,16 @@ def train(
         lr=lr, grad_clip=grad_clip, seed=seed, device=device, amp=amp, mode=mode, world=world,
     )  # fmt: skip
     with (
-        _reproducible(device), _compilable(mode), world.watched(),
-        _Records(log_path, events_path, history, world) as records,
+        _reproducible(device), compilable(mode), world.watched(),
+        Records(log_path, events_path, history, world) as records,
     ):  # fmt: skip
+        if history:
+            progress(len(history) * steps, rates.steps, f"goes on after epoch {len(history)}/{epochs}")
         for epoch in range(len(history), epochs):
             record = engine.run(epoch, progress)
-            record["val_top1"] = _validate(engine.best, val, views.image_size, device, world)
+            record["val_top1"], lost = _validate(engine.best, val, views.image_size, device, world)
+            if epoch + 1 == epochs:
+                _require_finite(engine.best, lost, 0 if val is None else len(val))
             history.append(record)
             if state_path is not None and world.first:
                 resume.save(state_path, told, parts, history)
@@ -236,10 +237,10 @@ class _Engine:
         if world.size > 1:
             # The network is compiled inside of DDP: the hooks that exchange gradients stay as they are.
             ids = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else None
-            net = DistributedDataParallel(_compile(model, mode), device_ids=ids)
+            net = DistributedDataParallel(compiled(model, mode), device_ids=ids)
         self._net = net
-        objective = _objective(net, loss, device, amp, world)
-        self._objective: Objective = objective if world.size > 1 else _compile(objective, mode)
+        objective = make_objective(net, loss, device, amp, world)
+        self._objective: Objective = objective if world.size > 1 else compiled(objective, mode)
 
     @property
     def best(self) -> nn.Module:
@@ -252,44 +253,51 @@ class _Engine:
         torch.manual_seed(derive(self._seed, epoch, 1, *([rank] if rank else [])))
         self._model.train()
         loss_sum = torch.zeros((), dtype=torch.float64, device=self._device)
+        part_sums: dict[str, Tensor] = {}
         hits = torch.zeros((), dtype=torch.int64, device=self._device)
-        rates, images_left = self._rates, self._feed.count * (self._rates.epochs - epoch)
+        rates = self._rates
         step = epoch * rates.steps_per_epoch
         self._meter.start(self._feed.waited)
         for batch in self._feed.epoch(epoch):
-            value, logits = self._pass(batch)
+            value, logits, parts = self._pass(batch)
             loss_sum.add_(value.detach(), alpha=len(batch.labels))
+            for name, part in parts.items():
+                part_sums.setdefault(name, torch.zeros_like(loss_sum)).add_(part, alpha=len(batch.labels))
             hits += (logits.detach().argmax(dim=1) == batch.labels).sum()
-            images_left -= batch.slot.images
             if batch.slot.last:
                 self._step(step)
                 step += 1
-                progress(
-                    step, rates.steps, f"epoch {epoch + 1}/{rates.epochs}{self._meter.note(images_left)}"
-                )
+                progress(step, rates.steps, f"epoch {epoch + 1}/{rates.epochs}{self._meter.note()}")
         mean_loss = float(self._world.add(loss_sum)) / self._feed.count
+        mean_parts = {
+            name: float(self._world.add(sum_)) / self._feed.count for name, sum_ in part_sums.items()
+        }
         top1 = float(self._world.add(hits)) / self._feed.count * 100
         timing = self._meter.stop(self._feed.waited)
         if not math.isfinite(mean_loss):
             raise TrainingError(
                 f"the loss is {mean_loss} in epoch {epoch + 1}",
-                "lower the learning rate, or clip the gradient",
+                _DIVERGED,
             )
         rate = self._lr * rates.factor(step - 1)
-        return {"epoch": epoch + 1, "loss": mean_loss, "train_top1": top1, "lr": rate, "timing": timing}
+        told = {"parts": mean_parts} if len(mean_parts) > 1 else {}
+        return {
+            "epoch": epoch + 1, "loss": mean_loss, **told, "train_top1": top1, "lr": rate, "timing": timing
+        }  # fmt: skip
 
-    def _pass(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Forward and backward pass; the mean loss of this process's images, and their logits."""
+    def _pass(self, batch: Batch) -> Outcome:
+        """Forward and backward pass."""
         began = time.perf_counter()
         soft = batch.soft
         if self._teacher is not None:
-            with torch.no_grad(), _autocast(self._device, self._amp):
+            with torch.no_grad(), autocast(self._device, self._amp):
                 soft = self._teacher(batch.images).float()
         silent = self._world.size > 1 and not batch.slot.last  # gradients are exchanged once a step
         with self._net.no_sync() if silent else contextlib.nullcontext():
-            value, logits = self._objective(
+            outcome = self._objective(
                 batch.images, soft, batch.labels, batch.other, batch.share, batch.slot.images
             )
+            value, *_ = outcome
             # Each process has the gradient of its own images, and DDP takes the mean over the processes.
             weight = batch.slot.weight * self._world.size
             (value if weight == 1 else value * weight).backward()  # type: ignore[no-untyped-call]
@@ -298,7 +306,7 @@ class _Engine:
             self._passes[len(batch.labels)] += 1
             seconds = time.perf_counter() - began
         self._meter.count(batch.slot.images, seconds)
-        return value, logits
+        return outcome
 
     def _step(self, step: int) -> None:
         rate = self._lr * self._rates.factor(step)
@@ -310,62 +318,6 @@ class _Engine:
         self._optimizer.zero_grad(set_to_none=True)
         if self._average is not None:
             self._average.update(step)
-
-
-def _objective(net: Callable[[Tensor], Tensor], loss: Loss, device: str, amp: str, world: World) -> Objective:
-    """The loss of a micro-batch over all processes, and the logits of this process's `images`."""
-
-    def gathered(part: Tensor, count: int) -> Tensor:
-        return part if world.size == 1 else world.gather(part, count)
-
-    def objective(
-        images: Tensor,
-        soft: Tensor | None,
-        labels: Tensor,
-        other: Tensor | None,
-        share: Tensor | None,
-        count: int,
-    ) -> tuple[Tensor, Tensor]:
-        with _autocast(device, amp):
-            logits = net(images)
-        # A loss may compare the images of a batch with each other (DIST does): it needs all of them.
-        all_logits, teacher = gathered(logits, count), None if soft is None else gathered(soft, count)
-        value = loss(all_logits, teacher, gathered(labels, count))
-        if other is not None and share is not None:
-            mixed_in = loss(all_logits, teacher, gathered(other, count))
-            value = torch.lerp(mixed_in, value, share.to(value.dtype))
-        return value, logits
-
-    return objective
-
-
-def _compile(function: Any, mode: str) -> Any:
-    # Without dynamic shapes each of the (at most two) batch sizes gets kernels and a graph of its own.
-    return function if mode == "none" else torch.compile(function, mode=mode, dynamic=False)
-
-
-def _mode(compile: Compile, device: str, world: World, accumulate: int) -> str:
-    if compile != "auto":
-        return compile
-    # Triton, too, builds its kernels' launchers with a C compiler.
-    if torch.device(device).type != "cuda" or not any(map(shutil.which, ("cc", "gcc", "clang"))):
-        return "none"
-    return "reduce-overhead" if world.size == 1 and accumulate == 1 else "default"
-
-
-@contextlib.contextmanager
-def _compilable(mode: str) -> Iterator[None]:
-    """Turn torch.compile's failure in this block into an error that says how to do without it."""
-    if mode == "none":
-        yield
-        return
-    from torch._dynamo.exc import TorchDynamoException
-
-    try:
-        yield
-    except TorchDynamoException as error:
-        reason = " ".join(str(error).split())[:200]
-        raise TrainingError(f"torch.compile failed: {reason}", "set compile: none") from error
 
 
 def _for_group(model: nn.Module, device: str, world: World) -> nn.Module:
@@ -393,20 +345,31 @@ def _meter(
 
 def _validate(
     model: nn.Module, val: Split | None, image_size: int, device: str, world: World
-) -> float | None:
+) -> tuple[float | None, int]:
+    """Top-1 in percent, and how many images have logits that are not finite."""
     if val is None or not len(val):
-        return None
+        return None, 0
     start, stop = world.share(len(val))
     world.follow_first(model)  # without synchronisation every process has batch statistics of its own
-    hits = torch.zeros((), dtype=torch.int64, device=device)
+    counts = torch.zeros(2, dtype=torch.int64, device=device)
     if start < stop:
         logits = predict(model, val.images[start:stop], image_size=image_size, device=device)
-        hits += int(topk_hits(logits, val.labels[start:stop]).sum())
-    return float(world.add(hits)) / len(val) * 100
+        counts[0] += int(topk_hits(logits, val.labels[start:stop]).sum())
+        counts[1] += int((~np.isfinite(logits).all(axis=1)).sum())
+    hits, lost = world.add(counts).tolist()
+    return hits / len(val) * 100, int(lost)
 
 
-def _autocast(device: str, amp: str) -> contextlib.AbstractContextManager[Any]:
-    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=amp == "bf16")
+def _require_finite(model: nn.Module, lost: int, images: int) -> None:
+    """Refuse what a training ends with if it cannot predict, whatever its loss was."""
+    if lost:
+        raise TrainingError(
+            f"training diverged: the outputs for {lost} of {images} validation images are not finite",
+            _DIVERGED,
+        )
+    for name, tensor in model.state_dict().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise TrainingError(f"training diverged: weights are not finite ({name})", _DIVERGED)
 
 
 @contextlib.contextmanager
@@ -419,31 +382,6 @@ def _reproducible(device: str) -> Iterator[None]:
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
     ):
         yield
-
-
-class _Records:
-    """The files that records go to; only rank 0 has any."""
-
-    def __init__(self, log: Path | None, events: Path | None, history: list[Record], world: World) -> None:
-        self._lines: list[str] = []
-        self._log = log if world.first else None
-        self._events = EventFile(events) if events is not None and world.first else None
-        for record in history:
-            self.add(record)
-
-    def __enter__(self) -> _Records:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._events is not None:
-            self._events.close()
-
-    def add(self, record: Record) -> None:
-        self._lines.append(json.dumps(record) + "\n")
-        if self._log is not None:
-            write_bytes(self._log, "".join(self._lines).encode())
-        if self._events is not None:
-            self._events.add(record)
 
 
 def _note(record: Record, epochs: int) -> str:

@@ -7,20 +7,23 @@ in `figkd.data.listing`) and one line in `DATASETS`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
+from figkd.data import left_out
+from figkd.data.content import FileDigests, contents_of, hash_files
 from figkd.data.files import write_samples
-from figkd.data.listing import Listing, complete, notes
+from figkd.data.listing import Listing, notes
+from figkd.data.settle import Settled, origins, settle, without_small_classes
+from figkd.data.split import Split as Split
+from figkd.data.split import open_split as open_split
 from figkd.data.store import SPLITS as SPLITS
-from figkd.data.store import Split as Split
 from figkd.data.store import SplitName as SplitName
 from figkd.data.store import class_names as class_names
 from figkd.data.store import facts as facts
-from figkd.data.store import open_split as open_split
 from figkd.errors import DataError
 from figkd.progress import Progress, no_progress
 
@@ -46,6 +49,7 @@ class DatasetInfo:
 
 
 _BOXES = {"crop_boxes": bool}
+_DEMANDS = {"small_classes": str, "copies": str}
 
 DATASETS: dict[str, DatasetInfo] = {
     "fonts": DatasetInfo(
@@ -66,7 +70,7 @@ DATASETS: dict[str, DatasetInfo] = {
         "your own images, in folders named after their classes",
         "figkd.data.folder",
         True,
-        {"test_fraction": float},
+        {"layout": str, "test_fraction": float, **_DEMANDS},
     ),
     "csv": DatasetInfo(
         "your own images, listed in a CSV file",
@@ -79,6 +83,7 @@ DATASETS: dict[str, DatasetInfo] = {
             "split_column": str,
             "delimiter": str,
             "test_fraction": float,
+            **_DEMANDS,
         },
     ),
     "hf_datasets": DatasetInfo(
@@ -95,6 +100,7 @@ DATASETS: dict[str, DatasetInfo] = {
             "val_split": str,
             "test_split": str,
             "test_fraction": float,
+            **_DEMANDS,
         },
     ),
     "cub200": DatasetInfo("CUB-200-2011, 200 birds", "figkd.data.cub200", True, _BOXES),
@@ -129,52 +135,110 @@ DATASETS: dict[str, DatasetInfo] = {
 """Every data set by name."""
 
 
-def check(dataset: str, root: Path | None, options: Mapping[str, Any] | None = None) -> list[str]:
-    """Problems that keep a data set from being prepared, as messages "what; what to do"; no image is decoded."""
-    return _examine(dataset, root, options)[0]
+@dataclass(frozen=True)
+class Examined:
+    """What a data set's files tell before anything is prepared; no image is decoded or hashed.
+
+    Attributes:
+        problems: what keeps the data set from being prepared.
+        listing: what its module found, without classes that the options leave out. None where there is a problem,
+            and for a data set that is only read when it is prepared (it renders, or downloads, or unpacks).
+    """
+
+    problems: Sequence[DataError]
+    listing: Listing | None = None
+
+    def found(self) -> Listing | None:
+        """The listing.
+
+        Raises:
+            DataError: the problem, or all of them.
+        """
+        if len(self.problems) > 1:
+            raise DataError("; ".join(map(str, self.problems)))
+        if self.problems:
+            raise self.problems[0]
+        return self.listing
 
 
-def _examine(
-    dataset: str, root: Path | None, options: Mapping[str, Any] | None
-) -> tuple[list[str], Listing | None]:
-    """The problems, and the listing if looking for them has read it: that can take seconds."""
+def examine(dataset: str, root: Path | None, options: Mapping[str, Any] | None = None) -> Examined:
+    """Look for problems, and list the images where that takes seconds at most."""
+    if wrong := _obstacles(dataset, root, options):
+        return Examined(wrong)
+    module = load_module(dataset)
+    if hasattr(module, "check") and (root is None or not hasattr(module, "LISTS_A_ROOT")):
+        return Examined([])
+    try:
+        return Examined([], without_small_classes(module.read(root, _chosen(dataset, options))))
+    except DataError as error:
+        return Examined([error])
+
+
+def _obstacles(dataset: str, root: Path | None, options: Mapping[str, Any] | None) -> list[DataError]:
+    """Problems that are known without the listing."""
     if dataset not in DATASETS:
-        return [f"unknown data set {dataset!r}; one of {', '.join(DATASETS)}"], None
-    problems = _option_problems(dataset, options or {})
-    if problems:
-        return problems, None
-    module, chosen = load_module(dataset), _chosen(dataset, options)
+        return [DataError(f"unknown data set {dataset!r}", f"one of {', '.join(DATASETS)}")]
+    if wrong := _option_problems(dataset, options or {}):
+        return wrong
+    module = load_module(dataset)
     if DATASETS[dataset].needs_root:
         help_text = f"{module.SOURCE}; expected:\n{module.LAYOUT}"
         if root is None:
-            return [f"the {dataset} data set needs a root folder; {help_text}"], None
+            return [DataError(f"the {dataset} data set needs a root folder", help_text)]
         if not root.is_dir():
-            return [f"there is no folder {root}; {help_text}"], None
-    if hasattr(module, "check"):
-        return list(module.check(root, chosen)), None
-    try:
-        return [], module.read(root, chosen)
-    except DataError as error:
-        return [f"{error.what}; {error.fix}" if error.fix else error.what], None
+            return [DataError(f"there is no folder {root}", help_text)]
+    return list(module.check(root, _chosen(dataset, options))) if hasattr(module, "check") else []
+
+
+def settled(
+    found: Listing, *, val_fraction: float = 0.1, seed: int = 0, digests: FileDigests = hash_files
+) -> Settled:
+    """The three splits as `prepare` would decode them.
+
+    Args:
+        found: of `examine`.
+        val_fraction, seed: as of `prepare`.
+        digests: gives the sha256 of files; may remember them.
+
+    Raises:
+        DataError: what only the contents show, such as copies in two splits.
+    """
+    samples = (sample for part in found.splits.values() for sample in part)
+    return settle(found, contents_of(samples, digests), val_fraction=val_fraction, seed=seed)
 
 
 def source_files(dataset: str, root: Path | None, options: Mapping[str, Any] | None = None) -> list[Path]:
     """Every file whose content determines the data, for hashing; empty if the data is not there."""
-    problems, listing = _examine(dataset, root, options)
-    if problems:
+    if _obstacles(dataset, root, options):
         return []
-    module, chosen = load_module(dataset), _chosen(dataset, options)
+    module = load_module(dataset)
     if hasattr(module, "source_files"):
-        return list(module.source_files(root, chosen))
-    listing = listing or module.read(root, chosen)
-    assert listing is not None  # `read` gives one or raises
+        return list(module.source_files(root, _chosen(dataset, options)))
+    found = examine(dataset, root, options).listing
+    if found is None:
+        return []
     images = {
         sample.image
-        for samples in listing.splits.values()
+        for samples in found.splits.values()
         for sample in samples
         if isinstance(sample.image, Path)
     }
-    return sorted(file for file in images.union(listing.lists) if file.is_file())
+    return sorted(file for file in images.union(found.lists) if file.is_file())
+
+
+def unlisted_classes(
+    dataset: str, root: Path | None, options: Mapping[str, Any] | None = None
+) -> list[str] | None:
+    """Class names by label of a data set that `examine` does not list; None where only a download tells them."""
+    module = load_module(dataset)
+    if not hasattr(module, "read"):  # it makes its images itself
+        return list(module.CLASSES)
+    if hasattr(module, "LISTS_A_ROOT") and root is None:
+        return None
+    try:
+        return list(module.read(root, _chosen(dataset, options)).classes)
+    except DataError:  # the stage that prepares the data tells it
+        return None
 
 
 def prepare(
@@ -188,6 +252,7 @@ def prepare(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
     decode: Literal["ahead", "on_the_fly"] = "ahead",
+    digests: FileDigests = hash_files,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
     """Turn a data set into a prepared data folder; the same bytes for the same sources and arguments.
@@ -203,21 +268,21 @@ def prepare(
         options: the data set's own.
         decode: "ahead" packs the decoded images; "on_the_fly" keeps a list of files, which must then stay where
             they are. Either way every image is decoded now, once, to find those that cannot be.
+        digests: gives the sha256 of files, by which images are held out; may remember them.
         progress: called with images done.
 
     Returns:
         What data.json says.
 
     Raises:
-        DataError: unknown data set or option, data that is missing or mostly unreadable, sizes out of range.
+        DataError: unknown data set or option, data that is missing or mostly unreadable, classes that are too small,
+            copies that decide the result, sizes out of range.
     """
     if image_size < 1 or store_size < image_size:
         raise DataError(
             f"image_size {image_size} and store_size {store_size}", "1 <= image_size <= store_size"
         )
-    problems, listing = _examine(dataset, root, options)
-    if problems:
-        raise DataError("; ".join(problems))
+    found = examine(dataset, root, options).found()
     said = {"dataset": dataset, "image_size": image_size, "seed": seed, "options": dict(options or {})}
     if decode == "on_the_fly":
         said["decode"] = decode
@@ -237,12 +302,23 @@ def prepare(
                 progress=progress,
             )
         )
-    listing = listing or module.read(root, _chosen(dataset, options))
-    assert listing is not None  # `read` gives one or raises
-    if found := notes(listing, getattr(module, "OFFICIAL", {})):
-        said["notes"] = found
-    splits = complete(listing, val_fraction, seed)
-    return write_samples(out, listing.classes, splits, store_size=store_size, facts=said, progress=progress)
+    found = found or without_small_classes(module.read(root, _chosen(dataset, options)))
+    chosen = settled(found, val_fraction=val_fraction, seed=seed, digests=digests)
+    said |= {
+        "notes": [*notes(found, getattr(module, "OFFICIAL", {})), *found.notes],
+        "origins": origins(chosen),
+        "left_out": left_out.summary(chosen.listing.left_out),
+        "copies": chosen.copies.to_json(),
+    }
+    return write_samples(
+        out,
+        chosen.listing.classes,
+        chosen.splits,
+        contents=chosen.contents,
+        store_size=store_size,
+        facts=said,
+        progress=progress,
+    )
 
 
 def load_module(dataset: str) -> Any:
@@ -260,10 +336,12 @@ def _chosen(dataset: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
     return {**load_module(dataset).DEFAULTS, **(options or {})}
 
 
-def _option_problems(dataset: str, options: Mapping[str, Any]) -> list[str]:
+def _option_problems(dataset: str, options: Mapping[str, Any]) -> list[DataError]:
     known = DATASETS[dataset].options
-    problems = [
-        f"data set {dataset!r} has no option {name!r}; its options are {', '.join(known) or 'none'}"
+    wrong = [
+        DataError(
+            f"data set {dataset!r} has no option {name!r}", f"its options are {', '.join(known) or 'none'}"
+        )
         for name in options
         if name not in known
     ]
@@ -271,7 +349,9 @@ def _option_problems(dataset: str, options: Mapping[str, Any]) -> list[str]:
         if name in known:
             accepted = (int, float) if known[name] is float else (known[name],)
             if not isinstance(value, accepted) or (isinstance(value, bool) and known[name] is not bool):
-                problems.append(
-                    f"option {name!r} of data set {dataset!r} is {value!r}, not {known[name].__name__}"
+                wrong.append(
+                    DataError(
+                        f"option {name!r} of data set {dataset!r} is {value!r}, not {known[name].__name__}"
+                    )
                 )
-    return problems
+    return wrong

@@ -7,18 +7,19 @@ NumPy array needs, and with nothing else: no code from the file, or from NumPy, 
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from figkd import pickles
 from figkd.data.listing import Archive, Listing, Sample, published_folder, require, rows
 from figkd.data.store import SplitName
 from figkd.errors import DataError
+from figkd.files import read_bytes
 
 DEFAULTS: dict[str, Any] = {"labels": "fine"}
 
@@ -48,16 +49,17 @@ ARCHIVES = (
 
 _SPLITS: tuple[SplitName, ...] = ("train", "test")
 _SIDE = 32
+_MOST_BYTES = 1 << 28
 _IMAGE_BYTES = 3 * _SIDE * _SIDE
 _COARSE, _FINE = 0, 1  # order of the label bytes of a record
 
 
-def check(root: Path, options: Mapping[str, Any]) -> list[str]:
+def check(root: Path, options: Mapping[str, Any]) -> list[DataError]:
     """What is missing; the arrays themselves are not read."""
     try:
         _files(root, options)
     except DataError as error:
-        return [f"{error.what}; {error.fix}"]
+        return [error]
     return []
 
 
@@ -72,7 +74,7 @@ def read(root: Path, options: Mapping[str, Any]) -> Listing:
     level = options["labels"]
     if "meta" in files:
         names = [
-            _text(name)
+            _text(name, files["meta"])
             for name in _entry(_unpickle(files["meta"]), f"{level}_label_names", list, files["meta"])
         ]
     else:
@@ -106,7 +108,10 @@ def _files(root: Path, options: Mapping[str, Any]) -> dict[str, Path]:
 
 
 def _read_binary(path: Path, level: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    try:
+        data = np.frombuffer(read_bytes(path, _MOST_BYTES), dtype=np.uint8)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}", SOURCE) from error
     if not len(data) or len(data) % (2 + _IMAGE_BYTES):
         raise DataError(f"{path} does not consist of records of {2 + _IMAGE_BYTES} bytes", SOURCE)
     records = data.reshape(-1, 2 + _IMAGE_BYTES)
@@ -116,7 +121,7 @@ def _read_binary(path: Path, level: str) -> tuple[npt.NDArray[np.uint8], npt.NDA
 def _read_pickle(path: Path, level: str) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     values = _unpickle(path)
     labels = _entry(values, f"{level}_labels", list, path)
-    if not all(isinstance(label, int) for label in labels):
+    if not all(type(label) is int and abs(label) < 1 << 31 for label in labels):
         raise DataError(f"{path} has labels that are not whole numbers", SOURCE)
     images = _entry(values, "data", _Array, path).pixels()
     if images is None or images.shape != (len(labels), _IMAGE_BYTES):
@@ -126,14 +131,13 @@ def _read_pickle(path: Path, level: str) -> tuple[npt.NDArray[np.uint8], npt.NDA
 
 def _unpickle(path: Path) -> dict[Any, Any]:
     try:
-        with path.open("rb") as file:
-            value = _Unpickler(file, encoding="bytes").load()
-    except DataError as error:
-        raise DataError(f"{path} {error.what}", error.fix) from error
-    except Exception as error:  # a damaged pickle raises anything
+        value = pickles.load(read_bytes(path, _MOST_BYTES), _STAND_INS, encoding="bytes")
+    except pickles.Refused as error:
         raise DataError(
-            f"{path} is not the published file: {error or type(error).__name__}", SOURCE
+            f"{path} is not the published file: {error}", f"do not use this copy; {SOURCE}"
         ) from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}", SOURCE) from error
     if not isinstance(value, dict):
         raise DataError(f"{path} is not the published file: it holds a {type(value).__name__}", SOURCE)
     return value
@@ -146,8 +150,11 @@ def _entry(values: dict[Any, Any], key: str, kind: type[Any], path: Path) -> Any
     return found
 
 
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+def _text(value: object, path: Path) -> str:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if not isinstance(text, str):
+        raise DataError(f"{path} is not the published file: a name is a {type(value).__name__}", SOURCE)
+    return text
 
 
 @dataclass
@@ -158,22 +165,23 @@ class _Dtype:
     align: object = None
     copy: object = None
 
-    def __setstate__(self, state: object) -> None:
+    def keep(self, state: object) -> None:
         """Byte order and fields, which bytes do not have."""
 
 
 class _Array:
     """Stands in for numpy.ndarray: keeps its state, from which only an array of bytes is made."""
 
-    state: tuple[Any, ...] = ()
+    state: object = ()
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def keep(self, state: object) -> None:
+        """Take shape, type and bytes."""
         self.state = state
 
     def pixels(self) -> npt.NDArray[np.uint8] | None:
         """The array, if it is one of bytes in the usual order."""
         try:
-            _, shape, dtype, column_order, data = self.state
+            _, shape, dtype, column_order, data = cast("tuple[Any, ...]", self.state)
             if dtype.code in (b"u1", "u1") and not column_order and isinstance(data, bytes):
                 return np.frombuffer(data, dtype=np.uint8).reshape(shape)
         except (ValueError, TypeError, AttributeError):
@@ -187,7 +195,7 @@ def _new_array(*_: object) -> _Array:
 
 def _latin1(text: str, encoding: str) -> bytes:
     if encoding != "latin1":
-        raise DataError(f"asks for the encoding {encoding!r}, which the published file does not")
+        raise pickles.Refused(f"it asks for the encoding {encoding!r:.40}")
     return text.encode("latin1")
 
 
@@ -199,14 +207,3 @@ _STAND_INS: dict[tuple[str, str], Any] = {
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _latin1,
 }
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        """Give the stand-in for a name; every other name is refused."""
-        if (module, name) not in _STAND_INS:
-            raise DataError(
-                f"asks for {module}.{name} to be run, which the published file does not",
-                f"do not use this copy; {SOURCE}",
-            )
-        return _STAND_INS[module, name]

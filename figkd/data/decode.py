@@ -1,14 +1,13 @@
-"""Images to square RGB arrays; one that cannot be decoded is an error with a reason, never a crash.
+"""Images to square RGB arrays of 8 bits; one that cannot be decoded is an error with a reason, never a crash.
 
 What happens to unusual files: EXIF rotation is applied; CMYK, YCbCr, LAB and palette images are converted to
-RGB; transparency is composed on white; 16-bit and 32-bit grey is scaled to 8 bits (by 257 if the values fit
-16 bits and exceed 8, otherwise by their range); of animations the first frame counts. Empty, truncated,
-corrupt, unreadable and unreasonably large files are refused.
+RGB; transparency is composed on white; images of more than 8 bits are scaled by the data set's rule (see
+`figkd.data.levels`); of several pages or frames the first counts. Each is a remark on the image. Empty, truncated,
+corrupt and unreadable files are refused, and those that need more memory than `figkd.data.room` allows.
 """
 
 from __future__ import annotations
 
-import io
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,19 +16,40 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as PILImage
-from PIL import ImageFile, ImageOps, UnidentifiedImageError
 
+from figkd.data.deep import deep_kind, grey_as_eight_bits, seen_range
+from figkd.data.levels import UNSEEN, Rules, rule_of
+from figkd.data.opening import Image as Image
+from figkd.data.opening import Pixels as Pixels
+from figkd.data.opening import has_upper_bits_only, opened, reasons
+from figkd.data.remarks import Remark, heard, listening
+from figkd.data.room import LIMIT_BYTES, bytes_to_decode, shared_room
+from figkd.data.sources import Source
 from figkd.errors import DataError
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"})
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
+    | {".jfif", ".jp2", ".avif", ".heic", ".heif"}
+)
 """Suffixes (lower case) of the files that count as images."""
 
-Pixels = npt.NDArray[np.uint8]
 Box = tuple[int, int, int, int]
-Image = Path | Pixels | Callable[[], bytes]
-"""Where an image comes from: a file, pixels uint8 [H, W] or [H, W, 3], or a call that gives a file's bytes."""
+
+# EXIF's orientation to what makes the image upright.
+_TURNS = {
+    2: PILImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PILImage.Transpose.ROTATE_180,
+    4: PILImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PILImage.Transpose.TRANSPOSE,
+    6: PILImage.Transpose.ROTATE_270,
+    7: PILImage.Transpose.TRANSVERSE,
+    8: PILImage.Transpose.ROTATE_90,
+}
+_ORIENTATION = 0x0112
+_ON_ITS_SIDE = range(5, 9)
+# Formats whose further frames are no content: previews beside a photograph, and layers of a drawing.
+_ONE_PICTURE = frozenset({"MPO", "PSD"})
 
 
 @dataclass(frozen=True)
@@ -47,7 +67,28 @@ class Job:
     cut_bottom: int = 0
 
 
-def decode_square(image: Image, side: int, box: Box | None = None, cut_bottom: int = 0) -> Pixels:
+@dataclass(frozen=True)
+class Decoded:
+    """An image, decoded.
+
+    Attributes:
+        pixels: uint8 [side, side, 3].
+        source: what it was before.
+        remarks: what was done to it beyond turning and resizing.
+        clipped: values beyond the data set's range.
+        warnings: what the library said about the file.
+    """
+
+    pixels: Pixels
+    source: Source
+    remarks: frozenset[Remark] = frozenset()
+    clipped: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def decode_square(
+    image: Image, side: int, box: Box | None = None, cut_bottom: int = 0, rules: Rules | None = None
+) -> Pixels:
     """Decode an image: RGB, upright, shorter side resized to `side` (bicubic, antialiased), centre square.
 
     Args:
@@ -55,6 +96,7 @@ def decode_square(image: Image, side: int, box: Box | None = None, cut_bottom: i
         side: pixels.
         box: keep only this part of the stored image, cut to its bounds.
         cut_bottom: rows to cut off at the bottom of the stored image first.
+        rules: of the data set, for images of more than 8 bits; None takes this image for all of it.
 
     Returns:
         uint8 [side, side, 3].
@@ -62,45 +104,32 @@ def decode_square(image: Image, side: int, box: Box | None = None, cut_bottom: i
     Raises:
         DataError: the image cannot be decoded; `.what` is the reason without the path.
     """
-    try:
-        with _open(image) as stored:
-            if box is None and not cut_bottom:
-                if stored.format == "JPEG" and stored.mode in ("RGB", "L"):
-                    # Lets libjpeg skip detail that the resize would throw away, keeping at least twice the side.
-                    stored.draft(stored.mode, (2 * side, 2 * side))
-                stored.load()
-                return _square(_rgb(ImageOps.exif_transpose(stored)), side)
-            stored.load()
-            width, height = stored.size
-            part = stored.crop(_inside(box or (0, 0, width, height), (width, height - cut_bottom)))
-            return _square(_rgb(_rotate_like(stored, part)), side)
-    except DataError:
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError("not an image that can be identified") from error
-    except PILImage.DecompressionBombError as error:
-        raise DataError("more pixels than any photograph has") from error
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise DataError(f"damaged or unreadable: {reason}") from error
-    except (ValueError, SyntaxError, TypeError, IndexError, KeyError, EOFError, MemoryError) as error:
-        # Pillow's plug-ins raise all of these on damaged files.
-        raise DataError(f"damaged: {error or type(error).__name__}") from error
+    with listening():
+        return _decode(Job(image, box, cut_bottom), side, rules).pixels
 
 
-def decode_many(jobs: Iterable[Job], side: int, workers: int) -> Iterator[Pixels | DataError]:
-    """Decode images in a thread pool; results come in the order of the jobs, errors as values."""
+def decode_many(
+    jobs: Iterable[Job], side: int, workers: int, rules: Rules | None = None
+) -> Iterator[Decoded | DataError]:
+    """Decode images in a thread pool; results come in the order of the jobs, errors as values.
 
-    def one(job: Job) -> Pixels | DataError:
+    Args:
+        jobs: the images.
+        side: pixels of the squares.
+        workers: threads. Together they hold no more memory than `figkd.data.room.shared_room` has.
+        rules: of the data set, for images of more than 8 bits.
+    """
+    known: Rules = rules or {}
+
+    def one(job: Job) -> Decoded | DataError:
         try:
-            box = job.box() if callable(job.box) else job.box
-            return decode_square(job.image, side, box, job.cut_bottom)
+            return _decode(job, side, known)
         except DataError as error:
             return error
 
-    with ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+    with listening(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         # A bounded window: a pool's map would queue every job and hold every finished image.
-        window: deque[Future[Pixels | DataError]] = deque()
+        window: deque[Future[Decoded | DataError]] = deque()
         for job in jobs:
             window.append(pool.submit(one, job))
             if len(window) >= 8 * max(1, workers):
@@ -114,42 +143,96 @@ def is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
 
 
-def _open(image: Image) -> PILImage.Image:
-    if isinstance(image, np.ndarray):
-        return PILImage.fromarray(image)
-    if isinstance(image, Path):
-        if image.stat().st_size == 0:
-            raise DataError("empty file")
-        return PILImage.open(image)
-    data = image()
-    if not data:
-        raise DataError("empty file")
-    return PILImage.open(io.BytesIO(data))
+def _decode(job: Job, side: int, rules: Rules | None) -> Decoded:
+    """Decode one image; `rules` None takes its own range for the data set's."""
+    box = job.box() if callable(job.box) else job.box
+    with heard() as warnings, reasons(), opened(job.image) as stored:
+        full_size = stored.size
+        if box or job.cut_bottom:
+            width, height = full_size
+            box = _inside(box or (0, 0, width, height), (width, height - job.cut_bottom))
+        scale = _reduce(stored, box or (0, 0, *full_size), side)
+        needed = bytes_to_decode(stored, full_size)
+        if needed > LIMIT_BYTES:
+            raise DataError(
+                f"{full_size[0]:,} x {full_size[1]:,} pixels take about {needed / 1e9:.1f} GB to decode, more than "
+                f"the {LIMIT_BYTES / 1e9:.1f} GB for one image: make it smaller, or save it as a baseline JPEG"
+            )
+        remarks: set[Remark] = set()
+        if stored.format not in _ONE_PICTURE and getattr(stored, "is_animated", False):
+            remarks.add("first_of_several")
+        with shared_room().taken(needed):
+            image, clipped = _eight_bits(stored, rules, remarks)
+            if box:
+                image = image.crop(_scaled_box(box, scale, image.size))
+            orientation = stored.getexif().get(_ORIENTATION, 1)
+            turn = _TURNS.get(orientation)
+            if turn is not None:
+                image = image.transpose(turn)
+            pixels = _square(_on_white(image, remarks), side)
+        source = _source(stored.format, full_size, box, on_its_side=orientation in _ON_ITS_SIDE)
+        return Decoded(pixels, source, frozenset(remarks), clipped, tuple(dict.fromkeys(warnings)))
 
 
-def _rgb(image: PILImage.Image) -> PILImage.Image:
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        image = _eight_bits(image)
-    if image.mode == "P" and "transparency" in image.info:
+def _source(form: str | None, size: tuple[int, int], box: Box | None, *, on_its_side: bool) -> Source:
+    left, top, right, bottom = box or (0, 0, *size)
+    width, height = reversed(size) if on_its_side else size
+    # A photograph with previews beside it is a JPEG as any other.
+    name = "JPEG" if form == "MPO" else form or "array"
+    return Source(name, width, height, min(right - left, bottom - top))
+
+
+def _reduce(stored: PILImage.Image, box: Box, side: int) -> int:
+    """Let libjpeg skip detail that the resize would throw away, keeping at least twice the side of the box."""
+    short = min(box[2] - box[0], box[3] - box[1])
+    scale = next((scale for scale in (8, 4, 2) if short // scale >= 2 * side), 1)
+    if scale == 1 or stored.format not in ("JPEG", "MPO") or stored.mode not in ("RGB", "L", "CMYK"):
+        return 1
+    stored.draft(stored.mode, (stored.width // scale, stored.height // scale))
+    return scale
+
+
+def _scaled_box(box: Box, scale: int, size: tuple[int, int]) -> Box:
+    left, top, right, bottom = box
+    return left // scale, top // scale, min(-(-right // scale), size[0]), min(-(-bottom // scale), size[1])
+
+
+def _eight_bits(
+    stored: PILImage.Image, rules: Rules | None, remarks: set[Remark]
+) -> tuple[PILImage.Image, int]:
+    """Load an opened image; one of more than 8 bits is scaled. With it, how many of its values were clipped."""
+    kind = deep_kind(stored)
+    if kind is None:
+        if has_upper_bits_only(stored):
+            remarks.add("cut_to_8_bits")
+        stored.load()
+        return stored, 0
+    if rules is None:
+        seen = seen_range(stored)
+        rules = {kind: rule_of(kind, [seen] if seen else [])}
+    if kind not in rules:
+        remarks.add("range_unknown")
+    found = grey_as_eight_bits(stored, rules.get(kind, UNSEEN[kind]))
+    remarks.add("scaled_to_8_bits")
+    if found[1]:
+        remarks.add("clipped")
+    return found
+
+
+def _on_white(image: PILImage.Image, remarks: set[Remark]) -> PILImage.Image:
+    """The image in mode L or RGB."""
+    if image.has_transparency_data:
         image = image.convert("RGBA")
-    if image.mode in ("LA", "PA", "La", "RGBa"):
-        image = image.convert("RGBA")
-    if image.mode == "RGBA":
-        white = PILImage.new("RGBA", image.size, (255, 255, 255, 255))
-        image = PILImage.alpha_composite(white, image)
-    return image.convert("RGB")
-
-
-def _eight_bits(image: PILImage.Image) -> PILImage.Image:
-    values = np.asarray(image).astype(np.float64)
-    top = values.max(initial=0.0)
-    if not np.isfinite(values).all():
-        raise DataError("damaged: pixel values that are not finite")
-    if values.min(initial=0.0) < 0 or top > 65535:
-        values = (values - values.min()) / max(np.ptp(values), 1e-12) * 255
-    elif image.mode.startswith("I;16") or top > 255:
-        values = values / 257
-    return PILImage.fromarray(np.round(values).astype(np.uint8), mode="L")
+        least, most = cast("tuple[int, int]", image.getchannel("A").getextrema())
+        if least < 255:
+            remarks.add("transparent_on_white" if most else "invisible")
+            white = PILImage.new("RGBA", image.size, (255, 255, 255, 255))
+            image = PILImage.alpha_composite(white, image)
+    elif image.mode == "CMYK":
+        remarks.add("cmyk_to_rgb")
+    elif image.mode in ("YCbCr", "LAB", "HSV"):
+        remarks.add("other_colours_to_rgb")
+    return image if image.mode in ("L", "RGB") else image.convert("RGB")
 
 
 def _square(image: PILImage.Image, side: int) -> Pixels:
@@ -162,7 +245,7 @@ def _square(image: PILImage.Image, side: int) -> Pixels:
     square = image.resize(
         (side, side), PILImage.Resampling.BICUBIC, box=(left, top, left + short, top + short)
     )
-    return cast(Pixels, np.asarray(square, dtype=np.uint8))
+    return cast(Pixels, np.asarray(square.convert("RGB"), dtype=np.uint8))
 
 
 def _inside(box: Box, size: tuple[int, int]) -> Box:
@@ -171,12 +254,3 @@ def _inside(box: Box, size: tuple[int, int]) -> Box:
     if right <= left or bottom <= top:
         raise DataError(f"the box {box} lies outside the image")
     return left, top, right, bottom
-
-
-def _rotate_like(image: PILImage.Image, part: PILImage.Image) -> PILImage.Image:
-    part.getexif()[0x0112] = image.getexif().get(0x0112, 1)
-    return ImageOps.exif_transpose(part)
-
-
-# A file that ends early must be an error, whatever another library in the process has set.
-ImageFile.LOAD_TRUNCATED_IMAGES = False

@@ -23,12 +23,12 @@ LAYOUT = "no files: they come with scikit-learn"
 SOURCE = "pip install 'figkd-pipeline[study]'"
 
 
-def check(root: Path | None, options: Mapping[str, Any]) -> list[str]:
+def check(root: Path | None, options: Mapping[str, Any]) -> list[DataError]:
     """Whether scikit-learn is there."""
     fraction = options["test_fraction"]
     if not 0 < fraction < 1:
-        return [f"test_fraction is {fraction}; it must lie between 0 and 1"]
-    return [] if _file().is_file() else [f"the digits data set needs scikit-learn; {SOURCE}"]
+        return [DataError(f"test_fraction is {fraction}", "it must lie between 0 and 1")]
+    return [] if _file().is_file() else [DataError("the digits data set needs scikit-learn", SOURCE)]
 
 
 def source_files(root: Path | None, options: Mapping[str, Any]) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,12 @@ import numpy as np
 
 from figkd.data.decode import Job, decode_many
 from figkd.data.listing import Sample
+from figkd.data.look import levels_of
 from figkd.data.on_the_fly import FileListWriter, common_root, write_root
-from figkd.data.store import SPLITS, SplitName, SplitWriter, new_folder, write_facts
+from figkd.data.room import usable_cpus
+from figkd.data.sources import Sources
+from figkd.data.store import SPLITS, SplitName, SplitWriter, new_folder, write_contents, write_facts
+from figkd.data.tally import Tally
 from figkd.errors import DataError
 from figkd.progress import Progress
 
@@ -25,6 +28,7 @@ def write_samples(
     classes: Sequence[str],
     splits: Mapping[SplitName, Sequence[Sample]],
     *,
+    contents: Mapping[str, str],
     store_size: int,
     facts: Mapping[str, Any],
     progress: Progress,
@@ -32,11 +36,14 @@ def write_samples(
 ) -> dict[str, Any]:
     """Decode all samples into a prepared data folder; returns what data.json says.
 
+    `contents` has the digest of each sample's content by its id.
+
     With "decode": "on_the_fly" among the facts, the folder gets lists of the files instead of pixels. They are
     decoded all the same, once, so that a file that cannot be is found now.
 
-    Samples that cannot be decoded are left out and listed under "skipped" with split and reason. "mean" and "std"
-    are of the training images, per channel, on the scale 0..1.
+    Samples that cannot be decoded are left out and listed under "skipped" with split and reason. "decoding" says what
+    was done to unusual ones (see `figkd.data.tally`), "sources" what all were before (`figkd.data.sources`). "mean" and
+    "std" are of the training images, per channel, on the scale 0..1.
 
     Raises:
         DataError: a split is empty, or more than half of it cannot be decoded.
@@ -47,6 +54,9 @@ def write_samples(
     skipped: list[dict[str, str]] = []
     counts: dict[str, int] = {}
     moments = np.zeros((2, 3))
+    threads = workers or usable_cpus()
+    rules = levels_of([_job(sample) for sample in splits["train"]], threads)
+    tally, sources = Tally(rules), Sources(int(facts["image_size"]))
     root = common_root([_job(s) for name in SPLITS for s in splits[name]]) if on_the_fly and total else Path()
     with new_folder(out) as folder:
         if on_the_fly:
@@ -54,25 +64,30 @@ def write_samples(
         for name in SPLITS:
             samples = splits[name]
             jobs = (_job(sample) for sample in samples)
-            decoded = decode_many(jobs, store_size, workers or os.cpu_count() or 1)
+            decoded = decode_many(jobs, store_size, threads, rules)
             seen: set[int] = set()
+            kept: list[str] = []
             with (
                 FileListWriter(folder, name, root) if on_the_fly else SplitWriter(folder, name, store_size)
             ) as writer:
-                for sample, pixels in zip(samples, decoded, strict=True):
-                    if isinstance(pixels, DataError):
-                        skipped.append({"split": name, "file": sample.sample_id, "reason": pixels.what})
+                for sample, image in zip(samples, decoded, strict=True):
+                    if isinstance(image, DataError):
+                        skipped.append({"split": name, "file": sample.sample_id, "reason": image.what})
                     else:
                         if isinstance(writer, FileListWriter):
                             writer.append(_job(sample), sample.label, sample.sample_id)
                         else:
-                            writer.append(pixels, sample.label, sample.sample_id)
+                            writer.append(image.pixels, sample.label, sample.sample_id)
                         seen.add(sample.label)
+                        kept.append(contents[sample.sample_id])
+                        tally.add(image, sample.sample_id)
+                        sources.add(image.source)
                         if name == "train":
-                            moments += channel_moments(pixels)
+                            moments += channel_moments(image.pixels)
                     done += 1
                     progress(done, total, f"{name} images")
                 counts[name] = len(writer)
+            write_contents(folder, name, kept)
             if len(samples) and counts[name] < len(samples) * (1 - MAX_SKIPPED):
                 reason = skipped[-1]
                 raise DataError(
@@ -89,7 +104,9 @@ def write_samples(
                 )
         mean, std = mean_and_std(moments, counts["train"])
         said = {**facts, "classes": len(classes), "store_size": store_size, "counts": counts}
-        said.update({"mean": mean, "std": std, "skipped": skipped})
+        said.update({"mean": mean, "std": std, "skipped": skipped, "sources": sources.facts()})
+        if decoding := tally.facts():
+            said["decoding"] = decoding
         write_facts(folder, classes, said)
     return said
 

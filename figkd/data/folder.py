@@ -6,69 +6,83 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from figkd.data.decode import is_image
-from figkd.data.listing import Listing, Sample
-from figkd.data.store import SPLITS, SplitName
+from figkd.data.layout import ClassFolders, Layout, read_layout
+from figkd.data.left_out import counted, remedies
+from figkd.data.listing import Demands, Listing, Sample, check_fraction
+from figkd.data.tree import walk
 from figkd.errors import DataError
 
-DEFAULTS: dict[str, Any] = {"test_fraction": 0.2}
+DEFAULTS: dict[str, Any] = {
+    "layout": "auto",
+    "test_fraction": 0.2,
+    "small_classes": "refuse",
+    "copies": "refuse",
+}
 
 LAYOUT = """\
-<root>/<class>/*.jpg                      split by class, with a seed; or
-<root>/train|val|test/<class>/*.jpg       as given; val/ or test/ may be missing"""
+<root>/<class>/*.jpg                      held out by content, with a seed; or
+<root>/train|val|test/<class>/*.jpg       as given; val/ or test/ may be missing; or
+<root>/<class>/train|val|test/*.jpg       the same"""
 
 SOURCE = "put the images of each class in a folder of its own"
 
 
 def read(root: Path, options: Mapping[str, Any]) -> Listing:
-    """One class a folder.
+    """One class a folder, also one without images: it is not for the reader to forget it.
 
     Without test/, test is held out of what there is (option test_fraction, default 0.2), then val out of the
     rest of train; a given val/ is used as val, a given test/ as test.
     """
-    fraction = options["test_fraction"]
-    if not 0 < fraction < 1:
-        raise DataError(f"test_fraction is {fraction}; it must lie between 0 and 1")
-    found = _find(root)
-    classes = sorted(found.get("train", {}))
-    if len(classes) < 2:
+    fraction, demands = check_fraction(options), Demands.of(options)
+    tree = walk(root)
+    if not tree.has_images():
+        left_out = list(tree.all_left_out())
+        told = counted(left_out)
         raise DataError(
-            f"{root} has images of {len(classes)} class(es), at least 2 are needed", f"expected:\n{LAYOUT}"
+            f"{root} has no images{f' (left out: {told})' if told else ''}",
+            remedies(left_out) or f"{SOURCE}; expected:\n{LAYOUT}",
         )
-    for name, by_class in found.items():
-        extra = sorted(set(by_class) - set(classes))
+    layout = read_layout(tree, options["layout"])
+    classes = sorted(layout.splits["train"])
+    notes = list(layout.notes)
+    for split, by_class in layout.splits.items():
+        extra = sorted(name for name in set(by_class) - set(classes) if _count(by_class, name))
         if extra:
-            raise DataError(f"classes in {name}/ that are not in train/: {', '.join(extra[:5])}")
-    need = 1 + sum(name not in found for name in ("val", "test"))
-    small = [name for name in classes if len(found["train"][name]) < need]
-    if small:
-        raise DataError(f"classes with fewer than {need} images, too few to split: {', '.join(small[:5])}")
-    splits = {name: _samples(root, classes, by_class) for name, by_class in found.items()}
-    return Listing(classes, splits, test_fraction=fraction)
+            raise DataError(
+                f"classes in {split} that are not in train: {', '.join(extra[:5])}",
+                "name the folders alike in every split, or remove these",
+            )
+        if absent := [name for name in classes if split != "train" and not _count(by_class, name)]:
+            notes.append(
+                f"{split} has no images of {', '.join(absent[:5])}{', ...' if len(absent) > 5 else ''}"
+            )
+    return Listing(
+        classes,
+        {split: _samples(root, classes, by_class) for split, by_class in layout.splits.items()},
+        test_fraction=fraction,
+        left_out=[*tree.all_left_out(), *layout.beside],
+        notes=notes,
+        demands=demands,
+        why=_why(layout),
+        named_like_splits=layout.named,
+    )
 
 
-def _find(root: Path) -> dict[SplitName, dict[str, list[Path]]]:
-    """Image files by split and class; a flat tree is all "train"."""
-    if (root / "train").is_dir() and _folders(root / "train"):
-        return {name: _by_class(root / name) for name in SPLITS if (root / name).is_dir()}
-    return {"train": _by_class(root)}
+def _count(by_class: ClassFolders, name: str) -> int:
+    return sum(1 for folder in by_class.get(name, ()) for _ in folder.all_images())
 
 
-def _by_class(folder: Path) -> dict[str, list[Path]]:
-    found = {
-        child.name: sorted(file for file in child.rglob("*") if is_image(file) and file.is_file())
-        for child in _folders(folder)
+def _why(layout: Layout) -> dict[str, str]:
+    return {
+        name: counted(entry for folder in folders for entry in folder.all_left_out())
+        for name, folders in layout.splits["train"].items()
     }
-    return {name: files for name, files in found.items() if files}
 
 
-def _folders(folder: Path) -> list[Path]:
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
-
-
-def _samples(root: Path, classes: list[str], by_class: Mapping[str, list[Path]]) -> list[Sample]:
+def _samples(root: Path, classes: list[str], by_class: ClassFolders) -> list[Sample]:
     return [
-        Sample(file, label, file.relative_to(root).as_posix())
+        Sample(root / place, label, place)
         for label, name in enumerate(classes)
-        for file in by_class.get(name, [])
+        for folder in by_class.get(name, ())
+        for place in folder.all_images()
     ]

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from figkd.data.files import channel_moments, mean_and_std
+from figkd.data.sources import Source, Sources
 from figkd.data.store import SPLITS, SplitName, SplitWriter, new_folder, write_facts
 from figkd.errors import DataError
 from figkd.progress import Progress
@@ -48,6 +49,7 @@ FACES: tuple[str, ...] = (
     "cmss10",
     "cmtt10",
 )
+CLASSES = FACES
 """Names of matplotlib's faces: the classes, in the order of their labels."""
 
 SUFFIXES = frozenset({".ttf", ".otf"})
@@ -59,19 +61,23 @@ no root: rendered from the fonts in matplotlib/mpl-data/fonts/ttf; or
 <root>/*.ttf, *.otf        one class a file, in the order of the names"""
 
 
-def check(root: Path | None, options: Mapping[str, Any]) -> list[str]:
+def check(root: Path | None, options: Mapping[str, Any]) -> list[DataError]:
     """Problems that keep the data set from being prepared."""
     problems = []
     faces = _faces(root)
     missing = [path.stem for path in faces if not path.is_file()]
     if root is not None and len(faces) < 2:
-        problems.append(f"{root} has {len(faces)} font file(s), at least 2 are needed; expected:\n{LAYOUT}")
+        problems.append(
+            DataError(f"{root} has {len(faces)} font file(s), at least 2 are needed", f"expected:\n{LAYOUT}")
+        )
     elif missing:
-        problems.append(f"matplotlib's fonts are missing ({', '.join(missing[:3])}); pip install matplotlib")
+        problems.append(
+            DataError(f"matplotlib's fonts are missing ({', '.join(missing[:3])})", "pip install matplotlib")
+        )
     for name, default in DEFAULTS.items():
         value = options.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            problems.append(f"fonts option {name} is {value!r}; it must be a positive integer")
+            problems.append(DataError(f"fonts option {name} is {value!r}", "it must be a positive integer"))
     return problems
 
 
@@ -94,13 +100,15 @@ def prepare(
     """Render the prepared data folder; `val_fraction` is not used, the splits' sizes are options."""
     problems = check(root, options)
     if problems:
-        raise DataError(problems[0])
+        raise problems[0]
     settings = {**DEFAULTS, **options}
     sizes = {name: int(settings[f"{name}_per_class"]) for name in SPLITS}
     faces = _faces(root)
     total, done = sum(sizes.values()) * len(faces), 0
     image_size = int(facts["image_size"])
     moments = np.zeros((2, 3))
+    sources = Sources(image_size)
+    drawn = Source("rendered", store_size, store_size, store_size)
     with new_folder(out) as folder:
         for name in SPLITS:
             with SplitWriter(folder, name, store_size) as writer:
@@ -108,14 +116,16 @@ def prepare(
                     for index in range(sizes[name]):
                         pixels = render(face, name, label, index, image_size, store_size, seed)
                         writer.append(pixels, label, f"{face.stem}/{name}/{index:06d}")
+                        sources.add(drawn)
                         if name == "train":
                             moments += channel_moments(pixels)
                     done += sizes[name]
                     progress(done, total, f"{name} images")
         counts = {name: size * len(faces) for name, size in sizes.items()}
         mean, std = mean_and_std(moments, counts["train"])
-        said = {**facts, "classes": len(faces), "store_size": store_size, "counts": counts}
-        said.update({"mean": mean, "std": std, "skipped": []})
+        said = {**facts, "origins": dict.fromkeys(SPLITS, "rendered")}
+        said |= {"classes": len(faces), "store_size": store_size, "counts": counts}
+        said.update({"mean": mean, "std": std, "skipped": [], "sources": sources.facts()})
         write_facts(folder, [face.stem for face in faces], said)
     return said
 

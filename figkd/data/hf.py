@@ -13,9 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from figkd.data.listing import Listing, Sample
-from figkd.data.store import SplitName
+from figkd.data.left_out import LeftOut
+from figkd.data.listing import Demands, Listing, Sample, check_fraction, label_order
+from figkd.data.split_words import assign, meanings
+from figkd.data.store import SPLITS, SplitName
 from figkd.errors import DataError
+from figkd.files import read_bytes
 
 DEFAULTS: dict[str, Any] = {
     "name": "",
@@ -27,6 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "val_split": "",
     "test_split": "",
     "test_fraction": 0.2,
+    "small_classes": "refuse",
+    "copies": "refuse",
 }
 
 LAYOUT = """\
@@ -34,31 +39,49 @@ LAYOUT = """\
 
 SOURCE = "pip install 'figkd-pipeline[hf]'"
 
-_USUAL: dict[SplitName, tuple[str, ...]] = {
-    "train": ("train", "training"),
-    "val": ("validation", "val", "valid", "dev"),
-    "test": ("test", "testing"),
-}
+LISTS_A_ROOT = True
+"""A local folder is listed before anything is prepared; a data set of the hub needs a download."""
+
 _LABELS = ("label", "labels", "fine_label", "class", "target", "category")
 
 
-def check(root: Path | None, options: Mapping[str, Any]) -> list[str]:
+def is_one(folder: Path) -> bool:
+    """Whether a folder was written by `save_to_disk`, or holds Parquet files (in `data/`, as on the hub)."""
+    if _saved(folder):
+        return True
+    return any(next(place.glob("*.parquet"), None) for place in (folder, folder / "data"))
+
+
+def _saved(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("dataset_dict.json", "state.json"))
+
+
+def check(root: Path | None, options: Mapping[str, Any]) -> list[DataError]:
     """What is missing; the data set is not opened."""
     if importlib.util.find_spec("datasets") is None:
-        return [f"the hf_datasets data set needs the package datasets; {SOURCE}"]
-    if not 0 < options["test_fraction"] < 1:
-        return [f"test_fraction is {options['test_fraction']}; it must lie between 0 and 1"]
+        return [DataError("the hf_datasets data set needs the package datasets", SOURCE)]
+    try:
+        check_fraction(options)
+        Demands.of(options)
+    except DataError as error:
+        return [error]
     name = options["name"]
     if (root is None) == (not name):
         return [
-            "hf_datasets needs either a root folder or the option name (of a data set on the hub); give one"
+            DataError(
+                "hf_datasets needs either a root folder or the option name (of a data set on the hub)",
+                "give one",
+            )
         ]
     if root is not None and not root.is_dir():
-        return [f"there is no folder {root}; expected:\n{LAYOUT}"]
+        return [DataError(f"there is no folder {root}", f"expected:\n{LAYOUT}")]
     if name and not options["revision"]:
         return [
-            f"the option revision is missing; give a commit of https://huggingface.co/datasets/{name}/commits/main, "
-            "so that the data cannot change unnoticed"
+            DataError(
+                "the option revision is missing",
+                f"give a commit of https://huggingface.co/datasets/{name}/commits/main, so that the data cannot "
+                "change unnoticed",
+            )
         ]
     return []
 
@@ -87,18 +110,31 @@ def read(root: Path | None, options: Mapping[str, Any]) -> Listing:
     for split, samples in splits.items():
         if not samples:
             raise DataError(f"the {chosen[split]} split has no labels", f"choose another {split}_split")
-    return Listing(classes, splits, test_fraction=options["test_fraction"])
+    unlabelled = {split: sum(value not in label_of for value in column) for split, column in values.items()}
+    unused = [name for name in found if name not in chosen.values()]
+    return Listing(
+        classes,
+        splits,
+        test_fraction=options["test_fraction"],
+        left_out=[
+            *(LeftOut(chosen[split], "unlabelled", count) for split, count in unlabelled.items() if count),
+            *(LeftOut(name, "unused_split", len(found[name])) for name in unused),
+        ],
+        demands=Demands.of(options),
+    )
 
 
 def _load(root: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
     import datasets
 
+    datasets.disable_progress_bars()  # the one that asked shows its own
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what fails is raised too
     try:
         if root is None:
             loaded = datasets.load_dataset(
                 options["name"], options["config"] or None, revision=options["revision"]
             )
-        elif (root / "dataset_dict.json").is_file() or (root / "state.json").is_file():
+        elif _saved(root):
             loaded = datasets.load_from_disk(str(root))
         else:
             loaded = datasets.load_dataset(str(root), options["config"] or None)
@@ -109,16 +145,16 @@ def _load(root: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _split_names(there: list[str], options: Mapping[str, Any]) -> dict[SplitName, str]:
-    chosen: dict[SplitName, str] = {}
-    for split, usual in _USUAL.items():
-        option = f"{split}_split"
-        wanted = options[option]
-        if wanted and wanted not in there:
-            raise DataError(f"option {option} is {wanted!r}; the splits are {', '.join(there)}")
-        taken = [options[f"{other}_split"] for other in _USUAL if other != split]
-        name = wanted or next((name for name in usual if name in there and name not in taken), "")
-        if name:
-            chosen[split] = name
+    asked: dict[SplitName, str] = {
+        split: options[f"{split}_split"] for split in SPLITS if options[f"{split}_split"]
+    }
+    for split, name in asked.items():
+        if name not in there:
+            raise DataError(f"option {split}_split is {name!r}; the splits are {', '.join(there)}")
+    others = assign(
+        name for name in there if name not in asked.values() and meanings(there).get(name) not in asked
+    )
+    chosen = {split: name for split in SPLITS if (name := asked.get(split) or others.get(split, ""))}
     if "train" not in chosen:
         raise DataError(
             f"there is no train split among {', '.join(there)}", "name it with the option train_split"
@@ -157,8 +193,12 @@ def _classes(feature: Any, values: Mapping[SplitName, list[Any]]) -> tuple[list[
     names = getattr(feature, "names", None)
     if names:
         return list(names), {label: label for label in range(len(names))}
-    found = sorted({value for column in values.values() for value in column if value is not None})
-    return [str(value) for value in found], {value: label for label, value in enumerate(found)}
+    found = {value for column in values.values() for value in column if value is not None and value == value}
+    numbers = all(isinstance(value, int | float) for value in found)
+    ordered = sorted(
+        found, key=lambda value: (value if numbers else 0, label_order(str(value)), type(value).__name__)
+    )
+    return [str(value) for value in ordered], {value: label for label, value in enumerate(ordered)}
 
 
 def _with_bytes(table: Any, image: str) -> Any:
@@ -172,4 +212,9 @@ def _bytes(table: Any, index: int, image: str) -> bytes:
     value = table[index][image]
     if value is None:
         raise DataError("no image")
-    return bytes(value["bytes"]) if value["bytes"] is not None else Path(value["path"]).read_bytes()
+    if value["bytes"] is not None:
+        return bytes(value["bytes"])
+    try:
+        return read_bytes(Path(value["path"]))
+    except (OSError, ValueError, TypeError) as error:
+        raise DataError(f"its file cannot be read: {error}") from error

@@ -3,23 +3,29 @@
 A module has `DEFAULTS` (its options), `LAYOUT` (the expected tree), `SOURCE` (how to get it) and `read`, which
 gives a `Listing` or raises a `DataError` that says what is missing. It may have `ARCHIVES` (what the publisher
 serves) and `OFFICIAL` (numbers of images of the published lists); and `check` and `source_files`, where reading
-the listing is slow. Decoding, holding out splits, counting and writing are the same for all: see `figkd.data`.
+the listing is slow (with `LISTS_A_ROOT`, only where there is no root). Decoding, holding out splits, counting and
+writing are the same for all: see `figkd.data` and `figkd.data.settle`.
 """
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from figkd.data.decode import Box, Image
-from figkd.data.split import stratified_split
+from figkd.data.left_out import LeftOut
+from figkd.data.matlab_file import look_through
 from figkd.data.store import SplitName
 from figkd.errors import DataError
+from figkd.files import read_bytes
+
+_MATLAB_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,31 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Demands:
+    """What happens to a user's own data that cannot give a sound result.
+
+    Attributes:
+        small_classes: with classes that have too few images to be in every split.
+        copies: with images of which there is a copy in another split or in another class.
+    """
+
+    small_classes: Literal["refuse", "leave_out"] = "refuse"
+    copies: Literal["refuse", "leave_out"] = "refuse"
+
+    @staticmethod
+    def of(options: Mapping[str, Any]) -> Demands:
+        """From a data set's options `small_classes` and `copies`.
+
+        Raises:
+            DataError: another word.
+        """
+        for name in ("small_classes", "copies"):
+            if options[name] not in ("refuse", "leave_out"):
+                raise DataError(f"{name} is {options[name]!r}", "refuse or leave_out")
+        return Demands(options["small_classes"], options["copies"])
+
+
+@dataclass(frozen=True)
 class Listing:
     """The samples of a data set before anything is decoded.
 
@@ -45,12 +76,22 @@ class Listing:
         splits: samples of "train", and of "val" and "test" where they are given; others are held out of train.
         lists: files that the listing was read from; they count for the data's content, as the images do.
         test_fraction: part of train that becomes test where none is given; None if test is always given.
+        left_out: what lies below the root and is not used.
+        notes: what the reader concluded, in sentences.
+        demands: what a user's own data must fulfil; None for published data, which are as they are.
+        why: what was left out of a class, in words, where that may explain that it has few images.
+        named_like_splits: whether a class is called like a split, so that the layout is worth being written down.
     """
 
     classes: Sequence[str]
     splits: Mapping[SplitName, Sequence[Sample]]
     lists: Sequence[Path] = field(default_factory=tuple)
     test_fraction: float | None = None
+    left_out: Sequence[LeftOut] = ()
+    notes: Sequence[str] = ()
+    demands: Demands | None = None
+    why: Mapping[str, str] = field(default_factory=dict)
+    named_like_splits: bool = False
 
 
 @dataclass(frozen=True)
@@ -75,26 +116,21 @@ class Archive:
         return self.url.split("?")[0].rsplit("/", 1)[1]
 
 
-def complete(listing: Listing, val_fraction: float, seed: int) -> dict[SplitName, Sequence[Sample]]:
-    """Give a listing its three splits: what is missing is held out of train, stratified and seeded.
+def check_fraction(options: Mapping[str, Any]) -> float:
+    """The option `test_fraction`.
 
     Raises:
-        DataError: an image is in two splits.
+        DataError: out of range.
     """
-    splits = dict(listing.splits)
-    if "test" not in splits and listing.test_fraction is not None:
-        splits["train"], splits["test"] = _hold_out(splits["train"], listing.test_fraction, seed)
-    if "val" not in splits:
-        # A seed of its own: the same one would hold out the same positions of each class as for test.
-        offset = int(listing.test_fraction is not None)
-        splits["train"], splits["val"] = _hold_out(splits["train"], val_fraction, seed + offset)
-    owner: dict[str, SplitName] = {}
-    for name, samples in splits.items():
-        for sample in samples:
-            other = owner.setdefault(sample.sample_id, name)
-            if other != name:
-                raise DataError(f"{sample.sample_id} is in both {other} and {name}", "list it once")
-    return splits
+    fraction = float(options["test_fraction"])
+    if not 0 < fraction < 1:
+        raise DataError(f"test_fraction is {fraction}; it must lie between 0 and 1")
+    return fraction
+
+
+def label_order(label: str) -> tuple[bool, int, str]:
+    """A key that sorts labels in one way only: numbers as numbers and first, equal ones (1, 01) as text."""
+    return (False, int(label), label) if label.isdecimal() and len(label) < 100 else (True, 0, label)
 
 
 def notes(listing: Listing, official: Mapping[str, int]) -> list[str]:
@@ -138,8 +174,8 @@ def rows(path: Path, columns: Sequence[str], separator: str | None = None) -> li
         DataError: the file cannot be read, has no lines, or has a line with other fields.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = read_bytes(path).decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}") from error
     found = []
     for number, line in enumerate(text.splitlines(), 1):
@@ -185,7 +221,9 @@ def matlab(path: Path, *names: str) -> list[Any]:
 
     try:
         # Not mat_dtype: that would turn whole numbers into floats.
-        values = loadmat(str(path), squeeze_me=True, chars_as_strings=True)
+        data = read_bytes(path, _MATLAB_BYTES)
+        look_through(data)
+        values = loadmat(io.BytesIO(data), squeeze_me=True, chars_as_strings=True)
         return [np.atleast_1d(values[name]) for name in names]
     except Exception as error:  # scipy raises many kinds on damaged files
         raise DataError(f"{path} is not the published list: {error}", "get the file again") from error
@@ -193,10 +231,3 @@ def matlab(path: Path, *names: str) -> list[Any]:
 
 def _exists(path: Path, folder: bool) -> bool:
     return path.is_dir() if folder else path.is_file()
-
-
-def _hold_out(
-    samples: Sequence[Sample], fraction: float, seed: int
-) -> tuple[Sequence[Sample], Sequence[Sample]]:
-    kept, held = stratified_split([sample.label for sample in samples], fraction, seed)
-    return [samples[i] for i in kept], [samples[i] for i in held]

@@ -13,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import json
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -26,10 +26,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from figkd import labels
 from figkd.checkpoint import tensor_bytes
 from figkd.data.views import Views
-from figkd.errors import DataError
-from figkd.files import write_json
+from figkd.errors import DataError, LabelError
+from figkd.files import read_array, read_json, write_json
 from figkd.models import place
 from figkd.progress import Progress, no_progress
 
@@ -74,6 +75,7 @@ def cache_logits(
     device: str = "cpu",
     progress: Progress = no_progress,
     resume: bool = True,
+    classes: Sequence[str] | None = None,
 ) -> Path:
     """Compute the teacher's logits (eval mode) of all views of all images and write them to `path`.
 
@@ -91,6 +93,7 @@ def cache_logits(
         device: "cpu" or "cuda".
         progress: called with views done, of N V.
         resume: False starts from the beginning.
+        classes: names by column, kept beside the logits.
 
     Raises:
         DataError: no images, logits that are not finite or do not fit float16, or not enough disk.
@@ -101,18 +104,18 @@ def cache_logits(
     place(teacher, device).eval()
     origin = origin_of(teacher, images, views)
     with torch.inference_mode():
-        classes = _Batch(images, 0, 1, device).logits(teacher, views, 0).shape[1]
-    shape = (view_count, count, classes)
+        width = _Batch(images, 0, 1, device).logits(teacher, views, 0).shape[1]
+    shape = (view_count, count, width)
     about = {"format": _FORMAT, "shape": list(shape), "batch": batch_size, **asdict(origin)}
     partial = path.with_name(path.name + ".partial")
     sidecar = path.with_name(path.name + ".progress.json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    note = f"teacher logits, {2 * view_count * count * classes / 1e6:.1f} MB"
+    note = f"teacher logits, {2 * view_count * count * width / 1e6:.1f} MB"
     done = _steps_done(partial, sidecar, about) if resume else 0
     if not done:
         _reserve(partial, shape)
     with partial.open("r+b") as file, torch.inference_mode():
-        header = partial.stat().st_size - 2 * view_count * count * classes
+        header = partial.stat().st_size - 2 * view_count * count * width
         committed = time.monotonic()
         # One step is one forward pass: view `view` of the images from `start` on.
         batch: _Batch | None = None
@@ -126,7 +129,7 @@ def cache_logits(
             if late or view == view_count - 1:
                 # Only here does the host wait for the device.
                 for position, rows in zip(*_rounded(pending), strict=True):
-                    file.seek(header + 2 * classes * (position * count + start))
+                    file.seek(header + 2 * width * (position * count + start))
                     file.write(rows.tobytes())
                 pending.clear()
                 progress(start * view_count + len(batch) * (view + 1), count * view_count, note)
@@ -139,28 +142,31 @@ def cache_logits(
     with partial.open("rb") as finished:
         sha256 = hashlib.file_digest(finished, "sha256").hexdigest()
     os.replace(partial, path)
-    write_json(_sidecar(path), {"format": _FORMAT, "shape": list(shape), **asdict(origin), "sha256": sha256})
+    said = {"format": _FORMAT, "shape": list(shape), **asdict(origin), "sha256": sha256}
+    write_json(_sidecar(path), said | ({} if classes is None else {"classes": list(classes)}))
     sidecar.unlink(missing_ok=True)
     return path
 
 
-def open_logits(path: Path, *, expect: Origin | None = None) -> Cache:
+def open_logits(path: Path, *, expect: Origin | None = None, classes: Sequence[str] | None = None) -> Cache:
     """Open a cache: float16 [N, V, C], memory-mapped, read-only; `cache[:, v]` is contiguous on disk.
 
     Args:
         path: of the .npy file; its sidecar must lie beside it.
         expect: what it must have been made from (see `origin_of`); its sha256 is then checked too, which reads
             the whole file.
+        classes: names by column that are wanted. Columns in another order are put into it, in memory.
 
     Raises:
+        LabelError: the cache is of other classes, or does not say of which.
         DataError: the file or its sidecar is missing or damaged, or it was made from something else.
     """
     try:
-        said = json.loads(_sidecar(path).read_text(encoding="utf-8"))
-        logits = np.load(path, mmap_mode="r", allow_pickle=False)
+        said = read_json(_sidecar(path))
+        logits = read_array(path)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read the teacher's logits {path}: {error}", "make them again") from error
-    fits = isinstance(said, dict) and said.get("format") == _FORMAT
+    fits = isinstance(said, dict) and said.get("format") == _FORMAT and logits.ndim == 3
     if not fits or logits.dtype != np.float16 or list(logits.shape) != said.get("shape"):
         raise DataError(f"{path} is not a cache of logits of this version", "make it again")
     if expect is not None:
@@ -173,7 +179,14 @@ def open_logits(path: Path, *, expect: Origin | None = None) -> Cache:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != said.get("sha256"):
                 raise DataError(f"{path} has other contents than were written", "make it again")
-    return cast(Cache, logits.transpose(1, 0, 2))
+    found = cast(Cache, logits.transpose(1, 0, 2))
+    if classes is None:
+        return found
+    told = said.get("classes")
+    if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
+        raise LabelError(f"{path} does not say which classes its columns are", "make it again")
+    order = labels.mapping(told, classes, what=path.name)
+    return found if order == list(range(len(order))) else found[:, :, order]
 
 
 class _Batch:
@@ -223,12 +236,18 @@ def _reserve(partial: Path, shape: tuple[int, int, int]) -> None:
 
 def _steps_done(partial: Path, sidecar: Path, about: dict[str, Any]) -> int:
     try:
-        said = json.loads(sidecar.read_text(encoding="utf-8"))
-        done = int(said.pop("done"))
-        store = np.load(partial, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, KeyError, AttributeError):
+        said = read_json(sidecar)
+        store = read_array(partial)
+    except (OSError, ValueError):
         return 0
-    fits = said == about and list(store.shape) == about["shape"] and store.dtype == np.float16
+    done = said.pop("done", 0) if isinstance(said, dict) else 0
+    fits = (
+        type(done) is int
+        and done > 0
+        and said == about
+        and list(store.shape) == about["shape"]
+        and store.dtype == np.float16
+    )
     return done if fits else 0
 
 

@@ -7,7 +7,6 @@ hold: both come from `figkd.data.decode`.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,11 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from figkd.data.decode import Job, Pixels, decode_many
+from figkd.data.levels import Rules, from_json
+from figkd.data.room import usable_cpus
 from figkd.data.store import write_labels
 from figkd.errors import DataError
-from figkd.files import write_json
+from figkd.files import read_json, write_json
 
 ROOT_FILE = "root.json"
+_MOST_SIDE = 1 << 14
 
 
 class FileImages:
@@ -37,10 +39,15 @@ class FileImages:
     ndim = 4
 
     def __init__(
-        self, jobs: Sequence[Job], side: int, workers: int | None = None, cut: tuple[slice, ...] = ()
+        self,
+        jobs: Sequence[Job],
+        side: int,
+        rules: Rules,
+        workers: int | None = None,
+        cut: tuple[slice, ...] = (),
     ) -> None:
-        self._jobs, self._side, self._cut = jobs, side, cut
-        self._workers = workers or os.cpu_count() or 1
+        self._jobs, self._side, self._rules, self._cut = jobs, side, rules, cut
+        self._workers = workers or usable_cpus()
         inner = np.broadcast_to(np.uint8(0), (side, side, 3))[cut].shape
         self.shape = (len(jobs), *inner)
 
@@ -59,7 +66,7 @@ class FileImages:
         if isinstance(rows, slice) and rows == slice(None):
             if self._cut or not all(isinstance(part, slice) for part in inner):
                 return np.asarray(self)[(rows, *inner)]
-            return FileImages(self._jobs, self._side, self._workers, tuple(inner))
+            return FileImages(self._jobs, self._side, self._rules, self._workers, tuple(inner))
         # NumPy knows what its indices mean.
         chosen = np.arange(len(self))[rows]
         decoded = self._decode(np.atleast_1d(chosen).ravel())
@@ -77,14 +84,14 @@ class FileImages:
     def _decode(self, rows: npt.NDArray[np.int64]) -> Pixels:
         jobs = [self._jobs[row] for row in rows]
         images = np.empty((len(rows), *self.shape[1:]), dtype=np.uint8)
-        decoded = decode_many(jobs, self._side, min(self._workers, max(1, len(jobs))))
-        for image, job, pixels in zip(images, jobs, decoded, strict=True):
-            if isinstance(pixels, DataError):
+        decoded = decode_many(jobs, self._side, min(self._workers, len(jobs)), self._rules)
+        for image, job, found in zip(images, jobs, decoded, strict=True):
+            if isinstance(found, DataError):
                 raise DataError(
-                    f"{job.image} could be decoded when the data were prepared, and cannot now: {pixels.what}",
+                    f"{job.image} could be decoded when the data were prepared, and cannot now: {found.what}",
                     "put the file back, or prepare the data again",
                 )
-            image[...] = pixels[self._cut]
+            image[...] = found.pixels[self._cut]
         return images
 
 
@@ -143,11 +150,15 @@ def open_files(folder: Path, name: str) -> FileImages:
         DataError: a list is missing or damaged, or the folder of the files is gone.
     """
     try:
-        root = Path(json.loads((folder / ROOT_FILE).read_text(encoding="utf-8"))["root"])
-        side = int(json.loads((folder / "data.json").read_text(encoding="utf-8"))["store_size"])
-        listed = json.loads(_list_path(folder, name).read_text(encoding="utf-8"))
+        root = Path(read_json(folder / ROOT_FILE)["root"])
+        said = read_json(folder / "data.json")
+        side = int(said["store_size"])
+        rules = from_json(said.get("decoding", {}).get("levels", {}))
+        listed = read_json(_list_path(folder, name))
         jobs = [_from_json(entry, root) for entry in listed]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if not 0 < side <= _MOST_SIDE:
+            raise ValueError(f"a side of {side} pixels")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise DataError(
             f"cannot read the {name} split of {folder}: {error}", "prepare the data again"
         ) from error
@@ -156,7 +167,7 @@ def open_files(folder: Path, name: str) -> FileImages:
             f"the images are not in {root} any more, and they are decoded on the fly",
             "put them back, or prepare the data again",
         )
-    return FileImages(jobs, side)
+    return FileImages(jobs, side, rules)
 
 
 def _list_path(folder: Path, name: str) -> Path:
@@ -181,5 +192,9 @@ def _to_json(job: Job, root: Path) -> dict[str, Any]:
 
 
 def _from_json(entry: dict[str, Any], root: Path) -> Job:
-    box = entry.get("box")
-    return Job(root / entry["file"], cast("Any", box and tuple(box)), entry.get("cut_bottom", 0))
+    file, box, cut = Path(entry["file"]), entry.get("box", ()), entry.get("cut_bottom", 0)
+    if file.is_absolute() or ".." in file.parts:
+        raise ValueError(f"{str(file)[:200]!r} is no file below {root}")
+    if type(cut) is not int or len(box) not in (0, 4) or not all(type(edge) in (int, float) for edge in box):
+        raise ValueError(f"{str(file)[:200]!r} has a box that is none")
+    return Job(root / file, cast("Any", tuple(box) or None), cut)

@@ -1,20 +1,19 @@
 """The packed store: a prepared data folder, written whole or not at all, read through memory maps.
 
 Layout: classes.json, data.json, and for each of train, val, test: <split>.npy uint8 [N, S, S, 3] RGB,
-<split>_labels.npy int64 [N], <split>_ids.json [N]. Where images are decoded on the fly, <split>_files.json and
+<split>_labels.npy int64 [N], <split>_ids.json [N], and where images come from files
+<split>_contents.json [N], the sha256 of each. Where images are decoded on the fly, <split>_files.json and
 root.json stand for <split>.npy (see `figkd.data.on_the_fly`).
 """
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast
@@ -23,28 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from figkd.errors import DataError
-from figkd.files import write_json
+from figkd.files import read_array, read_json, write_json
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Split:
-    """One split of a prepared data folder.
-
-    Attributes:
-        images: uint8 [N, S, S, 3] RGB, read-only: memory-mapped, or a `FileImages` that decodes what is read.
-        labels: int64 [N].
-        ids: N names of the samples.
-    """
-
-    images: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
-    ids: list[str]
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 @contextmanager
@@ -110,35 +91,54 @@ def write_labels(folder: Path, name: str, labels: Sequence[int], ids: Sequence[s
     write_json(folder / f"{name}_ids.json", list(ids))
 
 
+def write_contents(folder: Path, name: str, contents: Sequence[str]) -> None:
+    """Write <split>_contents.json: the digests of the sources of a split's images, in their order."""
+    write_json(folder / f"{name}_contents.json", list(contents))
+
+
+def read_contents(folder: Path, name: SplitName) -> list[str] | None:
+    """What `write_contents` wrote; None if the folder does not say.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    path = folder / f"{name}_contents.json"
+    if not path.exists():
+        return None
+    found = _read_json(path)
+    if not _is_texts(found):
+        raise DataError(f"{path} is damaged: it is no list of digests", "prepare the data again")
+    return cast("list[str]", found)
+
+
 def write_facts(folder: Path, classes: Sequence[str], facts: dict[str, Any]) -> None:
     """Write classes.json and data.json."""
     write_json(folder / "classes.json", list(classes))
     write_json(folder / "data.json", facts)
 
 
-def open_split(folder: Path, name: SplitName) -> Split:
-    """Open a split of a prepared data folder.
+def open_labels(folder: Path, name: SplitName) -> tuple[list[int], list[str]]:
+    """Labels and ids of a split.
 
     Raises:
         DataError: a file is missing or damaged, or the files do not fit each other.
     """
-    from figkd.data.on_the_fly import has_file_list, open_files
+    labels, ids = read_labels(folder, name)
+    return labels.tolist(), ids
 
+
+def read_labels(folder: Path, name: SplitName) -> tuple[npt.NDArray[np.int64], list[str]]:
+    """The same, the labels as int64 [N]."""
     try:
-        if has_file_list(folder, name):
-            # Not an array, but its consumers only use what both have: rows, slices, shape, dtype, nbytes.
-            images = cast("npt.NDArray[np.uint8]", open_files(folder, name))
-        else:
-            images = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(folder / f"{name}_labels.npy", allow_pickle=False)
-        ids = json.loads((folder / f"{name}_ids.json").read_text(encoding="utf-8"))
+        labels = np.array(read_array(folder / f"{name}_labels.npy"))
+        ids = read_json(folder / f"{name}_ids.json")
     except (OSError, ValueError) as error:
         raise DataError(
             f"cannot read the {name} split of {folder}: {error}", "prepare the data again"
         ) from error
-    if images.dtype != np.uint8 or images.ndim != 4 or not len(images) == len(labels) == len(ids):
+    if labels.dtype != np.int64 or labels.ndim != 1 or not _is_texts(ids) or len(ids) != len(labels):
         raise DataError(f"the {name} split of {folder} is damaged", "prepare the data again")
-    return Split(images, labels, ids)
+    return labels, ids
 
 
 def class_names(folder: Path) -> list[str]:
@@ -147,7 +147,12 @@ def class_names(folder: Path) -> list[str]:
     Raises:
         DataError: classes.json is missing or damaged.
     """
-    return cast("list[str]", _read_json(folder / "classes.json"))
+    names = _read_json(folder / "classes.json")
+    if not _is_texts(names):
+        raise DataError(
+            f"{folder / 'classes.json'} is damaged: it is no list of names", "prepare the data again"
+        )
+    return cast("list[str]", names)
 
 
 def facts(folder: Path) -> dict[str, Any]:
@@ -156,12 +161,19 @@ def facts(folder: Path) -> dict[str, Any]:
     Raises:
         DataError: data.json is missing or damaged.
     """
-    return cast("dict[str, Any]", _read_json(folder / "data.json"))
+    found = _read_json(folder / "data.json")
+    if not isinstance(found, dict):
+        raise DataError(f"{folder / 'data.json'} is damaged: it holds no facts", "prepare the data again")
+    return found
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {error}", "prepare the data again") from error
 

@@ -4,12 +4,16 @@ Shapes everywhere: student and teacher logits [B, C], labels int64 [B]; the resu
 float32 (float64 if an input is) whatever the logits' type and also under autocast. No gradient flows into the
 teacher. Shapes are checked from metadata only, so nothing here waits for a GPU.
 
+Value and gradient are bounded for any finite logits, also for those of a network whose last layer starts at zero:
+whatever divides by a spread divides by one with a floor far above rounding (`FLAT`).
+
 Logits that are not finite give a loss that is not finite (never a silent number); labels outside 0..C-1 are an
 error on a CPU, and stop a GPU with PyTorch's own assertion, since looking at them would make the host wait.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, cast
 
 import torch
@@ -20,8 +24,12 @@ from torch.nn import functional as F
 from figkd.errors import FigkdError
 
 Distance = Literal["smooth_l1", "cosine"]
+FLAT = 0.02
+"""Smallest spread that a loss divides by, in units of the softmax: of logits an absolute number, of probabilities a
+share of their mean. What is flatter is divided by this, so that dividing multiplies a gradient by 1 / FLAT at most. A
+network's logits are wider than that from its first step on unless its last layer starts at (almost) zero."""
 _EPSILON = 1e-6
-# Keeps 0 / 0 out of the correlation of a class whose probability is the same in all images.
+# Length below which a class's probabilities are too small, in every image of the batch, to tell images apart.
 _TINY = 1e-8
 
 
@@ -85,7 +93,11 @@ def dist(
 ) -> Tensor:
     """T^2 (beta inter + gamma intra): 1 - Pearson correlation of probabilities, over classes and over the batch.
 
-    Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, arXiv 2205.10536.
+    Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, arXiv 2205.10536. Where both
+    lengths are tiny it departs from its authors' code (github.com/hunto/DIST_KD), which divides by |a| |b| + 1e-8 and
+    so pulls the correlation towards 0: here each length has a floor of 1e-8. To rounding the same for batches of 64
+    and tens of classes, not for small batches of many classes (docs/method.md has numbers). Probabilities that vary
+    by less than `FLAT` are not scaled up.
     """
     check_pair(student, teacher)
     ours = torch.softmax(wide(student) / temperature, dim=1)
@@ -99,28 +111,33 @@ def batch_relation(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over the classes of 1 - Pearson correlation, over the batch, of the class's probability.
 
     The intra-class relation of DIST (arXiv 2205.10536) at temperature 1: which of the images are more of a class.
+    A class that varies by less than `FLAT` over the batch is not scaled up to a full correlation.
     """
     check_pair(student, teacher)
     ours, theirs = torch.softmax(wide(student), dim=1), torch.softmax(wide(teacher).detach(), dim=1)
-    return 1 - cast(Tensor, _BatchCorrelation.apply(ours, theirs))
+    return cast(Tensor, _BatchRelation.apply(ours, theirs))
 
 
-class _BatchCorrelation(torch.autograd.Function):
-    """Mean over the columns of the Pearson correlation of two [B, C]; the gradient, of the first, in closed form.
+class _BatchRelation(torch.autograd.Function):
+    """1 - the mean over the columns of the Pearson correlation of two [B, C]; the first's gradient in closed form.
 
     With centred columns q, p and r = q.p / (|q| |p|): dr / dq = p / (|q| |p|) - r q / |q|^2, which is centred itself.
+    Below the floor |q| is replaced by a constant, and the second term is not there.
     """
 
     @staticmethod
     def forward(ctx: Any, ours: Tensor, theirs: Tensor) -> Tensor:
-        one, other = ours - ours.mean(0), theirs - theirs.mean(0)
-        length, length_other = (torch.linalg.vector_norm(x, dim=0).clamp_min(_TINY) for x in (one, other))
-        # A class that is the same in all images, as in a network whose last layer starts at 0, has no direction yet.
-        inverse = (length * length_other).reciprocal() * (length > _TINY)
+        mean, mean_other = ours.mean(0), theirs.mean(0)
+        one, other = ours - mean, theirs - mean_other
+        norm = torch.linalg.vector_norm(one, dim=0)
+        size = norm.clamp_min(_floor(mean, len(one)))
+        size_other = torch.linalg.vector_norm(other, dim=0).clamp_min(_floor(mean_other, len(one)))
+        inverse = (size * size_other).reciprocal_().mul_(size > _TINY)
         correlation: Tensor = (one * other).sum(0) * inverse
-        slope = torch.addcmul(one * (-correlation / length.square()), other, inverse)
+        pull = (correlation / size.square()).mul_(size == norm)
+        slope = torch.addcmul(one * pull, other, inverse, value=-1)
         ctx.save_for_backward(slope)
-        return correlation.mean()
+        return 1 - correlation.mean()
 
     @staticmethod
     @once_differentiable
@@ -146,13 +163,20 @@ def distance(one: Tensor, other: Tensor, kind: Distance) -> Tensor:
     """Mean over the batch of a distance of coefficients [B, D]: smooth L1 (sum over the coefficients) or 1 - cosine."""
     if kind == "smooth_l1":
         return F.smooth_l1_loss(one, other, reduction="sum") / len(one)
-    return (1 - F.cosine_similarity(one, other, dim=1, eps=_EPSILON)).mean()
+    flat = FLAT * math.sqrt(one.shape[1])
+    return (1 - F.cosine_similarity(one, other, dim=1, eps=flat)).mean()
 
 
 def standardise(logits: Tensor) -> Tensor:
-    """Bring every row [B, C] to mean 0 and standard deviation 1 (population), as in arXiv 2403.01427."""
+    """Bring every row [B, C] to mean 0 and standard deviation 1, one flatter than `FLAT` to less.
+
+    The population's deviation, as the formula of arXiv 2403.01427 has it. Its authors' code
+    (github.com/sunshangquan/logit-standardization-KD) takes the sample's, which is larger by sqrt(C / (C - 1)), and
+    scales up rows of any spread above 1e-7.
+    """
     centred = logits - logits.mean(dim=1, keepdim=True)
-    return centred / (centred.square().mean(dim=1, keepdim=True).sqrt() + _EPSILON)
+    deviation = centred.square().mean(dim=1, keepdim=True).clamp_min(FLAT**2).sqrt()
+    return centred / (deviation + _EPSILON)
 
 
 def wide(logits: Tensor) -> Tensor:
@@ -193,5 +217,21 @@ def _kl(log_teacher: Tensor, log_student: Tensor) -> Tensor:
 
 
 def _pearson(one: Tensor, other: Tensor, dim: int) -> Tensor:
-    one, other = one - one.mean(dim, keepdim=True), other - other.mean(dim, keepdim=True)
-    return F.cosine_similarity(one, other, dim=dim, eps=_TINY)
+    """Pearson correlation along `dim` of probabilities, with the floor of `_floor` under either norm."""
+    directions = []
+    for x in (one, other):
+        mean = x.mean(dim, keepdim=True)
+        centred = x - mean
+        norm = torch.linalg.vector_norm(centred, dim=dim, keepdim=True)
+        directions.append(centred / norm.clamp_min(_floor(mean.detach(), x.shape[dim])))
+    correlation: Tensor = (directions[0] * directions[1]).sum(dim)
+    return correlation
+
+
+def _floor(mean: Tensor, count: int) -> Tensor:
+    """Smallest norm of the deviations of `count` probabilities from their mean that a correlation divides by.
+
+    10^5 times above float32's rounding of the mean, so that rounding cannot pass for a direction.
+    """
+    floor: Tensor = mean * (FLAT * math.sqrt(count))
+    return floor.clamp_min_(_TINY)

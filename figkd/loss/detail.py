@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from figkd.wavelet import band_names, wavedec_matrix, weighted
+from figkd.loss.wavelet import band_names, wavedec_matrix, weighted
 
 DENSE_CLASSES = 256
 """Longest axis that is transformed by one matrix; longer ones are faster by filter bank."""
@@ -29,7 +29,7 @@ class LinearDetail(nn.Module):
         num_classes: C.
         wavelet: any discrete wavelet of PyWavelets.
         mode: PyWavelets' boundary mode.
-        weights: weight of every band's squared error, from `figkd.wavelet.check_band_weights`.
+        weights: weight of every band's squared error, from `figkd.loss.wavelet.check_band_weights`.
         order: int64 [C], position i of the transformed axis holds x[:, order[i]].
     """
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from figkd.wavelet import band_names, check_band_weights
+from figkd.loss.wavelet import band_names, check_band_weights
 
 # Keeps 0 / 0 out of empty nodes; far below any probability that matters, above float32's smallest number.
 _TINY = 1e-37
@@ -58,7 +58,7 @@ def band_weights_of(
     """Weights of the bands fine to coarse, d1..dL, and last that of the approximation, aL.
 
     Raises:
-        FigkdError: as `figkd.wavelet.check_band_weights`.
+        FigkdError: as `figkd.loss.wavelet.check_band_weights`.
     """
     return tuple(reversed(check_band_weights(band_names(level), weights, decay).values()))
 

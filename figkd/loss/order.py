@@ -7,7 +7,7 @@ classes are what the finest Haar band subtracts from each other.
 
 from __future__ import annotations
 
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -16,9 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from figkd.errors import FigkdError
+from figkd.files import read_json
+from figkd.progress import Progress, no_progress
 
 Order = npt.NDArray[np.int64]
 Kind = Literal["given", "confusion", "random", "hierarchy"]
+_GROUPS_BYTES, _DEEPEST = 10_000_000, 50
+OPTIMAL_UP_TO = 1_000
+"""Classes up to which leaves are ordered optimally, whose cost grows faster than with the cube of their number."""
+_BLOCK_VALUES = 1_000_000
 KINDS: tuple[Kind, ...] = ("given", "confusion", "random", "hierarchy")
 
 
@@ -35,9 +41,10 @@ def random_order(num_classes: int, seed: int) -> Order:
 def confusion_order(confusion: npt.ArrayLike) -> Order:
     """Order classes so that those which are confused with each other become neighbours.
 
-    Rows are scaled to sum 1, the matrix is symmetrised, and one minus it is the distance of an
-    average-linkage agglomerative clustering whose leaves, optimally ordered (Bar-Joseph et al. 2001, as in
-    SciPy), are the order.
+    Rows are scaled to sum 1, the matrix is symmetrised, and one minus it is the distance of an average-linkage
+    agglomerative clustering, whose leaves are the order. Up to `OPTIMAL_UP_TO` classes they are ordered optimally
+    (Bar-Joseph et al. 2001, as in SciPy); beyond, each merge turns its two clusters so that the closest ends touch
+    (Gruvaeus and Wainer 1972), and time and memory grow with the square of the number of classes.
 
     Args:
         confusion: [C, C], >= 0; row = true class, column = predicted class; counts or mean probabilities.
@@ -49,7 +56,6 @@ def confusion_order(confusion: npt.ArrayLike) -> Order:
         FigkdError: not a square matrix of finite values >= 0.
     """
     from scipy.cluster.hierarchy import leaves_list, linkage
-    from scipy.spatial.distance import squareform
 
     matrix = np.asarray(confusion, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -59,26 +65,70 @@ def confusion_order(confusion: npt.ArrayLike) -> Order:
     size = len(matrix)
     if size < 3:
         return identity(size)
-    rows = matrix.sum(axis=1, keepdims=True)
-    rates = matrix / np.where(rows > 0, rows, 1.0)
-    distance = 1.0 - (rates + rates.T) / 2
-    np.fill_diagonal(distance, 0.0)
-    tree = linkage(squareform(distance, checks=False), method="average", optimal_ordering=True)
+    distances = _distances(matrix)
+    tree = linkage(distances, method="average", optimal_ordering=size <= OPTIMAL_UP_TO)
+    if size > OPTIMAL_UP_TO:
+        return _closest_ends(tree, distances)
     return cast(Order, leaves_list(tree).astype(np.int64))
 
 
+def _distances(confusion: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """One minus the symmetrised rates of [C, C], as the upper triangle by rows: float64 [C (C - 1) / 2].
+
+    In blocks of rows: of the C^2 values, only the result is held.
+    """
+    size = len(confusion)
+    rows = confusion.sum(axis=1, keepdims=True)
+    rows[rows <= 0] = 1.0
+    condensed = np.empty(size * (size - 1) // 2)
+    step, place = max(_BLOCK_VALUES // size, 1), 0
+    for start in range(0, size, step):
+        stop = min(start + step, size)
+        own = confusion[start:stop, start:] / rows[start:stop]
+        others = (confusion[start:, start:stop] / rows[start:]).T
+        block = 1.0 - (own + others) / 2
+        for row in range(stop - start):
+            part = block[row, row + 1 :]
+            condensed[place : place + len(part)] = part
+            place += len(part)
+    return condensed
+
+
+def _closest_ends(tree: npt.NDArray[np.float64], distances: npt.NDArray[np.float64]) -> Order:
+    """Leaves of a linkage [C - 1, 4], where the two clusters of a merge are turned so that their closest ends touch."""
+    size = len(tree) + 1
+
+    def between(a: int, b: int) -> float:
+        low, high = min(a, b), max(a, b)
+        return float(distances[low * size - low * (low + 1) // 2 + high - low - 1])
+
+    runs = {leaf: np.array([leaf], dtype=np.int64) for leaf in range(size)}
+    for merge, (first, second) in enumerate(tree[:, :2].astype(np.int64).tolist()):
+        left, right = runs.pop(first), runs.pop(second)
+        ways = ((left, right), (left, right[::-1]), (left[::-1], right), (left[::-1], right[::-1]))
+        runs[size + merge] = np.concatenate(
+            min(ways, key=lambda way: between(int(way[0][-1]), int(way[1][0])))
+        )
+    return runs[2 * size - 2]
+
+
 def soft_confusion(
-    logits: npt.ArrayLike, labels: npt.ArrayLike, num_classes: int, temperature: float = 1.0
+    logits: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    num_classes: int,
+    temperature: float = 1.0,
+    progress: Progress = no_progress,
 ) -> npt.NDArray[np.float64]:
     """Mean of softmax(logits / temperature) over the samples of each true class.
 
     A good classifier makes few errors on the data at hand; its probabilities still say what it finds alike.
 
     Args:
-        logits: [N, C].
+        logits: [N, C]; may be memory-mapped.
         labels: int [N] in 0..C-1.
         num_classes: C.
         temperature: > 0; larger spreads the probabilities.
+        progress: called with samples done.
 
     Returns:
         float64 [C, C]; the row of a class without samples is zero.
@@ -86,22 +136,26 @@ def soft_confusion(
     Raises:
         FigkdError: shapes that do not fit, or a temperature that is not positive.
     """
-    scores = np.asarray(logits, dtype=np.float64)
+    given = np.asarray(logits)
     truth = np.asarray(labels, dtype=np.int64)
-    if scores.ndim != 2 or scores.shape[1] != num_classes or truth.shape != scores.shape[:1]:
+    if given.ndim != 2 or given.shape[1] != num_classes or truth.shape != given.shape[:1]:
         raise FigkdError(
-            f"logits {scores.shape} and labels {truth.shape} do not fit {num_classes} classes",
+            f"logits {given.shape} and labels {truth.shape} do not fit {num_classes} classes",
             "logits must be [N, C], labels [N]",
         )
     if temperature <= 0:
         raise FigkdError(f"temperature {temperature}", "it must be positive")
-    scores = scores / temperature
-    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-    scores /= scores.sum(axis=1, keepdims=True)
     total = np.zeros((num_classes, num_classes))
-    np.add.at(total, truth, scores)
-    counts = np.bincount(truth, minlength=num_classes)[:, None]
-    return total / np.maximum(counts, 1)
+    step = max(_BLOCK_VALUES // num_classes, 1)
+    for start in range(0, len(given), step):
+        stop = min(start + step, len(given))
+        progress(start, len(given), "look-alikes among the classes")
+        scores = given[start:stop].astype(np.float64) / temperature
+        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+        scores /= scores.sum(axis=1, keepdims=True)
+        np.add.at(total, truth[start:stop], scores)
+    total /= np.maximum(np.bincount(truth, minlength=num_classes)[:, None], 1)
+    return total
 
 
 def hierarchy_order(groups: Mapping[str, Any] | Sequence[Any], classes: Sequence[str]) -> Order:
@@ -122,7 +176,7 @@ def hierarchy_order(groups: Mapping[str, Any] | Sequence[Any], classes: Sequence
     known = {name: index for index, name in enumerate(classes)}
     unknown = sorted(set(leaves) - set(known))
     missing = sorted(set(known) - set(leaves))
-    twice = sorted({name for name in leaves if leaves.count(name) > 1})
+    twice = sorted(name for name, times in Counter(leaves).items() if times > 1)
     for problem, names in (("unknown", unknown), ("missing", missing), ("repeated", twice)):
         if names:
             raise FigkdError(
@@ -136,14 +190,14 @@ def read_groups(path: Path) -> Any:
     """Read a hierarchy file: JSON, nested objects or lists with class names as leaves.
 
     Raises:
-        FigkdError: the file is missing or not JSON.
+        FigkdError: the file is missing, too large or not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_json(path, _GROUPS_BYTES)
     except OSError as error:
         raise FigkdError(f"cannot read the hierarchy file {path}: {error.strerror}") from error
     except ValueError as error:
-        raise FigkdError(f"the hierarchy file {path} is not JSON: {error}") from error
+        raise FigkdError(f"the hierarchy file {path} cannot be read as JSON: {error}") from error
 
 
 def validate_order(order: npt.ArrayLike, num_classes: int) -> Order:
@@ -168,6 +222,7 @@ def make_order(
     temperature: float = 1.0,
     groups_file: Path | None = None,
     classes: Sequence[str] | None = None,
+    progress: Progress = no_progress,
 ) -> Order:
     """Make an order by name.
 
@@ -182,6 +237,7 @@ def make_order(
         temperature: for "confusion".
         groups_file: for "hierarchy".
         classes: class names, for "hierarchy".
+        progress: for "confusion"; called with samples done, then before the clustering.
 
     Returns:
         int64 [C].
@@ -196,7 +252,9 @@ def make_order(
     elif kind == "confusion":
         if logits is None or labels is None:
             raise FigkdError("the confusion order needs the teacher's logits and the labels")
-        order = confusion_order(soft_confusion(logits, labels, num_classes, temperature))
+        confusion = soft_confusion(logits, labels, num_classes, temperature, progress)
+        progress(0, 1, f"ordering {num_classes:,} classes")
+        order = confusion_order(confusion)
     elif kind == "hierarchy":
         if groups_file is None or classes is None:
             raise FigkdError("the hierarchy order needs a hierarchy file and the class names")
@@ -206,11 +264,13 @@ def make_order(
     return validate_order(order, num_classes)
 
 
-def _leaves(node: Any) -> list[str]:
+def _leaves(node: Any, level: int = 0) -> list[str]:
+    if level > _DEEPEST:
+        raise FigkdError(f"the hierarchy has more than {_DEEPEST} levels")
     if isinstance(node, str):
         return [node]
     if isinstance(node, Mapping):
         node = list(node.values())
     if not isinstance(node, Sequence):
-        raise FigkdError(f"the hierarchy has a leaf {node!r}", "leaves are class names")
-    return [leaf for child in node for leaf in _leaves(child)]
+        raise FigkdError(f"the hierarchy has a leaf {node!r:.80}", "leaves are class names")
+    return [leaf for child in node for leaf in _leaves(child, level + 1)]

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from figkd.detail import DENSE_CLASSES, LinearDetail
-from figkd.wavelet import detail_matrix
+from figkd.loss.detail import DENSE_CLASSES, LinearDetail
+from figkd.loss.wavelet import detail_matrix
 
 # Width of a block of classes: a smaller one is a slower product per class, a larger one does more than is needed.
 _BLOCK = range(32, 65)
@@ -29,7 +29,7 @@ _BLOCKS_FROM = 128
 class SquaredDetail(nn.Module):
     """Mean over the batch of the weighted sum of squared differences of detail coefficients.
 
-    Takes what `figkd.detail.LinearDetail` takes.
+    Takes what `figkd.loss.detail.LinearDetail` takes.
     """
 
     block: Tensor | None
