@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TextIO, get_args
 
 from export.engines.options import HardwareCompatibility, TensorRTOptions
 from export.errors import BackendMissing, ExportError
+from export.sizes import HELP, Sizes, named_size
+from export.terminal import close_streams, one_line, open_streams, visible
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,6 +27,8 @@ def parser() -> argparse.ArgumentParser:
     build.add_argument("onnx", type=Path)
     build.add_argument("out", type=Path)
     build.add_argument("--backend", required=True, choices=("onnxruntime", "tensorrt", "tensorrt_rtx"))
+    build.add_argument("--size", type=int, help="height and width, where the file leaves them open")
+    build.add_argument("--dim", type=_dim, action="append", default=[], metavar="NAME=SIZE", help=HELP)
     build.add_argument("--batch-sizes", type=int, nargs="+", default=[1])
     build.add_argument("--compute-capabilities", nargs="+", default=[], help="TensorRT-RTX: SM86 and so on")
     build.add_argument("--optimization-level", type=int)
@@ -52,31 +57,71 @@ def options_of(arguments: argparse.Namespace) -> TensorRTOptions:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run a command; 0: done, 1: it failed, 4: this machine lacks something."""
-    arguments = parser().parse_args(words)
-    from export.engines import BACKENDS
+    """Run a command; 0: done, 1: it failed, 4: this machine lacks something, 130: interrupted."""
+    open_streams()
+    code = _run(parser().parse_args(words))
+    if fault := close_streams():
+        _say(f"error: cannot write to stdout: {fault.strerror}", sys.stderr)
+        close_streams()
+        code = code or 4
+    return code
 
+
+def _run(arguments: argparse.Namespace) -> int:
+    from export.engines import BACKENDS
+    from export.image_input import fixed_copy
+
+    sizes = Sizes(arguments.size, dict(arguments.dim))
     try:
-        info = BACKENDS[arguments.backend].build(
-            arguments.onnx,
-            arguments.out,
-            batch_sizes=arguments.batch_sizes,
-            compute_capabilities=arguments.compute_capabilities,
-            tensorrt=options_of(arguments),
-            progress=_show if sys.stderr.isatty() else _silent,
-        )
+        with tempfile.TemporaryDirectory(prefix="figkd-export-") as folder:
+            info = BACKENDS[arguments.backend].build(
+                fixed_copy(arguments.onnx, sizes, Path(folder)) if sizes else arguments.onnx,
+                arguments.out,
+                batch_sizes=arguments.batch_sizes,
+                compute_capabilities=arguments.compute_capabilities,
+                tensorrt=options_of(arguments),
+                progress=_show if sys.stderr.isatty() else _silent,
+            )
     except ExportError as error:
-        print(f"error: {error.what}" + (f"\n  fix: {error.fix}" if error.fix else ""), file=sys.stderr)
+        _fail(error.what, error.fix)
         return 4 if isinstance(error, BackendMissing) else 1
-    for note in info.notes:
-        print(note)
+    except OSError as error:
+        _fail(str(error), "check the path, the disk's free space and rights, then run again")
+        return 4
+    except KeyboardInterrupt:
+        _say("interrupted; nothing is left half-written", sys.stderr)
+        return 130
+    for note in filter(None, (*info.notes, info.remark)):
+        _say(note, sys.stdout)
     size, seconds = info.bytes / 1e6, info.build_seconds
-    print(f"{arguments.out}: {size:.2f} MB, {info.layers} layers, built in {seconds:.1f} s")
+    _say(f"{arguments.out}: {size:.2f} MB, {info.layers} layers, built in {seconds:.1f} s", sys.stdout)
     return 0
 
 
+def _dim(text: str) -> tuple[str, int]:
+    try:
+        return named_size(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _fail(what: str, fix: str) -> None:
+    for label, text in (("error: ", what), ("  fix: ", fix)):
+        if text:
+            _say(label + text.replace("\n", "\n       "), sys.stderr)
+
+
+def _say(text: str, stream: TextIO) -> None:
+    print(visible(text), file=stream)
+
+
 def _show(done: int, total: int, note: str) -> None:
-    print(f"\r\x1b[K{done}/{total} {note}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+    print(
+        f"\r\x1b[K{done}/{total} {one_line(note)}",
+        end="\n" if done == total else "",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _silent(*step: Any) -> None:

@@ -12,6 +12,27 @@ from export.errors import ExportError
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
+_ROWS = 1024
+
+
+def predicted(logits: Array) -> Array:
+    """The class that each row of logits [N, C] answers, int64 [N]; -1 where a logit is not finite."""
+    logits = np.asarray(logits)
+    finite = np.asarray(np.isfinite(logits).all(axis=1))
+    return np.where(finite, np.where(finite[:, None], logits, 0).argmax(axis=1), -1)
+
+
+def confidence(logits: Array) -> Array:
+    """Softmax of each row's answer, float32 [N], 0 to 1; 0 where a logit is not finite."""
+    found = np.zeros(len(logits), np.float32)
+    for i in range(0, len(logits), _ROWS):  # in parts: many classes would take several copies of everything
+        part = np.asarray(logits[i : i + _ROWS], np.float64)
+        finite = np.asarray(np.isfinite(part).all(axis=1))
+        part = np.where(finite[:, None], part, 0.0)
+        shares = 1 / np.exp(part - part.max(axis=1, keepdims=True)).sum(axis=1)
+        found[i : i + _ROWS] = np.where(finite, shares, 0.0)
+    return found
+
 
 def accuracy(
     logits: Array, labels: Array, class_names: Sequence[str], reference_logits: Array | None = None
@@ -44,8 +65,8 @@ def accuracy(
             f"labels reach from {labels.min()} to {labels.max()}, the classes from 0 to {classes - 1}"
         )
     finite_rows = np.isfinite(logits).all(axis=1)
-    predicted = np.where(finite_rows, np.where(finite_rows[:, None], logits, 0).argmax(axis=1), -1)
-    correct = predicted == labels
+    answer = predicted(logits)
+    correct = answer == labels
     top5: float | None = None
     if classes > 5:
         best = np.argsort(-np.where(finite_rows[:, None], logits, 0), axis=1, kind="stable")[:, :5]
@@ -60,9 +81,9 @@ def accuracy(
         reference = np.asarray(reference_logits)
         if reference.shape != logits.shape:
             raise ExportError(f"reference logits {list(reference.shape)} do not fit {list(logits.shape)}")
-        agreement = _percent(predicted == reference.argmax(axis=1))
+        agreement = _percent(answer == reference.argmax(axis=1))
     wrong = ~correct & finite_rows
-    pairs, counts = np.unique(labels[wrong] * classes + predicted[wrong], return_counts=True)
+    pairs, counts = np.unique(labels[wrong] * classes + answer[wrong], return_counts=True)
     frequent = np.lexsort((pairs, -counts))[:10]
     return {
         "n": count,

@@ -30,3 +30,9 @@ class EngineError(ExportError):
 
 class BackendMissing(ExportError):
     """The library behind a back end is not installed or cannot be used here."""
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what a library says, at most 300 characters; its type where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line[:300] for line in lines if line), type(error).__name__)

@@ -1,30 +1,31 @@
 """Pure rewrites of an ONNX graph: what the exporter leaves, made plain for every engine.
 
-Every function takes a `ModelProto` and changes it in place or returns facts about it; reading and writing
-files is at the bottom.
+Every function takes a `ModelProto` and changes it in place or returns facts about it; files are
+`export.model_file`'s.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import numpy_helper, shape_inference
 
-from export.errors import ExportError
-from export.files import write_bytes
+from export.errors import ExportError, first_line
+from export.model_file import load_model as load_model
+from export.model_file import save_model as save_model
 
 COMPUTE_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _AFFINE_OPS = ("Div", "Sub", "Mul", "Add")
-_TWO_GIB = 2**31 - 2**20
 # Shape arithmetic, what spreads a constant over a batch, and sine encodings of positions.
 _FOLDABLE_OPS = (
     "Add", "Cast", "Concat", "ConstantOfShape", "Cos", "CumSum", "Div", "Expand", "Gather", "Mul", "Not", "Range",
     "Reshape", "Sin", "Slice", "Squeeze", "Sub", "Unsqueeze",
 )  # fmt: skip
+_GROWING_OPS = ("ConstantOfShape", "Expand", "Range")
 _MOST_FOLDED = 2**20
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
@@ -112,9 +113,16 @@ def value_types(model: onnx.ModelProto) -> dict[str, int]:
 
 
 def infer_shapes(model: onnx.ModelProto) -> None:
-    """Recompute all intermediate shapes and types."""
+    """Recompute all intermediate shapes and types.
+
+    Raises:
+        ExportError: the shapes of the graph do not fit each other.
+    """
     del model.graph.value_info[:]
-    inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    try:
+        inferred = shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+    except Exception as error:  # InferenceError, and whatever else C++ makes of a graph that is none
+        raise ExportError(f"the shapes of the ONNX graph do not fit: {first_line(error)}") from error
     model.graph.CopyFrom(inferred.graph)
 
 
@@ -165,14 +173,25 @@ def opset(model: onnx.ModelProto) -> int:
 
 
 def batch_size(model: onnx.ModelProto) -> int | None:
-    """The fixed batch size of the first input, or None where it is dynamic."""
-    first = shape_of(model.graph.input[0])[0]
+    """The fixed batch size of the first input, or None where it is dynamic.
+
+    Raises:
+        ExportError: the first input is no tensor with a batch.
+    """
+    first = _batch_of(model)
     return first if isinstance(first, int) else None
+
+
+def _batch_of(model: onnx.ModelProto) -> int | str:
+    value = model.graph.input[0]
+    if not (shape := shape_of(value)):
+        raise ExportError(f"the input {value.name} has no shape with a batch first", "export it with a shape")
+    return shape[0]
 
 
 def name_batch(model: onnx.ModelProto, name: str = "batch") -> None:
     """Give the open batch dimension a readable name; exporters number it."""
-    old = shape_of(model.graph.input[0])[0]
+    old = _batch_of(model)
     if isinstance(old, int):
         return
     for value in (*model.graph.input, *model.graph.output):
@@ -311,6 +330,9 @@ def fold_constants(model: onnx.ModelProto) -> None:
             bounds = {a.name: a.i for a in node.attribute}
             results = [np.array(shape[bounds.get("start", 0) : bounds.get("end", len(shape))], np.int64)]
         else:
+            if _may_be_large(node, shapes):
+                kept.append(node)
+                continue
             inputs = {name: constant(model, name) for name in node.input if name}
             results = [np.asarray(r) for r in ReferenceEvaluator(_one_node(model, node)).run(None, inputs)]
         if sum(result.size for result in results) > _MOST_FOLDED or published & set(node.output):
@@ -324,6 +346,18 @@ def fold_constants(model: onnx.ModelProto) -> None:
         replace_nodes(model, kept)
         prune(model)
         infer_shapes(model)
+
+
+def _may_be_large(node: onnx.NodeProto, shapes: Mapping[str, list[int | str]]) -> bool:
+    """Whether a result is too large to be folded; one of unknown size is where few numbers may make many."""
+    for name in node.output:
+        shape = shapes.get(name)
+        if shape is None or not all(isinstance(size, int) for size in shape):
+            if node.op_type in _GROWING_OPS:
+                return True
+        elif math.prod(int(size) for size in shape) > _MOST_FOLDED:
+            return True
+    return False
 
 
 def _one_node(model: onnx.ModelProto, node: onnx.NodeProto) -> onnx.ModelProto:
@@ -470,43 +504,3 @@ def name_nodes(model: onnx.ModelProto) -> None:
     """Give every node a unique name made from its position and type; exporters' names hold counters."""
     for index, node in enumerate(model.graph.node):
         node.name = f"{index:04d}_{node.op_type}"
-
-
-def load_model(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file.
-
-    Raises:
-        ExportError: the file is absent or is not ONNX.
-    """
-    try:
-        model = onnx.load(str(path))
-    except FileNotFoundError:
-        raise ExportError(f"there is no ONNX file {path}", "run the export first") from None
-    except Exception as error:
-        raise ExportError(f"{path} cannot be read as ONNX: {error}", "export it again") from error
-    if not model.graph.node or not model.graph.input:
-        raise ExportError(f"{path} holds no ONNX graph", "export it again")
-    return model
-
-
-def save_model(model: onnx.ModelProto, path: Path) -> int:
-    """Check and write a model, whole or not at all, with the same bytes for the same model; returns its size.
-
-    Weights go to `<path>.data` only where protobuf's 2 GiB limit leaves no choice.
-
-    Raises:
-        ExportError: `onnx.checker` refuses the model.
-    """
-    path = Path(path)
-    if model.ByteSize() < _TWO_GIB:
-        try:
-            onnx.checker.check_model(model, full_check=True)
-        except (onnx.checker.ValidationError, shape_inference.InferenceError) as error:
-            raise ExportError(f"the ONNX graph for {path.name} is not valid: {error}") from error
-        data = model.SerializeToString(deterministic=True)
-        write_bytes(path, data)
-        return len(data)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}.data")
-    onnx.checker.check_model(str(path), full_check=True)
-    return path.stat().st_size + path.with_name(f"{path.name}.data").stat().st_size

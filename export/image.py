@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,21 @@ from export.errors import ExportError
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 
-def decode(encoded: bytes, store_size: int) -> Image.Image:
+# What counts for values of more than 8 bits where the data set says nothing: 16 bits, and 0 to 1.
+_LEVELS: Mapping[str, Sequence[float]] = {"integer": (0, 65535), "float": (0, 1)}
+
+
+def decode(
+    encoded: bytes, store_size: int, levels: Mapping[str, Sequence[float]] | None = None
+) -> Image.Image:
     """Decode a file's bytes to RGB, upright, transparency on white.
 
     Args:
         encoded: content of a JPEG, PNG or other image file.
         store_size: side in pixels that the view will be resized to; a JPEG is decoded at the smallest of its
             built-in scales that keeps twice this.
+        levels: which values of more than 8 bits become black and white, by kind ("integer", "float"): `levels` of
+            the `decoding` in the training data's data.json.
 
     Raises:
         ExportError: the bytes are no image.
@@ -35,7 +43,8 @@ def decode(encoded: bytes, store_size: int) -> Image.Image:
             image.load()
             upright = ImageOps.exif_transpose(image)
             if upright.mode in ("I", "F") or upright.mode.startswith("I;16"):
-                upright = _eight_bits(upright)
+                kind = "float" if upright.mode == "F" else "integer"
+                upright = _eight_bits(upright, {**_LEVELS, **(levels or {})}[kind])
             if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
                 upright = upright.convert("RGBA")
                 white = Image.new("RGBA", upright.size, (255, 255, 255, 255))
@@ -47,14 +56,11 @@ def decode(encoded: bytes, store_size: int) -> Image.Image:
         ) from error
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits as 8: by 257 where the values fit 16 bits and exceed 8, else by their range."""
-    values = np.asarray(image).astype(np.float64)
-    if values.min() < 0 or values.max() > 65535:
-        values = (values - values.min()) / max(float(np.ptp(values)), 1e-12) * 255
-    elif image.mode.startswith("I;16") or values.max() > 255:
-        values = values / 257
-    return Image.fromarray(np.round(values).astype(np.uint8))
+def _eight_bits(image: Image.Image, levels: Sequence[float]) -> Image.Image:
+    """Grey of more than 8 bits as 8, the two values of `levels` black and white."""
+    low, high = levels
+    values = (np.asarray(image).astype(np.float64) - low) / (high - low)
+    return Image.fromarray(np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))
 
 
 def evaluation_view(image: Image.Image, store_size: int, image_size: int) -> Array:

@@ -9,7 +9,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -30,14 +30,22 @@ PACKAGES = (
     "pillow",
 )
 
+CPU_FEATURES = (
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
+    "asimd", "asimddp", "i8mm", "sve",
+)  # fmt: skip
+"""Of x86, then of ARM, as `/proc/cpuinfo` names them."""
+
 Facts = dict[str, Any]
+# `/proc/stat` counts in ticks, usually of 10 ms: so much is nobody's.
+_CLOCK_S = 0.02
 
 
 def machine_facts() -> Facts:
     """Everything that a reader of a latency needs to know about the machine.
 
     Returns:
-        `cpu` (model, architecture, cores, threads usable by this process, governor, mhz, vnni), `memory_gib`,
+        `cpu` (model, architecture, cores, threads usable by this process, governor, mhz, features), `memory_gib`,
         `gpus` (name, driver, memory_gib, clocks and power limit where readable), `os`, `kernel`, `python`,
         `packages` (name to version), and `board` (device-tree model, L4T release) on embedded boards.
     """
@@ -89,9 +97,9 @@ def cpu_facts() -> Facts:
         clock = _read(f"/sys/devices/system/cpu/cpu0/cpufreq/{file}")
         if clock and clock.isdigit():
             facts[name] = int(clock) // 1000
-    flags = {flag for line in text.splitlines() if line.startswith("flags") for flag in line.split()}
-    if flags:
-        facts["vnni"] = bool(flags & {"avx512_vnni", "avx_vnni"})
+    features = cpu_features(text)
+    if features:
+        facts["features"] = features
     load = _read("/proc/loadavg")
     if load:
         facts["load_1min"] = float(load.split()[0])
@@ -131,6 +139,29 @@ def load_between(before: dict[str, float] | None, after: dict[str, float] | None
         "other_cores": round(max(0.0, busy - own) / seconds, 3),
         "steal_cores": round(max(0.0, steal) / seconds, 3),
     }
+
+
+def load_together(loads: Iterable[Facts]) -> Facts:
+    """Several `load_between` as one: seconds added up, cores averaged over them; empty where none tells."""
+    known = [load for load in loads if load]
+    seconds = sum(load["seconds"] for load in known)
+    if not seconds:
+        return {}
+    cores = ("own_cores", "other_cores", "steal_cores")
+    return {"seconds": round(seconds, 3)} | {
+        key: round(sum(load[key] * load["seconds"] for load in known) / seconds, 3) for key in cores
+    }
+
+
+def foreign_cores(load: Facts) -> float:
+    """The larger of what other processes and the hypervisor took, in cores; 0 where it is not known."""
+    return max(float(load.get("other_cores", 0.0)), float(load.get("steal_cores", 0.0)))
+
+
+def is_disturbed(load: Facts, most: float) -> bool:
+    """Whether others took more than so many cores, by more than the system's clock can be wrong."""
+    seconds = float(load.get("seconds", 0.0))
+    return foreign_cores(load) * seconds > most * seconds + _CLOCK_S
 
 
 def gpu_facts() -> list[Facts]:
@@ -187,6 +218,19 @@ def board_facts() -> Facts:
     if release:
         facts["l4t"] = release.splitlines()[0].lstrip("# ")
     return facts
+
+
+def cpu_features(cpuinfo: str | None = None) -> list[str]:
+    """What of a CPU's instructions decides a file or explains a speed, sorted; empty where it is not told.
+
+    Args:
+        cpuinfo: content of `/proc/cpuinfo`; read from the machine by default.
+    """
+    text = _read("/proc/cpuinfo") or "" if cpuinfo is None else cpuinfo
+    lists = re.findall(r"^(?:flags|Features)[ \t]*:(.*)$", text, re.MULTILINE)
+    # Cores may differ; what one lacks cannot be counted on.
+    common = set.intersection(*(set(words.split()) for words in lists)) if lists else set()
+    return sorted(common.intersection(CPU_FEATURES))
 
 
 def architecture() -> str:

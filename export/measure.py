@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from export.accuracy import accuracy, identical_rows
 from export.engines.protocol import Array, Samples
 from export.errors import ExportError
+from export.machine import Facts, foreign_cores, is_disturbed, load_between, load_now
 from export.progress import Progress, no_progress
 from export.stats import (
     CONFIDENCE,
@@ -34,7 +36,14 @@ MAX_ROUNDS_PERCENT = 5.0
 Timer = Callable[..., Samples]
 """Times a case: takes `warmup_s`, `min_samples`, `min_seconds` and `max_seconds`, as `Engine.time` does."""
 
-__all__ = ["accuracy", "identical_rows", "latency_stats", "measure_interleaved", "percentile"]
+__all__ = [
+    "accuracy",
+    "identical_rows",
+    "latency_stats",
+    "measure_interleaved",
+    "measure_rounds",
+    "percentile",
+]
 
 
 def latency_stats(
@@ -124,7 +133,38 @@ def _warnings(figures: dict[str, Any], fence: float, *, steady: bool) -> Iterato
         )
 
 
-def measure_interleaved(
+@dataclass(frozen=True)
+class Round:
+    """One turn of every case, and who else was at work meanwhile."""
+
+    samples: dict[str, Samples]
+    load: Facts
+    """As `machine.load_between` has it; empty where it cannot be told."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds that count, in the order in which they were taken."""
+
+    kept: list[Round]
+    repeated: int = 0
+    """Rounds that were taken beyond those asked for."""
+
+    def samples(self) -> dict[str, Samples]:
+        """Name to samples of all rounds; wall times are summed."""
+        return {name: _joined([r.samples[name] for r in self.kept]) for name in self.kept[0].samples}
+
+
+def measure_interleaved(cases: Sequence[tuple[str, Timer]], **options: Any) -> dict[str, Samples]:
+    """Time several cases in turns, none again; `measure_rounds` without `max_load` says what it takes and raises.
+
+    Returns:
+        Name to samples, in the order in which they were taken; wall times are summed.
+    """
+    return measure_rounds(cases, **options).samples()
+
+
+def measure_rounds(
     cases: Sequence[tuple[str, Timer]],
     *,
     warmup_s: float = 0.2,
@@ -132,8 +172,9 @@ def measure_interleaved(
     min_seconds: float = 0.0,
     max_seconds: float = 10.0,
     rounds: int = 5,
+    max_load: float | None = None,
     progress: Progress = no_progress,
-) -> dict[str, Samples]:
+) -> Rounds:
     """Time several cases in turns, so that whatever else the machine does falls on all alike.
 
     Args:
@@ -143,10 +184,9 @@ def measure_interleaved(
         min_seconds: shortest sampling time per case, over all rounds.
         max_seconds: longest sampling time per case, over all rounds; wins.
         rounds: how many turns each case gets; every other round runs in reverse order.
+        max_load: CPU cores that others may take in a round. Rounds in which they took more are taken again, at most as
+            many as there are rounds, and of all the quietest count: chosen by the others' load, never by a latency.
         progress: called after each turn.
-
-    Returns:
-        Name to samples, in the order in which they were taken; wall times are summed.
 
     Raises:
         ExportError: repeated names, or numbers that are not positive.
@@ -157,23 +197,39 @@ def measure_interleaved(
         raise ExportError("the cases to measure have repeated names")
     if rounds < 1 or min_samples < 1 or max_seconds <= 0:
         raise ExportError("rounds, samples and seconds must be positive")
-    collected: dict[str, list[Samples]] = {name: [] for name in names}
-    for turn in range(rounds):
-        order = cases if turn % 2 == 0 else list(reversed(cases))
-        left = rounds - turn
-        for position, (name, timer) in enumerate(order):
-            done = collected[name]
-            have = sum(len(part.latency) for part in done)
-            spent = sum(part.wall_seconds for part in done)
-            part = timer(
+    kept: list[Round] = []
+    done = repeated = 0
+
+    def take(turn: int) -> Round:
+        nonlocal done
+        left, before = max(1, rounds - turn), kept if turn < rounds else []
+        share = 1 if turn < rounds else rounds
+        samples: dict[str, Samples] = {}
+        load = load_now()
+        for name, timer in cases if turn % 2 == 0 else reversed(cases):
+            have = sum(len(r.samples[name].latency) for r in before)
+            spent = sum(r.samples[name].wall_seconds for r in before)
+            samples[name] = timer(
                 warmup_s=warmup_s if turn == 0 else warmup_s / 4,
-                min_samples=max(1, math.ceil((min_samples - have) / left)),
-                min_seconds=max(0.0, (min_seconds - spent) / left),
-                max_seconds=max(1e-3, (max_seconds - spent) / left),
+                min_samples=max(1, math.ceil((min_samples - have) / left / share)),
+                min_seconds=max(0.0, (min_seconds - spent) / left / share),
+                max_seconds=max(1e-3, (max_seconds - spent) / left / share),
             )
-            done.append(part)
-            progress(turn * len(cases) + position + 1, rounds * len(cases), name)
-    return {name: _joined(parts) for name, parts in collected.items()}
+            done += 1
+            note = name if turn < rounds else f"{name}, again: others were at work"
+            progress(done, max(rounds, turn + 1) * len(cases), note)
+        return Round({name: samples[name] for name in names}, load_between(load, load_now()))
+
+    for turn in range(rounds):
+        kept.append(take(turn))
+    while max_load is not None and repeated < rounds:
+        worst = max(kept, key=lambda r: foreign_cores(r.load))
+        if not is_disturbed(worst.load, max_load):
+            break
+        kept.append(take(rounds + repeated))
+        del kept[max(range(len(kept)), key=lambda i: foreign_cores(kept[i].load))]
+        repeated += 1
+    return Rounds(kept, repeated)
 
 
 def _joined(parts: Sequence[Samples]) -> Samples:

@@ -119,6 +119,9 @@ def check_parity(
         "cosine", "top1_agreement", "ok"}]}`; `n` counts images, `cosine` is the smallest, `top1_agreement` a
         fraction. A case is ok when finite, within both tolerances, and no image changes its class except
         where the module's two best logits lie closer together than twice the allowed difference.
+
+    Raises:
+        ExportError: no images, or the module's own outputs are not finite.
     """
     session = _session(onnx_path)
     fixed = session.get_inputs()[0].shape[0]
@@ -129,6 +132,11 @@ def check_parity(
         if len(array) == 0:
             raise ExportError("the parity check was given no images", "give at least one")
         expected = _module_logits(module, array)
+        if lost := int((~np.isfinite(expected)).any(axis=1).sum()):
+            raise ExportError(
+                f"the network itself gives outputs that are not finite on {lost} of {len(array)} images",
+                "the export is not at fault: train it again with a lower learning rate",
+            )
         for batch in batch_sizes:
             case = _compare(expected, _session_logits(session, array, int(batch)), max_abs, min_cosine)
             cases.append({"input": index, "batch": int(batch), **case})

@@ -93,15 +93,21 @@ class Sampled:
         return trapezoid(readings)
 
 
+# A clock's step; readings of power are milliseconds apart.
+_SHORTEST_S = 1e-6
+
+
 def trapezoid(readings: list[tuple[float, float]]) -> Energy:
     """Energy of (seconds, watts) readings in their order.
 
     Raises:
-        Unavailable: fewer than three, which say nothing about what lies between.
+        Unavailable: fewer than three, which say nothing about what lies between; or times that do not pass.
     """
     if len(readings) < 3:
         raise Unavailable(f"power was read only {len(readings)} times; measure for longer")
     steps = [(readings[i - 1], readings[i]) for i in range(1, len(readings))]
+    if any(b[0] < a[0] for a, b in steps) or readings[-1][0] - readings[0][0] < _SHORTEST_S:
+        raise Unavailable("no time passed between the readings of power")
     joules = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in steps)
     return Energy(joules, readings[-1][0] - readings[0][0], len(readings))
 

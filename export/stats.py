@@ -97,6 +97,28 @@ def ratio(numerator: Sequence[float], denominator: Sequence[float]) -> dict[str,
     return {"ratio": float(np.median(ratios)), "low": low, "high": high, "n": count}
 
 
+def slower_p(now: Sequence[float], before: Sequence[float]) -> float | None:
+    """How probable medians of rounds as far above the others are if nothing changed; None below four rounds each.
+
+    One-sided Mann-Whitney test: ranks alone count, so that no distribution is assumed.
+    """
+    from scipy.stats import mannwhitneyu
+
+    if min(len(now), len(before)) < 4:
+        return None
+    return float(mannwhitneyu(now, before, alternative="greater").pvalue)
+
+
+def holm(p_values: Sequence[float], level: float = 1 - CONFIDENCE) -> list[bool]:
+    """Which of several tests reject, so that one false alarm among all of them is as rare as `level` (Holm 1979)."""
+    rejected = [False] * len(p_values)
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        if p_values[i] > level / (len(p_values) - rank):
+            break
+        rejected[i] = True
+    return rejected
+
+
 def far_outliers(ordered: Array) -> tuple[float, float]:
     """Tukey's far-out fence (third quartile + 3 interquartile ranges) and the percentage of samples beyond it.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from export.engines.trt_remedies import remedy, with_meaning
 from export.errors import BackendMissing, EngineError
 
 _INSTALL = "pip install cuda-python"
@@ -43,8 +44,9 @@ def call(name: str, *arguments: Any) -> Any:
     except RuntimeError as error:  # the bindings raise this when a library or symbol cannot be loaded
         raise EngineError(f"CUDA is not usable here: {error}", "install an NVIDIA driver") from error
     if int(status) != 0:
-        text = _error_name(rt, status)
-        raise EngineError(f"CUDA failed in {name}: {text}", _SEE)
+        what = f"CUDA failed in {name}: {_error_name(rt, status)}"
+        found = remedy(what)
+        raise EngineError(with_meaning(what, found), found.fix if found else _SEE)
     return results[0] if len(results) == 1 else tuple(results)
 
 
@@ -65,6 +67,15 @@ def probe() -> tuple[int, str]:
     if int(status) != 0:
         return 0, f"no CUDA device ({_error_name(rt, status)})"
     return int(count), "" if count else "no CUDA device"
+
+
+def version() -> str:
+    """Version of CUDA that the bindings are for, such as `13.0`; empty where they are absent. Needs no driver."""
+    try:
+        number = int(call("cudaRuntimeGetVersion"))
+    except (BackendMissing, EngineError):
+        return ""
+    return f"{number // 1000}.{number // 10 % 100}"
 
 
 def compute_capability(device: int = 0) -> tuple[int, int]:

@@ -12,12 +12,13 @@ from typing import Any, cast
 
 import numpy as np
 
+from export.contract import contract_of
 from export.engines.batches import check_batch, check_input, in_batches
 from export.engines.options import TensorRTOptions
 from export.engines.protocol import Array, Availability, Boundary, EngineInfo, Query, Samples
 from export.engines.sampling import sample_query
 from export.engines.sidecar import write_sidecar
-from export.errors import BackendMissing, BuildError, EngineError
+from export.errors import BackendMissing, BuildError, EngineError, ExportError, first_line
 from export.files import sha256, write_bytes
 from export.machine import usable_cores
 from export.progress import Progress, no_progress
@@ -70,13 +71,14 @@ class OnnxRuntimeBackend:
             BuildError: the file cannot be loaded or run, or its batch is fixed to another size.
         """
         from export import graph
-        from export.errors import ExportError
+        from export.image_input import require_image_input
 
         start = time.perf_counter()
         _library()
         sizes = tuple(sorted({int(size) for size in batch_sizes}))
         model = graph.load_model(Path(onnx))
         try:
+            require_image_input(model, Path(onnx).name)
             if len(sizes) == 1:
                 graph.fix_batch(model, sizes[0])
             elif graph.batch_size(model) is not None:
@@ -101,9 +103,10 @@ class OnnxRuntimeBackend:
         except EngineError as error:
             raise BuildError(error.what, error.fix) from error
         except Exception as error:
-            raise BuildError(f"ONNX Runtime cannot run {Path(onnx).name}: {_first_line(error)}") from error
+            raise BuildError(f"ONNX Runtime cannot run {Path(onnx).name}: {first_line(error)}") from error
         out = Path(out)
         write_bytes(out, data)
+        told = contract_of(model)
         info = EngineInfo(
             file=str(out),
             bytes=len(data),
@@ -116,6 +119,8 @@ class OnnxRuntimeBackend:
             outputs=tuple(_describe(session.get_outputs())),
             layers=len(model.graph.node),
             sha256=sha256(out),
+            classes=told.classes,
+            image=dict(told.image or {}),
         )
         write_sidecar(info, out)
         progress(2, 2, "written")
@@ -136,17 +141,28 @@ class OnnxRuntimeBackend:
             BackendMissing: onnxruntime is absent.
             EngineError: the file cannot be loaded, or the provider is not the one that was asked for.
         """
+        from export.image_input import require_image_input
+        from export.model_file import check_file
+
         _library()
         path = Path(path)
-        if not path.is_file():
+        if not path.exists():
             raise EngineError(f"there is no engine file {path}", "build it first")
+        try:
+            require_image_input(check_file(path), path.name)
+        except ExportError as error:
+            raise EngineError(error.what, error.fix) from error
         return OnnxRuntimeEngine(
             str(path), threads, provider or CPU, spinning=spinning, denormals_as_zero=denormals_as_zero
         )
 
 
 class OnnxRuntimeEngine:
-    """An ONNX Runtime session with one input and one output."""
+    """An ONNX Runtime session with one input and one output.
+
+    Without `int8_kernels` every node between Q and DQ is computed in floating point: what a CPU with exact 8-bit
+    sums gives, on any CPU.
+    """
 
     backend = "onnxruntime"
 
@@ -158,9 +174,21 @@ class OnnxRuntimeEngine:
         *,
         spinning: bool = True,
         denormals_as_zero: bool = False,
+        int8_kernels: bool = True,
     ) -> None:
-        self._session = _session(model, threads, provider, spinning, denormals_as_zero)
+        self._session = _session(
+            model, threads, provider, spinning, denormals_as_zero, int8_kernels=int8_kernels
+        )
         source = self._session.get_inputs()[0]
+        if (
+            source.type not in _DTYPES
+            or not source.shape
+            or not all(type(d) is int for d in source.shape[1:])
+        ):
+            raise EngineError(
+                f"the input {source.name} is {source.type} of the shape {source.shape}",
+                f"it must be {', '.join(_DTYPES)} with the batch first and all other sizes fixed",
+            )
         self._input, self._output = source.name, self._session.get_outputs()[0].name
         batch = source.shape[0]
         self.batch_sizes: tuple[int, ...] = (batch,) if isinstance(batch, int) else ()
@@ -207,7 +235,7 @@ class OnnxRuntimeEngine:
                 max_seconds=max_seconds,
             )
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed while it was timed: {_first_line(error)}") from error
+            raise EngineError(f"ONNX Runtime failed while it was timed: {first_line(error)}") from error
 
     def queries(self, batch: Array, *, boundary: Boundary = "engine", streams: int = 1) -> list[Query]:
         """Queries that share the session, each with its own bound input and output; they may run at once."""
@@ -235,7 +263,7 @@ class OnnxRuntimeEngine:
         try:
             return cast(Array, self._session.run([self._output], {self._input: images})[0])
         except Exception as error:
-            raise EngineError(f"ONNX Runtime failed: {_first_line(error)}") from error
+            raise EngineError(f"ONNX Runtime failed: {first_line(error)}") from error
 
     def _bound(self, data: Array) -> Query:
         ort = _library()
@@ -298,6 +326,7 @@ def _session(
     spinning: bool = True,
     denormals_as_zero: bool = False,
     optimised: Path | None = None,
+    int8_kernels: bool = True,
 ) -> Any:
     ort = _library()
     if provider not in ort.get_available_providers():
@@ -311,6 +340,8 @@ def _session(
     options.intra_op_num_threads = int(threads or usable_cores())
     options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
     options.add_session_config_entry("session.set_denormal_as_zero", "1" if denormals_as_zero else "0")
+    if not int8_kernels:
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     if optimised is not None:
         options.optimized_model_filepath = str(optimised)
     if provider == CUDA:
@@ -327,7 +358,7 @@ def _session(
         )
     except Exception as error:
         raise EngineError(
-            f"ONNX Runtime cannot load the file: {_first_line(error)}", "build it again"
+            f"ONNX Runtime cannot load the file: {first_line(error)}", "build it again"
         ) from error
     used = session.get_providers()
     if used[0] != provider:
@@ -346,7 +377,3 @@ def _describe(values: Sequence[Any]) -> list[dict[str, Any]]:
         }
         for v in values
     ]
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+LIBRARYS_LEVEL = 3
+"""The optimization level that TensorRT takes by itself."""
 HardwareCompatibility = Literal["none", "same_compute_capability", "ampere_plus"]
 
 
 @dataclass(frozen=True)
 class TensorRTOptions:
-    """Options of the builder. What a version or TensorRT-RTX does not have is refused when building."""
+    """Options of the builder. What a version, TensorRT-RTX or a way of building does not have is refused
+    (`export.engines.trt_refusals`), never dropped."""
 
     strong_typing: bool = True
     """Precision is exactly what the ONNX file says. False lets TensorRT 10 and older choose precisions itself, from
     those that the file uses: a fallback for networks that fail or lose speed when strongly typed."""
     optimization_level: int | None = None
-    """0 to 5; None is the library's 3. Ignored by TensorRT-RTX."""
+    """0 to 5; None is the library's 3. TensorRT-RTX has no levels."""
     workspace_mb: int | None = None
     """Limit of scratch memory of the engine's kernels, in MiB; None is all of the GPU's."""
     tactic_dram_mb: int | None = None

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from export.engines.options import TensorRTOptions
+from export.engines.trt_remedies import Skipped
 from export.progress import Progress
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
@@ -71,8 +72,16 @@ class EngineInfo:
     composition: dict[str, Any] = field(default_factory=dict)
     """What it consists of: `network`, of the parsed network, and `engine`, of the built one where it could be asked
     (see `export.engines.trt_layers`)."""
+    classes: tuple[str, ...] = ()
+    """Class names by output, where the ONNX file tells them."""
+    image: dict[str, Any] = field(default_factory=dict)
+    """The image that it takes (`export.contract.ImageInput`), where the ONNX file tells it."""
     notes: tuple[str, ...] = ()
     """What happened on the way; not in the sidecar."""
+    remark: str = ""
+    """What a report should say of it although nothing failed; not in the sidecar."""
+    skipped_tactics: Skipped | None = None
+    """Kernels that TensorRT's builder left out for want of memory; not in the sidecar."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
@@ -92,6 +101,8 @@ class Samples:
     notes: tuple[str, ...] = ()
     rounds: tuple[int, ...] = ()
     """How many samples each turn took, where several cases took turns."""
+    resolution_ms: float = 0.0
+    """The steps in which the clock of the samples tells time, where they are worth knowing; 0 where they are not."""
 
     @property
     def latency(self) -> Array:

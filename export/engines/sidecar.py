@@ -6,17 +6,23 @@ between two builds of the same engine (no times, no absolute paths).
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from export.contract import is_names
+from export.engines.options import HardwareCompatibility
 from export.engines.protocol import EngineInfo
 from export.errors import EngineError
-from export.files import sha256, write_json
+from export.files import read_json, sha256, write_json
 
-FORMAT = 2
-_PASSING = ("build_seconds", "file", "notes")
+FORMAT = 3
+_WITHOUT_CLASSES = 2
+"""The format before, which is read as one that tells neither classes nor the image."""
+_PASSING = ("build_seconds", "file", "notes", "remark", "skipped_tactics")
+_BYTES = 1 << 24
+_MOST = 1024
 
 Rebuild = Callable[[Mapping[str, Any]], str]
 
@@ -45,31 +51,157 @@ def read_sidecar(
 
     Raises:
         EngineError: either file is absent or unreadable, the engine's content is not what was built, or
-            another back end built it.
+            another back end built it; or a field of the sidecar is not what it must be.
     """
     engine = Path(engine)
     path = sidecar_path(engine)
     if not engine.is_file():
         raise EngineError(f"there is no engine file {engine}", rebuild({}))
     try:
-        facts = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise EngineError(
-            f"{engine.name} has no {path.name} beside it, so its origin is unknown", rebuild({})
-        ) from None
-    except (OSError, ValueError) as error:
-        raise EngineError(f"{path} cannot be read: {error}", rebuild({})) from error
-    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise EngineError(f"{path.name} is of another version of this program", rebuild({}))
-    if facts.get("backend") != backend:
-        raise EngineError(
-            f"{engine.name} was built by {facts.get('backend')}, not by {backend}", rebuild(facts)
-        )
+        facts = read_facts(engine)
+    except EngineError as error:
+        raise EngineError(error.what, rebuild({})) from error
+    if facts["backend"] != backend:
+        raise EngineError(f"{engine.name} was built by {facts['backend']}, not by {backend}", rebuild(facts))
     size = engine.stat().st_size
     if size < facts["bytes"]:
         raise EngineError(f"{engine.name} is cut off: {size:,} of {facts['bytes']:,} bytes", rebuild(facts))
-    if facts.get("sha256") != sha256(engine):
+    if facts["sha256"] != sha256(engine):
         raise EngineError(
             f"{engine.name} is not the file that {path.name} describes (its SHA-256 differs)", rebuild(facts)
         )
     return facts
+
+
+def read_facts(engine: Path) -> dict[str, Any]:
+    """The sidecar of an engine file, with every field of its type and within its bounds; the engine is not looked at.
+
+    Raises:
+        EngineError: the sidecar is absent, unreadable or of another version, or a field is not what it must be.
+    """
+    path = sidecar_path(engine)
+    try:
+        facts = read_json(path, _BYTES)
+    except FileNotFoundError:
+        raise EngineError(
+            f"{Path(engine).name} has no {path.name} beside it, so its origin is unknown", "build it again"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{path} cannot be read: {error}", "build it again") from error
+    if isinstance(facts, dict) and facts.get("format") == _WITHOUT_CLASSES:
+        facts = {**facts, "format": FORMAT, "classes": [], "image": {}}
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise EngineError(f"{path.name} is of another version of this program", "build it again")
+    wrong = sorted(_FIELDS.keys() ^ facts.keys()) + [
+        name for name, fits in _FIELDS.items() if name in facts and not fits(facts[name])
+    ]
+    if wrong:
+        shown = repr(facts[wrong[0]])[:80] if wrong[0] in facts else "missing"
+        raise EngineError(f"{path}: {wrong[0][:80]} is {shown}, which no build writes", "build it again")
+    return facts
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= 4096
+
+
+def _number(value: Any, least: int = 0, most: int = 1 << 62) -> bool:
+    return type(value) is int and least <= value <= most
+
+
+def _name(value: Any) -> bool:
+    """Of a file beside another."""
+    return _text(value) and bool(re.fullmatch(r"[^/\\\0]+", value)) and value not in (".", "..")
+
+
+def _sha256(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch("[0-9a-f]{64}", value))
+
+
+def _list(value: Any, each: Callable[[Any], bool], most: int = _MOST) -> bool:
+    return isinstance(value, list) and len(value) <= most and all(map(each, value))
+
+
+def _mapping(value: Any, each: Callable[[Any], bool]) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= _MOST
+        and all(map(_text, value))
+        and all(map(each, value.values()))
+    )
+
+
+def _tensor(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"name", "dtype", "shape"}
+        and _text(value["name"])
+        and _text(value["dtype"])
+        and _list(value["shape"], lambda size: _text(size) or _number(size, -1), 64)
+    )
+
+
+def _file(value: Any) -> bool:
+    """A file's name and digest, or nothing."""
+    return value == {} or (
+        isinstance(value, dict)
+        and value.keys() == {"file", "sha256"}
+        and _name(value["file"])
+        and _sha256(value["sha256"])
+    )
+
+
+def _capability(value: Any) -> bool:
+    return isinstance(value, str) and bool(re.fullmatch(r"SM[0-9]{1,4}", value))
+
+
+def _option(value: Any) -> bool:
+    return value is None or isinstance(value, bool) or _text(value) or _number(value)
+
+
+def _switch(value: Any) -> bool:
+    return value is None or isinstance(value, bool)
+
+
+def _limit(value: Any) -> bool:
+    return value is None or _number(value)
+
+
+# The options that decide how an engine is loaded or built again (`TensorRTOptions`); absent where a back end has none.
+_OPTIONS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("strong_typing", "version_compatible", "strip_weights"), _switch),
+    **dict.fromkeys(("optimization_level", "workspace_mb", "tactic_dram_mb"), _limit),
+    "hardware_compatibility": lambda value: value in get_args(HardwareCompatibility),
+}
+
+
+def _options(value: Any) -> bool:
+    return _mapping(value, _option) and all(
+        name not in value or fits(value[name]) for name, fits in _OPTIONS.items()
+    )
+
+
+# What `EngineInfo` writes, in the order in which it is told what does not fit.
+_FIELDS: dict[str, Callable[[Any], bool]] = {
+    "format": _number,
+    "name": _name,
+    "backend": _text,
+    "bytes": _number,
+    "sha256": _sha256,
+    "versions": lambda value: _mapping(value, _text),
+    "compute_capability": lambda value: _list(value, _capability),
+    "batch_sizes": lambda value: _list(value, lambda size: _number(size, 1, 1 << 20)),
+    "inputs": lambda value: _list(value, _tensor),
+    "outputs": lambda value: _list(value, _tensor),
+    "layers": _number,
+    "state": _text,
+    "device": _text,
+    "platform": _text,
+    "l4t": _text,
+    "source": _file,
+    "options": _options,
+    "weights": _file,
+    "composition": lambda value: isinstance(value, dict),
+    "classes": lambda value: isinstance(value, list) and is_names(value),
+    "image": lambda value: isinstance(value, dict) and len(value) <= _MOST,
+}

@@ -15,27 +15,24 @@ from pathlib import Path
 from typing import Any
 
 from export import graph
+from export.contract import contract_of
 from export.engines import cuda
 from export.engines.identity import Here, foreign, rebuild_command
 from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
 from export.engines.sidecar import read_sidecar, write_sidecar
-from export.engines.trt_build import (
-    Job,
-    build,
-    check_model,
-    check_opset,
-    check_precision,
-    kind_of,
-    targets_of,
-)
+from export.engines.trt_build import Job, build, check_batches, onnx_file, targets_of
 from export.engines.trt_cache import CacheKey
+from export.engines.trt_fit import fit, kind_of
 from export.engines.trt_layers import layers_path
+from export.engines.trt_refusals import Place, require
 from export.engines.trt_runtime import TensorRTEngine
-from export.engines.trt_versions import Dialect, check_options, dialect
-from export.errors import BackendMissing, BuildError, EngineError
+from export.engines.trt_versions import Dialect, dialect
+from export.errors import BackendMissing, BuildError, EngineError, ExportError
 from export.files import sha256, write_bytes, write_json
+from export.image_input import require_image_input
 from export.machine import architecture, l4t_release
+from export.nvidia import driver_lacks, present
 from export.progress import Progress, no_progress
 
 _MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
@@ -63,31 +60,27 @@ class TensorRTBackend:
         except Exception as error:
             return Availability(False, False, f"{self.name} cannot be used: {error}", _INSTALL[self.name])
         version = str(trt.__version__)
-        count, reason = cuda.probe()
-        capability = ""
-        if count:
-            try:
-                capability = _current_capability()
-            except EngineError as error:  # a driver that counts devices and cannot use them
-                count, reason = 0, error.what
-        builds = count > 0 or chosen.compute_capabilities
-        detail = f"{self.name} {version}" + ("" if count else f"; {reason}")
-        fix = "" if count else "run engines on a machine with an NVIDIA GPU and its driver"
-        return Availability(builds, count > 0, detail, fix, {self.name: version}, capability)
+        capability, reason = _gpu()
+        builds = bool(capability) or chosen.compute_capabilities
+        detail = f"{self.name} {version}" + (f"; {reason}" if reason else "")
+        fix = _driver_fix() if reason else ""
+        return Availability(builds, bool(capability), detail, fix, {self.name: version}, capability)
 
-    def check(self, options: TensorRTOptions, *, opset: int, precisions: Sequence[str]) -> None:
-        """Refuse what the library here cannot do with ONNX files of that operator set, before there are any.
+    def place(self) -> Place:
+        """This machine, as far as it decides what can be built here.
 
         Raises:
             BackendMissing: the library is absent or too old.
-            BuildError: says which option or operator set, and what to do.
         """
-        trt, chosen = self.library()
-        library = f"{self.name} {trt.__version__}"
-        check_options(library, chosen, options, jetson=bool(l4t_release()), gpu=cuda.device_count() > 0)
-        for precision in precisions:
-            check_precision(library, chosen, precision)
-        check_opset(library, chosen, opset, "the ONNX file")
+        trt, _ = self.library()
+        capability, _ = _gpu()
+        return Place(
+            self.name,
+            str(trt.__version__),
+            jetson=bool(l4t_release()),
+            gpu=bool(capability),
+            capability=capability,
+        )
 
     def build(
         self,
@@ -126,15 +119,20 @@ class TensorRTBackend:
                 f"{self.name} builds on the GPU that runs the engine: {reason}", "build on the target machine"
             )
         l4t = l4t_release()
-        check_options(library, chosen, tensorrt, jetson=bool(l4t), gpu=count > 0)
         onnx, out = Path(onnx), Path(out)
         model = graph.load_model(onnx)
+        try:
+            require_image_input(model, onnx.name)
+        except ExportError as error:
+            raise BuildError(error.what, error.fix) from error
         sizes = tuple(sorted({int(size) for size in batch_sizes}))
-        check_model(library, chosen, model, onnx, sizes)
+        check_batches(model, onnx.name, sizes)
+        require(self.place(), tensorrt, onnx_file(model, onnx.name))
+        kind = kind_of(model)
+        fitted = fit(library, chosen, model)
         targets = targets_of(trt, chosen, compute_capabilities)
         bound = not chosen.compute_capabilities  # to this GPU
 
-        kind = kind_of(model)
         typed = tensorrt.strong_typing and chosen.strong_typing
         key = None
         if bound and chosen.timing_cache and tensorrt.timing_caches is not None:
@@ -149,12 +147,17 @@ class TensorRTBackend:
             )
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=out.parent) as folder:
-            source = onnx
-            if len(sizes) == 1 and graph.batch_size(model) is None:
-                graph.fix_batch(model, sizes[0])
+            source, built_from = onnx, fitted.model
+            static = len(sizes) == 1 and graph.batch_size(built_from) is None
+            if static:
+                graph.fix_batch(built_from, sizes[0])
+            if static or built_from is not model:
                 source = Path(folder) / onnx.name
-                graph.save_model(model, source)
-            job = Job(source, model, sizes, targets, tensorrt, key, library, inspect=count > 0)
+                graph.save_model(built_from, source)
+            job = Job(
+                source, built_from, fitted.flags, fitted.fp32_layers, sizes, targets, tensorrt, key, library,
+                inspect=count > 0,
+            )  # fmt: skip
             built = build(trt, chosen, job, progress)
             weights = source.read_bytes() if tensorrt.strip_weights else None
         beside: dict[str, Any] = {}
@@ -164,6 +167,7 @@ class TensorRTBackend:
             beside = {"file": path.name, "sha256": sha256(path)}
         write_json(layers_path(out), built.layers)
         write_bytes(out, built.blob)
+        told = contract_of(model)
         options = {name: value for name, value in asdict(tensorrt).items() if name not in _PASSING}
         info = EngineInfo(
             file=str(out),
@@ -184,7 +188,11 @@ class TensorRTBackend:
             options=options | {"strong_typing": typed},
             weights=beside,
             composition={part: found and found["summary"] for part, found in built.layers.items()},
+            classes=told.classes,
+            image=dict(told.image or {}),
             notes=built.notes,
+            remark=fitted.note,
+            skipped_tactics=built.skipped,
         )
         write_sidecar(info, out)
         return info
@@ -265,6 +273,24 @@ def weights_path(engine: Path) -> Path:
     """`<engine>.weights.onnx`: the weights of an engine that was built without them."""
     engine = Path(engine)
     return engine.with_name(f"{engine.name}.weights.onnx")
+
+
+def _driver_fix() -> str:
+    """What makes the GPU here usable, where there is one."""
+    gpu = present()
+    if gpu is None:
+        return "run engines on a machine with an NVIDIA GPU and its driver"
+    lacks = driver_lacks(gpu.driver, cuda.version())
+    return f"update it: {lacks}" if lacks else f"{gpu.name} is here: does nvidia-smi list it?"
+
+
+def _gpu() -> tuple[str, str]:
+    """Compute capability of the GPU here; or empty, and why there is none to use."""
+    count, reason = cuda.probe()
+    try:
+        return (_current_capability(), "") if count else ("", reason)
+    except EngineError as error:  # a driver that counts devices and cannot use them
+        return "", error.what
 
 
 def _current_capability() -> str:

@@ -14,18 +14,18 @@ from typing import Any
 import onnx
 
 from export import graph
-from export.engines import trt_layers
+from export.engines import trt_built, trt_layers
 from export.engines.options import TensorRTOptions
 from export.engines.trt_cache import CacheKey, TimingCache
-from export.engines.trt_messages import build_failure, make_logger, parser_failure
-from export.engines.trt_operators import check_operators
+from export.engines.trt_fit import kind_of
+from export.engines.trt_messages import build_failure, make_logger, no_builder, parser_failure
 from export.engines.trt_progress import make_monitor
-from export.engines.trt_versions import Dialect, parse_version
+from export.engines.trt_refusals import OnnxFile
+from export.engines.trt_remedies import Skipped, skipped_tactics
+from export.engines.trt_versions import Dialect
 from export.errors import BuildError
 from export.progress import Progress
 
-# As in export.precision.bf16.
-_BF16_OPSET = 22
 DTYPES = {"UINT8": "uint8", "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 
 
@@ -35,17 +35,22 @@ class Job:
 
     Attributes:
         source: the ONNX file.
-        model: its content.
+        model: its content, as `trt_fit.fit` made it.
+        flags: of the precisions in it, for a build without strong typing.
+        fp32_layers: whose results are FP32 whatever the flags allow.
         batch_sizes: ascending; a profile each where the file's batch is dynamic.
         targets: members of `ComputeCapability`; empty is TensorRT-RTX's default, and always empty for TensorRT.
         options: of the builder.
         cache_key: what the timing cache belongs to; None builds without one.
         library: name and version, for messages.
-        inspect: whether the finished engine can be loaded here and asked for its layers.
+        inspect: whether the finished engine can be loaded here and asked for its layers; TensorRT-RTX's builder tells
+            them anyway.
     """
 
     source: Path
     model: onnx.ModelProto
+    flags: tuple[str, ...]
+    fp32_layers: tuple[str, ...]
     batch_sizes: tuple[int, ...]
     targets: tuple[str, ...]
     options: TensorRTOptions
@@ -62,8 +67,11 @@ class Built:
     inputs: tuple[dict[str, Any], ...]
     outputs: tuple[dict[str, Any], ...]
     layers: dict[str, Any]
-    """`network` and `engine`, each with `summary` and its layers; `engine` is None where it could not be asked."""
+    """`network` and `engine`, each with `summary` and `layers` (see `trt_layers`, `trt_built`); `engine` is None where
+    nobody could be asked."""
     notes: tuple[str, ...]
+    skipped: Skipped | None
+    """Kernels that the builder left out for want of memory."""
 
 
 def build(trt: Any, chosen: Dialect, job: Job, progress: Progress) -> Built:
@@ -73,7 +81,12 @@ def build(trt: Any, chosen: Dialect, job: Job, progress: Progress) -> Built:
         BuildError: with the library's reason, and the node where it names one.
     """
     log = make_logger(trt)
-    builder = trt.Builder(log)
+    try:
+        builder = trt.Builder(log)
+    except (
+        Exception
+    ) as error:  # pybind11 says that a factory returned nothing, whatever the library's reason is
+        raise no_builder(job.library, error, log) from error
     typed = job.options.strong_typing and chosen.strong_typing
     flag = "STRONGLY_TYPED" if typed else "EXPLICIT_BATCH"
     network = builder.create_network(1 << int(getattr(trt.NetworkDefinitionCreationFlag, flag)))
@@ -85,6 +98,7 @@ def build(trt: Any, chosen: Dialect, job: Job, progress: Progress) -> Built:
     config = builder.create_builder_config()
     _profiles(builder, config, network, job.batch_sizes)
     _configure(trt, chosen, config, job, typed)
+    _hold_fp32(trt, config, network, job.fp32_layers)
     cache = None
     if job.cache_key is not None and job.options.timing_caches is not None:
         cache = TimingCache(config, job.options.timing_caches, job.cache_key)
@@ -108,99 +122,43 @@ def build(trt: Any, chosen: Dialect, job: Job, progress: Progress) -> Built:
         "network": {"summary": trt_layers.network_summary(found), "layers": found},
         "engine": None,
     }
-    if job.inspect:
-        try:
-            layers["engine"] = _inspect(trt, log, blob)
-        except Exception as error:  # worth knowing, not worth losing the engine for
-            notes.append(f"the engine's layers cannot be listed: {error}")
-    return Built(blob, inputs, outputs, layers, tuple(notes))
+    try:
+        text = log.layers or (_inspect(trt, log, blob) if job.inspect else "")
+        layers["engine"] = trt_built.document(trt_built.read_layers(text)) if text else None
+    except Exception as error:  # worth knowing, not worth losing the engine for
+        notes.append(f"the engine's layers cannot be listed: {error}")
+    skipped = skipped_tactics([*log.errors, *log.warnings])
+    return Built(blob, inputs, outputs, layers, tuple(notes), skipped)
 
 
-def kind_of(model: onnx.ModelProto) -> str:
-    """Precision of an ONNX file: `int8` where it has Q/DQ, else `fp16`, `bf16` or `fp32` by its tensors."""
-    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        return "int8"
-    types = set(graph.value_types(model).values())
-    types |= {a.i for n in model.graph.node if n.op_type == "Cast" for a in n.attribute if a.name == "to"}
-    for name in ("FLOAT16", "BFLOAT16"):
-        if getattr(onnx.TensorProto, name) in types:
-            return {"FLOAT16": "fp16", "BFLOAT16": "bf16"}[name]
-    return "fp32"
-
-
-def precision_flags(model: onnx.ModelProto, chosen: Dialect) -> list[str]:
-    """Members of `BuilderFlag` that let a weakly typed build use the precisions of the file, and no others."""
-    types = set(graph.value_types(model).values())
-    flags = []
-    if onnx.TensorProto.FLOAT16 in types:
-        flags.append("FP16")
-    if onnx.TensorProto.BFLOAT16 in types and chosen.bf16:
-        flags.append("BF16")
-    if kind_of(model) == "int8":
-        flags.append("INT8")
-    return flags
-
-
-def check_model(
-    library: str, chosen: Dialect, model: onnx.ModelProto, path: Path, sizes: Sequence[int]
-) -> None:
-    """Refuse what this version cannot read, before it is asked to.
+def onnx_file(model: onnx.ModelProto, name: str) -> OnnxFile:
+    """What decides who can read a graph.
 
     Args:
-        library: name and version, `"tensorrt 10.3.0"`.
-        chosen: how that version is spoken to.
+        model: with the types of its tensors, as `graph.infer_shapes` leaves it.
+        name: of its file, for messages.
+    """
+    return OnnxFile(name, kind_of(model), graph.opset(model), model)
+
+
+def check_batches(model: onnx.ModelProto, name: str, sizes: Sequence[int]) -> None:
+    """Refuse batch sizes that a file does not have.
+
+    Args:
         model: the graph.
-        path: its file, for messages.
-        sizes: batch sizes to build for.
+        name: of its file, for messages.
+        sizes: batch sizes to build for, ascending.
 
     Raises:
-        BuildError: impossible batch sizes, or an operator set, a type or (TensorRT, not RTX) an operator that this
-            version does not read.
+        BuildError: none, one below 1, or another than the file's fixed batch.
     """
     if not sizes or sizes[0] < 1:
         raise BuildError(f"batch sizes {list(sizes)} are not possible", "give numbers of at least 1")
     fixed = graph.batch_size(model)
     if fixed is not None and tuple(sizes) != (fixed,):
         raise BuildError(
-            f"{path.name} has a fixed batch of {fixed}, batch sizes {list(sizes)} were asked for",
+            f"{name} has a fixed batch of {fixed}, batch sizes {list(sizes)} were asked for",
             "export with a dynamic batch",
-        )
-    check_precision(library, chosen, kind_of(model))
-    check_opset(library, chosen, graph.opset(model), path.name)
-    if not chosen.half_qdq:
-        halves = {t.name for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT16}
-        if any(n.op_type == "QuantizeLinear" and n.input[1] in halves for n in model.graph.node):
-            raise BuildError(
-                f"{library} cannot read Q/DQ on FP16 tensors", "use the FP16 file, or a newer TensorRT"
-            )
-    name, _, version = library.partition(" ")
-    if name == "tensorrt":
-        check_operators(model, parse_version(version))
-
-
-def check_precision(library: str, chosen: Dialect, kind: str) -> None:
-    """Refuse a kind of file that this version does not read.
-
-    Raises:
-        BuildError: BF16 files, whose operators are of opset 22, with a parser that ends before it.
-    """
-    if kind == "bf16" and not (chosen.bf16 and chosen.max_opset >= _BF16_OPSET):
-        raise BuildError(
-            f"{library} reads no BF16 files: they need opset {_BF16_OPSET}",
-            "use FP16 here, or TensorRT 10.15 or later",
-        )
-
-
-def check_opset(library: str, chosen: Dialect, opset: int, file: str) -> None:
-    """Refuse an operator set that this version does not read.
-
-    Raises:
-        BuildError: says which ones it reads.
-    """
-    if not chosen.min_opset <= opset <= chosen.max_opset:
-        raise BuildError(
-            f"{file} has opset {opset}, {library} reads {chosen.min_opset} to {chosen.max_opset}",
-            f"export with opset {min(20, chosen.max_opset)}",
         )
 
 
@@ -243,27 +201,38 @@ def _configure(trt: Any, chosen: Dialect, config: Any, job: Job, typed: bool) ->
         config.num_compute_capabilities = len(job.targets)
         for index, name in enumerate(job.targets):
             config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
-    if not chosen.compute_capabilities:
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if chosen.optimization_level and options.optimization_level is not None:
         config.builder_optimization_level = int(options.optimization_level)
     if options.hardware_compatibility != "none":
         level = getattr(trt.HardwareCompatibilityLevel, options.hardware_compatibility.upper())
         config.hardware_compatibility_level = level
-    flags = [] if typed else precision_flags(job.model, chosen)
+    flags = [] if typed else list(job.flags)
     flags += ["VERSION_COMPATIBLE"] if options.version_compatible else []
     flags += ["STRIP_PLAN", "REFIT_IDENTICAL"] if options.strip_weights else []
     for flag in flags:
         config.set_flag(getattr(trt.BuilderFlag, flag))
 
 
-def _inspect(trt: Any, log: Any, blob: bytes) -> dict[str, Any] | None:
-    runtime = trt.Runtime(log)
+def _hold_fp32(trt: Any, config: Any, network: Any, names: Sequence[str]) -> None:
+    """Make layers compute in FP32 and hand on FP32; a node's second layer is named after it, with a number."""
+    if not names:
+        return
+    config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    for layer in (network.get_layer(index) for index in range(network.num_layers)):
+        if layer.name in names:
+            layer.precision = trt.DataType.FLOAT
+            for index in range(layer.num_outputs):
+                layer.set_output_type(index, trt.DataType.FLOAT)
+
+
+def _inspect(trt: Any, log: Any, blob: bytes) -> str:
+    """What the engine inspector says, JSON; '' where the engine cannot be loaded."""
+    runtime = trt.Runtime(log)  # outlives its engine
     engine = runtime.deserialize_cuda_engine(blob)
     if engine is None:
-        return None
-    information = trt_layers.engine_layers(trt, engine)
-    return {"summary": trt_layers.engine_summary(information), **information}
+        return ""
+    return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:

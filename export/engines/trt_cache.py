@@ -8,14 +8,13 @@ replaced by what this build measures.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.files import write_bytes, write_json
+from export.files import open_regular, read_json, write_bytes, write_json
 
 _FORMAT = 1
 
@@ -94,13 +93,14 @@ def _facts_path(path: Path) -> Path:
 def _read(path: Path, key: CacheKey) -> tuple[bytes, str]:
     """The cache's bytes, empty if there are none to use, and why if there is a file."""
     try:
-        data = path.read_bytes()
+        with open_regular(path) as file:
+            data = file.read()
     except FileNotFoundError:
         return b"", ""
     except OSError as error:
         return b"", f"it cannot be read ({error.strerror})"
     try:
-        facts = json.loads(_facts_path(path).read_text())
+        facts = read_json(_facts_path(path))
     except (OSError, ValueError):
         return b"", "its description is missing or damaged"
     if not isinstance(facts, dict) or facts.get("sha256") != hashlib.sha256(data).hexdigest():

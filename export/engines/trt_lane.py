@@ -13,7 +13,7 @@ import numpy as np
 
 from export.engines import cuda
 from export.engines.protocol import Array
-from export.engines.trt_messages import reason
+from export.engines.trt_messages import engine_failure, reason
 from export.errors import EngineError
 
 Launch = Callable[[], None]
@@ -111,7 +111,7 @@ class Lane:
         self._context.set_tensor_address(self._tensors.input, slot.source.device)
         self._context.set_tensor_address(self._tensors.output, slot.target.device)
         if not self._context.execute_async_v3(self.stream.handle):
-            raise EngineError(f"the engine failed: {reason(self._log)}", "see the driver's log")
+            raise engine_failure("the engine failed", self._log, "see the driver's log")
 
     def run(self, images: Array) -> Array:
         """Logits float32 [B, C] of one accepted batch."""

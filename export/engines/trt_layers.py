@@ -1,8 +1,7 @@
-"""Layer information: the parsed network's layers everywhere, the built engine's where there is a GPU to ask."""
+"""The layers of a parsed network; those of the engine built from it are in `export.engines.trt_built`."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,48 +82,3 @@ def network_summary(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "half": counts["half"],
         "float": counts["float"],
     }
-
-
-def engine_layers(trt: Any, engine: Any) -> dict[str, Any]:
-    """What the engine inspector says of a deserialised engine, as it says it."""
-    text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    found = json.loads(text)
-    return found if isinstance(found, dict) else {"Layers": found}
-
-
-def engine_summary(information: Mapping[str, Any]) -> dict[str, Any]:
-    """What a built engine consists of, from the inspector's JSON.
-
-    Returns:
-        `layers`; `reformats`, layers that only change a tensor's type or layout; `by_output`, a count by the type of
-        the first output (`int8`, `half`, `float` and so on; empty where the engine was built without details).
-    """
-    layers = information.get("Layers", [])
-    detailed = [layer for layer in layers if isinstance(layer, dict)]
-    names = [str(layer.get("Name", "")) if isinstance(layer, dict) else str(layer) for layer in layers]
-    kinds = [str(layer.get("LayerType", "")) for layer in detailed]
-    reformats = (
-        sum(kind in ("Reformat", "NoOp") for kind in kinds)
-        if detailed
-        else sum("Reformat" in name for name in names)
-    )
-    outputs = Counter(
-        _type(layer["Outputs"][0])
-        for layer in detailed
-        if layer.get("Outputs") and _type(layer["Outputs"][0])
-    )
-    return {"layers": len(layers), "reformats": reformats, "by_output": dict(sorted(outputs.items()))}
-
-
-# Marks of types in the inspector's texts; the first that occurs counts, so the longer ones come first.
-_TYPES = (
-    ("uint8", "uint8"), ("bfloat16", "bf16"), ("bf16", "bf16"), ("float16", "half"), ("fp16", "half"), ("half", "half"),
-    ("fp8", "fp8"), ("int8", "int8"), ("float", "float"), ("fp32", "float"), ("int64", "int64"), ("int32", "int32"),
-    ("bool", "bool"),
-)  # fmt: skip
-
-
-def _type(tensor: Mapping[str, Any]) -> str:
-    # 10.x: "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"; 11.x also has "DataType".
-    text = str(tensor.get("DataType") or tensor.get("Format/Datatype") or "").lower()
-    return next((name for mark, name in _TYPES if mark in text), "")

@@ -7,9 +7,12 @@ from typing import Any
 
 import onnx
 
-from export.errors import BuildError
+from export.engines.trt_built import LOG_MARK
+from export.engines.trt_remedies import remedy, understood, with_meaning
+from export.errors import BuildError, EngineError
 
 _SHOWN = 3
+_MOST_WARNINGS = 10_000
 # The parser's codes say more than its texts, which are often the condition that failed, such as "false".
 _REASONS = {
     "UNSUPPORTED_NODE": "the operator is not supported",
@@ -24,59 +27,36 @@ _REASONS = {
     "MODEL_DESERIALIZE_FAILED": "the file cannot be read as ONNX",
     "MEM_ALLOC_FAILED": "out of memory",
 }
-_REPLACE = (
-    "use a network without this operator, or run this target with engine: onnxruntime; the supported operators are "
-    "listed in the documentation of NVIDIA's ONNX parser"
-)
-# Texts of the library for which a remedy is known, the most particular first.
-_REMEDIES = (
-    (
-        "FP32 GEMM is not supported",
-        "Turing (SM75) takes no FP32: build it from the FP16 file, apart from the others",
-    ),
-    ("HW-specific datatypes: b16", "Turing (SM75) has no BF16: build it from the FP16 file"),
-    ("Non-zero zero point", "this is the ONNX Runtime layout; build from the INT8 file made for TensorRT"),
-    ("has type Int32", "this is the ONNX Runtime layout; build from the INT8 file made for TensorRT"),
-    ("out of memory", "lower workspace_mb (on a Jetson tactic_dram_mb too), or free memory on the GPU"),
-    ("memory allocation", "lower workspace_mb (on a Jetson tactic_dram_mb too), or free memory on the GPU"),
-    ("insufficient workspace", "raise workspace_mb, or leave it out"),
-    (
-        "Could not find any implementation",
-        "raise workspace_mb or leave it out; if it stays, this layer has no kernel at this precision on this GPU: "
-        "keep it out of it (precision.exclude for INT8), or build another precision",
-    ),
-    ("Plugin not found", _REPLACE),
-    ("operator is not supported", _REPLACE),
-    ("libnvinfer_lean", "set version_compatible: false: the lean runtime is not installed"),
-    (
-        "shapes decided at run time",
-        "export with a fixed batch: export.dynamic_batch: false and batch_sizes: [1]",
-    ),
-    ("libcuda", "install an NVIDIA driver"),
-    ("insufficient driver", "update the NVIDIA driver"),
-)
 
 
 def make_logger(trt: Any) -> Any:
-    """An `ILogger` that keeps errors in `.errors` and prints nothing."""
+    """An `ILogger` that prints nothing: errors in `.errors`, the first warnings in `.warnings`, the message with an
+    engine's layers in `.layers`."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps what the library says of errors."""
+        """Keeps what the library says of errors, warnings, and the layers that it built."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
+            self.warnings: list[str] = []
+            self.layers = ""
 
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
                 self.errors.append(message.strip())
+            elif severity == trt.ILogger.Severity.WARNING and len(self.warnings) < _MOST_WARNINGS:
+                self.warnings.append(message.strip())
+            elif message.startswith(LOG_MARK):
+                self.layers = message
 
     return Log()
 
 
 def reason(log: Any) -> str:
-    """What a logger kept, each message once."""
-    return "; ".join(dict.fromkeys(log.errors)) or "the library gave no reason"
+    """What a logger kept, each message once; some versions say why they fail in warnings only."""
+    said = log.errors or [text for text in log.warnings if remedy(text)][-_SHOWN:]
+    return "; ".join(dict.fromkeys(said)) or "the library gave no reason"
 
 
 def parser_failure(
@@ -102,7 +82,26 @@ def build_failure(library: str, file: str, log: Any, model: onnx.ModelProto) -> 
     said = reason(log)
     nodes = mentioned(said, model)
     where = f"at {', '.join(nodes)}: " if nodes else ""
-    return _with_remedy(f"{library} cannot build an engine from {file}: {where}{said}")
+    return _with_remedy(f"{library} cannot build an engine from {file}: {where}{said}", log.warnings)
+
+
+def no_builder(library: str, error: Exception, log: Any) -> BuildError:
+    """The error for a library that is there and makes no builder: a driver that is too old, or too little memory."""
+    said = reason(log) if log.errors or log.warnings else str(error)
+    return _with_remedy(f"{library} cannot start: {said}")
+
+
+def engine_failure(what: str, log: Any, fix: str) -> EngineError:
+    """The error for an engine that is not loaded or fails: the library's reason, and its remedy.
+
+    Args:
+        what: what failed.
+        log: from `make_logger`.
+        fix: what to do where the reason is none that is known.
+    """
+    what = f"{what}: {reason(log)}"
+    found = understood([what], log.warnings)
+    return EngineError(with_meaning(what, found), found.fix if found else fix)
 
 
 def mentioned(text: str, model: onnx.ModelProto) -> list[str]:
@@ -150,6 +149,6 @@ def _node(error: Any, model: onnx.ModelProto) -> tuple[str, str]:
     return name, operator
 
 
-def _with_remedy(what: str) -> BuildError:
-    fix = next((remedy for text, remedy in _REMEDIES if text.lower() in what.lower()), "")
-    return BuildError(what, fix)
+def _with_remedy(what: str, beside: Iterable[str] = ()) -> BuildError:
+    found = understood([what], beside)
+    return BuildError(with_meaning(what, found), found.fix if found else "")

@@ -1,8 +1,10 @@
 """What TensorRT's ONNX parser documents to read, as a check that needs neither the library nor a GPU.
 
-Source: `docs/operators.md` and `docs/Changelog.md` of github.com/onnx/onnx-tensorrt. The list for 10.3 (JetPack 6.1
-and 6.2) is the one of 9.2 with what the changelog adds up to 10.3; taking from the one of 10.15 what the changelog
-adds after 10.3 gives the same list. The parser has the last word: a graph that passes here may still be refused.
+Source: `docs/operators.md` and `docs/Changelog.md` of github.com/onnx/onnx-tensorrt. The lists for 8.5 and 8.6 (JetPack
+5.1 and 6.0) are those of its branches 8.5-GA and 8.6-GA, and so is what their importers leave out without a word. The
+list for 10.3 (JetPack 6.1 and 6.2) is the one of 9.2 with what the changelog adds up to 10.3; taking from the one of
+10.15 what the changelog adds after 10.3 gives the same list. The parser has the last word: a graph that passes here may
+still be refused.
 """
 
 from __future__ import annotations
@@ -17,21 +19,20 @@ from onnx import TensorProto
 
 from export import graph
 from export.engines.trt_versions import Version
-from export.errors import BuildError
 
 FLOOR: Version = (10, 3)
 """The oldest version that exported files are meant for."""
-OLDEST, NEWEST = (10, 0), (10, 15)
+OLDEST, NEWEST = (8, 5), (10, 15)
 """First and last version that the tables describe; others are left to their parser."""
 
 _ALWAYS = """
-    Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast CastLike Ceil Celu
+    Abs Acos Acosh Add And ArgMax ArgMin Asin Asinh Atan Atanh AveragePool BatchNormalization Cast Ceil Celu
     Clip Concat Constant ConstantOfShape Conv ConvTranspose Cos Cosh CumSum DepthToSpace DequantizeLinear Div Dropout
-    Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gelu Gemm
-    GlobalAveragePool GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample GroupNormalization HardSigmoid
-    HardSwish Hardmax Identity If ImageScaler InstanceNormalization IsInf IsNaN LRN LSTM LayerNormalization LeakyRelu
-    Less LessOrEqual Log LogSoftmax Loop LpNormalization LpPool MatMul Max MaxPool Mean MeanVarianceNormalization Min
-    Mish Mod Mul Neg NonMaxSuppression NonZero Not OneHot Or PRelu Pad ParametricSoftplus Pow QuantizeLinear RNN
+    Einsum Elu Equal Erf Exp Expand EyeLike Flatten Floor GRU Gather GatherElements GatherND Gemm GlobalAveragePool
+    GlobalLpPool GlobalMaxPool Greater GreaterOrEqual GridSample HardSigmoid HardSwish Identity If ImageScaler
+    InstanceNormalization IsNaN LRN LSTM LeakyRelu Less LessOrEqual Log LogSoftmax Loop LpNormalization LpPool MatMul
+    Max MaxPool Mean MeanVarianceNormalization Min Mod Mul Neg NonMaxSuppression NonZero Not OneHot Or PRelu Pad
+    ParametricSoftplus Pow QuantizeLinear RNN
     RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range Reciprocal ReduceL1 ReduceL2 ReduceLogSum
     ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu Reshape Resize
     ReverseSequence RoiAlign Round ScaledTanh Scan Scatter ScatterElements ScatterND Selu Shape Shrink Sigmoid Sign Sin
@@ -39,7 +40,8 @@ _ALWAYS = """
     TopK Transpose Trilu Unsqueeze Upsample Where Xor
 """
 _LATER: Mapping[str, Version] = {
-    "DeformConv": (10, 1),
+    **dict.fromkeys(("GroupNormalization", "IsInf", "LayerNormalization"), (8, 6)),
+    **dict.fromkeys(("CastLike", "Gelu", "Hardmax", "Mish"), (10, 0)),
     "BlackmanWindow": (10, 4),
     "HammingWindow": (10, 4),
     "HannWindow": (10, 4),
@@ -50,8 +52,10 @@ _LATER: Mapping[str, Version] = {
     "TensorScatter": (10, 15),
 }
 SINCE: Mapping[str, Version] = {**dict.fromkeys(_ALWAYS.split(), OLDEST), **_LATER}
-"""Operator of the default ONNX domain to the first TensorRT 10 that reads it. The changelog is silent about `Gelu` and
-`Mish` of opsets 18 and 20, which 10.0 reads as a whole; 10.3's Python bindings have the activations of `Gelu`."""
+"""Operator of the default ONNX domain to the first TensorRT from 8.5 on that reads it; 9 is taken as 8.6. The changelog
+is silent about `Gelu` and `Mish` of opsets 18 and 20, which 10.0 reads as a whole; 10.3's Python bindings have the
+activations of `Gelu`. `DeformConv` is left out: 10.1 and later import it as a plugin, and only trtexec registers
+plugins."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ _INTEGERS = (TensorProto.INT32, TensorProto.INT64)
 
 
 def supported(version: Version = FLOOR) -> frozenset[str]:
-    """Operators that TensorRT of `version` (10.0 to 10.15) reads."""
+    """Operators that TensorRT of `version` (8.5 to 10.15) reads."""
     return frozenset(name for name, since in SINCE.items() if since <= version)
 
 
@@ -86,7 +90,7 @@ def unsupported(model: onnx.ModelProto, version: Version = FLOOR) -> list[Unsupp
 
     Args:
         model: with the types of its tensors, as `graph.infer_shapes` leaves it.
-        version: of TensorRT (not of TensorRT-RTX). Nothing is known of versions before 10.0 and after 10.15:
+        version: of TensorRT (not of TensorRT-RTX). Nothing is known of versions before 8.5 and after 10.15:
             for them the list is empty.
     """
     if not OLDEST <= version[:2] <= NEWEST:
@@ -118,23 +122,22 @@ def unsupported(model: onnx.ModelProto, version: Version = FLOOR) -> list[Unsupp
     return found
 
 
-def check_operators(model: onnx.ModelProto, version: Version = FLOOR) -> None:
-    """Refuse a graph that TensorRT of `version` cannot parse.
+def operator_problem(model: onnx.ModelProto, version: Version = FLOOR) -> tuple[str, str] | None:
+    """Why TensorRT of `version` cannot parse a graph, and what helps; None if nothing is known against it.
 
-    Raises:
-        BuildError: names the first operator and node, the reason if it is a restriction, and how many more
-            there are.
+    Names the first operator and node, the reason if it is a restriction, and how many more nodes there are.
     """
     found = unsupported(model, version)
-    if found:
-        more = f", and {len(found) - 1} more nodes" if len(found) > 1 else ""
-        quantised = found[0].operator in ("QuantizeLinear", "DequantizeLinear")
-        raise BuildError(
-            f"{describe(found[0], version)}{more}",
-            "build from the INT8 file made for TensorRT"
-            if quantised
-            else "choose another network or a newer TensorRT, or run it by ONNX Runtime",
-        )
+    if not found:
+        return None
+    more = f", and {len(found) - 1} more nodes" if len(found) > 1 else ""
+    quantised = found[0].operator in ("QuantizeLinear", "DequantizeLinear")
+    return (
+        f"{describe(found[0], version)}{more}",
+        "build from the INT8 file made for TensorRT"
+        if quantised
+        else "choose another network or a newer TensorRT, or run it by ONNX Runtime",
+    )
 
 
 def describe(problem: Unsupported, version: Version = FLOOR) -> str:
@@ -182,6 +185,16 @@ def _symmetric(node: onnx.NodeProto, attributes: Mapping[str, Any], facts: _Fact
     if zero.data_type == TensorProto.INT8 and np.any(onnx.numpy_helper.to_array(zero)):
         return "a zero point other than 0 is not"
     return ""
+
+
+def _zero_point(node: onnx.NodeProto, attributes: Mapping[str, Any], facts: _Facts) -> str:
+    return "" if len(node.input) > 2 and node.input[2] else "one without a zero point is not"
+
+
+def _whole_shape(node: onnx.NodeProto, attributes: Mapping[str, Any], facts: _Facts) -> str:
+    bounds = [name for name in ("start", "end") if name in attributes]
+    # The importers of 8.5 and 8.6 do not look at them, and give the whole shape.
+    return f"its {' and '.join(bounds)} {'are' if len(bounds) > 1 else 'is'} not" if bounds else ""
 
 
 def _resize(node: onnx.NodeProto, attributes: Mapping[str, Any], facts: _Facts) -> str:
@@ -266,6 +279,11 @@ _RESTRICTIONS: tuple[tuple[frozenset[str], Version | None, _Restriction], ...] =
     (frozenset({"Dropout"}), None, _no_training),
     (frozenset({"ScatterND"}), None, _no_reduction),
     (frozenset({"TopK"}), None, _top_k),
+    (frozenset({"QuantizeLinear", "DequantizeLinear"}), (10, 0), _zero_point),
+    (frozenset({"Shape"}), (10, 0), _whole_shape),
+    (frozenset({"TopK"}), (8, 6), _constant(1, "numbers K")),
+    (frozenset({"InstanceNormalization"}), (8, 6), _constant(1, "scales")),
+    (frozenset({"InstanceNormalization"}), (8, 6), _constant(2, "biases")),
     (_REDUCTIONS, None, _constant(1, "axes")),
     (frozenset({"Squeeze", "Unsqueeze"}), (10, 7), _constant(1, "axes")),
     (frozenset({"CumSum"}), (10, 8), _constant(1, "axes")),

@@ -14,7 +14,7 @@ from export.engines.protocol import Array, Boundary, Query, Samples
 from export.engines.sampling import sample
 from export.engines.trt_build import DTYPES
 from export.engines.trt_lane import Lane, Launch, Slot, Tensors
-from export.engines.trt_messages import make_logger, reason
+from export.engines.trt_messages import engine_failure, make_logger, reason
 from export.engines.trt_timing import Copying, Resident
 from export.engines.trt_versions import Dialect
 from export.errors import EngineError
@@ -154,9 +154,8 @@ class TensorRTEngine:
         else:
             context = self._engine.create_execution_context()
         if context is None:
-            raise EngineError(
-                f"no execution context: {reason(self._log)}", "free memory on the GPU, or fewer streams"
-            )
+            fix = "free memory on the GPU, or fewer streams"
+            raise engine_failure("no execution context", self._log, fix)
         return context
 
 
@@ -228,7 +227,7 @@ def _deserialize(trt: Any, chosen: Dialect, runtime: Any, log: Any, path: Path) 
             )
     engine = runtime.deserialize_cuda_engine(blob)
     if engine is None:
-        raise EngineError(f"{path.name} cannot be loaded: {reason(log)}", "build it again on this machine")
+        raise engine_failure(f"{path.name} cannot be loaded", log, "build it again on this machine")
     return engine
 
 

@@ -1,4 +1,4 @@
-"""Where TensorRT 8.6 to 11 and TensorRT-RTX differ in what this package calls. One table, nothing else.
+"""Where TensorRT 8.5 to 11 and TensorRT-RTX differ in what this package calls. One table, nothing else.
 
 Enumerations are renumbered between major versions, so names are looked up and integers never stored. The names in
 `required_names` are checked against what the real bindings of each version have (tests/export/engines).
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from export.engines.options import HardwareCompatibility, TensorRTOptions
-from export.errors import BackendMissing, BuildError
+from export.engines.options import HardwareCompatibility
+from export.errors import BackendMissing
 
 Version = tuple[int, ...]
 
@@ -33,8 +33,6 @@ class Dialect:
     min_opset: int
     max_opset: int
     """Newest ONNX operator set that the parser is known to read."""
-    half_qdq: bool
-    """Q/DQ on FP16 tensors (opset 19) parse."""
     bf16: bool
     """BF16 tensors exist."""
     tactic_dram: bool
@@ -60,7 +58,6 @@ _8_6 = Dialect(
     compute_capabilities=False,
     min_opset=9,
     max_opset=17,
-    half_qdq=False,
     bf16=False,
     tactic_dram=False,
     named_errors=False,
@@ -69,12 +66,15 @@ _8_6 = Dialect(
     older_majors=(),
     hardware_compatibility=("ampere_plus",),
 )
+# What 8.5's open-source bindings lack beside 8.6's. It documents opset 17 and reads nothing of what came with it.
+_8_5 = replace(
+    _8_6, max_opset=16, optimization_level=False, version_compatible=False, hardware_compatibility=()
+)
 _10 = replace(
     _8_6,
     strong_typing=True,
     progress_monitor=True,
     max_opset=20,
-    half_qdq=True,
     bf16=True,
     tactic_dram=True,
     named_errors=True,
@@ -96,6 +96,7 @@ _RTX = replace(
 
 DIALECTS: dict[str, tuple[tuple[Version, Dialect], ...]] = {
     "tensorrt": (
+        ((8, 5), _8_5),
         ((8, 6), _8_6),
         ((10, 0), _10),
         ((10, 9), _10_9),
@@ -134,65 +135,6 @@ def dialect(module: str, version: str) -> Dialect:
     return chosen
 
 
-def check_options(
-    library: str, chosen: Dialect, options: TensorRTOptions, *, jetson: bool, gpu: bool
-) -> None:
-    """Refuse what this version cannot do, before anything is built.
-
-    Args:
-        library: name and version, for messages.
-        chosen: the version's dialect.
-        options: what was asked for.
-        jetson: whether this is a Jetson.
-        gpu: whether there is a GPU.
-
-    Raises:
-        BuildError: names the option and what to do.
-    """
-    level = options.optimization_level
-    if level is not None and not 0 <= level <= 5:
-        raise BuildError(f"optimization level {level} does not exist", "0 to 5")
-    if not options.strong_typing and not chosen.weak_typing:
-        raise BuildError(
-            f"{library} is always strongly typed", "set strong_typing: true; precision is in the ONNX file"
-        )
-    if options.version_compatible and not chosen.version_compatible:
-        raise BuildError(
-            f"{library} builds no version-compatible engines: they load in the same version only",
-            "set version_compatible: false",
-        )
-    if options.hardware_compatibility != "none":
-        if jetson:
-            raise BuildError(
-                "hardware-compatible engines do not exist on a Jetson",
-                "set hardware_compatibility: none and build on each kind of device",
-            )
-        if options.hardware_compatibility not in chosen.hardware_compatibility:
-            known = " or ".join(("none", *chosen.hardware_compatibility))
-            raise BuildError(
-                f"{library} has no hardware_compatibility: {options.hardware_compatibility}",
-                f"use {known}"
-                + ("; name compute_capabilities instead" if chosen.compute_capabilities else ""),
-            )
-    if options.strip_weights:
-        if not chosen.stripping:
-            raise BuildError(
-                f"{library} cannot strip weights", "set strip_weights: false, or use 10.0 or later"
-            )
-        if options.version_compatible:
-            raise BuildError(
-                "a version-compatible engine cannot be refitted, so its weights cannot be stripped",
-                "set strip_weights or version_compatible to false",
-            )
-        if not gpu:
-            raise BuildError(
-                f"{library} strips weights only on a machine with a GPU",
-                "set strip_weights: false, or build there",
-            )
-    if options.tactic_dram_mb is not None and not chosen.tactic_dram:
-        raise BuildError(f"{library} has no limit on tactic memory", "leave tactic_dram_mb out")
-
-
 def required_names(chosen: Dialect) -> list[str]:
     """Every name of the bindings that this package uses with a dialect, building and running."""
     wanted = [
@@ -202,6 +144,7 @@ def required_names(chosen: Dialect) -> list[str]:
         "Builder.create_optimization_profile",
         "EngineInspector.get_engine_information",
         "IBuilderConfig.add_optimization_profile",
+        "IBuilderConfig.profiling_verbosity",
         "IBuilderConfig.set_flag",
         "IBuilderConfig.set_memory_pool_limit",
         "ICudaEngine.create_engine_inspector",
@@ -225,6 +168,7 @@ def required_names(chosen: Dialect) -> list[str]:
         "ILayer.type",
         "ILogger.Severity.ERROR",
         "ILogger.Severity.INTERNAL_ERROR",
+        "ILogger.Severity.WARNING",
         "INetworkDefinition.get_input",
         "INetworkDefinition.get_layer",
         "INetworkDefinition.get_output",
@@ -243,6 +187,7 @@ def required_names(chosen: Dialect) -> list[str]:
         "ParserError.code",
         "ParserError.desc",
         "ParserError.node",
+        "ProfilingVerbosity.DETAILED",
         "Runtime.deserialize_cuda_engine",
         "TensorIOMode.INPUT",
     ]
@@ -251,6 +196,8 @@ def required_names(chosen: Dialect) -> list[str]:
     )
     if chosen.weak_typing:
         wanted += ["BuilderFlag.FP16", "BuilderFlag.INT8", "NetworkDefinitionCreationFlag.EXPLICIT_BATCH"]
+        wanted += ["BuilderFlag.OBEY_PRECISION_CONSTRAINTS", "ILayer.precision", "ILayer.set_output_type"]
+        wanted += ["DataType.FLOAT"]
         wanted += ["BuilderFlag.BF16"] if chosen.bf16 else []
     if chosen.progress_monitor:
         wanted += [
@@ -283,8 +230,6 @@ def required_names(chosen: Dialect) -> list[str]:
             "Runtime.engine_header_size",
             "Runtime.get_engine_validity",
         ]
-    else:  # one fused node on TensorRT-RTX, so there is nothing to detail
-        wanted += ["IBuilderConfig.profiling_verbosity", "ProfilingVerbosity.DETAILED"]
     if chosen.tactic_dram:
         wanted.append("MemoryPoolType.TACTIC_DRAM")
     if chosen.named_errors:

@@ -12,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from export.engines.options import LIBRARYS_LEVEL
 from export.engines.trt_versions import parse_version
-from export.errors import BackendMissing
+from export.errors import BackendMissing, BuildError
 
 Version = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What one generation of trtexec is told; `{onnx}`, `{engine}` and `{cache}` in arguments stand for paths."""
+    """What one generation of trtexec is told; `{onnx}`, `{engine}`, `{cache}` and `{layers}` in arguments stand for
+    paths."""
 
     build_only: str
     """Ends after the build."""
@@ -36,6 +38,8 @@ class Flags:
     """Outputs are asked for: inputs must be copied in and outputs out."""
 
 
+# Without details the layers have no types.
+_LAYERS = ("--profilingVerbosity=detailed", "--exportLayerInfo={layers}")
 _WEAK = {"fp32": (), "fp16": ("--fp16",), "int8": ("--fp16", "--int8")}
 _UNTIL_10 = {
     "engine": ("--useCudaGraph", "--useSpinWait", "--noDataTransfers", "--exposeDMA"),
@@ -75,6 +79,7 @@ def build_arguments(
     strong_typing: bool = True,
     workspace_mb: int | None = None,
     optimization_level: int | None = None,
+    fp32_layers: Sequence[str] = (),
     shapes: Sequence[str] = (),
 ) -> list[str]:
     """Arguments of a build, with placeholders for its paths.
@@ -82,14 +87,30 @@ def build_arguments(
     Args:
         table: from `flags`.
         precision: of the ONNX file; counts without strong typing.
-        strong_typing: as far as the version has it; false: a fallback for 10.x and older.
+        strong_typing: where the version has it; false: a fallback for 10.x and older.
         workspace_mb: limit of scratch memory in MiB.
         optimization_level: 0 to 5.
+        fp32_layers: layers that a build without strong typing must leave FP32.
         shapes: from `shape_flags`, for a file with a dynamic batch.
+
+    Raises:
+        BuildError: the version has no such option; `export.engines.trt_refusals` tells that earlier.
     """
-    arguments = ["--onnx={onnx}", "--saveEngine={engine}", "--timingCacheFile={cache}", table.build_only]
+    if not strong_typing and not table.precision:
+        raise BuildError("this trtexec builds strongly typed networks only", "set strong_typing: true")
+    if optimization_level not in (None, LIBRARYS_LEVEL) and not table.optimization_level:
+        raise BuildError("this trtexec has no optimization levels", "leave optimization_level out")
+    arguments = ["--onnx={onnx}", "--saveEngine={engine}", "--timingCacheFile={cache}"]
+    arguments += [*_LAYERS, table.build_only]
     typed = strong_typing and (table.strongly_typed or not table.precision)
     arguments += [*(table.strongly_typed if typed else table.precision.get(precision, ())), *shapes]
+    if fp32_layers and not typed:
+        layers = ",".join(f"{name}:fp32" for name in fp32_layers)
+        arguments += [
+            "--precisionConstraints=obey",
+            f"--layerPrecisions={layers}",
+            f"--layerOutputTypes={layers}",
+        ]
     if workspace_mb is not None:
         arguments.append(f"--memPoolSize=workspace:{workspace_mb}")
     if optimization_level is not None and table.optimization_level:

@@ -6,7 +6,6 @@ from export.precision.fp16 import DEFAULT_KEEP_FP32, halve, load_fp32, out_of_ra
 from export.precision.half_range import Finding, findings
 from export.precision.int8 import (
     Weights,
-    cpu_has_vnni,
     described,
     finish,
     int8_nodes,
@@ -30,7 +29,6 @@ __all__ = [
     "Ranges",
     "Rule",
     "Weights",
-    "cpu_has_vnni",
     "described",
     "emulated",
     "findings",

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper, shape_inference
+from onnx import TensorProto, numpy_helper
 
 from export import graph
-from export.errors import PrecisionError
+from export.errors import ExportError, PrecisionError
 from export.precision.calibration import Observed
 from export.precision.half_range import LARGEST_HALF, Finding, findings
 from export.precision.names import matching_nodes
@@ -119,8 +119,10 @@ def load_fp32(src: Path) -> onnx.ModelProto:
             )
     try:
         graph.infer_shapes(model)
-    except shape_inference.InferenceError as error:
-        raise PrecisionError(f"{Path(src).name} is not valid ONNX: {error}", "export it again") from error
+    except ExportError as error:
+        raise PrecisionError(
+            f"{Path(src).name} is not valid ONNX: {error.what}", "export it again"
+        ) from error
     return model
 
 

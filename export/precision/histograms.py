@@ -10,6 +10,10 @@ BINS = 8192
 """Bins of a histogram over [-limit, limit]."""
 _ENTROPY_BINS = 2048
 _ENTROPY_STEP = 8
+# A peak is a bin with more than twice what its neighbours have, and with more than chance gives: six deviations.
+_NEIGHBOURS = 9
+_PEAK = 2.0
+_DEVIATIONS = 6.0
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -39,10 +43,10 @@ def entropy_threshold(counts: Array, limit: float, levels: int) -> float:
     `KL(P || Q)` is taken; of equal ones the largest.
 
     Source: S. Migacz, "8-bit inference with TensorRT", GTC 2017, there with 2048 bins and 128
-    levels. Three choices are ours. The first bin is emptied: a zero is exact at any threshold, and after a
-    ReLU the zeros would decide alone. Thresholds are tried every 8 bins, at bin edges. A bin that is
-    empty in `Q` and not in `P` counts as if it held a thousandth of an element, where the formula is
-    infinite.
+    levels. Four choices are ours. The first bin is emptied: a zero is exact at any threshold, and after a
+    ReLU the zeros would decide alone. Other point masses are levelled (`without_point_masses`). Thresholds are tried
+    every 8 bins, at bin edges. A bin that is empty in `Q` and not in `P` counts as if it held a thousandth of
+    an element, where the formula is infinite.
 
     Args:
         counts: integers [2 * k * 2048] over equal bins of [-limit, limit], k a whole number.
@@ -56,6 +60,7 @@ def entropy_threshold(counts: Array, limit: float, levels: int) -> float:
     magnitudes = (counts[half:] + counts[:half][::-1]).astype(np.float64)
     magnitudes = magnitudes.reshape(_ENTROPY_BINS, -1).sum(axis=1)
     magnitudes[0] = 0.0
+    magnitudes = without_point_masses(magnitudes)
     total = magnitudes.sum()
     if total == 0:
         return limit
@@ -68,6 +73,28 @@ def entropy_threshold(counts: Array, limit: float, levels: int) -> float:
         if divergence <= best:
             best, chosen = divergence, bins
     return limit * chosen / _ENTROPY_BINS
+
+
+def without_point_masses(counts: Array) -> Array:
+    """A histogram whose peaks of one bin or a few are levelled to what is around them.
+
+    A constant area of the images (a background) is one value in each channel of a convolution's output. Such a peak
+    is rounded by half a step like everything else, but a merged group spreads it over its bins, which counts as an
+    information loss that only a narrower group avoids: the formula then clips the tensor until each peak has a
+    level of its own, whatever it cuts off. Depthwise convolutions, whose channels have one input each, have most.
+
+    Args:
+        counts: float64 [bins].
+
+    Returns:
+        The counts, each at most twice the median of the nine bins around it, or what chance makes of that median
+        (six deviations of a Poisson count). A smooth histogram is returned as it is.
+    """
+    padded = np.pad(counts, _NEIGHBOURS // 2, mode="reflect")
+    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, _NEIGHBOURS), axis=1)
+    most: Array = np.maximum(_PEAK * around, around + _DEVIATIONS * np.sqrt(around + 1.0))
+    levelled: Array = np.minimum(counts, most)
+    return levelled
 
 
 def _divergence(inside: Array, outside: float, levels: int) -> float:

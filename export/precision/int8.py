@@ -6,7 +6,6 @@ Which layer is treated how, and why, is in `export.precision.rules`; here are th
 from __future__ import annotations
 
 import dataclasses
-import platform
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -18,7 +17,10 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from export import graph
+from export.contract import mark_layout
+from export.cpu_layouts import CpuLayout, cpu_layout
 from export.errors import PrecisionError
+from export.machine import architecture, cpu_features
 from export.macs import multiply_adds
 from export.precision.calibration import (
     MIN_CALIBRATION_IMAGES,
@@ -49,27 +51,6 @@ _MIN_QDQ_HALF_OPSET = 19
 _MIN_HALF_SCALE = 2.0**-20
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
-
-
-def cpu_has_vnni(cpuinfo: str | None = None) -> bool:
-    """Whether 8-bit dot products on this CPU are free of 16-bit saturation.
-
-    Args:
-        cpuinfo: content of `/proc/cpuinfo`; read from the machine by default.
-
-    Returns:
-        On x86: whether AVX512-VNNI or AVX-VNNI is listed (unknown counts as no). Elsewhere True: the
-        saturating instruction is x86's alone.
-    """
-    if cpuinfo is None:
-        if platform.machine().lower() not in ("x86_64", "amd64", "i686"):
-            return True
-        try:
-            cpuinfo = Path("/proc/cpuinfo").read_text()
-        except OSError:
-            return False
-    flags = {flag for line in cpuinfo.splitlines() if line.startswith("flags") for flag in line.split()}
-    return bool(flags & {"avx512_vnni", "avx_vnni"})
 
 
 Weights = Literal["per_channel", "per_tensor"]
@@ -147,10 +128,10 @@ def to_int8_onnxruntime(
     exclude: Sequence[str] = (),
     without_rules: Collection[str] = (),
     returned: Collection[str] = (),
-    reduce_range: bool | None = None,
+    cpu: CpuLayout | None = None,
     progress: Progress = no_progress,
 ) -> dict[str, Any]:
-    """Write an INT8 Q/DQ file for ONNX Runtime's CPU: unsigned activations, signed weights.
+    """Write an INT8 Q/DQ file for ONNX Runtime on a CPU.
 
     Args:
         src: FP32 ONNX file.
@@ -162,13 +143,11 @@ def to_int8_onnxruntime(
         exclude: operator types, node names, weight names or shell patterns of these that stay FP32.
         without_rules: as in `to_int8_tensorrt`.
         returned: as in `to_int8_tensorrt`.
-        reduce_range: weights of 7 bits, which cannot saturate the 16-bit intermediates of x86 CPUs without
-            VNNI. None decides by this machine's CPU (`cpu_has_vnni`); say it explicitly where the file runs
-            elsewhere.
+        cpu: the layout that the CPU wants on which the file will run (`cpu_layout`); None is that of this machine.
         progress: called as calibration goes on.
 
     Returns:
-        As `to_int8_tensorrt`, and `reduce_range`.
+        As `to_int8_tensorrt`, and `cpu` (the layout as plain values).
 
     Raises:
         PrecisionError: as `to_int8_tensorrt`, but for the opset.
@@ -179,17 +158,17 @@ def to_int8_onnxruntime(
     excluded = matching_nodes(model, exclude)
     seen = _observed(model, calibration, method, progress)
     found = ranges(seen, method=method, percentile=percentile, signed=False)
-    reduce = not cpu_has_vnni() if reduce_range is None else reduce_range
+    cpu = cpu or cpu_layout(architecture(), cpu_features())
     quantised = quantise_for_onnxruntime(
         model,
         found,
         excluded=excluded | set(returned),
         weights=weights,
         without_rules=without_rules,
-        reduce_range=reduce,
+        cpu=cpu,
     )
     facts = described(model, quantised, "onnxruntime", excluded, weights, without_rules, found)
-    facts |= {"nodes": len(quantised.graph.node), "reduce_range": reduce}
+    facts |= {"nodes": len(quantised.graph.node), "cpu": cpu.facts()}
     return facts | finish(quantised, dst, start)
 
 
@@ -276,6 +255,7 @@ def quantise_for_tensorrt(
     )
     place_residual_additions(quantised, found, int8_nodes(quantised))
     graph.infer_shapes(quantised)
+    mark_layout(quantised, model, None)
     return quantised
 
 
@@ -286,7 +266,7 @@ def quantise_for_onnxruntime(
     excluded: Collection[str] = (),
     weights: Weights = "per_channel",
     without_rules: Collection[str] = (),
-    reduce_range: bool = False,
+    cpu: CpuLayout,
 ) -> onnx.ModelProto:
     """Q/DQ nodes in the layout that ONNX Runtime's CPU fuses; the rest stays FP32.
 
@@ -296,7 +276,7 @@ def quantise_for_onnxruntime(
         excluded: names of nodes that stay FP32, beside those that the rules keep out.
         weights: one scale an output channel, or one a tensor.
         without_rules: optional rules that are not followed.
-        reduce_range: weights of 7 bits.
+        cpu: the layout. Graphs with attention have signed, symmetric activations in each (rule `attention`).
 
     Raises:
         PrecisionError: no node is left to quantise.
@@ -312,9 +292,9 @@ def quantise_for_onnxruntime(
         fit_saturation(model, found),
         nodes=[n.name for n in model.graph.node if n.op_type in types and n.name not in skipped],
         op_types=types,
-        activation=QuantType.QInt8 if attention else QuantType.QUInt8,
+        activation=QuantType.QInt8 if attention or cpu.activations == "int8" else QuantType.QUInt8,
         weights=weights,
-        reduce_range=reduce_range,
+        reduce_range=cpu.weight_bits == 7,
         options={
             "ActivationSymmetric": attention,
             "MatMulConstBOnly": True,
@@ -323,6 +303,7 @@ def quantise_for_onnxruntime(
     )
     float_logits(quantised)
     graph.infer_shapes(quantised)
+    mark_layout(quantised, model, cpu)
     return quantised
 
 

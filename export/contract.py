@@ -1,0 +1,114 @@
+"""What a file says about its inputs and outputs: class names, the image that it takes, and who reads its INT8.
+
+In an ONNX file it stands in the model's metadata, one JSON value a key, which every runtime hands out; of an engine in
+the sidecar beside it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import onnx
+
+    from export.cpu_layouts import CpuLayout
+
+CLASSES = "figkd.classes"
+"""JSON list: the class of each logit, in the order of the outputs."""
+INPUT = "figkd.input"
+"""JSON object: the image that the graph takes (`ImageInput`)."""
+INT8_LAYOUT = "figkd.int8_layout"
+"""`tensorrt` or `onnxruntime`: whose layout of Q/DQ nodes it is."""
+INT8_CPUS = "figkd.int8_cpus"
+"""JSON object of an INT8 file for ONNX Runtime's CPU: for which CPUs it is, and how it is stored."""
+NOTE = "figkd.note"
+"""A sentence for people."""
+MOST_CLASSES = 1_000_000
+
+_TENSORRT_NOTE = (
+    "INT8 in TensorRT's layout, with FP16 scales. ONNX Runtime computes it wrongly unless its optimizer "
+    "WeightBiasQuantization is disabled: take the file whose figkd.int8_layout is onnxruntime there."
+)
+_ONNXRUNTIME_NOTE = (
+    "INT8 in the layout that ONNX Runtime's CPU fuses. "
+    "For TensorRT take the file whose figkd.int8_layout is tensorrt. For CPUs: {cpus}."
+)
+
+
+@dataclass(frozen=True)
+class ImageInput:
+    """The image that a graph takes; the crop and the resizing are the caller's."""
+
+    layout: Literal["NHWC", "NCHW"]
+    dtype: Literal["uint8", "float32"]
+    height: int
+    width: int
+    channels: str = "RGB"
+    normalisation: str = "inside the graph"
+    """`inside the graph`: values of 0 to 255 as they are. `(x / 255 - mean) / std`: to be done before."""
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a file tells; empty where it does not."""
+
+    classes: tuple[str, ...] = ()
+    """Class names by output."""
+    image: Mapping[str, Any] | None = None
+    """`ImageInput` as plain values."""
+
+
+def metadata(classes: Sequence[str], image: ImageInput) -> dict[str, str]:
+    """Metadata of an ONNX file with these classes and this input."""
+    return {CLASSES: json.dumps(list(classes), ensure_ascii=False), INPUT: json.dumps(asdict(image))}
+
+
+def mark_layout(model: onnx.ModelProto, source: onnx.ModelProto, cpu: CpuLayout | None) -> None:
+    """Give an INT8 model the metadata of its source, and say who reads its layout; in place.
+
+    Args:
+        model: the INT8 model.
+        source: what it was made from.
+        cpu: the layout of a file for ONNX Runtime's CPU; None for TensorRT's.
+    """
+    from export import graph
+
+    said: dict[str, str] = {INT8_LAYOUT: "tensorrt", NOTE: _TENSORRT_NOTE}
+    if cpu is not None:
+        said = {
+            INT8_LAYOUT: "onnxruntime",
+            INT8_CPUS: json.dumps(cpu.facts()),
+            NOTE: _ONNXRUNTIME_NOTE.format(cpus=cpu.cpus),
+        }
+    graph.set_metadata(model, {item.key: item.value for item in source.metadata_props} | said)
+
+
+def contract_of(model: onnx.ModelProto) -> Contract:
+    """What an ONNX model's metadata tells; what is no such value counts as untold."""
+    told = {item.key: item.value for item in model.metadata_props}
+    classes, image = (_parsed(told.get(key, "")) for key in (CLASSES, INPUT))
+    return Contract(
+        classes=tuple(classes) if is_names(classes) else (), image=image if isinstance(image, dict) else None
+    )
+
+
+def is_names(value: Any) -> bool:
+    """Whether a value is a list of class names, each once."""
+    return (
+        isinstance(value, list | tuple)
+        and len(value) <= MOST_CLASSES
+        and all(isinstance(name, str) and len(name) <= 4096 for name in value)
+        and len(set(value)) == len(value)
+    )
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
