@@ -6,14 +6,18 @@ config stays fast; what only a package can tell (does this model take this image
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Iterator
+from pathlib import Path
 
 from figkd import model_names
 from figkd.data import DATASETS
-from figkd.methods import METHODS
+from figkd.loss.method import Weighted
+from figkd.loss.methods import METHODS
+from pipeline.config.modes import contradictions
 from pipeline.config.problems import Problem, did_you_mean, nearest
-from pipeline.config.schema import DeployConfig, Goal, LogitMSE, Remote, Target, method_section
+from pipeline.config.schema import DeployConfig, Goal, Network, Remote, Target, method_section
 from pipeline.devices.address import LOCAL, PASSWORD, URL
 
 COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
@@ -107,26 +111,16 @@ def _models(config: DeployConfig) -> Iterator[Problem]:
 
 def _training(config: DeployConfig) -> Iterator[Problem]:
     teacher, distill = config.teacher, config.distill
-    if teacher.checkpoint is not None:
-        if not teacher.checkpoint.is_file():
-            yield Problem("teacher.checkpoint", "no such file", _RELATIVE, str(teacher.checkpoint))
-        if teacher.pretrained:
-            yield Problem("teacher.pretrained", "contradicts teacher.checkpoint", "give one of the two", True)
-        if "epochs" in teacher.model_fields_set and teacher.epochs > 0:
-            yield Problem(
-                "teacher.epochs",
-                "contradicts teacher.checkpoint, which is taken as it is",
-                "remove one",
-                teacher.epochs,
-            )
-    elif teacher.epochs == 0 and not teacher.pretrained:
+    yield from _weights_given("teacher", teacher, as_it_is=teacher.epochs == 0)
+    yield from _weights_given("student", config.student, as_it_is=False)
+    if teacher.epochs == 0 and not teacher.pretrained and teacher.checkpoint is None:
         yield Problem(
             "teacher.epochs", "a teacher that learnt nothing", "train it, or give checkpoint or pretrained", 0
         )
     if distill.epochs == 0:
         yield Problem("distill.epochs", "a student must be trained", "at least 1", 0)
     for key, section in (("teacher", teacher), ("distill", distill)):
-        if section.warmup_epochs and section.warmup_epochs >= max(section.epochs, 1):
+        if section.epochs and section.warmup_epochs >= max(section.epochs, 1):
             yield Problem(
                 f"{key}.warmup_epochs",
                 f"leaves nothing of {key}.epochs = {section.epochs}",
@@ -151,6 +145,34 @@ def _training(config: DeployConfig) -> Iterator[Problem]:
             )
         if section.views.kind.startswith("shift") and section.views.pad == 0:
             yield Problem(f"{key}.views.pad", "a shift needs padding", "at least 1, or kind: none", 0)
+
+
+def _weights_given(key: str, network: Network, *, as_it_is: bool) -> Iterator[Problem]:
+    if network.checkpoint is not None:
+        if not os.path.isfile(network.checkpoint):
+            yield Problem(f"{key}.checkpoint", "no such file", _RELATIVE, str(network.checkpoint))
+        if network.pretrained:
+            yield Problem(f"{key}.pretrained", f"contradicts {key}.checkpoint", "give one of the two", True)
+    elif network.pretrained and as_it_is and network.classes is None:
+        yield Problem(
+            f"{key}.epochs",
+            "published weights as they are answer with their own classes, and which these are is not said",
+            f"train it on your classes ({key}.epochs: 1 or more), or, where they are the data's, say so: "
+            f"{key}.classes",
+            0,
+        )
+    if isinstance(network.classes, Path) and not os.path.isfile(network.classes):
+        fix = f"a list of names, a file of them ({_RELATIVE}), or `same as data`"
+        yield Problem(f"{key}.classes", "no such file", fix, str(network.classes))
+    if network.classes is not None and network.checkpoint is None and not (network.pretrained and as_it_is):
+        yield Problem(
+            f"{key}.classes", f"is not used without {key}.checkpoint", "remove it, or give the file"
+        )
+    for name in ("mean", "std"):
+        if getattr(network, name) is not None and network.checkpoint is None:
+            yield Problem(f"{key}.{name}", f"is not used without {key}.checkpoint", "remove it")
+    if network.checkpoint is not None and (network.mean is None) != (network.std is None):
+        yield Problem(f"{key}.mean", f"{key}.mean and {key}.std belong together", "give both, or none")
 
 
 def _mixing(config: DeployConfig) -> Iterator[Problem]:
@@ -194,17 +216,15 @@ def _method(config: DeployConfig) -> Iterator[Problem]:
                 f"is not used by order: {options.order}",
                 "set order: hierarchy, or remove it",
             )
-        elif not options.hierarchy.is_file():
+        elif not os.path.isfile(options.hierarchy):
             yield Problem("distill.figkd.hierarchy", "no such file", _RELATIVE, str(options.hierarchy))
 
 
 def _weights(config: DeployConfig) -> Iterator[Problem]:
-    section = method_section(config.distill)
-    name = "logit_mse" if isinstance(section, LogitMSE) else config.distill.method
-    if section is not None and section.weight == 0 and section.ce_weight == 0:
-        yield Problem(
-            f"distill.{name}.weight", "both weights are 0: there is nothing to learn", "raise one", 0
-        )
+    key = f"distill.{METHODS[config.distill.method].section}.weight"
+    options: object = method_section(config.distill)
+    if isinstance(options, Weighted) and options.weight == 0 and options.ce_weight == 0:
+        yield Problem(key, "both weights are 0: there is nothing to learn", "raise one", 0)
 
 
 def _precision(config: DeployConfig) -> Iterator[Problem]:
@@ -248,6 +268,11 @@ def _precision(config: DeployConfig) -> Iterator[Problem]:
         )
 
 
+def _is_work_folder(path: str) -> bool:
+    top, *parts = path.split("/")
+    return top in ("", "~") and bool(parts) and all(part not in ("", ".", "..") for part in parts)
+
+
 def _targets(config: DeployConfig) -> Iterator[Problem]:
     made = {"fp32", *config.precision.modes}
     for name, target in config.targets.items():
@@ -281,14 +306,13 @@ def _device(key: str, target: Target) -> Iterator[Problem]:
     if target.device == LOCAL:
         if remote != Remote():
             yield Problem(f"{key}.remote", "is for ssh:// devices", "remove it, or name the device")
-        if target.power_mode is not None:
-            yield Problem(
-                f"{key}.power_mode",
-                "is for ssh:// devices",
-                "remove it, or name the device",
-                target.power_mode,
-            )
+        for field, asked in (("power_mode", target.power_mode), ("power_modes", target.power_modes)):
+            if asked is not None:
+                yield Problem(
+                    f"{key}.{field}", "is for ssh:// devices", "remove it, or name the device", asked
+                )
         return
+    yield from contradictions(key, target)
     for field in ("version_compatible", "hardware_compatibility", "strip_weights"):
         if getattr(target, field) != Target.model_fields[field].default:
             yield Problem(
@@ -301,10 +325,15 @@ def _device(key: str, target: Target) -> Iterator[Problem]:
         yield Problem(f"{key}.device", "holds a password", "use a key: ssh-copy-id installs one", "ssh://...")
     elif not URL.match(target.device):
         yield Problem(f"{key}.device", "must be local or ssh://[user@]host[:port]", "", target.device)
-    if remote.ssh_config is not None and not remote.ssh_config.is_file():
+    if remote.ssh_config is not None and not os.path.isfile(remote.ssh_config):
         yield Problem(f"{key}.remote.ssh_config", "no such file", _RELATIVE, str(remote.ssh_config))
-    if remote.folder and not re.match(r"^~?/[^/]", remote.folder):
-        yield Problem(f"{key}.remote.folder", "must be a folder below / or ~/", "", remote.folder)
+    if remote.folder and not _is_work_folder(remote.folder):
+        yield Problem(
+            f"{key}.remote.folder",
+            "must be a folder below / or ~/",
+            "write its full path without . and .. and without a / at its end",
+            remote.folder,
+        )
 
 
 def _engine_keys(key: str, target: Target, made: Collection[str]) -> Iterator[Problem]:

@@ -7,24 +7,39 @@ finds contradictions between sections, and each stage takes from them the plain 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, create_model, model_validator
+
+from figkd.loss.methods import BASELINES, METHODS
+from pipeline.config.bounds import (
+    BatchSize,
+    Channels,
+    Count,
+    Epochs,
+    FilePath,
+    Megabytes,
+    Names,
+    Percent,
+    Seconds,
+    Seed,
+    Shares,
+    SomeEpochs,
+    SomeSeconds,
+    Strength,
+    Threads,
+    TrainingBatch,
+)
+from pipeline.config.method_sections import MethodName, sections
+from pipeline.config.section import Section
+
+if TYPE_CHECKING:
+    from figkd.loss.figkd_options import FiGKD
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Boundary = Literal["engine", "engine+copies", "image_to_class"]
-Method = Literal["figkd", "ce", "kd", "kd_ls", "dkd", "dkd_ls", "dist", "logit_mse", "centred_logit_mse"]
 Scalar = bool | int | float | str
-
-Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Percent = Annotated[float, Field(ge=0, le=100)]
-
-
-class Section(BaseModel):
-    """Base of every section: unknown keys are errors, values do not change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+MAX_NAME = 64
 
 
 class Data(Section):
@@ -32,7 +47,7 @@ class Data(Section):
 
     dataset: str
     """Name of a data set: `fonts`, `image_folder`, `stanford_dogs`, ..."""
-    root: Path | None = None
+    root: FilePath | None = None
     """Folder that holds the images (relative to where the command runs). `fonts` needs none."""
     image_size: Annotated[int, Field(ge=8, le=1024)] = 224
     """Side of the square image that the model sees, in pixels."""
@@ -44,7 +59,7 @@ class Data(Section):
     disk; files are decoded in every epoch (slower) and must stay where they are. The pixels are the same."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.1
     """Share of the training images held out for choosing anything, where the data set has no split for it."""
-    options: dict[str, Scalar] = Field(default_factory=dict)
+    options: Annotated[dict[str, Scalar], Field(max_length=64)] = Field(default_factory=dict)
     """Options of the data set, such as `train_per_class` of `fonts`."""
 
 
@@ -56,18 +71,18 @@ class Views(Section):
     `random_resized_crop`: random scale, ratio, place and mirroring."""
     pad: Annotated[int, Field(ge=0, le=64)] = 4
     """Padding in pixels for the shift kinds: (2 pad + 1)^2 views."""
-    count: Positive | None = None
+    count: SomeEpochs | None = None
     """How many views of each image exist. Default: one an epoch, and no more than a shift kind has."""
 
 
 class Training(Section):
     """How a network is trained."""
 
-    epochs: Annotated[int, Field(ge=0)] = 50
-    """Passes over the training images. 0 (with `pretrained` or `checkpoint`) takes the network as it is."""
-    batch_size: Annotated[int, Field(ge=2)] = 64
+    epochs: Epochs = 50
+    """Passes over the training images. A teacher with `pretrained` may have 0, and is then taken as it is."""
+    batch_size: TrainingBatch = 64
     """Images in a step; batch normalisation needs two."""
-    accumulate: Positive = 1
+    accumulate: BatchSize = 1
     """Micro-batches in a step: the same step with less memory; batch normalisation sees one at a time."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """Optimizer; the fastest implementation that the device has."""
@@ -77,25 +92,25 @@ class Training(Section):
     """Nesterov momentum, for SGD."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
     """Peak learning rate."""
-    weight_decay: NonNegative = 0.05
+    weight_decay: Strength = 0.05
     """Weight decay."""
     decay_norms: bool = False
     """Decay norms and biases too, as most published recipes do."""
     schedule: Literal["cosine", "one_cycle", "step"] = "cosine"
     """Learning-rate schedule. `step` multiplies by `step_factor` at `step_at`."""
-    step_at: list[Annotated[float, Field(gt=0, lt=1)]] = [0.625, 0.75, 0.875]
+    step_at: Shares = [0.625, 0.75, 0.875]
     """For `schedule: step`: shares of the epochs; the default is the literature's 150, 180 and 210 of 240."""
     step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """For `schedule: step`: factor of the learning rate."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing of the cross entropy."""
-    mixup: NonNegative = 0.0
+    mixup: Strength = 0.0
     """Alpha of mixup; 0 is off. Not with cached teacher logits, which are those of unmixed images."""
-    cutmix: NonNegative = 0.0
+    cutmix: Strength = 0.0
     """Alpha of CutMix; as for `mixup`. With both, each step draws one."""
-    warmup_epochs: NonNegative = 0.0
+    warmup_epochs: Annotated[float, Field(ge=0, le=100_000)] = 0.0
     """Linear warm-up, in epochs."""
-    grad_clip: Annotated[float, Field(gt=0)] | None = None
+    grad_clip: Annotated[float, Field(gt=0, le=1_000_000_000)] | None = None
     """Largest norm of the gradient."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights, which is then what is kept."""
@@ -110,177 +125,82 @@ class Training(Section):
     """Augmentation."""
 
 
-class Teacher(Training):
-    """The network that is learnt from: trained here, or taken."""
+class Network(Section):
+    """A network and the weights that it starts from."""
 
     model: str
     """`timm/<name>`, `torchvision/<name>` or one of the small `figkd/<name>` networks."""
     pretrained: bool = False
     """Start from the library's published weights."""
-    checkpoint: Path | None = None
-    """A checkpoint of this model, taken as it is instead of training."""
+    checkpoint: FilePath | None = None
+    """Start from these weights of this network: a checkpoint of ours, a state dict of timm or torchvision (plain, or in
+    a training's checkpoint), or `.safetensors`. A head for other classes is trained anew."""
+    classes: Literal["same as data"] | Names | FilePath | None = None
+    """Class names of the weights' outputs, in their order, where the file does not say them: a list, or a file with one
+    a line or a JSON list. Rows are put into the data's order by name. `same as data` asserts names and order."""
+    mean: Channels | None = None
+    """Normalisation that the weights of `checkpoint` were trained with, RGB of 0 to 1. Default: that of the library's
+    own weights of this name."""
+    std: Channels | None = None
+    """The same: standard deviation."""
 
 
-class Student(Section):
+class Teacher(Training, Network):
+    """The network that is learnt from: trained here, or taken.
+
+    With `checkpoint`, `epochs` is 0 by default: it is taken as it is. With more, it starts from there.
+    """
+
+    allow_chance_level: bool = False
+    """Let it teach although it is no better on the test images than the most frequent class."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_is(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("checkpoint") is not None:
+            return {"epochs": 0, **given}
+        return given
+
+
+class Student(Network):
     """The compact network that is shipped."""
 
-    model: str
-    """`timm/<name>`, `torchvision/<name>` or one of the small `figkd/<name>` networks."""
-    pretrained: bool = False
-    """Start from the library's published weights."""
 
-
-class FiGKD(Section):
-    """Options of `distill.method: figkd`. The paper's values are not public; these are our choices."""
-
-    distance: Literal["squared", "kl", "smooth_l1", "cosine"] = "squared"
-    """`squared`, `smooth_l1`, `cosine`: of the wavelet coefficients of `domain`. `kl`: of how the class tree divides
-    the probabilities; it wants `temperature: 2`, `weight: 1`, `level: full`, `band_decay: 0.7`."""
-    wavelet: str = "haar"
-    """Any discrete wavelet of PyWavelets; `kl` needs `haar`."""
-    level: Annotated[int, Field(ge=1)] | Literal["fine", "max", "full"] = "fine"
-    """Levels of the transform, from the finest. `fine`: 3, or all if there are fewer. `max`: the deepest without
-    boundary effects. `full`: all."""
-    mode: str = "symmetric"
-    """How PyWavelets extends the signal at its ends; it matters when the class count is odd, and not for `kl`."""
-    band_decay: NonNegative = 0.5
-    """Detail band j (1 is the finest) weighs band_decay^(j-1)."""
-    band_weights: dict[str, NonNegative] | None = None
-    """Weights of single bands, such as `{d1: 1, d2: 0.5, a2: 0.1}`."""
-    order: Literal["given", "confusion", "random", "random_each_step", "hierarchy"] = "confusion"
-    """Order of the classes before the transform. `confusion` puts classes that the teacher confuses side by side."""
-    hierarchy: Path | None = None
-    """For `order: hierarchy`: a JSON file of nested objects or lists whose leaves are the class names."""
-    domain: Literal["logits", "standardised", "log_probabilities"] = "logits"
-    """What is transformed, for distances other than `kl`."""
-    mass_power: Annotated[float, Field(ge=0, le=1)] = 0.5
-    """For `kl`: a node weighs its teacher mass to this power. 1, with all bands alike, is plain KD."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Logits are divided by this."""
-    weight: NonNegative = 0.02
-    """Weight of the detail's distance, which is summed over the coefficients."""
-    batch_weight: NonNegative = 1.0
-    """Weight of DIST's correlation over the batch, which sees what the detail along the classes cannot. 0: none."""
-    ce_weight: NonNegative = 1.0
-    """Weight of the labels' cross entropy."""
-
-
-class KD(Section):
-    """Options of `distill.method: kd` (Hinton et al. 2015)."""
-
-    temperature: Annotated[float, Field(gt=0)] = 4.0
-    """Softening temperature."""
-    weight: NonNegative = 0.9
-    """Weight of T^2 KL(teacher || student)."""
-    ce_weight: NonNegative = 0.1
-    """Weight of the labels' cross entropy."""
-
-
-class StandardisedKD(KD):
-    """Options of `distill.method: kd_ls`, KD of standardised logits (arXiv 2403.01427)."""
-
-    temperature: Annotated[float, Field(gt=0)] = 2.0
-    """Softening temperature."""
-    weight: NonNegative = 9.0
-    """Weight of T^2 KL(teacher || student)."""
-
-
-class DKD(Section):
-    """Options of `distill.method: dkd` (arXiv 2203.08679)."""
-
-    temperature: Annotated[float, Field(gt=0)] = 4.0
-    """Softening temperature."""
-    alpha: NonNegative = 1.0
-    """Weight of the label against all other classes."""
-    beta: NonNegative = 8.0
-    """Weight of the other classes among themselves."""
-    weight: NonNegative = 1.0
-    """Weight of both together."""
-    ce_weight: NonNegative = 1.0
-    """Weight of the labels' cross entropy."""
-
-
-class StandardisedDKD(DKD):
-    """Options of `distill.method: dkd_ls`, DKD of standardised logits (arXiv 2403.01427)."""
-
-    temperature: Annotated[float, Field(gt=0)] = 2.0
-    """Softening temperature."""
-    weight: NonNegative = 9.0
-    """Weight of both together."""
-
-
-class DIST(Section):
-    """Options of `distill.method: dist` (arXiv 2205.10536)."""
-
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    """Softening temperature."""
-    beta: NonNegative = 2.0
-    """Weight of the correlation over classes."""
-    gamma: NonNegative = 2.0
-    """Weight of the correlation over the batch."""
-    weight: NonNegative = 1.0
-    """Weight of both together."""
-    ce_weight: NonNegative = 1.0
-    """Weight of the labels' cross entropy."""
-
-
-class LogitMSE(Section):
-    """Options of `distill.method: logit_mse` and `centred_logit_mse`."""
-
-    weight: NonNegative = 1.0
-    """Weight of the squared error."""
-    ce_weight: NonNegative = 1.0
-    """Weight of the labels' cross entropy."""
-
-
-class Distill(Training):
+class _Distill(Training):
     """How the student learns from the teacher."""
 
-    method: Method = "figkd"
-    """`figkd`, or a baseline: `ce`, `kd`, `kd_ls`, `dkd`, `dkd_ls`, `dist`, `logit_mse`, `centred_logit_mse`."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    method: MethodName = Field(
+        default="figkd",
+        description=f"`figkd`, or a baseline: {', '.join(f'`{name}`' for name in BASELINES)}.",
+    )
+    seed: Seed | None = None
     """Seed of the student alone. Default: the top-level `seed`."""
     teacher_logits: Literal["cached", "online"] = "cached"
     """`cached`: computed once for every view, kept as float16, and shared by all students. `online`: the teacher
     runs in every step; nothing is kept."""
-    figkd: FiGKD = FiGKD()
-    """Options of `method: figkd`."""
-    kd: KD = KD()
-    """Options of `method: kd`."""
-    kd_ls: StandardisedKD = StandardisedKD()
-    """Options of `method: kd_ls`."""
-    dkd: DKD = DKD()
-    """Options of `method: dkd`."""
-    dkd_ls: StandardisedDKD = StandardisedDKD()
-    """Options of `method: dkd_ls`."""
-    dist: DIST = DIST()
-    """Options of `method: dist`."""
-    logit_mse: LogitMSE = LogitMSE()
-    """Options of `method: logit_mse` and `centred_logit_mse`."""
 
 
-MethodSection = FiGKD | KD | StandardisedKD | DKD | DIST | LogitMSE
+if TYPE_CHECKING:
+
+    class Distill(_Distill):
+        """With the one section whose keys the pipeline itself reads; all others it hands on by `method_section`."""
+
+        figkd: FiGKD = FiGKD()
+
+else:
+    Distill = create_model("Distill", __base__=_Distill, __doc__=_Distill.__doc__, **sections())
 
 
-def method_section(distill: Distill) -> MethodSection | None:
-    """The options of the chosen method; None for `ce`, which has none."""
-    sections: dict[str, MethodSection] = {
-        "figkd": distill.figkd,
-        "kd": distill.kd,
-        "kd_ls": distill.kd_ls,
-        "dkd": distill.dkd,
-        "dkd_ls": distill.dkd_ls,
-        "dist": distill.dist,
-        "logit_mse": distill.logit_mse,
-        "centred_logit_mse": distill.logit_mse,
-    }
-    return sections.get(distill.method)
+def method_section(distill: Distill) -> Section | None:
+    """The options of the chosen method; None if it has none."""
+    section: Section | None = getattr(distill, METHODS[distill.method].section, None)
+    return section
 
 
 class Parity(Section):
     """How closely the ONNX file must follow the torch student; a failed check stops the run."""
 
-    max_relative_error: Annotated[float, Field(gt=0)] = 1e-3
+    max_relative_error: Annotated[float, Field(gt=0, le=1_000)] = 1e-3
     """Largest |ONNX - torch|, as a share of the largest |torch| logit."""
     min_cosine: Annotated[float, Field(gt=0, le=1)] = 0.9999
     """Smallest cosine between the two logit vectors of an image."""
@@ -307,24 +227,24 @@ class QAD(Section):
     when: Literal["auto", "always", "never"] = "auto"
     """`auto`: where INT8, after `mixed`, loses more top-1 on validation images than `int8_max_drop` or, without it,
     `max_drop` of `budgets.top1` allows."""
-    epochs: Positive = 3
+    epochs: SomeEpochs = 3
     """Passes over the training images."""
     lr: Annotated[float, Field(gt=0, le=0.3)] = 0.003
     """Peak learning rate of AdamW. It is relative: about the largest share by which a step moves a weight (of its
     tensor's RMS) or a scale, whatever their magnitude."""
-    batch_size: Annotated[int, Field(ge=2)] | None = None
+    batch_size: TrainingBatch | None = None
     """Images in a step. Default: `distill.batch_size`."""
 
 
 class PrecisionSection(Section):
     """Which precisions are made as ONNX files, and how INT8 is calibrated."""
 
-    modes: Annotated[list[Precision], Field(min_length=1)] = ["fp32", "fp16", "int8"]
+    modes: Annotated[list[Precision], Field(min_length=1, max_length=16)] = ["fp32", "fp16", "int8"]
     """Precisions to make. `fp32` is always made: it is what the others are judged against. `bf16` is for TensorRT."""
     select: Literal["fastest_within_budget", "prefer_int8"] | Precision = "fastest_within_budget"
     """What to ship of a target's engines within budget. `fastest_within_budget`: the fastest as measured there, of
     those that tie the smallest file. `prefer_int8`: INT8 if it is within budget. A precision: that one, or nothing."""
-    calibration_images: Annotated[int, Field(ge=0)] = 512
+    calibration_images: Annotated[int, Field(ge=0, le=10_000_000)] = 512
     """Training images, balanced over the classes, that set the INT8 ranges and show what leaves FP16's range."""
     calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
     """How ranges follow from the observed activations: their extremes; the clipping that loses least information
@@ -333,40 +253,48 @@ class PrecisionSection(Section):
     """For `calibration_method: percentile`."""
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
     """INT8 scales of weights: one an output channel, or one a tensor, which depthwise convolutions do not stand."""
-    exclude: list[str] = Field(default_factory=list)
+    exclude: Names = Field(default_factory=list)
     """ONNX nodes that stay out of INT8: operator types, names of nodes or weights, shell patterns."""
-    without_rules: list[Literal["squeeze_excitation", "classifier"]] = Field(default_factory=list)
+    without_rules: Annotated[list[Literal["squeeze_excitation", "classifier"]], Field(max_length=16)] = Field(
+        default_factory=list
+    )
     """Rules of docs/precision.md that are not followed: what they would keep out of INT8 is quantised."""
     mixed: Literal["auto", "never"] = "auto"
     """`auto`: where INT8 loses more than it may, the groups of layers that harm most stay out of it."""
-    int8_max_drop: NonNegative | None = None
+    int8_max_drop: Percent | None = None
     """Top-1 that INT8 may lose against FP32 on validation images, percentage points. Default: `max_drop` of
     `budgets.top1`, else 1.0."""
-    validation_images: Positive = 1000
+    validation_images: Count = 1000
     """Validation images, balanced over the classes, on which the groups are judged."""
-    keep_fp32: list[str] = Field(default_factory=list)
+    keep_fp32: Names = Field(default_factory=list)
     """ONNX nodes that stay FP32 in FP16 and BF16 files, and in INT8 files for TensorRT where they are not INT8."""
-    force_fp16: list[str] = Field(default_factory=list)
+    force_fp16: Names = Field(default_factory=list)
     """ONNX nodes that become FP16 although a rule keeps them FP32. Refused if they leave FP16's range."""
     qad: QAD = QAD()
     """Quantisation-aware distillation."""
 
 
+PowerMode = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=64)]
+"""Name of a mode in /etc/nvpmodel.conf."""
+
+
 class Remote(Section):
     """How an `ssh://` device is reached, and what is allowed there. Nothing of it changes a result."""
 
-    folder: str = ""
+    folder: Annotated[str, Field(max_length=1_024)] = ""
     """The one folder on the device that is touched; `~/` is its user's home. Default: `~/.cache/figkd-device`."""
-    ssh_config: Path | None = None
+    ssh_config: FilePath | None = None
     """An OpenSSH client config to use instead of your own (relative to where the command runs)."""
-    python: str = "python3"
+    python: Annotated[str, Field(max_length=1_024)] = "python3"
     """Python there, 3.8 or later: for ONNX Runtime in a virtual environment, its `~/venv/bin/python`."""
-    keep_mb: Annotated[int, Field(ge=0)] = 4000
+    keep_mb: Annotated[int, Field(ge=0, le=1_000_000_000)] = 4000
     """How much of what was sent may stay there for the next run, in MB (10^6 bytes); the oldest goes first."""
-    wait_s: NonNegative = 600
+    wait_s: Seconds = 600
     """How long to wait while another host works there, in s."""
-    silence_s: Annotated[float, Field(ge=2)] = 20
+    silence_s: Annotated[float, Field(ge=2, le=604_800)] = 20
     """A device that does not answer for this long is connected to again, in s."""
+    job_s: Annotated[float, Field(gt=0, le=604_800)] = 86_400
+    """A build or a measurement there that has not ended after so long is given up, in s."""
 
 
 class Target(Section):
@@ -374,28 +302,31 @@ class Target(Section):
 
     engine: Literal["onnxruntime", "tensorrt", "tensorrt_rtx"]
     """Back end that runs the engine."""
-    device: str = "local"
+    device: Annotated[str, Field(max_length=512)] = "local"
     """`local`, or `ssh://[user@]host[:port]`; the host may be a `Host` of your ssh config."""
     remote: Remote = Remote()
     """For `ssh://` devices."""
-    power_mode: Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")] | None = None
+    power_mode: PowerMode | None = None
     """On a Jetson: the mode of `nvpmodel` to build and measure in, by its name, such as `15W`; put back afterwards.
     Needs the right to set it. Default: whatever mode it is in, which the report says."""
-    precisions: list[Precision] | None = None
+    power_modes: Annotated[list[PowerMode], Field(min_length=1, max_length=8)] | None = None
+    """On a Jetson: measure every engine in each of these modes, such as `[15W, 25W]`. Engines are built in, and budgets
+    judged at, `power_mode`, which must be one of them, else the first. The mode before is put back."""
+    precisions: Annotated[list[Precision], Field(max_length=16)] | None = None
     """Precisions to build here. Default: all of `precision.modes`."""
-    batch_sizes: Annotated[list[Positive], Field(min_length=1)] = [1]
+    batch_sizes: Annotated[list[BatchSize], Field(min_length=1, max_length=64)] = [1]
     """Batch sizes that the engine accepts and that are timed; the first one is what budgets are judged at."""
-    compute_capabilities: list[str] | None = None
+    compute_capabilities: Annotated[list[str], Field(max_length=64)] | None = None
     """For `tensorrt_rtx`: GPUs to build for, such as `SM86`. Default: SM86, SM89, SM120."""
-    threads: Positive | None = None
+    threads: Threads | None = None
     """CPU threads of ONNX Runtime. Default: for each engine one or all cores, whichever is faster by measurement."""
     spinning: bool = True
     """ONNX Runtime's threads wait for work in a loop: faster alone, slower where others need the cores."""
     denormals_as_zero: bool = False
     """ONNX Runtime takes denormal numbers as zero, which are slow on some CPUs; counts for the whole process."""
-    workspace_mb: Positive | None = None
+    workspace_mb: Megabytes | None = None
     """Largest scratch memory of TensorRT's tactics, in MiB."""
-    tactic_dram_mb: Positive | None = None
+    tactic_dram_mb: Megabytes | None = None
     """Largest memory that trying out one of TensorRT's kernels may take while building, in MiB. Default: the library's,
     on a Jetson 75 % of the memory that CPU and GPU share; lower it if building is killed there."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
@@ -417,31 +348,35 @@ class Target(Section):
 class Benchmark(Section):
     """How latency is measured (trtexec's terms)."""
 
-    boundaries: Annotated[list[Boundary], Field(min_length=1)] = ["engine", "engine+copies", "image_to_class"]
-    """`engine`: inference alone. `engine+copies`: with input and output copies. `image_to_class`: JPEG decode,
-    resize, inference, argmax."""
-    warmup_ms: NonNegative = 200
+    boundaries: Annotated[list[Boundary], Field(min_length=1, max_length=16)] = [
+        "engine",
+        "engine+copies",
+        "image_to_class",
+    ]
+    """`engine`: inference alone. `engine+copies`: with input and output copies. `image_to_class`: decoding
+    of a JPEG of the stored size (a camera's file takes longer), resize, inference, argmax."""
+    warmup_ms: Annotated[float, Field(ge=0, le=604_800_000)] = 200
     """Warm-up before the first sample, in ms."""
-    min_samples: Positive = 1000
+    min_samples: Count = 1000
     """Fewest samples of an engine, batch size and boundary; a p99 is refused below 1,000."""
-    min_seconds: NonNegative = 3.0
+    min_seconds: Seconds = 3.0
     """Least time spent on each."""
-    max_seconds: Annotated[float, Field(gt=0)] = 10.0
+    max_seconds: SomeSeconds = 10.0
     """Most time spent on each, even if `min_samples` is not reached."""
-    rounds: Positive = 10
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
     """Engines take turns in this many rounds, so that a disturbance hits all alike. Below 6 there is no 95 % interval
     of what differs between rounds."""
-    streams: Annotated[list[Positive], Field(min_length=1)] = [1]
+    streams: Annotated[list[Threads], Field(min_length=1, max_length=64)] = [1]
     """Inferences at once, at the first batch size: each number is measured, 1 always. Budgets are judged at 1."""
-    rate_fps: Annotated[float, Field(gt=0)] | None = None
+    rate_fps: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
     """Also measure with images that arrive at this rate and do not wait, as a camera's: is the rate kept, how many
     are late, what is the p99 then."""
-    rate_seconds: Annotated[float, Field(gt=0)] | None = None
+    rate_seconds: SomeSeconds | None = None
     """Length of that measurement for an engine. Default: 1,000 images, which a p99 needs."""
     sustained_s: Annotated[float, Field(ge=0, le=7200)] = 0
     """On `ssh://` devices: also run each engine for so long without a pause, in s, to see whether it keeps its speed
     when the device gets warm. 300 and more are telling. 0: not. Targets of this machine have none."""
-    energy_s: NonNegative = 5.0
+    energy_s: Seconds = 5.0
     """How long an engine runs, beside all timing, for its energy to be read; so long the machine idles before. 0: no.
     Nothing is run where the machine tells no energy."""
 
@@ -453,11 +388,11 @@ class Goal(Section):
     """Smallest allowed value."""
     max: float | None = None
     """Largest allowed value."""
-    max_drop: NonNegative | None = None
+    max_drop: Percent | None = None
     """Largest allowed loss against the torch student, in percentage points."""
-    precision: list[Precision] | None = None
+    precision: Annotated[list[Precision], Field(max_length=16)] | None = None
     """Judge only engines of these precisions, and fail the run if one of them misses."""
-    target: list[str] | None = None
+    target: Annotated[list[str], Field(max_length=64)] | None = None
     """Judge only engines of these targets, and fail the run if one of them misses."""
 
 
@@ -492,10 +427,12 @@ class Budgets(Section):
 class DeployConfig(Section):
     """One file, one deployment."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
     """Name of the deployment; its report is written to `<output>/<name>/`."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Seed = 0
     """Seed of everything random."""
+    allow_cpu: bool = False
+    """Train on the CPU although this machine has an NVIDIA GPU that PyTorch cannot use; else such a run is refused."""
     data: Data
     """Images."""
     teacher: Teacher
@@ -508,13 +445,13 @@ class DeployConfig(Section):
     """ONNX export."""
     precision: PrecisionSection = PrecisionSection()
     """FP16 and INT8."""
-    targets: Annotated[dict[str, Target], Field(min_length=1)]
+    targets: Annotated[dict[str, Target], Field(min_length=1, max_length=64)]
     """Engines to build, by a name of your choice."""
     benchmark: Benchmark = Benchmark()
     """Latency."""
     budgets: Budgets = Budgets()
     """Goals."""
-    output: Path = Path("runs")
+    output: FilePath = Path("runs")
     """Folder for reports (relative to where the command runs)."""
-    store: Path = Path(".figkd")
+    store: FilePath = Path(".figkd")
     """Folder for artifacts, shared between configs (relative to where the command runs)."""

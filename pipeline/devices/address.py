@@ -33,6 +33,7 @@ class Device:
         keep_mb: how much of what was sent may stay for the next run, in MB (10^6 bytes).
         wait_s: how long to wait while another host works there, in s.
         silence_s: an agent that has not answered for this long is given up, in s.
+        job_s: a job (a build, a measurement) that has not ended after so long is ended, in s.
     """
 
     url: str
@@ -42,6 +43,7 @@ class Device:
     keep_mb: int = 4000
     wait_s: float = 600
     silence_s: float = 20
+    job_s: float = 86_400
 
     @property
     def name(self) -> str:
@@ -50,7 +52,9 @@ class Device:
 
     @property
     def by_hand(self) -> str:
-        """The ssh command that a person would type."""
+        """The command that a person would type to see whether it can be reached."""
+        if self.url == LOCAL:
+            return shlex.join([self.python, "-V"])
         return shlex.join(["ssh", *self._config(), *self._destination()])
 
     def command(self, remote: str, options: Sequence[str] = ()) -> list[str]:

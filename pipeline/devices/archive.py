@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,5 +71,6 @@ def order(device: Device, agent: Archive) -> bytes:
         "silence_s": device.silence_s,
         "oldest": OLDEST_PYTHON,
     }
-    program = (_HERE / "bootstrap.py").read_text(encoding="utf-8")
-    return json.dumps({"bootstrap": program, "order": words}).encode() + b"\n"
+    program = base64.b64encode(zlib.compress((_HERE / "bootstrap.py").read_bytes(), 9)).decode()
+    unpack = f'import base64,zlib;exec(zlib.decompress(base64.b64decode("{program}")).decode())'
+    return json.dumps({"bootstrap": unpack, "order": words}).encode() + b"\n"

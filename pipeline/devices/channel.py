@@ -7,13 +7,15 @@ import json
 import os
 import select
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import IO, Any
 
 CHUNK = 1 << 18
+# What the other end may write on stderr, in bytes; the beginning and the end are kept for messages.
+_MOST_ERRORS, _KEPT_ERRORS = 16 << 20, 32 << 10
 
 
 class ConnectionLost(Exception):
@@ -32,6 +34,37 @@ class ConnectionLost(Exception):
         self.errors = errors
 
 
+class TooMuch(Exception):
+    """The other end says more, or for longer, than it may."""
+
+
+@dataclass
+class Bounds:
+    """What the other end may still say until it has said what it is waited for.
+
+    Attributes:
+        line: bytes of one line.
+        total: bytes of all lines; counted down.
+        end: a monotonic time.
+    """
+
+    line: int
+    total: int
+    end: float
+
+    def spend(self, count: int) -> None:
+        """Count bytes that were received.
+
+        Raises:
+            TooMuch: they were too many, or came too late.
+        """
+        self.total -= count
+        if self.total < 0:
+            raise TooMuch("it says too much")
+        if time.monotonic() > self.end:
+            raise TooMuch("it does not come to an end")
+
+
 class Channel:
     """One connection. Messages are sent whole, also from several threads; one thread receives.
 
@@ -46,18 +79,20 @@ class Channel:
         """Bytes written."""
         self.received = 0
         """Bytes read."""
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (it lives as long as the channel)
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is ours: the device must be told before the connection ends
         )
         assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._errors = _Errors(self._process, self._process.stderr)
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
         os.set_blocking(self._in, False)
-        self._buffer = b""
+        self._buffer = bytearray()
+        self._searched = 0
         self._writing = threading.Lock()
         self._wrote = time.monotonic()
         self._closed = threading.Event()
@@ -93,36 +128,36 @@ class Channel:
                 self.sent += written
                 self._wrote = time.monotonic()
 
-    def receive_line(self) -> bytes:
+    def receive_line(self, bounds: Bounds) -> bytes:
         """The next line, without its end.
 
         Raises:
             ConnectionLost: the other end is silent, or gone.
+            TooMuch: it goes beyond the bounds.
         """
-        while b"\n" not in self._buffer:
+        while (end := self._buffer.find(b"\n", self._searched)) < 0:
+            self._searched = len(self._buffer)
+            if self._searched > bounds.line:
+                raise TooMuch("it says a line without end")
+            if time.monotonic() > bounds.end:
+                raise TooMuch("it does not come to an end")
             self._fill()
-        line, _, self._buffer = self._buffer.partition(b"\n")
+        bounds.spend(end + 1)
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        self._searched = 0
+        if len(line) > bounds.line:
+            raise TooMuch("it says a line without end")
         return line
-
-    def receive(self, end: float | None = None) -> dict[str, Any] | None:
-        """The next message that is not a sign of life only; None if there was none until `end` (monotonic time)."""
-        while True:
-            line = self.receive_line()
-            try:
-                message = json.loads(line)
-            except ValueError:
-                raise self._lost(f"it said something that is not of the protocol: {line[:80]!r}") from None
-            if isinstance(message, dict) and message.get("type") != "pong":
-                return message
-            if end is not None and time.monotonic() > end:
-                return None
 
     def receive_bytes(self, count: int) -> Iterator[bytes]:
         """Exactly `count` raw bytes, in pieces."""
-        while count:
+        while count > 0:
             if not self._buffer:
                 self._fill()
-            piece, self._buffer = self._buffer[:count], self._buffer[count:]
+            piece = bytes(self._buffer[:count])
+            del self._buffer[: len(piece)]
+            self._searched = 0
             count -= len(piece)
             yield piece
 
@@ -139,7 +174,6 @@ class Channel:
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
-        self._errors.close()
 
     def _fill(self) -> None:
         if not select.select([self._out], [], [], self.silence_s)[0]:
@@ -163,8 +197,34 @@ class Channel:
     def _lost(self, reason: str = "") -> ConnectionLost:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0 if reason else 2)
-        self._errors.seek(0)
-        errors = self._errors.read().decode("utf-8", "replace").strip()
+        errors = self._errors.text(0.5 if self._process.returncode is not None else 0.0).strip()
         code = self._process.returncode
         last = errors.splitlines()[-1].strip() if errors else ""
         return ConnectionLost(reason or last or "the other end closed it", code, errors)
+
+
+class _Errors:
+    """What a process writes on stderr, read so that it never waits; the beginning and the end are kept."""
+
+    def __init__(self, process: subprocess.Popen[bytes], stream: IO[bytes]) -> None:
+        self._process, self._stream = process, stream
+        self._first, self._last = bytearray(), bytearray()
+        self._thread = threading.Thread(target=self._read, name="device-errors", daemon=True)
+        self._thread.start()
+
+    def text(self, wait_s: float) -> str:
+        """What was kept. A helper of ssh may hold the stream open, so its end is not waited for longer than this."""
+        self._thread.join(wait_s)
+        return (bytes(self._first) + bytes(self._last)).decode("utf-8", "replace")
+
+    def _read(self) -> None:
+        total = 0
+        with self._stream:
+            while content := os.read(self._stream.fileno(), CHUNK):
+                total += len(content)
+                room = _KEPT_ERRORS - len(self._first)
+                self._first += content[:room]
+                self._last = (self._last + content[room:])[-_KEPT_ERRORS:]
+                if total > _MOST_ERRORS:
+                    self._process.kill()
+                    return

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+from pipeline.back_ends import Graph, lacks, unknown_graph
 from pipeline.config.schema import DeployConfig
 from pipeline.devices.address import Device
 from pipeline.devices.archive import OLDEST_PYTHON
 from pipeline.devices.known import device_of
-from pipeline.devices.session import connect, holder_text
+from pipeline.devices.session import connect
 from pipeline.errors import DeviceFault
 from pipeline.findings import Finding, State
 
@@ -34,35 +36,36 @@ class Look:
     holder: str
 
 
-def device_findings(config: DeployConfig) -> Iterator[Finding]:
+def device_findings(config: DeployConfig, graph: Graph = unknown_graph) -> Iterator[Finding]:
     """Look at every device of a config; what is found of one comes together."""
-    engines: dict[Device, dict[str, str]] = {}
+    targets: dict[Device, list[str]] = {}
     for name, target in config.targets.items():
         if device := device_of(target):
-            engines.setdefault(device, {})[name] = target.engine
-    if engines:
-        with ThreadPoolExecutor(len(engines)) as pool:
-            for findings in pool.map(_examine, engines, engines.values()):
+            targets.setdefault(device, []).append(name)
+    look = partial(_examine, config=config, graph=graph)
+    if targets:
+        with ThreadPoolExecutor(len(targets)) as pool:
+            for findings in pool.map(look, targets, targets.values()):
                 yield from findings
 
 
-def _examine(device: Device, engines: Mapping[str, str]) -> list[Finding]:
+def _examine(device: Device, targets: Sequence[str], config: DeployConfig, graph: Graph) -> list[Finding]:
     try:
         with connect(device) as session:
-            facts = session.run("facts", {}, shared=True).result
-            holder = session.hello["holder"]
+            facts = session.facts()
+            holder = session.hello.holder
             look = Look(
                 session.latency_s,
                 session.skew_s,
-                session.hello["folder"],
-                session.hello["free"],
-                holder_text(holder, []) if holder else "",
+                session.hello.folder,
+                session.hello.free,
+                holder.words([]) if holder else "",
             )
     except DeviceFault as fault:
         what = fault.what.removeprefix(f"{device.name}: ")
         found = [Finding("connection", "fault", what, fault.fix, wanted="ssh without questions")]
     else:
-        found = [*_connection(look, facts), *judge(facts), *_back_ends(facts, engines)]
+        found = [*_connection(look, facts), *judge(facts), *_back_ends(facts, config, targets, graph)]
     return [replace(finding, device=device.name) for finding in found]
 
 
@@ -107,12 +110,13 @@ def judge(facts: Facts) -> Iterator[Finding]:
         yield Finding("GPU", "ok", ", ".join(filter(None, parts)))
     if facts.get("cuda"):
         yield Finding("CUDA", "ok", str(facts["cuda"]))
-    if memory := facts.get("memory_free_mb"):
-        free, swap, total = memory["available"], memory.get("swap_free", 0), facts.get("memory_mb", 0)
+    memory = facts.get("memory_free_mb", {})
+    if (free := memory.get("available")) is not None:
+        swap, total = memory.get("swap_free", 0), facts.get("memory_mb", 0)
         yield _finding(
             "memory",
             free + swap >= _MIN_FREE_MIB,
-            f"{free:,} of {total:,} MiB free, {swap:,} MiB of swap",
+            f"{free:,} of {total:,} MiB free, {swap:,} MiB of swap on disk",
             "close programs there (on a Jetson the desktop: sudo systemctl isolate multi-user.target), or add swap",
             f"{_MIN_FREE_MIB:,} MiB free",
         )
@@ -162,17 +166,40 @@ def _readings(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _back_ends(facts: Facts, engines: Mapping[str, str]) -> Iterator[Finding]:
+def _back_ends(
+    facts: Facts, config: DeployConfig, targets: Iterable[str], graph: Graph = unknown_graph
+) -> Iterator[Finding]:
     from pipeline.devices.roads import road_of
 
-    for target, engine in engines.items():
-        road = road_of(facts, engine)
-        state: State = "ok" if road.run else "absent" if road.built else "fault"
-        program = (facts.get("tensorrt") or {}).get("trtexec")
-        detail = road.detail + (f"; trtexec at {program}" if engine == "tensorrt" and program else "")
+    for name in targets:
+        target = config.targets[name]
+        found = list(lack_findings(config, name, facts, graph))
+        if all(finding.state != "fault" for finding in found):
+            road = road_of(facts, target.engine)
+            program = (facts.get("tensorrt") or {}).get("trtexec")
+            detail = road.detail + (
+                f"; trtexec at {program}" if target.engine == "tensorrt" and program else ""
+            )
+            state: State = "ok" if road.run else "absent"
+            if road.built:
+                yield Finding(f"{target.engine} for {name}", state, detail, _of(name, road.fix))
+        yield from found
+
+
+def lack_findings(
+    config: DeployConfig, name: str, facts: Facts | None, graph: Graph = unknown_graph
+) -> Iterator[Finding]:
+    """What keeps engines of a target from being built; a fault where it would stop a run."""
+    target = config.targets[name]
+    for lack in lacks(config, name, facts, graph):
+        stops = target.required and not lack.partial
         yield Finding(
-            f"{engine} for {target}", state, detail, road.fix.replace("targets.NAME", f"targets.{target}")
+            f"{target.engine} for {name}", "fault" if stops else "absent", str(lack), _of(name, lack.fix)
         )
+
+
+def _of(target: str, fix: str) -> str:
+    return fix.replace("targets.NAME", f"targets.{target}")
 
 
 def _finding(

@@ -1,4 +1,4 @@
-"""What OpenSSH's messages mean, said once: what happened, and what to do about it."""
+"""What OpenSSH's messages mean, and what a job's failure means: what happened, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from pipeline.devices.address import Device
 from pipeline.devices.channel import ConnectionLost
+from pipeline.devices.messages import Failure
 from pipeline.errors import DeviceFault
 
 _Advice = Callable[[Device], str]
@@ -72,6 +73,60 @@ def connection_fault(device: Device, lost: ConnectionLost) -> DeviceFault:
             "install Python 3.8 or later there (apt install python3), or set the target's remote.python",
         )
     return fault(device, f"could not connect: {_last(lost.errors) or lost.reason}", f"try {device.by_hand}")
+
+
+class JobFailed(DeviceFault):
+    """A job on a device failed and said why.
+
+    Attributes:
+        kind: as `pipeline.devices.agent.errors.JobError` lists them.
+        log: the end of the job's log.
+    """
+
+    def __init__(self, what: str, *, fix: str = "", kind: str = "failed", log: str = "") -> None:
+        super().__init__(what, fix=fix)
+        self.kind = kind
+        self.log = log
+
+
+# Kinds of failures whose reason is a library's; of the others the agent knows what helps.
+_BY_LIBRARIES = frozenset({"failed", "memory", "killed"})
+_SHOWN = 4
+# What the Jetson's driver and the C++ runtime write into a job's log, past every logger.
+_PAST_LOGGERS = re.compile(r"^\s*(NvMap|NvRm|terminate called|what\(\):|Killed)")
+
+
+def job_failed(device: Device, outcome: Failure) -> JobFailed:
+    """What a device said of a job that failed, with what it means and what helps."""
+    from export.engines.trt_remedies import understood, with_meaning  # a package that imports onnx
+
+    shown = outcome.said[:_SHOWN]
+    more = f"; and {len(outcome.said) - _SHOWN} more lines" if len(outcome.said) > _SHOWN else ""
+    what = f"{device.name}: {outcome.what}" + (f": {'; '.join(shown)}{more}" if shown else "")
+    beside = [*outcome.beside, *(line for line in outcome.log.splitlines() if _PAST_LOGGERS.match(line))]
+    known = outcome.kind in _BY_LIBRARIES
+    found = understood([outcome.what, *outcome.said], beside) if known else None
+    return JobFailed(
+        with_meaning(what, found),
+        fix=found.fix if found else outcome.fix,
+        kind=found.kind if found and outcome.kind == "failed" else outcome.kind,
+        log=outcome.log,
+    )
+
+
+class Distrusted(DeviceFault):
+    """A device said what does not fit: another connection would not help."""
+
+
+def unfit(device: Device, what: str, why: Exception) -> Distrusted:
+    """A message that was refused: which, and why."""
+    return Distrusted(
+        f"{device.name}: {what} was refused: {why}",
+        fix=(
+            "another program answers in the agent's place, or it was changed: look at the device; then "
+            f"figkd-pipeline device clean {device.url}, and run again"
+        ),
+    )
 
 
 def fault(device: Device, what: str, fix: str = "") -> DeviceFault:

@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from typing_extensions import TypedDict
 
 from pipeline.config.schema import Target
 from pipeline.devices.address import LOCAL, Device
+from pipeline.devices.facts import Facts
+from pipeline.devices.messages import Unfit, checked
 from pipeline.devices.session import connect
 from pipeline.errors import DeviceFault
 from pipeline.files import read_json, write_json
@@ -25,11 +28,19 @@ def device_of(target: Target) -> Device | None:
     return Device(target.device, **target.remote.model_dump())
 
 
+class _Remembered(TypedDict):
+    """What a device said when it was last reached."""
+
+    device: str
+    seen: str
+    facts: Facts
+
+
 @dataclass
 class _Entry:
     guard: threading.Lock = field(default_factory=threading.Lock)
     asked: bool = False
-    facts: dict[str, Any] | None = None
+    facts: Facts | None = None
     fault: DeviceFault | None = None
 
 
@@ -47,7 +58,7 @@ class KnownDevices:
         self._guard = threading.Lock()
         self._entries: dict[Device, _Entry] = {}
 
-    def facts(self, device: Device) -> dict[str, Any]:
+    def facts(self, device: Device) -> Facts:
         """What the device's `facts` job says; what it said last time if it cannot be reached now.
 
         Raises:
@@ -86,14 +97,14 @@ class KnownDevices:
         path = self._folder / f"{hashlib.sha256(device.url.encode()).hexdigest()[:16]}.json"
         try:
             with connect(device, note=self.note) as session:
-                entry.facts = session.run("facts", {}, shared=True).result
+                entry.facts = session.facts()
         except DeviceFault as fault:
             entry.fault = fault
             try:
-                remembered = read_json(path)
-                entry.facts = remembered["facts"]
-            except (OSError, ValueError, KeyError):
+                remembered = checked(_Remembered, read_json(path))
+            except (OSError, ValueError, Unfit):
                 return
+            entry.facts = remembered["facts"]
             self.note(f"{fault.what}; taken as it was on {remembered['seen']}")
             return
         seen = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

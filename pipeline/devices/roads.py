@@ -5,11 +5,12 @@ A road is `onnxruntime`, `python` (the Python API of TensorRT or TensorRT-RTX) o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from export.engines import trtexec
+from export.engines.trt_refusals import Place, newer
 from export.engines.trt_versions import Dialect, dialect
 from export.errors import BackendMissing
 
@@ -56,9 +57,13 @@ def _onnxruntime(facts: Facts, packages: Mapping[str, str]) -> Road:
 def _tensorrt_rtx(facts: Facts, packages: Mapping[str, str]) -> Road:
     found = packages.get("tensorrt_rtx")
     if not found:
-        fix = "on the device: pip install tensorrt_rtx_cu13 (x86-64 Linux), and numpy beside it"
+        fix = "on the device: pip install tensorrt_rtx_cu13 nvidia-cuda-runtime numpy (x86-64 Linux)"
         return Road("python", False, False, "tensorrt_rtx is not installed for the device's Python", fix)
     versions = {"tensorrt_rtx": found}
+    try:
+        dialect("tensorrt_rtx", found)
+    except BackendMissing as error:
+        return Road("python", False, False, f"{error.what} on the device", error.fix, versions)
     if not facts.get("gpu"):
         fix = "run engines on a device with an NVIDIA RTX GPU and its driver"
         return Road(
@@ -81,7 +86,8 @@ def _tensorrt(facts: Facts) -> Road:
             continue
         return _tensorrt_road(facts, name, version)
     if too_old:
-        return Road("python", False, False, f"{too_old} on the device", "update the device's JetPack")
+        fix = newer(_place(facts, "tensorrt", "python", ""))
+        return Road("python", False, False, f"{too_old} on the device", fix)
     there = ": its library is there, but neither its Python module nor trtexec" if trt.get("library") else ""
     return Road(
         "python",
@@ -105,12 +111,24 @@ def _tensorrt_road(facts: Facts, name: str, version: str) -> Road:
     )
 
 
-def dialect_of(road: Road, backend: str) -> Dialect:
-    """What the parser of a back end on a device reads."""
-    try:
-        return dialect(backend, road.versions[backend])
-    except BackendMissing:
-        return dialect(backend, "8.6")  # trtexec goes back to 8.5, whose parser reads the same
+def place_of(facts: Facts, backend: str) -> Place:
+    """The device, as far as it decides which engines of TensorRT or TensorRT-RTX can be built there.
+
+    Only for a back end whose road is `built`.
+    """
+    road = road_of(facts, backend)
+    return _place(facts, backend, road.name, road.versions[backend])
+
+
+def _place(facts: Facts, backend: str, road: str, version: str) -> Place:
+    return Place(
+        backend,
+        version,
+        "trtexec" if road == "trtexec" else "python",
+        jetson=bool(facts.get("l4t")),
+        gpu=bool(facts.get("gpu")),
+        capability=facts.get("compute_capability") or "",
+    )
 
 
 def environment_of(facts: Facts, backend: str) -> dict[str, str]:
@@ -136,7 +154,8 @@ def build_request(
     precision: str,
     batch_sizes: Sequence[int],
     options: Mapping[str, Any],
-    weak_flags: Callable[[Dialect], Sequence[str]] | None = None,
+    weak_flags: Sequence[str] = (),
+    fp32_layers: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Request of the job `build`.
 
@@ -151,6 +170,9 @@ def build_request(
         batch_sizes: sizes that it accepts; one makes a static engine, and the file has it already.
         options: keys of the target that the job takes by the same names, where given.
         weak_flags: the builder flags of the file's precisions, for a build without strong typing.
+        fp32_layers: layers whose results such a build must leave FP32 (`trt_fit.Fitted`).
+
+    `export.engines.trt_refusals` has let it through.
     """
     road = road_of(facts, backend)
     request: dict[str, Any] = {
@@ -164,9 +186,10 @@ def build_request(
     }
     version = next(iter(road.versions.values()), "")
     if road.name == "python":
-        chosen = dialect_of(road, backend)
-        weak = weak_flags(chosen) if weak_flags else ()
-        request["dialect"] = _words(chosen, options.get("strong_typing", True), weak)
+        request["dialect"] = _words(place_of(facts, backend).dialect, options.get("strong_typing", True)) | {
+            "weak_flags": list(weak_flags),
+            "fp32_layers": list(fp32_layers),
+        }
     if road.name == "trtexec":
         table = trtexec.flags(version)
         shapes = (
@@ -182,6 +205,7 @@ def build_request(
                 strong_typing=options.get("strong_typing", True),
                 workspace_mb=options.get("workspace_mb"),
                 optimization_level=options.get("optimization_level"),
+                fp32_layers=fp32_layers,
                 shapes=shapes,
             ),
         }
@@ -222,11 +246,10 @@ def engine_spec(
     return spec
 
 
-def _words(chosen: Dialect, strong_typing: bool, weak_flags: Sequence[str]) -> dict[str, Any]:
+def _words(chosen: Dialect, strong_typing: bool) -> dict[str, Any]:
     """What the agent needs of a version's dialect."""
     return {
         "strong_typing": strong_typing and chosen.strong_typing,
-        "weak_flags": list(weak_flags),
         "tactic_dram": chosen.tactic_dram,
         "progress_monitor": chosen.progress_monitor,
         "timing_cache": chosen.timing_cache,

@@ -9,52 +9,70 @@ from __future__ import annotations
 import contextlib
 import getpass
 import hashlib
+import itertools
 import json
 import platform
 import secrets
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel
 
 from export.files import sha256
 from pipeline.devices.address import Device
 from pipeline.devices.archive import Archive, agent_archive
-from pipeline.devices.channel import CHUNK, Channel, ConnectionLost
-from pipeline.devices.faults import connection_fault, fault
+from pipeline.devices.channel import Bounds, ConnectionLost, TooMuch
+from pipeline.devices.conversation import AGAIN, Conversation
+from pipeline.devices.facts import FACTS, Facts
+from pipeline.devices.faults import Distrusted, JobFailed, connection_fault, fault, job_failed, unfit
 from pipeline.devices.greeting import greet, start
+from pipeline.devices.messages import (
+    Busy,
+    Event,
+    Failure,
+    Go,
+    Happened,
+    Have,
+    Hello,
+    Introduced,
+    Inventory,
+    Job,
+    Ok,
+    Removed,
+    Started,
+    Unfit,
+    read,
+)
 from pipeline.devices.sharing import stop_sharing
+from pipeline.devices.transfer import Amount, Moved, receive, send
 from pipeline.errors import DeviceFault
 
 T = TypeVar("T")
+A = TypeVar("A", bound=BaseModel)
+R = TypeVar("R")
 Tie = Literal["attached", "detached", "shared"]
-Events = Callable[[dict[str, Any]], None]
-Amount = Callable[[int, int], None]
+Events = Callable[[Event], None]
 
 # Pauses before connecting again, in s; after the last one the device counts as lost.
 RETRY_PAUSES_S = (0.5, 2.0, 5.0, 10.0)
-_AGAIN = "run again: what was done is kept, and it goes on from there"
+# Connections that one piece of work may take, however far each of them gets.
+MOST_CONNECTIONS = 100
+# A job's outcome, and its events and outcome together, have at most so many bytes.
+_OUTCOME_BYTES, _JOB_BYTES = 64 << 20, 96 << 20
+# A device looks at itself within this time, in s.
+FACTS_S = 300.0
+# What an answer that nobody depends on may end with.
+_ENDED = (ConnectionLost, DeviceFault, Unfit, TooMuch)
 
 _open: set[Session] = set()
 
 
-class JobFailed(DeviceFault):
-    """A job on a device failed and said why.
-
-    Attributes:
-        kind: as `pipeline.devices.agent.errors.JobError` lists them.
-        log: the end of the job's log.
-    """
-
-    def __init__(self, what: str, *, fix: str = "", kind: str = "failed", log: str = "") -> None:
-        super().__init__(what, fix=fix)
-        self.kind = kind
-        self.log = log
-
-
 @dataclass(frozen=True)
-class Done:
+class Done(Generic[R]):
     """A job that ended well.
 
     Attributes:
@@ -65,7 +83,7 @@ class Done:
     """
 
     job: str
-    result: dict[str, Any]
+    result: R
     seconds: float
     found: bool
 
@@ -75,8 +93,7 @@ class Session:
 
     def __init__(self, device: Device, agent: Archive, note: Callable[[str], None]) -> None:
         self.device = device
-        self.hello: dict[str, Any] = {}
-        """What the agent said of itself and the device: python, node, boot_id, folder, free (bytes), time, holder."""
+        self._hello: Hello | None = None
         self.latency_s = 0.0
         """How long a question and its answer take, in s."""
         self.skew_s = 0.0
@@ -84,22 +101,27 @@ class Session:
         self._agent = agent
         self._note = note
         self._owner = {"session": secrets.token_hex(8), "host": platform.node(), "user": _user()}
-        self._channel: Channel | None = None
-        self._number = 0
+        self._conversation: Conversation | None = None
         self._moved = [0, 0]
         self._job = ""
         self._worked = False
-        self._aborted = False
+        self._aborted = threading.Event()
+
+    @property
+    def hello(self) -> Hello:
+        """What the agent said of itself and the device."""
+        assert self._hello is not None  # `connect` opened the session
+        return self._hello
 
     @property
     def sent(self) -> int:
         """Bytes sent so far, the protocol's own included."""
-        return self._moved[0] + (self._channel.sent if self._channel else 0)
+        return self._moved[0] + (self._conversation.channel.sent if self._conversation else 0)
 
     @property
     def received(self) -> int:
         """Bytes received so far."""
-        return self._moved[1] + (self._channel.received if self._channel else 0)
+        return self._moved[1] + (self._conversation.channel.received if self._conversation else 0)
 
     def put(self, path: Path, progress: Amount = lambda done, total: None) -> str:
         """Send a file, or what is missing of it there.
@@ -130,64 +152,69 @@ class Session:
 
     def run(
         self,
-        job: str,
-        request: dict[str, Any],
+        job: Job[R],
+        request: Mapping[str, Any],
         progress: Events = lambda event: None,
         *,
         detached: bool = False,
         shared: bool = False,
         limit_s: float | None = None,
-    ) -> Done:
+    ) -> Done[R]:
         """Run a job and wait for it.
 
         Args:
-            job: name of a module of the agent's `jobs`.
+            job: one of the agent's jobs.
             request: what it gets, plain JSON.
             progress: called with every event that the job emits.
             detached: it outlives this session, and a later one with the same request finds it, running or
                 finished. Its folder stays until `release`.
             shared: it needs the device neither for itself nor quiet, such as a look at its facts.
-            limit_s: give up (and end it) after so long, in s.
+            limit_s: give up (and end it) after so long, in s; the device's `job_s` if None.
 
         Raises:
             JobFailed: the job said what went wrong.
-            DeviceFault: the device is lost or busy.
+            DeviceFault: the device is lost or busy, or says what does not fit.
         """
         self._worked = self._worked or not shared
         tie: Tie = "detached" if detached else "shared" if shared else "attached"
         run = _Run(
-            self._job_name(job, request),
+            self._job_name(job.name, request),
             job,
             request,
             tie,
             progress,
-            time.monotonic() + limit_s if limit_s else None,
+            time.monotonic() + (self.device.job_s if limit_s is None else limit_s),
         )
         self._job = run.name
         try:
-            return self._persist(f"the job '{job}'", lambda moved: self._run(run, moved))
+            return self._persist(f"the job '{job.name}'", lambda moved: self._run(run, moved))
         except KeyboardInterrupt:
             self._forget(self._job)
             raise
         finally:
             self._job = ""
 
-    def fetch(self, job: str, name: str, destination: Path) -> Path:
+    def facts(self) -> Facts:
+        """What the device says of itself."""
+        return self.run(FACTS, {}, shared=True, limit_s=FACTS_S).result
+
+    def fetch(self, job: str, name: str, destination: Path, at_most: int) -> Path:
         """Copy an output file of a job here, whole or not at all.
 
         Args:
             job: `Done.job`.
-            name: path relative to the job's folder.
+            name: path relative to the job's folder; ours, never one that the device told.
             destination: the file to write.
+            at_most: bytes that it may have.
 
         Raises:
-            DeviceFault: the device is lost, or has no such file.
+            DeviceFault: the device is lost, has no such file, or one that is too large.
         """
         destination.parent.mkdir(parents=True, exist_ok=True)
         part = destination.with_name(f".{destination.name}.part")
         part.unlink(missing_ok=True)
         try:
-            self._persist(f"fetching {name}", lambda moved: self._fetch(job, name, part, moved))
+            self._persist(f"fetching {name}", lambda moved: self._fetch(job, name, part, at_most, moved))
             part.replace(destination)
         finally:
             part.unlink(missing_ok=True)
@@ -195,31 +222,27 @@ class Session:
 
     def release(self, job: str) -> None:
         """Remove a job's folder there: everything that is wanted of it was fetched."""
-        self._persist("tidying up", lambda moved: self._ask("release", job=job))
+        self._persist("tidying up", lambda moved: self._ask("release", Ok, job=job))
 
-    def inventory(self) -> dict[str, Any]:
-        """What lies in the work folder: `entries` of name, bytes and last use, `jobs` with states, `holder`."""
-        answer = self._persist("looking around", lambda moved: self._ask("list"))
-        return {name: answer[name] for name in ("entries", "jobs", "holder")}
+    def inventory(self) -> Inventory:
+        """What lies in the work folder."""
+        return self._persist("looking around", lambda moved: self._ask("list", Inventory))
 
-    def clean(self, *, force: bool = False) -> dict[str, Any]:
-        """Remove everything there, and end the session.
+    def clean(self, *, force: bool = False) -> Removed:
+        """Remove everything there that is the agent's, and end the session.
 
         Args:
             force: also end what another host runs there.
-
-        Returns:
-            `removed` bytes, and `left`: names in the folder that are not the agent's.
         """
-        answer = self._persist("cleaning", lambda moved: self._exclusive("clean", force=force))
+        answer = self._persist("cleaning", lambda moved: self._exclusive("clean", Removed, force=force))
         self._drop()
         return answer
 
     def close(self) -> None:
         """Tidy up there, within the device's limit, and end the session."""
-        if self._channel is not None and not self._aborted:
-            with contextlib.suppress(ConnectionLost, DeviceFault):
-                self._ask("close", keep=self.device.keep_mb * 10**6)
+        if self._conversation is not None and not self._aborted.is_set():
+            with contextlib.suppress(*_ENDED):
+                self._ask("close", Removed, keep=self.device.keep_mb * 10**6)
         self._drop()
         if self._worked:
             self._note(
@@ -228,11 +251,11 @@ class Session:
 
     def abort(self) -> None:
         """From another thread: end the job that runs, and make the session's own thread stop with KeyboardInterrupt."""
-        self._aborted = True
-        channel = self._channel
-        if channel is not None:
+        self._aborted.set()
+        conversation = self._conversation
+        if conversation is not None:
             with contextlib.suppress(ConnectionLost, ValueError):
-                channel.send({"op": "cancel", "job": self._job} if self._job else {"op": "list"})
+                conversation.channel.send({"op": "cancel", "job": self._job} if self._job else {"op": "list"})
 
     def open(self) -> None:
         """Connect. Done by `connect`.
@@ -242,146 +265,139 @@ class Session:
         """
         channel = start(self.device)
         try:
-            self.hello = greet(channel, self.device, self._agent)
-            self._channel = channel
+            self._hello = greet(channel, self.device, self._agent)
+            self._conversation = Conversation(channel, self.device.name, self._aborted)
             asked = time.monotonic()
-            now = self._ask("introduce", owner=self._owner)["time"]
+            now = self._ask("introduce", Introduced, owner=self._owner).time
             self.latency_s = time.monotonic() - asked
             self.skew_s = now - (time.time() - self.latency_s / 2)
         except BaseException as error:
-            self._channel = None
+            self._conversation = None
             channel.close()
             if isinstance(error, ConnectionLost):
                 raise connection_fault(self.device, error) from None
+            if isinstance(error, Unfit | TooMuch):
+                raise unfit(self.device, "its greeting", error) from None
             raise
         channel.keep_alive()
 
-    def _persist(self, doing: str, action: Callable[[_Moved], T]) -> T:
+    def _persist(self, doing: str, action: Callable[[Moved], T]) -> T:
         """Do something; if the connection is lost, connect and do it again, a few times without any progress."""
         failures, told = 0, ""
-        while True:
-            if self._aborted:
+        for connections in itertools.count(1):
+            if self._aborted.is_set():
                 raise KeyboardInterrupt
-            moved = _Moved()
+            moved = Moved()
             try:
-                if self._channel is None:
+                if self._conversation is None:
                     self.open()
                 return action(moved)
+            except (Unfit, TooMuch) as error:
+                self._drop()
+                raise unfit(self.device, f"{doing}, its answer", error) from None
             except ConnectionLost as lost:
                 self._drop(hang=True)
-                failures = 1 if moved.yes else failures + 1
+                failures = 1 if moved.far and connections < MOST_CONNECTIONS else failures + 1
                 reason = lost.reason
             except JobFailed:
                 raise
             except DeviceFault as error:
-                if failures == 0 or self._channel is not None:
+                if failures == 0 or self._conversation is not None or isinstance(error, Distrusted):
                     raise
                 failures += 1
                 reason = error.what.partition(": ")[2]
+            finally:
+                if self._conversation is not None and self._conversation.broken:
+                    self._drop()
             if failures > len(RETRY_PAUSES_S):
                 what = f"the connection was lost in {doing}, and could not be made again: {reason}"
-                raise fault(self.device, what, f"once it can be reached, {_AGAIN}")
+                raise fault(self.device, what, f"once it can be reached, {AGAIN}")
             if reason != told:
                 self._note(
                     f"{self.device.name}: the connection was lost in {doing} ({reason}); connecting again"
                 )
                 told = reason
             time.sleep(RETRY_PAUSES_S[failures - 1])
+        raise AssertionError("the loop ends by itself")
 
     def _drop(self, *, hang: bool = False) -> None:
-        if self._channel is not None:
+        if self._conversation is not None:
             self._moved = [self.sent, self.received]
-            channel, self._channel = self._channel, None
+            channel, self._conversation = self._conversation.channel, None
             if hang:
                 stop_sharing(self.device)
             channel.close()
 
-    def _put(self, path: Path, digest: str, size: int, progress: Amount, moved: _Moved) -> None:
-        known = self._ask("have", digest=digest)
-        if known["have"]:
+    def _put(self, path: Path, digest: str, size: int, progress: Amount, moved: Moved) -> None:
+        known = self._ask("have", Have, digest=digest)
+        if known.have:
             progress(size, size)
             return
-        offset = int(known["partial"])
-        if offset > size:
-            offset = 0
-        self._exclusive("put", digest=digest, size=size, offset=offset)
-        channel = self._open_channel()
-        progress(offset, size)
-        with path.open("rb") as file, self._unbroken():
-            file.seek(offset)
-            while (left := size - file.tell()) > 0:
-                piece = file.read(min(CHUNK, left))
-                if not piece:
-                    raise ConnectionLost(f"{path} shrank while it was sent")
-                channel.send_bytes(piece)
-                moved.yes = True
-                progress(file.tell(), size)
-        self._answer()
+        offset = known.partial if known.partial <= size else 0
+        self._exclusive("put", Go, digest=digest, size=size, offset=offset)
+        send(self._connected(), path, offset, size, progress, moved)
 
-    def _run(self, run: _Run, moved: _Moved) -> Done:
+    def _run(self, run: _Run[R], moved: Moved) -> Done[R]:
+        job = run.job.name
         if run.tie != "detached":
             # Another name for another attempt: the agent that was left behind may still be ending the last one.
-            run.name = self._job = self._job_name(run.job, run.request, unique=True)
+            run.name = self._job = self._job_name(job, run.request, unique=True)
             if run.starts:
-                self._note(f"{self.device.name}: the job '{run.job}' is started anew")
-        started = self._exclusive("start", job=run.name, name=run.job, request=run.request, tie=run.tie)
-        if started["state"] == "started":
+                self._note(f"{self.device.name}: the job '{job}' is started anew")
+        started = self._exclusive("start", Started, job=run.name, name=job, request=run.request, tie=run.tie)
+        if started.state == "started":
             run.offset = 0
             if run.starts and run.tie == "detached":
                 # It was there, and now it is not: running it again by ourselves might only do the same again.
                 self._forget(run.name)
-                raise self._failure(started["lost"] or {"what": "the job is gone", "fix": _AGAIN})
-            if started["lost"]:
-                self._note(f"{self.device.name}: an earlier attempt was lost: {started['lost']['what']}")
+                gone = Failure(ok=False, what="the job is gone", fix=AGAIN)
+                raise job_failed(self.device, started.lost or gone)
+            if started.lost:
+                self._note(f"{self.device.name}: an earlier attempt was lost: {started.lost.what}")
         elif not run.starts:
             run.found = True
         run.starts += 1
-        self._number += 1
-        self._open_channel().send({"op": "attach", "id": self._number, "job": run.name, "offset": run.offset})
+        conversation = self._connected()
+        conversation.say("attach", job=run.name, offset=run.offset)
+        bounds = Bounds(_OUTCOME_BYTES, _JOB_BYTES - run.said, run.end)
         while True:
-            answer = self._answer(run.end)
-            if answer["type"] == "late":
+            try:
+                kind, line = conversation.next(bounds)
+            except TooMuch:
+                if time.monotonic() < run.end:
+                    raise
                 self._forget(run.name)
-                what = f"the job '{run.job}' did not end in time"
-                raise self._failure({"what": what, "fix": "see what else the device does", "kind": "late"})
-            if answer["type"] == "event":
-                run.offset, moved.yes = answer["offset"], True
-                run.progress(answer["event"])
+                late = Failure(
+                    ok=False,
+                    what=f"the job '{job}' did not end in time",
+                    fix="see what else the device does, or raise the target's remote.job_s",
+                    kind="late",
+                )
+                raise job_failed(self.device, late) from None
+            run.said += len(line)
+            moved.by(len(line))
+            if kind == "event":
+                happened = read(Happened, line)
+                run.offset = happened.offset
+                run.progress(happened.event)
                 continue
-            outcome = answer["outcome"]
-            if not outcome["ok"]:
+            outcome = run.job.outcome(line).outcome
+            if isinstance(outcome, Failure):
                 self._forget(run.name)
-                raise self._failure(outcome)
-            return Done(run.name, outcome["result"], outcome["seconds"], run.found)
+                raise job_failed(self.device, outcome)
+            return Done(run.name, outcome.result, outcome.seconds, run.found)
 
-    def _fetch(self, job: str, name: str, part: Path, moved: _Moved) -> None:
-        offset = part.stat().st_size if part.exists() else 0
-        size = int(self._ask("fetch", job=job, name=name, offset=offset)["size"])
-        with part.open("ab") as file, self._unbroken():
-            for piece in self._open_channel().receive_bytes(size - offset):
-                file.write(piece)
-                moved.yes = True
-        wanted = self._answer()["sha256"]
+    def _fetch(self, job: str, name: str, part: Path, at_most: int, moved: Moved) -> None:
+        wanted = receive(self._connected(), job, name, part, at_most, moved)
         if sha256(part) != wanted:
             raise fault(self.device, f"{name} came with other contents than it was sent with", "run again")
 
-    @contextlib.contextmanager
-    def _unbroken(self) -> Iterator[None]:
-        """Raw bytes must go to their end; a connection where they did not is of no use any more."""
-        try:
-            yield
-        except ConnectionLost:
-            raise
-        except BaseException:
-            self._drop()
-            raise
-
-    def _exclusive(self, operation: str, **words: Any) -> dict[str, Any]:
+    def _exclusive(self, operation: str, answer: type[A], **words: Any) -> A:
         """Ask for something that needs the device's lock; wait while another host has it."""
         end = time.monotonic() + self.device.wait_s
         told = False
-        while (answer := self._ask(operation, **words))["type"] == "busy":
-            who = holder_text(answer["holder"], answer["running"])
+        while isinstance(found := self._connected().ask_or_busy(operation, answer, **words), Busy):
+            who = found.holder.words(found.running)
             if time.monotonic() > end:
                 fix = (
                     "run again when it is done, raise the target's remote.wait_s, or, if nobody is there, "
@@ -392,73 +408,38 @@ class Session:
                 self._note(f"{self.device.name}: busy: {who}; waiting up to {self.device.wait_s:g} s")
                 told = True
             time.sleep(0.5)
-        return answer
+        return found
 
-    def _ask(self, operation: str, **words: Any) -> dict[str, Any]:
-        self._number += 1
-        self._open_channel().send({"op": operation, "id": self._number, **words})
-        return self._answer()
+    def _ask(self, operation: str, answer: type[A], **words: Any) -> A:
+        return self._connected().ask(operation, answer, **words)
 
-    def _answer(self, end: float | None = None) -> dict[str, Any]:
-        """The answer to the last request; what belongs to an earlier one is passed over.
-
-        Its type is `late` if there was none until `end`, a monotonic time.
-        """
-        while True:
-            answer = self._open_channel().receive(end)
-            if self._aborted:
-                raise KeyboardInterrupt
-            if answer is None:
-                return {"type": "late"}
-            if answer.get("re") != self._number:
-                continue
-            if answer["type"] == "error":
-                raise JobFailed(
-                    f"{self.device.name}: {answer['what']}", fix=answer["fix"] or _AGAIN, kind=answer["kind"]
-                )
-            return answer
-
-    def _open_channel(self) -> Channel:
-        if self._channel is None:
+    def _connected(self) -> Conversation:
+        if self._conversation is None:
             raise ConnectionLost("it is closed")
-        return self._channel
-
-    def _failure(self, outcome: dict[str, Any]) -> JobFailed:
-        return JobFailed(
-            f"{self.device.name}: {outcome['what']}",
-            fix=outcome["fix"],
-            kind=outcome.get("kind", "failed"),
-            log=outcome.get("log", ""),
-        )
+        return self._conversation
 
     def _forget(self, job: str) -> None:
-        with contextlib.suppress(ConnectionLost, DeviceFault):
-            self._ask("cancel", job=job)
+        with contextlib.suppress(*_ENDED):
+            self._ask("cancel", Ok, job=job)
 
-    def _job_name(self, job: str, request: dict[str, Any], *, unique: bool = False) -> str:
+    def _job_name(self, job: str, request: Mapping[str, Any], *, unique: bool = False) -> str:
         key = json.dumps([self._agent.digest, job, request], sort_keys=True)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         return f"{job}-{secrets.token_hex(8) if unique else digest}"
 
 
 @dataclass
-class _Moved:
-    """Whether an attempt got anywhere before it was cut."""
-
-    yes: bool = False
-
-
-@dataclass
-class _Run:
+class _Run(Generic[R]):
     """One `run`, across the connections that it takes."""
 
     name: str
-    job: str
-    request: dict[str, Any]
+    job: Job[R]
+    request: Mapping[str, Any]
     tie: Tie
     progress: Events
-    end: float | None
+    end: float
     offset: int = 0
+    said: int = 0
     starts: int = 0
     found: bool = False
 
@@ -491,16 +472,6 @@ def abort_sessions() -> None:
     """Stop what other threads do in their sessions."""
     for session in list(_open):
         session.abort()
-
-
-def holder_text(facts: dict[str, Any], running: list[str]) -> str:
-    """Who works on a device, for people."""
-    who = f"{facts.get('user', 'somebody')}@{facts.get('host', 'another host')}"
-    held = facts.get("held_s")
-    since = f" for {held // 60} min {held % 60} s" if held is not None else ""
-    doing = f", running {', '.join(running)}" if running else ""
-    gone = "" if facts.get("connected", True) else "; its connection is gone, and what it started goes on"
-    return f"{who} works there{since}{doing}{gone}"
 
 
 def _user() -> str:

@@ -37,7 +37,9 @@ def stop_sharing(device: Device) -> None:
 @functools.cache
 def _users_own(device: Device) -> bool:
     try:
-        done = subprocess.run(device.query(), capture_output=True, text=True, timeout=10)
+        done = subprocess.run(
+            device.query(), capture_output=True, encoding="utf-8", errors="replace", timeout=10
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False  # connecting will tell
     settings = dict(line.split(" ", 1) for line in done.stdout.splitlines() if " " in line)

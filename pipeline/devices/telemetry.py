@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pipeline.clocks import summarise
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -26,9 +28,11 @@ def summary(result: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Any]]) 
 
     Returns:
         `before`, `after` (readings), `temperatures_c` (zone -> [before, highest, after]), `throttled` (what slowed the
-        device down, in words), `energy` and `sustained` by engine (see `energy_per_image`, `sustained`).
+        device down, in words), `energy` and `sustained` by engine (see `energy_per_image`, `sustained`),
+        `clocks` (see `pipeline.clocks.Clocks`, or None).
     """
     readings: list[Mapping[str, Any]] = list(result["readings"])
+    clocks = summarise(readings, result.get("warm_up", {}))
     ends = {when: next((r for r in readings if r["when"] == when), {}) for when in ("before", "after")}
     plain = {
         when: {key: value for key, value in reading.items() if key not in ("at", "when")}
@@ -38,6 +42,7 @@ def summary(result: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Any]]) 
         **plain,
         "temperatures_c": temperatures(readings),
         "throttled": throttled(readings),
+        "clocks": clocks.model_dump() if clocks else None,
         "energy": {name: energy_per_image(run) for name, run in result["energy"].items()},
         "sustained": {
             name: sustained(arrays[f"sustained|{name}"], words) for name, words in result["sustained"].items()
@@ -119,15 +124,17 @@ def sustained(arrays: Mapping[str, npt.NDArray[np.float64]], words: Mapping[str,
 
     Args:
         arrays: `latency` (ms) and `at` (s since the start).
-        words: `wall_seconds`, `queries`, `notes` of the run.
+        words: `wall_seconds`, `queries`, `notes` of the run, and `resolution_ms` of its clock.
 
     Returns:
         `seconds`, `queries`, `n` (samples kept), `median`, `p99`, `max` (ms), `first_median` and `last_median` of the
-        first and last tenth, `slowdown_percent` between them, `series`: up to 60 pairs of seconds and median.
+        first and last tenth, `slowdown_percent` between them, `series`: up to 60 pairs of seconds and median;
+        `resolution_ms` (0 where it does not count) and `notes`, which say where it does.
     """
     import numpy as np
 
     from export.measure import latency_stats
+    from pipeline.latency import coarse
 
     latency, at = arrays["latency"], arrays["at"]
     stats = latency_stats(latency, batch=1, wall_seconds=words["wall_seconds"])
@@ -145,7 +152,8 @@ def sustained(arrays: Mapping[str, npt.NDArray[np.float64]], words: Mapping[str,
         "last_median": last,
         "slowdown_percent": 100 * (last / first - 1) if first > 0 else 0.0,
         "series": [[float(at[cut[-1]]), float(np.median(latency[cut]))] for cut in cuts],
-        "notes": list(words["notes"]),
+        "resolution_ms": float(words.get("resolution_ms", 0.0)),
+        "notes": [*words["notes"], *coarse(float(words.get("resolution_ms", 0.0)), stats["median"])],
     }
 
 

@@ -17,14 +17,15 @@ SPARE = 16 << 20
 # Written through now and then: a slow card with all of a file still to write would be silent for too long at its end.
 SYNC = 16 << 20
 _DIGEST = re.compile(r"^[0-9a-f]{64}$")
+OURS = re.compile(r"^[0-9a-f]{64}(\.part)?$")
+"""Names of files in the folder."""
 
 
 class Blobs:
     """The folder of files that hosts sent."""
 
     def __init__(self, folder: str) -> None:
-        self._folder = os.path.join(folder, "blobs")
-        os.makedirs(self._folder, mode=0o700, exist_ok=True)
+        self._folder = files.own_folder(os.path.join(folder, "blobs"))
 
     def path(self, digest: str) -> str:
         """Where a file lies, whether it is there or not."""
@@ -102,11 +103,13 @@ class Blobs:
         os.replace(part, self.path(digest))
 
     def entries(self) -> list[tuple[str, int, float]]:
-        """(name, bytes, last use) of every file, complete or not; the oldest first."""
+        """(name, bytes, last use) of every file that hosts sent, complete or not; the oldest first."""
         found = []
         for name in os.listdir(self._folder):
-            facts = os.stat(os.path.join(self._folder, name))
-            found.append((name, facts.st_size, facts.st_mtime))
+            path = os.path.join(self._folder, name)
+            if OURS.match(name) and files.is_plain(path):
+                facts = os.lstat(path)
+                found.append((name, facts.st_size, facts.st_mtime))
         return sorted(found, key=lambda entry: entry[2])
 
     def shrink(self, limit: int) -> int:

@@ -15,21 +15,38 @@ import time
 from typing import Any
 
 from . import memory, power_mode, trtexec
-from .readings import cpu_clocks, gpu, rails, read, snapshot
+from .readings import clocks, rails, read, snapshot
 
-# L4T release to JetPack, newest first: (first L4T of it, JetPack).
-_JETPACK = (
-    ((39, 2, 1), "7.2.1"),
-    ((39, 2, 0), "7.2"),
-    ((38, 4, 0), "7.1"),
-    ((38, 2, 0), "7.0"),
-    ((36, 5, 0), "6.2.2"),
-    ((36, 4, 4), "6.2.1"),
-    ((36, 4, 3), "6.2"),
-    ((36, 4, 0), "6.1"),
-    ((36, 3, 0), "6.0"),
-    ((35, 2, 1), "5.1"),
-)
+# L4T release to JetPack, for devices without the package that says it. What is not here is not guessed: a release that
+# lies between two of them may belong to either.
+_JETPACK = {
+    "39.2.1": "7.2.1",
+    "39.2.0": "7.2",
+    "38.4.0": "7.1",
+    "38.2.2": "7.0",
+    "38.2.1": "7.0",
+    "38.2.0": "7.0",
+    "36.5.0": "6.2.2",
+    "36.4.7": "6.2.1",
+    "36.4.4": "6.2.1",
+    "36.4.3": "6.2",
+    "36.4.2": "6.1",
+    "36.4.0": "6.1",
+    "36.3.0": "6.0",
+    "36.2.0": "6.0 DP",
+    "36.0.0": "6.0 EA",
+    "35.6.4": "5.1.6",
+    "35.6.2": "5.1.5",
+    "35.6.1": "5.1.5",
+    "35.6.0": "5.1.4",
+    "35.5.0": "5.1.3",
+    "35.4.1": "5.1.2",
+    "35.3.1": "5.1.1",
+    "35.2.1": "5.1",
+    "35.1.0": "5.0.2",
+    "34.1.1": "5.0.1 DP",
+    "34.1.0": "5.0 DP",
+}
 # SoC in the device tree to (GPU, compute capability).
 _SOCS = {
     "tegra264": ("Thor", "SM110"),
@@ -38,6 +55,11 @@ _SOCS = {
     "tegra186": ("TX2", "SM62"),
     "tegra210": ("Nano", "SM53"),
 }
+# What decides a file or explains a speed: of x86, then of ARM (as `export.machine.CPU_FEATURES`).
+CPU_FEATURES = (
+    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
+    "asimd", "asimddp", "i8mm", "sve",
+)  # fmt: skip
 _GPU_FILES = re.compile(r"^/dev/(nvhost-gpu|nvhost-ctrl-gpu|nvgpu/|nvidia\d+$|nvidia-uvm$)")
 
 
@@ -51,6 +73,7 @@ def facts(folder: str, root: str = "/") -> dict[str, Any]:
         "executable": sys.executable,
         "os": _os_name(root),
         "cpu": cpu_model(root),
+        "cpu_features": cpu_features(root),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory_mb": memory_total(root),
         "memory_free_mb": memory.free_mb(root),
@@ -68,9 +91,7 @@ def facts(folder: str, root: str = "/") -> dict[str, Any]:
     mode = power_mode.current(root)
     if mode:
         found["power_mode"] = mode
-    found["clocks"] = {
-        name: value for name, value in (("cpu", cpu_clocks(root)), ("gpu", gpu(root))) if value
-    }
+    found["clocks"] = clocks(root)
     found["readings"] = snapshot(root)
     found["rails"] = sorted(rails(root))
     return found
@@ -94,10 +115,9 @@ def jetson(root: str = "/") -> dict[str, Any]:
             "".join((version.group(1), ".", *version.groups()[1:])) if version else found["l4t_text"]
         )
         if version:
-            numbers = tuple(int(part) for part in found["l4t"].split("."))
+            three = ".".join([*found["l4t"].split("."), "0"][:3])
             # The package says it exactly; a device without it is told by its release.
-            exact = dpkg_version("nvidia-jetpack", root)
-            found["jetpack"] = exact or next((name for first, name in _JETPACK if numbers >= first), "")
+            found["jetpack"] = dpkg_version("nvidia-jetpack", root) or _JETPACK.get(three, "")
     return found
 
 
@@ -181,6 +201,13 @@ def cpu_model(root: str = "/") -> str:
             return found.group(1).strip()
     parts = set(re.findall(r"^CPU part\s*:\s*(\S+)$", text, re.MULTILINE))
     return f"ARM part {', '.join(sorted(parts))}" if parts else platform.machine()
+
+
+def cpu_features(root: str = "/") -> list[str]:
+    """Those of `CPU_FEATURES` that every core has, sorted; empty where it is not told."""
+    lists = re.findall(r"^(?:flags|Features)[ \t]*:(.*)$", read(root, "proc/cpuinfo"), re.MULTILINE)
+    common = set.intersection(*(set(words.split()) for words in lists)) if lists else set()
+    return sorted(common.intersection(CPU_FEATURES))
 
 
 def memory_total(root: str = "/") -> int:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ctypes
 import glob
+import os
+import sys
 from typing import Any, Callable, Sequence
 
 from .batches import numpy
 from .errors import JobError
 
 NAMES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so.11.0", "libcudart.so")
+# What pip installs: nvidia/cu13/lib for CUDA 13, nvidia/cuda_runtime/lib before.
+WHEELS = ("nvidia/cu1*/lib", "nvidia/cuda_runtime/lib")
 FOLDERS = ("/usr/local/cuda/lib64", "/usr/local/cuda/targets/*/lib", "/usr/local/cuda-*/lib64")
 
 _pointer, _size, _int, _uint = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_uint
@@ -165,13 +169,29 @@ def capture(cuda: Cuda, stream: int, enqueue: Callable[[], None]) -> int:
 def _load(names: Sequence[str]) -> Any:
     failure = ""
     for name in names:
-        for path in [name] + [found for folder in FOLDERS for found in sorted(glob.glob(f"{folder}/{name}"))]:
+        for path in [name, *_found(name)]:
             try:
                 return ctypes.CDLL(path)
             except OSError as error:
                 failure = failure or str(error)
     raise JobError(
-        f"the CUDA runtime library cannot be loaded on the device: {failure}",
-        "sudo apt install nvidia-jetpack on the device, or put libcudart.so where the linker finds it",
-        "missing",
+        f"the CUDA runtime library cannot be loaded on the device: {failure}", install_fix(), "missing"
+    )
+
+
+def _found(name: str) -> list[str]:
+    """Files of a name where CUDA is installed to, by its own installer first, then by pip for this Python."""
+    system = [f"{folder}/{name}" for folder in FOLDERS]
+    places = [glob.escape(place) for place in sys.path if place]
+    wheels = [os.path.join(place, wheel, name) for place in places for wheel in WHEELS]
+    return [path for pattern in (*system, *wheels) for path in sorted(glob.glob(pattern))]
+
+
+def install_fix(root: str = "/") -> str:
+    """How the CUDA runtime gets onto this device: a Jetson has it from its JetPack, a desktop from pip."""
+    if os.path.exists(os.path.join(root, "etc/nv_tegra_release")):
+        return "sudo apt install nvidia-jetpack on the device"
+    return (
+        f"on the device: {sys.executable} -m pip install nvidia-cuda-runtime (CUDA 13; nvidia-cuda-runtime-cu12 for "
+        "CUDA 12), or put libcudart.so where the linker finds it"
     )

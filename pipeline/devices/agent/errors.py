@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
-MEMORY_ADVICE = (
-    "close other programs, lower workspace_mb, add swap (a 4 GB swap file serves), and run again; "
-    "on a Jetson the GPU uses the same memory"
-)
+from typing import Iterable, Sequence
+
+# Of what a library said, so much is passed on, and so much of each line.
+_FIRST, _LAST, _WIDTH = 20, 20, 500
 
 
 class JobError(Exception):
     """A failure to be told to the user as it is.
 
+    What a library said is passed on as it is: what it means, and what helps, the host knows
+    (`export.engines.trt_remedies`).
+
     Args:
         what: what happened.
-        fix: what to do about it.
+        fix: what to do about it, where the host knows nothing better.
         kind: `request` (asked for something that cannot be), `missing` (the device lacks something), `memory`,
             `disk`, `killed`, `rebooted`, `busy`, or `failed` for everything else.
+        said: a library's messages of the failure.
+        beside: its warnings, and what others said meanwhile.
     """
 
-    def __init__(self, what: str, fix: str = "", kind: str = "failed") -> None:
+    def __init__(
+        self,
+        what: str,
+        fix: str = "",
+        kind: str = "failed",
+        said: Iterable[str] = (),
+        beside: Iterable[str] = (),
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.fix = fix
         self.kind = kind
+        self.said = _bounded(said)
+        self.beside = _bounded(beside)
+
+    @property
+    def words(self) -> str:
+        """All of it in one line."""
+        return ": ".join(filter(None, (self.what, "; ".join(self.said))))
+
+
+def _bounded(lines: Iterable[str]) -> Sequence[str]:
+    """Each line once and not too long; of many the first, which say why, and the last."""
+    found = list(dict.fromkeys(" ".join(line.split())[:_WIDTH] for line in lines if line.strip()))
+    return found if len(found) <= _FIRST + _LAST else found[:_FIRST] + found[-_LAST:]
 
 
 def killed(what: str, signal_number: int, oom_kills: int = 0) -> JobError:
@@ -39,7 +64,5 @@ def killed(what: str, signal_number: int, oom_kills: int = 0) -> JobError:
             if oom_kills
             else "usually out of memory"
         )
-        return JobError(
-            f"{what} was killed (137: {cause})", MEMORY_ADVICE, "memory" if oom_kills else "killed"
-        )
+        return JobError(f"{what} was killed (137: {cause})", "", "memory" if oom_kills else "killed")
     return JobError(f"{what} was ended by signal {signal_number}", "run again", "killed")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import stat
 from typing import Any
+
+from .errors import JobError
 
 
 def write_json(path: str, value: Any) -> None:
@@ -44,6 +48,43 @@ def remove(path: str) -> None:
         pass
 
 
+def own_folder(path: str) -> str:
+    """A folder of this user's alone, made if it is not there.
+
+    Raises:
+        JobError: there is something else, or others may write to it.
+    """
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        pass
+    facts = os.lstat(path)
+    others = facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.getuid() or others:
+        raise JobError(
+            "{} is not a folder of this user's alone".format(path),
+            "see who changed it; then move it away, and run again",
+        )
+    return path
+
+
+def is_plain(path: str) -> bool:
+    """Whether a path is a regular file itself, not a link to one."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return False
+
+
+def sha256(path: str) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def locked(path: str) -> bool:
     """Whether any process holds a lock on a file: the kernel knows, whatever happened to who took it."""
     try:
@@ -60,10 +101,14 @@ def locked(path: str) -> bool:
 
 
 def size_of(path: str) -> int:
-    """Bytes of a file, or of all files under a folder."""
-    if not os.path.isdir(path):
-        try:
-            return os.path.getsize(path)
-        except OSError:
-            return 0
-    return sum(size_of(os.path.join(path, name)) for name in os.listdir(path))
+    """Bytes of a file, or of all files under a folder; links are not followed."""
+    try:
+        facts = os.lstat(path)
+        names = os.listdir(path) if stat.S_ISDIR(facts.st_mode) else []
+    except OSError:
+        return 0
+    return (
+        sum(size_of(os.path.join(path, name)) for name in names)
+        if stat.S_ISDIR(facts.st_mode)
+        else facts.st_size
+    )

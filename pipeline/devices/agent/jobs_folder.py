@@ -34,7 +34,7 @@ class Jobs:
         self._folder = folder
         self._program = program
         self._children: list[subprocess.Popen[bytes]] = []
-        os.makedirs(os.path.join(folder, "jobs"), mode=0o700, exist_ok=True)
+        files.own_folder(os.path.join(folder, "jobs"))
 
     def place(self, job: str, name: str = "") -> str:
         """The folder of a job, or a file in it."""
@@ -47,8 +47,10 @@ class Jobs:
         return path
 
     def names(self) -> list[str]:
-        """Jobs that there are."""
-        return sorted(name for name in os.listdir(os.path.join(self._folder, "jobs")) if _NAME.match(name))
+        """Jobs that there are; a link is none of ours."""
+        place = os.path.join(self._folder, "jobs")
+        found = [name for name in os.listdir(place) if _NAME.match(name)]
+        return sorted(name for name in found if not os.path.islink(os.path.join(place, name)))
 
     def running(self, job: str) -> bool:
         """Whether a process of the job lives: the kernel knows, whatever happened to who started it."""
@@ -85,7 +87,11 @@ class Jobs:
         """
         self.remove(job)
         place = self.place(job)
-        os.makedirs(place, mode=0o700)
+        if files.sha256(self._program) + ".pyz" != os.path.basename(self._program):
+            raise JobError(
+                "the agent's program was changed since it was sent", "see who changed it, then run again"
+            )
+        files.own_folder(place)
         with open(os.path.join(place, "reserve"), "wb") as reserve:
             reserve.write(b"\0" * RESERVE)
         files.write_json(os.path.join(place, "request.json"), {"job": name, "request": request})
@@ -189,4 +195,11 @@ class Jobs:
 
 def failure(error: JobError) -> dict[str, Any]:
     """An outcome that says what went wrong."""
-    return {"ok": False, "what": error.what, "fix": error.fix, "kind": error.kind}
+    return {
+        "ok": False,
+        "what": error.what,
+        "fix": error.fix,
+        "kind": error.kind,
+        "said": list(error.said),
+        "beside": list(error.beside),
+    }

@@ -17,18 +17,36 @@ _FIX = (
 
 
 def free_mb(root: str = "/") -> dict[str, int]:
-    """`available` and `swap_free` in MiB; empty where they cannot be read."""
-    names = {"MemAvailable": "available", "SwapFree": "swap_free"}
+    """`available` and `swap_free` in MiB; left out where they cannot be read.
+
+    Swap on zram is left out of `swap_free`: it is kept in the memory itself, and a Jetson has it from the start.
+    """
     found: dict[str, int] = {}
-    try:
-        with open(os.path.join(root, "proc/meminfo")) as file:
-            for line in file:
-                name, _, value = line.partition(":")
-                if name in names:
-                    found[names[name]] = int(value.split()[0]) // 1024
-    except (OSError, ValueError):
-        return {}
+    for line in _lines(root, "proc/meminfo"):
+        name, _, value = line.partition(":")
+        if name == "MemAvailable" and value.split()[:1] and value.split()[0].isdigit():
+            found["available"] = int(value.split()[0]) // 1024
+    swaps = _lines(root, "proc/swaps")
+    if swaps:
+        found["swap_free"] = sum(_free_kb(line) for line in swaps[1:]) // 1024
     return found
+
+
+def _free_kb(line: str) -> int:
+    """Free KiB of a line of /proc/swaps: name, type, size, used, priority. The kernel escapes spaces in names."""
+    fields = line.split()
+    if len(fields) != 5 or os.path.basename(fields[0]).startswith("zram"):
+        return 0
+    size, used = fields[2:4]
+    return max(0, int(size) - int(used)) if size.isdigit() and used.isdigit() else 0
+
+
+def _lines(root: str, path: str) -> list[str]:
+    try:
+        with open(os.path.join(root, path), encoding="utf-8", errors="replace") as file:
+            return file.read().splitlines()
+    except OSError:
+        return []
 
 
 def check_build(onnx_bytes: int, workspace_mb: int, root: str = "/") -> dict[str, int]:
@@ -45,7 +63,7 @@ def check_build(onnx_bytes: int, workspace_mb: int, root: str = "/") -> dict[str
     total = free.get("available", wanted) + free.get("swap_free", 0)
     if total < wanted:
         raise JobError(
-            f"the device has {total} MiB of memory free ({free.get('swap_free', 0)} MiB of it swap), "
+            f"the device has {total} MiB of memory free ({free.get('swap_free', 0)} MiB of it swap on disk), "
             f"a build needs about {wanted} MiB",
             _FIX,
             "memory",

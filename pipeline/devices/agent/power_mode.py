@@ -10,12 +10,14 @@ import shutil
 import subprocess
 from typing import Any, Callable, Iterator
 
+from . import files
 from .errors import JobError
 from .readings import read
 
 # How a command is run: arguments to (exit code, output).
 Run = Callable[["list[str]"], "tuple[int, str]"]
-_STATE = "power_mode.json"
+STATE = "power_mode.json"
+"""The file in `cache/` that remembers the mode to put back."""
 _MODEL = re.compile(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)")
 
 
@@ -63,7 +65,7 @@ def held(
     """
     run = run or _run
     before = current(root, run)
-    state = os.path.join(folder, "cache", _STATE)
+    state = os.path.join(folder, "cache", STATE)
     left_over = _left_over(state)
     if wanted is None and left_over is None:
         yield before
@@ -81,7 +83,7 @@ def held(
     try:
         if wanted is not None and before.get("id") != known[wanted.lower()]:
             if restore is not None:
-                os.makedirs(os.path.dirname(state), exist_ok=True)
+                files.own_folder(os.path.dirname(state))
                 with open(state, "w", encoding="utf-8") as file:
                     json.dump({"id": restore}, file)
             _set(known[wanted.lower()], wanted, run, root)
@@ -91,6 +93,27 @@ def held(
             _set(restore, modes(root).get(restore, str(restore)), run, root)
         with contextlib.suppress(OSError):
             os.remove(state)
+
+
+def put_back(folder: str, *, root: str = "/", run: Run | None = None) -> bool:
+    """Put back the mode that a job which was killed has left; to be called while no job runs.
+
+    Returns:
+        False where it could not be done; it stays remembered, and is tried again by the next session and job.
+    """
+    state = os.path.join(folder, "cache", STATE)
+    left_over = _left_over(state)
+    if left_over is None:
+        return True
+    run = run or _run
+    try:
+        if current(root, run).get("id") != left_over:
+            _set(left_over, modes(root).get(left_over, str(left_over)), run, root)
+    except JobError:
+        return False
+    with contextlib.suppress(OSError):
+        os.remove(state)
+    return True
 
 
 def _set(number: int, name: str, run: Run, root: str) -> None:

@@ -13,12 +13,16 @@ import threading
 import time
 from typing import Any, Callable
 
+from . import nvml
+
 # Power sensors of NVIDIA's boards: INA3221 up to Orin, INA238 on Thor.
 _SENSORS = ("ina3221", "ina3221x", "ina238")
 _GPUS = ("gv11b", "ga10b", "gb10b", "gp10b", "gm20b", "gpu")
 # A rail that carries the whole board, where there is one.
 TOTALS = ("VDD_IN", "VIN", "POM_5V_IN", "SYS_VIN")
 _OFFLINE_C = -200.0
+# Where the clock of a Tegra's memory is told: to root, on most releases.
+_EMC = ("sys/kernel/debug/bpmp/debug/clk/emc", "sys/kernel/debug/clk/emc")
 
 
 def read(root: str, path: str) -> str:
@@ -78,7 +82,10 @@ def rails(root: str = "/") -> dict[str, float]:
 
 
 def gpu(root: str = "/") -> dict[str, Any]:
-    """`load_percent`, `mhz`, `max_mhz` and `governor` of a Tegra's GPU; empty elsewhere."""
+    """`load_percent`, `mhz`, `min_mhz`, `max_mhz` and `governor` of a Tegra's GPU; empty elsewhere.
+
+    `jetson_clocks` locks the clock by raising `min_mhz` to `max_mhz`.
+    """
     for folder in _glob(root, "sys/class/devfreq/*"):
         name = read(root, folder + "/device/of_node/name")
         if (
@@ -91,7 +98,7 @@ def gpu(root: str = "/") -> dict[str, Any]:
         load = number(root, folder + "/device/load")
         if load is not None:
             found["load_percent"] = load / 10
-        for key, file in (("mhz", "cur_freq"), ("max_mhz", "max_freq")):
+        for key, file in (("mhz", "cur_freq"), ("min_mhz", "min_freq"), ("max_mhz", "max_freq")):
             hertz = number(root, f"{folder}/{file}")
             if hertz is not None:
                 found[key] = round(hertz / 1e6)
@@ -102,9 +109,33 @@ def gpu(root: str = "/") -> dict[str, Any]:
     return {}
 
 
+def memory_clock(root: str = "/") -> dict[str, Any]:
+    """`mhz`, `min_mhz`, `max_mhz` of a Tegra's memory (EMC), and `locked` (by `jetson_clocks`); most need root."""
+    found: dict[str, Any] = {}
+    for folder in _EMC:
+        for key, file in (("mhz", "rate"), ("min_mhz", "min_rate"), ("max_mhz", "max_rate")):
+            hertz = number(root, f"{folder}/{file}")
+            if hertz is not None:
+                found[key] = round(hertz / 1e6)
+        locked = number(root, f"{folder}/mrq_rate_locked")
+        if locked is not None:
+            found["locked"] = locked > 0
+        if found:
+            break
+    return found
+
+
+def clocks(root: str = "/") -> dict[str, dict[str, Any]]:
+    """`gpu`, `memory` and `cpu`, as far as they can be read: a Tegra's, else a desktop GPU's."""
+    found = {"gpu": gpu(root), "memory": memory_clock(root), "cpu": cpu_clocks(root)}
+    if not found["gpu"] and root == "/":
+        found.update(nvml.clocks())
+    return {part: values for part, values in found.items() if values}
+
+
 def cpu_clocks(root: str = "/") -> dict[str, Any]:
-    """`mhz` (mean over the cores that are on), `max_mhz`, `governor`, `online`."""
-    current, limit = [], []
+    """`mhz` (mean over the cores that are on), `min_mhz`, `max_mhz`, `governor` (all of them), `online`."""
+    current, limit, least = [], [], []
     for folder in _glob(root, "sys/devices/system/cpu/cpu[0-9]*"):
         now, top = (
             number(root, f"{folder}/cpufreq/{name}") for name in ("scaling_cur_freq", "scaling_max_freq")
@@ -113,14 +144,22 @@ def cpu_clocks(root: str = "/") -> dict[str, Any]:
             current.append(now / 1000)
         if top is not None:
             limit.append(top / 1000)
+        bottom = number(root, f"{folder}/cpufreq/scaling_min_freq")
+        if bottom is not None:
+            least.append(bottom / 1000)
     found: dict[str, Any] = {}
     if current:
         found["mhz"] = round(sum(current) / len(current))
     if limit:
         found["max_mhz"] = round(max(limit))
-    governor = read(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
-    if governor:
-        found["governor"] = governor
+    if least:
+        found["min_mhz"] = round(min(least))
+    governors = {
+        read(root, f"{folder}/cpufreq/scaling_governor")
+        for folder in _glob(root, "sys/devices/system/cpu/cpu[0-9]*")
+    }
+    if governors - {""}:
+        found["governor"] = ", ".join(sorted(governors - {""}))[:200]
     online = read(root, "sys/devices/system/cpu/online")
     if online:
         found["online"] = online
@@ -162,14 +201,13 @@ def snapshot(root: str = "/") -> dict[str, Any]:
     readers: dict[str, Callable[[str], dict[str, Any]]] = {
         "temperatures": temperatures,
         "rails": rails,
-        "gpu": gpu,
-        "cpu": cpu_clocks,
         "throttling": throttling,
     }
     for name, reader in readers.items():
         value = reader(root)
         if value:
             found[name] = value
+    found.update(clocks(root))
     return found
 
 

@@ -10,11 +10,17 @@ from array import array
 from typing import Any, Callable, Dict, Sequence
 
 HARD_LIMIT = 10_000_000
+# Warming up: the clock is read after each window of work, and is steady once so many readings in a row agree. Two
+# alike may be the idle clock that has not begun to rise.
+WINDOW_S, LONGEST_S, READINGS, APART = 0.25, 5.0, 3, 0.02
 Step = Callable[[], Dict[str, float]]  # a runtime value, so not `dict` on 3.8
 
 
 class Timed:
-    """Raw milliseconds by part (`latency` among them), the time they took, and remarks."""
+    """Raw milliseconds by part (`latency` among them), the time they took, and remarks.
+
+    `resolution_ms` is the step in which the clock tells time, where that is worth knowing.
+    """
 
     def __init__(
         self,
@@ -23,8 +29,10 @@ class Timed:
         notes: Sequence[str] = (),
         queries: int | None = None,
         rounds: Sequence[int] = (),
+        resolution_ms: float = 0.0,
     ) -> None:
         self.rounds = list(rounds)
+        self.resolution_ms = resolution_ms
         self.arrays = arrays
         self.queries = len(arrays["latency"]) if queries is None else queries
         self.wall_seconds = wall_seconds
@@ -42,6 +50,55 @@ class Limits:
         self.min_samples = min_samples
         self.min_seconds = min_seconds
         self.max_seconds = max_seconds
+
+
+def steady(readings: Sequence[float]) -> bool:
+    """Whether a clock has settled: its last readings are within 2 % of each other."""
+    last = readings[-READINGS:]
+    return len(last) == READINGS and max(last) - min(last) <= APART * max(last)
+
+
+class WarmUp:
+    """How an engine was warmed up: the clock (MHz) after each window, and whether it became steady."""
+
+    def __init__(self, seconds: float, readings: Sequence[float]) -> None:
+        self.seconds = seconds
+        self.readings = list(readings)
+        self.steady = steady(readings)
+
+    def words(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"seconds": self.seconds, "mhz": self.readings, "steady": self.steady}
+
+
+def warm_until_steady(
+    query: Callable[[], object],
+    read_mhz: Callable[[], float | None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> WarmUp | None:
+    """Run `query` until the GPU's clock is steady, for 5 s at most.
+
+    Args:
+        query: one inference.
+        read_mhz: the clock now; None where it cannot be read.
+        clock: seconds.
+
+    Returns:
+        None where the clock cannot be read: then nothing was run, and the usual warm-up must do.
+    """
+    if read_mhz() is None:
+        return None
+    readings: list[float] = []
+    start = clock()
+    while not steady(readings) and clock() - start < LONGEST_S:
+        window = clock()
+        while clock() - window < WINDOW_S:
+            query()
+        now = read_mhz()
+        if now is None:
+            break
+        readings.append(now)
+    return WarmUp(clock() - start, readings)
 
 
 def sample(step: Step, limits: Limits, notes: Sequence[str] = ()) -> Timed:
@@ -89,13 +146,20 @@ def sample_query(query: Callable[[], object], limits: Limits) -> Timed:
 
 def join(parts: Sequence[Timed]) -> Timed:
     """Several turns of one case as one, in the order in which they were taken."""
-    arrays = {name: array("d") for name in parts[0].arrays}
+    names = [name for name in parts[0].arrays if all(name in part.arrays for part in parts)]
+    arrays = {name: array("d") for name in names}
     for part in parts:
-        for name, values in part.arrays.items():
-            arrays[name].extend(values)
+        for name in names:
+            arrays[name].extend(part.arrays[name])
     notes = dict.fromkeys(note for part in parts for note in part.notes)
     seconds = sum(part.wall_seconds for part in parts)
-    return Timed(arrays, seconds, tuple(notes), rounds=[len(part) for part in parts])
+    return Timed(
+        arrays,
+        seconds,
+        tuple(notes),
+        rounds=[len(part) for part in parts],
+        resolution_ms=max(part.resolution_ms for part in parts),
+    )
 
 
 def in_turns(

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shutil
 import signal
 import time
 from typing import Any, Callable
 
-from . import files, system
+from . import files, power_mode, system, tidy
 from .blobs import CHUNK, Blobs
 from .errors import JobError
 from .jobs_folder import Jobs, failure
@@ -85,7 +84,13 @@ class _Agent:
         """The host is gone: end what lives only for it."""
         for job in self._mine:
             self._jobs.remove(job)
+        self._put_back()
         self._lock.release()
+
+    def _put_back(self) -> None:
+        """The power mode that a job has left which was killed; one that runs on puts it back itself."""
+        if self._lock.fd >= 0 and not any(self._jobs.running(job) for job in self._jobs.names()):
+            power_mode.put_back(self._folder)
 
     def _answer(self, request: dict[str, Any]) -> None:
         number = request.get("id")
@@ -155,6 +160,7 @@ class _Agent:
     def _release(self, request: dict[str, Any]) -> dict[str, Any]:
         self._jobs.remove(request["job"])
         self._mine.discard(request["job"])
+        self._put_back()
         return {}
 
     def _fetch(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -177,13 +183,12 @@ class _Agent:
 
     def _list(self, request: dict[str, Any]) -> dict[str, Any]:
         entries = []
-        for kind in ("agent", "blobs", "cache", "jobs"):
+        for kind in tidy.OURS:
             place = os.path.join(self._folder, kind)
             for name in sorted(os.listdir(place)) if os.path.isdir(place) else ():
                 path = os.path.join(place, name)
-                entries.append(
-                    {"name": kind + "/" + name, "bytes": files.size_of(path), "used": os.path.getmtime(path)}
-                )
+                used = os.lstat(path).st_mtime
+                entries.append({"name": kind + "/" + name, "bytes": files.size_of(path), "used": used})
         states = {job: self._jobs.state(job) for job in self._jobs.names()}
         return {
             "entries": entries,
@@ -213,14 +218,9 @@ class _Agent:
         before = files.size_of(self._folder)
         for job in self._jobs.names():
             self._jobs.remove(job)
-        for name in ("blobs", "cache", "jobs", "agent"):
-            shutil.rmtree(os.path.join(self._folder, name), ignore_errors=True)
-        for name in ("lock.json", "lock"):
-            files.remove(os.path.join(self._folder, name))
-        left = sorted(os.listdir(self._folder))
-        if not left:
-            os.rmdir(self._folder)
-        return {"removed": before - files.size_of(self._folder) if left else before, "left": left}
+        self._put_back()  # what remembers it goes too
+        left = tidy.remove_ours(self._folder)
+        return {"removed": before - files.size_of(self._folder), "left": left}
 
     def _take(self) -> dict[str, Any] | None:
         """Hold the device's lock; None, or the answer that it is busy."""
@@ -231,6 +231,7 @@ class _Agent:
             running = [job.rpartition("-")[0] for job in self._jobs.names() if self._jobs.running(job)]
             return {"type": "busy", "holder": holder, "running": running}
         self._jobs.sweep()
+        self._put_back()
         return None
 
     def _follow(self, following: _Following) -> None:
@@ -256,8 +257,7 @@ class _Agent:
         self._wire.send(re=following.number, type="outcome", outcome=outcome)
 
     def _old_agents(self) -> None:
-        place = os.path.dirname(self._program)
-        others = [path for name in os.listdir(place) if (path := os.path.join(place, name)) != self._program]
+        others = [path for path in tidy.ours(self._folder, "agent") if path != self._program]
         others.sort(key=os.path.getmtime)
         for path in others[:-_KEEP_AGENTS]:
             files.remove(path)

@@ -9,42 +9,20 @@ from __future__ import annotations
 import os
 import threading
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
-from . import cudart
+from . import cudart, layers
 from .errors import JobError
 from .files import write_bytes
 from .sampling import Limits, Step, Timed, sample, sustained
 
 MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
+_MOST_WARNINGS = 10_000
 DTYPES = {"UINT8": "uint8", "FLOAT": "float32", "HALF": "float16"}
 _INSTALL = {
     "tensorrt": "sudo apt install python3-libnvinfer on the device, for its system Python",
-    "tensorrt_rtx": "pip install tensorrt_rtx_cu13 on the device",
+    "tensorrt_rtx": "pip install tensorrt_rtx_cu13 nvidia-cuda-runtime on the device",
 }
-# Messages of the library for which a remedy is known: (text, remedy, kind).
-REMEDIES = (
-    (
-        "FP32 GEMM is not supported",
-        "Turing (SM75) takes no FP32: build it from the FP16 file, apart from the others",
-        "failed",
-    ),
-    (
-        "Non-zero zero point",
-        "this is the ONNX Runtime layout; build from the INT8 file made for TensorRT",
-        "failed",
-    ),
-    (
-        "has type Int32",
-        "this is the ONNX Runtime layout; build from the INT8 file made for TensorRT",
-        "failed",
-    ),
-    (
-        "out of memory",
-        "lower workspace_mb, or free memory on the device (close its desktop, add swap)",
-        "memory",
-    ),
-)
 
 
 def library(backend: str) -> Any:
@@ -87,21 +65,27 @@ def build(
     backend, dialect = request["backend"], request["dialect"]
     trt = library(backend)
     log = _logger(trt, emit)
-    builder = trt.Builder(log)
+    try:
+        builder = trt.Builder(log)
+    except (
+        Exception
+    ) as error:  # pybind11 says that a factory returned nothing, whatever the library's reason is
+        raise _failure(f"{backend} cannot start", log, log.errors or log.warnings or [str(error)]) from error
     typing = "STRONGLY_TYPED" if dialect["strong_typing"] else "EXPLICIT_BATCH"
     network = builder.create_network(1 << int(getattr(trt.NetworkDefinitionCreationFlag, typing)))
     parser = trt.OnnxParser(network, log)
     if not parser.parse_from_file(onnx):
         errors = [_parser_error(parser.get_error(i)) for i in range(parser.num_errors)]
-        raise _failure("the ONNX file cannot be parsed", "; ".join(errors) or _reason(log))
+        raise _failure("the ONNX file cannot be parsed", log, errors)
     config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the layers are not told
     _profiles(builder, network, config, request["batch_sizes"])
     if request.get("workspace_mb"):
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(request["workspace_mb"]) << 20)
-    if request.get("tactic_dram_mb") and dialect["tactic_dram"]:
+    if request.get("tactic_dram_mb"):
         config.set_memory_pool_limit(trt.MemoryPoolType.TACTIC_DRAM, int(request["tactic_dram_mb"]) << 20)
     targets = request.get("compute_capabilities") or []
-    if targets and dialect["compute_capabilities"]:
+    if targets:
         config.num_compute_capabilities = len(targets)
         for index, name in enumerate(targets):
             config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
@@ -109,6 +93,8 @@ def build(
         config.builder_optimization_level = int(request["optimization_level"])
     for flag in () if dialect["strong_typing"] else dialect["weak_flags"]:
         config.set_flag(getattr(trt.BuilderFlag, flag))
+    if not dialect["strong_typing"] and dialect["fp32_layers"]:
+        _hold_fp32(trt, config, network, set(dialect["fp32_layers"]))
     cache = request.get("timing_cache") if dialect["timing_cache"] else None
     if cache:
         _open_cache(config, cache)
@@ -123,11 +109,22 @@ def build(
     }
     serialized = builder.build_serialized_network(network, config)
     if serialized is None:
-        raise _failure("the engine cannot be built", _reason(log))
-    write_bytes(engine, bytes(serialized))
+        raise _failure("the engine cannot be built", log)
+    plan = bytes(serialized)
+    write_bytes(engine, plan)
     if cache:
         write_bytes(cache, bytes(config.get_timing_cache().serialize()))
+    layers.keep(trt, log, plan, emit)
     return facts
+
+
+def _hold_fp32(trt: Any, config: Any, network: Any, names: set[str]) -> None:
+    config.set_flag(trt.BuilderFlag.OBEY_PRECISION_CONSTRAINTS)
+    for layer in (network.get_layer(index) for index in range(network.num_layers)):
+        if layer.name in names:
+            layer.precision = trt.DataType.FLOAT
+            for index in range(layer.num_outputs):
+                layer.set_output_type(index, trt.DataType.FLOAT)
 
 
 class TrtEngine:
@@ -146,11 +143,8 @@ class TrtEngine:
         with open(path, "rb") as file:
             self._engine = self._runtime.deserialize_cuda_engine(file.read())
         if self._engine is None:
-            raise JobError(
-                f"the engine cannot be loaded by {backend} {trt.__version__}: {_reason(self._log)}",
-                "build it again on this device (--force build)",
-                "failed",
-            )
+            what = f"the engine cannot be loaded by {backend} {trt.__version__}"
+            raise _failure(what, self._log, fix="build it again on this device (--force build)")
         self._stream = cudart.new_stream(self._cuda)
         self._buffers: dict[int, tuple[cudart.Buffer, cudart.Buffer]] = {}
         self._context = self._make_context()
@@ -278,9 +272,7 @@ class TrtEngine:
         else:
             context = self._engine.create_execution_context()
         if context is None:
-            raise JobError(
-                f"no execution context: {_reason(self._log)}", "free memory on the device", "memory"
-            )
+            raise _failure("no execution context", self._log, fix="free memory on the device", kind="memory")
         return context
 
     def _select(self, batch: int) -> tuple[cudart.Buffer, cudart.Buffer]:
@@ -297,16 +289,14 @@ class TrtEngine:
                 self._context.set_optimization_profile_async(profile, self._stream)
                 self._cuda.call("cudaStreamSynchronize", self._stream)
         if not self._context.set_input_shape(self._input, (batch, *self.input_shape)):
-            raise JobError(
-                f"the engine refuses batch {batch}: {_reason(self._log)}", "build it for this size"
-            )
+            raise _failure(f"the engine refuses batch {batch}", self._log, fix="build it for this size")
         self._context.set_tensor_address(self._input, source.device)
         self._context.set_tensor_address(self._output, target.device)
         return source, target
 
     def _enqueue(self) -> None:
         if not self._context.execute_async_v3(self._stream):
-            raise JobError(f"the engine failed: {_reason(self._log)}", "see dmesg on the device")
+            raise _failure("the engine failed", self._log, fix="see dmesg on the device")
 
     def _capture(self) -> tuple[int, str]:
         check = getattr(self._context, "is_stream_capturable", None)
@@ -316,7 +306,7 @@ class TrtEngine:
             return cudart.capture(self._cuda, self._stream, self._enqueue), "CUDA graph"
         except JobError as error:
             self._cuda.forget_error()
-            return 0, f"plain enqueue: capture failed ({error.what})"
+            return 0, f"plain enqueue: capture failed ({error.words})"
 
 
 def _profiles(builder: Any, network: Any, config: Any, sizes: list[int]) -> None:
@@ -351,16 +341,22 @@ def _tensor(tensor: Any) -> dict[str, Any]:
 
 def _logger(trt: Any, emit: Callable[[dict[str, Any]], None]) -> Any:
     class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps errors, passes warnings and errors on."""
+        """Keeps errors, the first warnings and the list of layers; passes warnings and errors on."""
 
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
+            self.warnings: list[str] = []
+            self.layers = ""
 
         def log(self, severity: Any, message: str) -> None:
             kinds = trt.ILogger.Severity
             if severity in (kinds.ERROR, kinds.INTERNAL_ERROR):
                 self.errors.append(message.strip())
+            elif severity == kinds.WARNING and len(self.warnings) < _MOST_WARNINGS:
+                self.warnings.append(message.strip())
+            elif message.startswith(layers.MARK):
+                self.layers = message
             if severity in (kinds.ERROR, kinds.INTERNAL_ERROR, kinds.WARNING):
                 emit({"log": message.strip()})
 
@@ -411,12 +407,7 @@ def _parser_error(error: Any) -> str:
     return ", ".join(parts)
 
 
-def _reason(log: Any) -> str:
-    return "; ".join(dict.fromkeys(log.errors)) or "the library gave no reason"
-
-
-def _failure(what: str, reason: str) -> JobError:
-    for text, fix, kind in REMEDIES:
-        if text.lower() in reason.lower():
-            return JobError(f"{what}: {reason}", fix, kind)
-    return JobError(f"{what}: {reason}", "", "failed")
+def _failure(what: str, log: Any, said: Iterable[str] = (), fix: str = "", kind: str = "failed") -> JobError:
+    """What failed, in the library's words: the parser's where given, else what the logger heard."""
+    heard = [*said] or log.errors or log.warnings[-3:] or ["the library gave no reason"]
+    return JobError(what, fix, kind, said=heard, beside=log.warnings)

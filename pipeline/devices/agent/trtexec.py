@@ -1,24 +1,22 @@
 """TensorRT on the device through its command line `trtexec`, where there is no Python API.
 
 The arguments come from the host, for the device's version: the one table is `export.engines.trtexec`. `{onnx}`,
-`{engine}`, `{cache}` and `{times}` in them stand for paths.
+`{engine}`, `{cache}` and `{layers}` in them stand for paths.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
 import subprocess
 import tempfile
-from array import array
 from typing import Any, Callable, Mapping, Sequence
 
 from .batches import numpy
 from .errors import JobError, killed
 from .sampling import Limits, Timed
-from .tensorrt_api import REMEDIES
+from .trtexec_json import read_outputs, read_times
 
 PLACES = (
     "/usr/src/tensorrt/bin/trtexec",
@@ -38,7 +36,13 @@ _MILESTONES = (
     ("Engine built in", 5),
 )
 LOG = "trtexec.log"
-_PREFIX = re.compile(r"^\[[^\]]*\] (\[[A-Z]\] )?(\[TRT\] )?")
+_KEPT = 10_000
+_PREFIX = re.compile(r"^\[[^\]]*\] (?:\[([A-Z])\] )?(?:\[TRT\] )?")
+# Lines of others in trtexec's output, such as the Jetson's driver and the linker, have no level.
+_COMPLAINT = re.compile(
+    r"error|fail|terminate called|what\(\)|cannot|abort|killed|fault|assert|not found", re.IGNORECASE
+)
+_ITS_OWN = ("&&&&", "===", " ")
 _BANNER = re.compile(r"\[TensorRT v([0-9.]+)\]")
 
 
@@ -123,7 +127,7 @@ def call(
         JobError: it cannot be started, was killed, or failed; the message has trtexec's own reason.
     """
     banner = ""
-    errors: list[str] = []
+    heard = _Heard(emit)
     try:
         process = subprocess.Popen(
             list(argv),
@@ -143,7 +147,7 @@ def call(
                 line = raw.decode(errors="replace").rstrip()
                 file.write(line + "\n")
                 banner = banner or (line if "&&&& RUNNING" in line else "")
-                _tell(line, errors, emit)
+                heard.line(line)
         code = process.wait()
     except BaseException:
         process.kill()
@@ -152,25 +156,47 @@ def call(
     if code in (-9, 137):
         raise killed(what, 9)
     if code or not banner:
-        reason = "; ".join(dict.fromkeys(errors)) or f"exit code {code}, see the log"
-        for text, fix, kind in REMEDIES:
-            if text.lower() in reason.lower():
-                raise JobError(f"{what} failed in trtexec: {reason}", fix, kind)
-        raise JobError(f"{what} failed in trtexec: {reason}", "", "failed")
+        raise heard.failure(what, code)
     return banner
 
 
-def _tell(line: str, errors: list[str], emit: Callable[[dict[str, Any]], None]) -> None:
-    text = _PREFIX.sub("", line)
-    if "[E]" in line[:40]:
-        errors.append(text)
-        emit({"log": text})
-    elif "[W]" in line[:40]:
-        emit({"log": text})
-    for phrase, step in _MILESTONES:
-        if phrase in line:
-            emit({"progress": [step, 5, text]})
-            return
+class _Heard:
+    """What trtexec says while it runs."""
+
+    def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
+        self._emit = emit
+        self._errors: list[str] = []
+        self._warnings: list[str] = []
+        self._others: list[str] = []
+
+    def line(self, line: str) -> None:
+        """Errors and warnings are kept and passed on, milestones are progress."""
+        found = _PREFIX.match(line)
+        level, text = (found.group(1) or "", line[found.end() :]) if found else ("", line)
+        if level in ("E", "F"):
+            self._keep(self._errors, text)
+        elif level == "W":
+            self._keep(self._warnings, text)
+        elif not level and not line.startswith(_ITS_OWN) and _COMPLAINT.search(line):
+            self._keep(self._others, line)
+        for phrase, step in _MILESTONES:
+            if phrase in line:
+                self._emit({"progress": [step, 5, text]})
+                return
+
+    def failure(self, what: str, code: int) -> JobError:
+        """The error for a run that ended with `code`."""
+        said = self._errors or self._others or [f"exit code {code}, see the log"]
+        return JobError(
+            f"{what} failed in trtexec",
+            said=said,
+            beside=[*self._warnings, *(self._others if self._errors else ())],
+        )
+
+    def _keep(self, kept: list[str], text: str) -> None:
+        if len(kept) < _KEPT:
+            kept.append(text)
+        self._emit({"log": text})
 
 
 class TrtexecEngine:
@@ -207,8 +233,7 @@ class TrtexecEngine:
                 ],
                 "inference",
             )
-            with open(target, encoding="utf-8") as text:
-                values = outputs(json.load(text))
+            values = read_outputs(target)
         return np.asarray(values, "float32").reshape(len(images), -1)
 
     def time(self, batch: Any, boundary: str, limits: Limits) -> Timed:
@@ -230,7 +255,8 @@ class TrtexecEngine:
         every = max(1, len(timed) // keep)
         arrays = {"latency": timed.arrays["latency"][::every], "at": timed.arrays["at"][::every]}
         notes = [f"one sample in {every} was kept"] if every > 1 else []
-        return Timed(arrays, timed.wall_seconds, (*timed.notes, *notes), len(timed))
+        notes = [*timed.notes, *notes]
+        return Timed(arrays, timed.wall_seconds, notes, len(timed), resolution_ms=timed.resolution_ms)
 
     def loop(self, batch: Any) -> Callable[[], None]:
         """A second of inference, for power readings."""
@@ -263,8 +289,7 @@ class TrtexecEngine:
                 ],
                 "timing",
             )
-            with open(times, encoding="utf-8") as text:
-                return timings(json.load(text), boundary, ("trtexec " + " ".join(flags),))
+            return read_times(times, boundary, ("trtexec " + " ".join(flags),))
 
     def _call(self, arguments: list[str], what: str) -> None:
         argv = [self._program, "--loadEngine=" + self._path, *arguments]
@@ -275,39 +300,3 @@ class TrtexecEngine:
             return []  # a static engine refuses the flag
         shape = "x".join(str(n) for n in (batch, *self.input_shape))
         return ["--shapes={}:{}".format(self._spec["input"]["name"], shape)]
-
-
-def timings(trace: Sequence[Mapping[str, float]], boundary: str, notes: Sequence[str]) -> Timed:
-    """`--exportTimes` as raw samples.
-
-    `latency` is GPU compute at boundary `engine`, and H2D + compute + D2H with copies; `at` is in seconds.
-    """
-    if not trace:
-        raise JobError("trtexec timed no query", "raise benchmark.min_samples or min_seconds")
-    try:
-        arrays = {
-            "compute": array("d", (query["computeMs"] for query in trace)),
-            "enqueue": array("d", (query["endEnqMs"] - query["startEnqMs"] for query in trace)),
-            "at": array(
-                "d", (1e-3 * (query["startComputeMs"] - trace[0]["startComputeMs"]) for query in trace)
-            ),
-        }
-        if boundary == "engine":
-            arrays["latency"] = array("d", arrays["compute"])
-        else:
-            arrays["h2d"] = array("d", (query["h2dMs"] for query in trace))
-            arrays["d2h"] = array("d", (query["d2hMs"] for query in trace))
-            arrays["latency"] = array("d", (query["latencyMs"] for query in trace))
-        span = max(query["endD2hMs"] for query in trace) - min(query["startH2dMs"] for query in trace)
-    except (KeyError, TypeError) as error:
-        raise JobError(
-            f"trtexec's times have an unknown format: {error} is missing", "please report it"
-        ) from error
-    return Timed(arrays, max(1e-9, 1e-3 * span), notes)
-
-
-def outputs(exported: Any) -> list[float]:
-    """Values of the only output in `--exportOutput`'s JSON."""
-    if not isinstance(exported, list) or len(exported) != 1 or "values" not in exported[0]:
-        raise JobError("trtexec's output has an unknown format, or more than one output", "please report it")
-    return [float(value) for value in exported[0]["values"]]

@@ -15,7 +15,7 @@ import time
 import traceback
 from typing import Any, Callable
 
-from . import files, system
+from . import files, power_mode, system
 from .blobs import full
 from .errors import JobError, killed
 from .jobs_folder import failure
@@ -40,6 +40,7 @@ def work(folder: str, job: str) -> int:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
+        power_mode.put_back(folder)
         _finish(place, failure(killed("the job", os.WTERMSIG(status), system.oom_kills() - kills)), began)
     elif not os.path.exists(os.path.join(place, "outcome.json")):
         _finish(place, failure(JobError("the job ended without a word, code {}".format(status >> 8))), began)

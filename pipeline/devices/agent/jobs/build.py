@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from typing import Any, Callable
 
-from .. import memory, power_mode
+from .. import files, layers, memory, power_mode
 from ..batches import blob
 from ..errors import JobError
 
@@ -26,7 +25,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
 
     Returns:
         `seconds`; `memory_mb` before; as far as the road tells them `inputs`, `outputs`, `layers`, `versions`,
-        `facts`. For TensorRT also `file` and `log` with `bytes` and `sha256` of the engine.
+        `facts`. For TensorRT also `file`, `log` and `layer_list` with `bytes` and `sha256` of the engine.
 
     Raises:
         JobError: why not.
@@ -41,8 +40,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     free = memory.check_build(os.path.getsize(onnx), int(request.get("workspace_mb") or 0))
     cache = ""
     if request.get("timing_cache"):
-        cache = os.path.join(folder, "cache", request["timing_cache"])
-        os.makedirs(os.path.dirname(cache), exist_ok=True)
+        cache = os.path.join(files.own_folder(os.path.join(folder, "cache")), request["timing_cache"])
     what = f"the build of {request['id']}"
     # Loads kernels when they are first used, which saves hundreds of MB; the default from CUDA 12.2 on.
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
@@ -55,7 +53,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
             from .. import tensorrt_api
 
             facts = tensorrt_api.build(onnx, engine, dict(request, timing_cache=cache), _logged(emit))
-    digest = _sha256(engine)
+    digest = files.sha256(engine)
     place = os.path.join(folder, "blobs", digest)
     if not os.path.exists(place):  # so that the host need not send it back
         os.link(engine, place)
@@ -63,6 +61,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
         facts,
         file=engine,
         log=LOG if os.path.exists(LOG) else "",
+        layer_list=layers.kept(),
         bytes=os.path.getsize(engine),
         sha256=digest,
         seconds=time.monotonic() - start,
@@ -84,7 +83,9 @@ def _trtexec(
     flags = request["trtexec"]
     program = trtexec.required(flags.get("path"))
     unfinished = f"{engine}.unfinished"
-    arguments = trtexec.filled(flags["build"], {"onnx": onnx, "engine": unfinished, "cache": cache})
+    arguments = trtexec.filled(
+        flags["build"], {"onnx": onnx, "engine": unfinished, "cache": cache, "layers": layers.FILE}
+    )
     banner = trtexec.call([program, *arguments], LOG, emit, what)
     if not os.path.exists(unfinished):
         raise JobError("trtexec ended well but wrote no engine", f"see {LOG}", "failed")
@@ -100,11 +101,3 @@ def _logged(emit: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]]
         emit(event)
 
     return passed_on
-
-
-def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()

@@ -13,9 +13,9 @@ from typing import Any, Callable
 from .. import picture, power_mode
 from ..batches import blob, graph_inputs, numpy, stored
 from ..engines import open_engine
-from ..readings import RailSampler, rails, snapshot
+from ..readings import RailSampler, clocks, rails, snapshot
 from ..samples import write_samples
-from ..sampling import Limits, Timed, in_turns, sample
+from ..sampling import Limits, Timed, in_turns, sample, warm_until_steady
 
 SAMPLES = "samples.f64"
 # A sustained run keeps about this many samples of an engine; 8 bytes each, twice.
@@ -38,10 +38,12 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
 
     Returns:
         `samples` (name of a file of little-endian doubles) and `index` (case -> part -> [first, count]);
-        `cases`: name -> `wall_seconds`, `queries`, `rounds` (samples of each turn), `notes`;
+        `cases`: name -> `wall_seconds`, `queries`, `rounds` (samples of each turn), `notes`,
+        `resolution_ms`;
         `sustained`: engine -> the same, its samples under `sustained|<engine>`;
         `energy`: engine -> `images`, `seconds`, `idle` and `load` ([seconds, watts by rail] pairs);
         `readings`: snapshots with `when` (`before`, `between`, `after`, `sustained`);
+        `warm_up`: engine -> `seconds`, `mhz` (the GPU's clock after each window), `steady`; those on a GPU only;
         `golden`: name of an .npy file, or None; `facts` by engine; `power_mode`;
         `missing`: what was asked for and cannot be had here, in words.
 
@@ -63,6 +65,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
                 opened[spec["id"]] = open_engine(folder, spec)
             images = _images(request, folder)
             chosen = _fastest_threads(request, folder, opened, images, emit)
+            warm = _warm_up(request, opened, images, emit)
             missing: list[str] = []
             timed = _timed(request, folder, opened, images, emit, look, missing)
             look("after")
@@ -81,6 +84,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
         "sustained": {name: _words(found) for name, found in lasting.items()},
         "energy": energy,
         "readings": readings,
+        "warm_up": warm,
         "golden": golden,
         "facts": {name: dict(engine.facts, **chosen.get(name, {})) for name, engine in opened.items()},
         "power_mode": mode,
@@ -125,6 +129,29 @@ def _fastest_threads(
         told = f"{words[best]}: {words[1 - best].split()[0]} {verb} {times}"
         chosen[spec["id"]] = {"threads_chosen": told}
     return chosen
+
+
+def _warm_up(
+    request: dict[str, Any], opened: dict[str, Any], images: Any, emit: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Bring the GPU to working clocks with each engine, beside the warm-up of each case."""
+    found: dict[str, Any] = {}
+    for spec in request["engines"]:
+        engine = opened[spec["id"]]
+        # trtexec warms up by itself, in a process that cannot be looked into; ONNX Runtime works on the CPU here.
+        if spec["road"] == "onnxruntime" or getattr(engine, "starts_a_process", False):
+            continue
+        emit({"progress": [0, 1, f"warming up with {spec['id']}"]})
+        batch = _batch(images, engine.batch_sizes[0] if engine.batch_sizes else request["cases"][0]["batch"])
+        warm = warm_until_steady(engine.loop(batch), _gpu_mhz)
+        if warm is not None:
+            found[spec["id"]] = warm.words()
+    return found
+
+
+def _gpu_mhz() -> float | None:
+    value = clocks().get("gpu", {}).get("mhz")
+    return None if value is None else float(value)
 
 
 def _timed(
@@ -280,6 +307,7 @@ def _words(timed: Timed) -> dict[str, Any]:
         "queries": timed.queries,
         "rounds": timed.rounds,
         "notes": list(timed.notes),
+        "resolution_ms": timed.resolution_ms,
     }
 
 

@@ -1,0 +1,3 @@
+from figkd_pipeline.__main__ import main
+
+main()

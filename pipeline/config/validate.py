@@ -1,0 +1,181 @@
+"""From merged values to one validated DeployConfig, or every problem that they have."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config.check import check
+from pipeline.config.layers import Layered, dotted
+from pipeline.config.problems import Problem, did_you_mean
+from pipeline.config.schema import DeployConfig
+from pipeline.config.yaml_tree import KeyPath
+
+_SHOULD = re.compile(r"^(Input|String|List|Dictionary) should ")
+
+# What stands in for a required key that is missing or wrong, so that the checks can go on to the rest.
+_STAND_INS: dict[KeyPath, Any] = {
+    ("name",): "unnamed",
+    ("data",): {"dataset": "fonts"},
+    ("data", "dataset"): "fonts",
+    ("teacher",): {"model": "figkd/resnet_tiny"},
+    ("teacher", "model"): "figkd/resnet_tiny",
+    ("student",): {"model": "figkd/dsconv_nano"},
+    ("student", "model"): "figkd/dsconv_nano",
+    ("targets",): {"cpu": {"engine": "onnxruntime"}},
+    ("targets", "*", "engine"): "onnxruntime",
+}
+
+
+def validate(layered: Layered) -> tuple[DeployConfig | None, list[Callable[[], Problem]]]:
+    """Validate; on errors, set the keys at fault aside and go on, so that all problems show in one go.
+
+    Returns:
+        The config, None if it could not be mended, and what makes each problem, in the order of the files.
+    """
+    values, places = copy.deepcopy(layered.values), layered.places
+    problems: dict[KeyPath, Callable[[], Problem]] = {
+        path: partial(_same, problem) for path, problem in layered.faults.items()
+    }
+    set_aside: set[KeyPath] = set()
+    config: DeployConfig | None = None
+    while config is None:
+        try:
+            config = DeployConfig.model_validate(values)
+        except ValidationError as error:
+            known = len(set_aside)
+            # All keys are found before any is removed: one removal would move the others' errors to their parents.
+            found: dict[KeyPath, Any] = {}
+            for item in error.errors(include_url=False):
+                path = tuple(str(part) for part in item["loc"])
+                found.setdefault(path if item["type"] == "missing" else _existing_part(values, path), item)
+            for path, item in found.items():
+                if item["type"] != "missing":
+                    _remove(values, path)
+                problems.setdefault(path, partial(_problem, path, item, places))
+                set_aside.add(path)
+                _stand_in(values, path)
+            if len(set_aside) == known:  # no progress: a required key without a stand-in
+                break
+    told = [(dotted(path), problem) for path, problem in problems.items()]
+    if config is not None:
+        keys = {key for key, _ in told}
+        told += [
+            (problem.key, partial(_with_place, problem, places))
+            for problem in check(config)
+            if keys.isdisjoint(_with_parents(problem.key))
+        ]
+    order = {key: position for position, key in enumerate(places)}
+    told.sort(key=lambda item: order.get(_known_part(item[0], places), -1))
+    return config, [problem for _, problem in told]
+
+
+def _same(problem: Problem) -> Problem:
+    return problem
+
+
+def _with_parents(key: str) -> Iterator[str]:
+    """`a.b.c`, `a.b`, `a`."""
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+
+
+def _stand_in(values: dict[str, Any], path: KeyPath) -> None:
+    for pattern, value in _STAND_INS.items():
+        if len(pattern) == len(path) and all(p in ("*", q) for p, q in zip(pattern, path, strict=True)):
+            node: Any = values
+            for part in path[:-1]:
+                node = node.setdefault(part, {})
+            node[path[-1]] = copy.deepcopy(value)
+
+
+def _existing_part(values: dict[str, Any], path: KeyPath) -> KeyPath:
+    """The part of a path that exists and can be removed: items of a list stand for the list."""
+    node: Any = values
+    for index, part in enumerate(path):
+        if not (isinstance(node, dict) and part in node):  # pydantic adds names of union members to the path
+            return path[:index]
+        node = node[part]
+    return path
+
+
+def _remove(values: dict[str, Any], path: KeyPath) -> None:
+    node = values
+    for part in path[:-1]:
+        node = node.get(part, {})
+    if path:
+        node.pop(path[-1], None)
+
+
+def _problem(path: KeyPath, item: Any, places: Mapping[str, str]) -> Problem:
+    kind, value, key = item["type"], item.get("input"), dotted(path)
+    place = places.get(_known_part(key, places), "")
+    if kind in ("model_type", "dict_type"):
+        keys = _keys_at(path)
+        fix = (
+            f"such as {{{keys[0]}: ...}}"
+            if keys and kind == "model_type"
+            else "write its keys below it, or remove it"
+        )
+        return Problem(key, "must be a section of keys", fix, value, place)
+    if kind == "extra_forbidden":
+        return Problem(key, "unknown key", did_you_mean(path[-1], _keys_at(path[:-1])), None, place)
+    if kind == "missing":
+        return Problem(key, "is required and missing", _describe(path), None, place)
+    reason = _SHOULD.sub("must ", item["msg"]).replace("Value error, ", "").replace(" after validation", "")
+    fix = ""
+    if kind == "literal_error" and isinstance(value, str):
+        choices = [c.strip(" '") for c in item["ctx"]["expected"].replace(" or ", ", ").split(",")]
+        fix = did_you_mean(value, choices)
+    return Problem(key, _lower_first(reason), fix, value, place)
+
+
+def _known_part(key: str, places: Mapping[str, str]) -> str:
+    return next((part for part in _with_parents(key) if part in places), "")
+
+
+def _with_place(problem: Problem, places: Mapping[str, str]) -> Problem:
+    return replace(problem, place=places.get(_known_part(problem.key, places), ""))
+
+
+def _model_at(path: KeyPath) -> type[BaseModel] | None:
+    model: Any = DeployConfig
+    for part in path:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return None
+        if part in model.model_fields:
+            model = _section_type(model.model_fields[part].annotation)
+        # else: the name of an entry of a mapping such as `targets`; its type was found one step before
+    return model if isinstance(model, type) and issubclass(model, BaseModel) else None
+
+
+def _section_type(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        found = _section_type(argument)
+        if found is not None:
+            return found
+    return None
+
+
+def _keys_at(path: KeyPath) -> list[str]:
+    model = _model_at(path)
+    return list(model.model_fields) if model else []
+
+
+def _describe(path: KeyPath) -> str:
+    model = _model_at(path[:-1])
+    field = model.model_fields.get(path[-1]) if model else None
+    return (field.description or "").split("\n")[0] if field else ""
+
+
+def _lower_first(text: str) -> str:
+    return text[:1].lower() + text[1:]
