@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from pipeline.budgets import choose, judge, miss, times
+from export.predictions import Predictions, read_predictions
+from pipeline.budgets import choose, judge, run_verdict, scoped_misses, times
+from pipeline.clocks import Clocks, clocks_of
+from pipeline.composition import Composition, Outlook, int8_outlook
 from pipeline.config.schema import DeployConfig
+from pipeline.data_summary import summarise
+from pipeline.evidence import Confusion, Load, Mistake, Standing
 from pipeline.files import read_json
+from pipeline.latency import load_of
 from pipeline.report import words
 from pipeline.result import (
     Accuracy,
@@ -18,6 +25,7 @@ from pipeline.result import (
     Engine,
     Epoch,
     FineTuning,
+    Int8Cpu,
     Int8Share,
     KeptOut,
     Latency,
@@ -26,7 +34,12 @@ from pipeline.result import (
     PrecisionFile,
     Result,
     Shipping,
+    SkippedTactics,
 )
+from pipeline.stages.base import PREDICTIONS
+from pipeline.stages.distill import WAVELET_ORDER
+from pipeline.stages.engines import read_logits
+from pipeline.standing import confusion, mistakes, standing
 from pipeline.store import MANIFEST
 
 _BINS = 60
@@ -44,35 +57,48 @@ def assemble(
     """
     resolved = DeployConfig.model_validate(config)
     manifests = {step: read_json(path / MANIFEST) for step, path in inputs.items()}
-    student = _network(inputs["distill"])
-    student.class_order = _optional(inputs["distill"] / "order.json")
+    answered = _answers(inputs)
+    student = _network(inputs["distill"], answered.standing("student"))
+    student.wavelet_order = _optional(inputs["distill"] / WAVELET_ORDER)
+    names = read_json(inputs["data"] / "classes.json")
     engines: list[Engine] = []
     shipping: list[Shipping] = []
     machine: dict[str, Any] = {}
     devices: dict[str, dict[str, Any]] = {}
+    loads: dict[str, Load] = {}
+    clocks: dict[str, Clocks] = {}
     for target in resolved.targets:
         rows = _engines(target, inputs)
+        bench = inputs.get(f"benchmark@{target}")
+        measured = read_json(bench / "machine.json") if bench else {}
+        if found := clocks_of(measured, gpu=resolved.targets[target].engine != "onnxruntime"):
+            clocks[target] = found
+        for mode, facts in measured.get("modes", {}).items():
+            if found := clocks_of(facts, gpu=resolved.targets[target].engine != "onnxruntime"):
+                clocks[f"{target} in {mode}"] = found
+        if load := load_of(measured):
+            loads[target] = load
+        disturbed = load is not None and load.disturbed
         for row in rows:
+            row.standing = answered.standing(row.id)
             if row.accuracy is not None:
                 row.drop = student.test.top1 - row.accuracy.top1
-            row.budgets = judge(row, resolved.budgets, student.test)
+            row.budgets = judge(row, resolved.budgets, student.test, disturbed=disturbed)
         _compare(rows)
+        foretell(rows)
         engines += rows
         failed = [f for step, f in failures.items() if step.endswith(f"@{target}")]
         if failed:
             shipping.append(Shipping(target=target, engine=None, state="failed", why=failed[0]["what"]))
         else:
-            shipping.append(choose(target, rows, resolved.precision.select))
-        if bench := inputs.get(f"benchmark@{target}"):
-            measured = read_json(bench / "machine.json")
-            if "device" in measured:
-                devices[target] = measured
-            else:
-                machine = machine or measured
-    verdict = _verdict(engines, shipping, failures, resolved)
-    data = read_json(inputs["data"] / "data.json") | {
-        "class_names": read_json(inputs["data"] / "classes.json")
-    }
+            shipping.append(choose(target, rows, resolved.precision.select, disturbed=disturbed))
+        if "device" in measured:
+            devices[target] = measured
+        else:
+            machine = machine or measured
+    verdict = run_verdict(engines, shipping, failures, resolved, student)
+    looked_at = next((s.engine for s in shipping if s.engine in answered.of), None) or "student"
+    data = read_json(inputs["data"] / "data.json") | {"class_names": names}
     newest = max(manifests.values(), key=lambda m: str(m["created"]))
     return Result(
         name=resolved.name,
@@ -81,12 +107,19 @@ def assemble(
         summary=_summary(shipping, engines, student),
         shipping=shipping,
         data=data,
-        teacher=_network(inputs["teacher"]),
+        your_data=summarise(inputs["data"]),
+        outputs=names,
+        teacher=_network(inputs["teacher"], answered.standing("teacher")),
         student=student,
         parity=read_json(inputs["export"] / "parity.json")["cases"],
         engines=engines,
         qad=_fine_tunings(inputs, student),
         precisions=precision_files(inputs["precision"], engines),
+        loads=loads,
+        clocks=clocks,
+        looked_at=looked_at,
+        mistakes=answered.mistakes(looked_at),
+        confusion=answered.confusion(looked_at),
         failures={step: dict(f) for step, f in failures.items()},
         steps=[_step(step, manifest) for step, manifest in manifests.items()],
         machine=machine,
@@ -107,16 +140,61 @@ def _compare(rows: Sequence[Engine]) -> None:
         if row.precision == "int8" and rivals:
             rival = min(rivals, key=lambda r: r.latency[0].median)
             found = times(row, rival)
-            if found is not None and found.high >= 1 and not row.detail:
-                row.detail = words.int8_story(row, rival, found)
+            if found is not None and found.high >= 1:
+                row.detail = "; ".join(filter(None, [row.detail, words.int8_story(row, rival, found)]))
 
 
-def _network(folder: Path) -> Network:
+def foretell(rows: Sequence[Engine]) -> None:
+    """What the layers of each INT8 engine let expect against FP16's, else FP32's, of the same GPU."""
+    for row in (row for row in rows if row.precision == "int8" and row.composition.engine):
+        alike = [r for r in rows if r.compute_capability == row.compute_capability and r.composition.engine]
+        rivals = {r.precision: r for r in alike}
+        rival = rivals.get("fp16") or rivals.get("fp32")
+        if rival is None or row.composition.engine is None or rival.composition.engine is None:
+            continue
+        if expect := int8_outlook(row.composition.engine, rival.composition.engine):
+            row.outlook = Outlook(rival=rival.id, expect=expect)
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """The test images' classes and what each network and engine answered, by name."""
+
+    labels: np.ndarray[Any, np.dtype[Any]]
+    names: list[str]
+    of: dict[str, Predictions]
+
+    def standing(self, name: str) -> Standing | None:
+        if name not in self.of:
+            return None
+        teacher = None if name == "teacher" else self.of["teacher"].classes
+        return standing(self.labels, self.of[name].classes, self.names, teacher)
+
+    def mistakes(self, name: str) -> list[Mistake]:
+        return mistakes(self.labels, self.of[name].classes, self.of[name].confidence, self.names)
+
+    def confusion(self, name: str) -> Confusion | None:
+        return confusion(self.labels, self.of[name].classes, self.names)
+
+
+def _answers(inputs: Mapping[str, Path]) -> _Answers:
+    from figkd.data import class_names, open_split
+
+    found = read_predictions(inputs["teacher"] / PREDICTIONS)
+    found["student"] = Predictions.of(read_logits(inputs["distill"] / "test_logits.npy"))
+    for step, folder in inputs.items():
+        if step.startswith("validate@"):
+            found |= read_predictions(folder / PREDICTIONS)
+    return _Answers(open_split(inputs["data"], "test").labels, class_names(inputs["data"]), found)
+
+
+def _network(folder: Path, against: Standing | None) -> Network:
     facts = read_json(folder / "metrics.json")
     return Network(
         model=facts["model"],
         parameters=facts["parameters"],
         test=_accuracy({"source": "torch", **facts["test"]}),
+        standing=against,
         val_top1=facts["val"]["top1"],
         history=[
             Epoch.model_validate(_known(Epoch, record)) for record in read_json(folder / "history.json")
@@ -162,14 +240,17 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
                 detail=row["detail"],
                 fix=row["fix"],
                 onnx=row["onnx"],
-                onnx_mb=row["onnx_bytes"] / 1e6,
+                onnx_mb=None if row["onnx_bytes"] is None else row["onnx_bytes"] / 1e6,
                 engine_mb=row["bytes"] / 1e6 if "bytes" in row else None,
                 build_seconds=seconds.get(row["id"]),
                 accuracy=_accuracy(accuracy[row["id"]]) if row["id"] in accuracy else None,
                 drop=None,
                 latency=measured,
                 int8=Int8Share.model_validate(graphs[row["id"]]) if row["id"] in graphs else None,
-                composition=row.get("composition") or {},
+                composition=Composition.model_validate(row.get("composition") or {}),
+                skipped_tactics=SkippedTactics.model_validate(row["skipped_tactics"])
+                if "skipped_tactics" in row
+                else None,
                 runtime=runtime.get(row["id"], {}),
                 energy=_energy(energy.get(row["id"])),
                 budgets=[],
@@ -199,7 +280,7 @@ def precision_files(folder: Path, engines: Sequence[Engine]) -> list[PrecisionFi
     return [
         PrecisionFile(
             onnx=name,
-            precision=name.removesuffix(".onnx").removesuffix("_cpu"),
+            precision=name.removesuffix(".onnx").split("_cpu")[0],
             engines=sorted({engine.backend for engine in engines if engine.onnx == name}),
             mb=facts["bytes"] / 1e6,
             top1=accuracy[name]["top1"],
@@ -207,9 +288,16 @@ def precision_files(folder: Path, engines: Sequence[Engine]) -> list[PrecisionFi
             calibration=_calibration(facts.get("calibration")),
             kept_out=_kept_out(facts),
             mixed=_mixed(facts.get("mixed")),
+            cpu=_cpu(name, facts.get("cpu"), engines),
         )
         for name, facts in read_json(folder / "precision.json").items()
     ]
+
+
+def _cpu(name: str, facts: Mapping[str, Any] | None, engines: Sequence[Engine]) -> Int8Cpu | None:
+    if facts is None:
+        return None
+    return Int8Cpu(**facts, targets=sorted({engine.target for engine in engines if engine.onnx == name}))
 
 
 def _calibration(facts: Mapping[str, Any] | None) -> str | None:
@@ -297,30 +385,6 @@ def _histogram(samples: np.ndarray) -> list[tuple[float, int]]:
     return [(float(edge), int(count)) for edge, count in zip(edges[1:], counts, strict=True)]
 
 
-def _verdict(
-    engines: Sequence[Engine],
-    shipping: Sequence[Shipping],
-    failures: Mapping[str, Any],
-    config: DeployConfig,
-) -> Literal["pass", "budget_missed", "failed"]:
-    unsound = any(s.state == "failed" and config.targets[s.target].required for s in shipping)
-    if failures or unsound or any(e.state == "failed" and config.targets[e.target].required for e in engines):
-        return "failed"
-    if any(s.state == "budget_missed" for s in shipping) or scoped_misses(engines):
-        return "budget_missed"
-    return "pass"
-
-
-def scoped_misses(engines: Sequence[Engine]) -> list[str]:
-    """Missed goals that name the engine's precision or target: these are demands, not a filter."""
-    return [
-        f"{engine.id}: {miss(judged)}"
-        for engine in engines
-        for judged in engine.budgets
-        if judged.scoped and judged.verdict == "miss"
-    ]
-
-
 def _summary(shipping: Sequence[Shipping], engines: Sequence[Engine], student: Network) -> str:
     parts = []
     for choice in shipping:
@@ -331,7 +395,8 @@ def _summary(shipping: Sequence[Shipping], engines: Sequence[Engine], student: N
         row = engine.latency_at() or engine.latency[0]
         assert engine.accuracy is not None  # `choose` takes only engines with an accuracy
         parts.append(
-            f"ship {engine.id}: top-1 {engine.accuracy.top1:.1f} % (torch student {student.test.top1:.1f} %), "
+            f"{'ship' if engine.has_goal else 'best so far'} {engine.id}: top-1 {engine.accuracy.top1:.1f} % "
+            f"(student {student.test.top1:.1f} %), "
             f"{row.median:.3f} ms median at batch {row.batch}, {engine.engine_mb:.2f} MB"
         )
     parts += scoped_misses(engines)

@@ -1,18 +1,33 @@
-"""Goals against measurements, and which engine to ship: pure functions."""
+"""Goals against measurements, which engine to ship, and the verdict: pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from export.stats import ratio
-from pipeline.config.schema import Budgets, Goal
+from pipeline.config.schema import Budgets, DeployConfig, Goal
+from pipeline.evidence import Standing
 from pipeline.report import words
-from pipeline.result import Accuracy, Engine, Judged, Latency, Ratio, Shipping, Verdict
+from pipeline.result import (
+    Accuracy,
+    Engine,
+    Judged,
+    Latency,
+    Network,
+    Ratio,
+    RunVerdict,
+    Shipping,
+    Verdict,
+)
 
 FASTEST, PREFER_INT8 = "fastest_within_budget", "prefer_int8"
 TIE = 0.01
 """Engines whose medians differ by less are as fast as each other, however sure the difference is."""
+
+
+_TIMES = frozenset({"latency_p50_ms", "latency_p99_ms", "throughput", "deadline_miss_percent"})
+"""Metrics that other load changes."""
 
 
 def metric(engine: Engine, name: str) -> float | None:
@@ -33,13 +48,14 @@ def metric(engine: Engine, name: str) -> float | None:
     return None if engine.accuracy is None else _accuracy(engine.accuracy, name)
 
 
-def judge(engine: Engine, budgets: Budgets, student: Accuracy) -> list[Judged]:
+def judge(engine: Engine, budgets: Budgets, student: Accuracy, *, disturbed: bool = False) -> list[Judged]:
     """Apply every goal that concerns an engine.
 
     Args:
         engine: with its accuracy and latency filled in.
         budgets: the config's goals.
         student: the torch student's accuracy, which `max_drop` is counted from.
+        disturbed: others were at work while the engine was timed.
     """
     judged: list[Judged] = []
     for name in type(budgets).model_fields:
@@ -57,18 +73,23 @@ def judge(engine: Engine, budgets: Budgets, student: Accuracy) -> list[Judged]:
             if side == "max_drop" and value is not None:
                 reference = _accuracy(student, name)
                 shown = None if reference is None else reference - value
-            judged.append(_verdict(name, side, limit, shown, scoped))
+            verdict = _verdict(name, side, limit, shown, scoped)
+            verdict.disturbed = disturbed and name in _TIMES and shown is not None
+            judged.append(verdict)
     return judged
 
 
-def choose(target: str, engines: Sequence[Engine], select: str = FASTEST) -> Shipping:
-    """What to ship for a target, of the engines that ran and met every goal.
+def choose(
+    target: str, engines: Sequence[Engine], select: str = FASTEST, *, disturbed: bool = False
+) -> Shipping:
+    """What to ship for a target, of the engines that ran, met every goal, and are better than guessing.
 
     Args:
         target: its name.
         engines: its rows, budgets judged.
         select: `fastest_within_budget`: the fastest; of those that are as fast within the noise, the smallest file.
             `prefer_int8`: the same among the INT8 engines, if there are any. A precision: the same among its engines.
+        disturbed: others were at work while they were timed; said where times decide.
     """
     ran = [e for e in engines if e.state == "ran"]
     built_only = [e for e in engines if e.state == "built"]
@@ -94,18 +115,78 @@ def choose(target: str, engines: Sequence[Engine], select: str = FASTEST) -> Shi
         if not ran:
             why = f"precision.select: {select}, and no such engine of this target ran"
             return Shipping(target=target, engine=None, state="failed", why=why)
-    good = [e for e in ran if e.within_budget and _sound(e)]
-    if not good and any(e.within_budget for e in ran):
+    if all(is_guess(e.standing) for e in ran):
+        return Shipping(target=target, engine=None, state="no_better_than_guessing", why=_as_a_guess(ran[0]))
+    good = [e for e in ran if e.within_budget and _sound(e) and not is_guess(e.standing)]
+    if not good and any(e.within_budget and not is_guess(e.standing) for e in ran):
         why = "engines within budget give outputs that are not finite, or differ for the same image"
         return Shipping(target=target, engine=None, state="failed", why=why)
     if not good:
         closest = min(ran, key=lambda e: sum(j.verdict == "miss" for j in e.budgets))
         misses = "; ".join(miss(j) for j in closest.budgets if j.verdict != "pass")
         why = f"no engine meets every budget; closest is {closest.id}: {misses}"
-        return Shipping(target=target, engine=None, state="budget_missed", why=why)
+        by_time = any(j.disturbed and j.verdict == "miss" for e in ran for j in e.budgets)
+        return Shipping(target=target, engine=None, state="budget_missed", why=why, disturbed=by_time)
     preferred = [e for e in good if e.precision == "int8"] if select == PREFER_INT8 else []
     best = _fastest(preferred or good)
-    return Shipping(target=target, engine=best.id, state="ship", why=_why(best, good, select))
+    by_time = disturbed and (len(preferred or good) > 1 or any(j.disturbed for e in ran for j in e.budgets))
+    why = _why(best, good, select)
+    return Shipping(target=target, engine=best.id, state="ship", why=why, disturbed=by_time)
+
+
+def is_guess(standing: Standing | None) -> bool:
+    """Whether always answering the most frequent class would be right as often; False where it is not known."""
+    return standing is not None and "no_better_than_majority" in standing.findings
+
+
+def _as_a_guess(engine: Engine) -> str:
+    found = engine.standing
+    assert found is not None
+    return (
+        f"{engine.id} is right on {words.percent(found.top1.percent)} % of {words.count(found.n)} test images; "
+        f"always answering {found.majority_class} would be on {words.percent(found.majority.percent)} %"
+    )
+
+
+def run_verdict(
+    engines: Sequence[Engine],
+    shipping: Sequence[Shipping],
+    failures: Mapping[str, object],
+    config: DeployConfig,
+    student: Network,
+) -> RunVerdict:
+    """What a whole run comes to; the worst of what can be said of it.
+
+    Args:
+        engines: of all targets, judged.
+        shipping: the choice of each target.
+        failures: steps that failed.
+        config: says which targets are required.
+        student: the network that the engines were made of.
+    """
+    required = {name for name, target in config.targets.items() if target.required}
+    if failures or any(s.state == "failed" and s.target in required for s in shipping):
+        return "failed"
+    if any(e.state == "failed" and e.target in required for e in engines):
+        return "failed"
+    if is_guess(student.standing) or any(s.state == "no_better_than_guessing" for s in shipping):
+        return "no_better_than_guessing"
+    if any(s.state == "budget_missed" for s in shipping) or scoped_misses(engines):
+        return "budget_missed"
+    ships = {s.engine for s in shipping if s.engine is not None}
+    if not ships:
+        return "not_run"
+    return "pass" if all(e.has_goal for e in engines if e.id in ships) else "no_goal"
+
+
+def scoped_misses(engines: Sequence[Engine]) -> list[str]:
+    """Missed goals that name the engine's precision or target: these are demands, not a filter."""
+    return [
+        f"{engine.id}: {miss(judged)}"
+        for engine in engines
+        for judged in engine.budgets
+        if judged.scoped and judged.verdict == "miss"
+    ]
 
 
 def _fastest(engines: Sequence[Engine]) -> Engine:

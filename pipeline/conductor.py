@@ -10,14 +10,15 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from export.errors import BackendMissing, ExportError
+from figkd.data.content import FileDigests
 from figkd.distributed import ALONE, World
 from figkd.errors import FigkdError
 from figkd.progress import no_progress
@@ -27,8 +28,10 @@ from pipeline.devices.address import LOCAL, Device
 from pipeline.devices.known import KnownDevices, device_of
 from pipeline.devices.session import abort_sessions
 from pipeline.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError, StageFailed
-from pipeline.files import read_json, write_json, write_text
-from pipeline.fingerprint import fingerprint
+from pipeline.faults import defect, environment_fault, out_of_memory
+from pipeline.files import read_json, write_json
+from pipeline.fingerprint import file_digests, fingerprint
+from pipeline.int8_layouts import int8_layouts
 from pipeline.stages import REPORT, STAGES
 from pipeline.stages.base import Progress, Stage, Work, no_note
 from pipeline.store import Artifact, Recipe, Store
@@ -132,7 +135,8 @@ def plan(
             continue
         artifact = store.find(recipe)
         if artifact is None:
-            planned.append(Planned(step, "run", _why(recipe, store.named(step.id, last.get(step.id)))))
+            why = _why(recipe, store.named(step.id, last.get(step.id)), begun=store.begun(recipe))
+            planned.append(Planned(step, "run", why))
         elif selection.forced(step.stage):
             planned.append(Planned(step, "run", "asked for"))
         elif damage := store.damage(artifact):
@@ -160,10 +164,10 @@ def run(
     Raises:
         PipelineError: a step that everything else needs failed, or `selection.first` lacks what comes before it.
     """
-    store.clean_drafts()
+    steps = steps_of(config, selection.until)
+    store.clean_drafts({step.id for step in steps if selection.forced(step.stage)})
     known = known or known_devices(store, ui)
     running = _Running(config, store, ui, selection, world, known, _read_last(store, config))
-    steps = steps_of(config, selection.until)
     for lanes in _lanes(steps, config):
         remote = [lane for device, lane in lanes.items() if device != LOCAL]
         if len(remote) > 1:
@@ -200,6 +204,11 @@ def follow(world: World) -> None:
 def dismiss(world: World) -> None:
     """End `follow` in the other processes."""
     world.broadcast(None)
+
+
+def last_artifact(step: str, config: DeployConfig, store: Store) -> Artifact | None:
+    """What a step of this config came to in the run before, if that is still there."""
+    return store.named(step, _read_last(store, config).get(step))
 
 
 def artifacts_of(config: DeployConfig, store: Store) -> dict[str, Artifact]:
@@ -262,18 +271,27 @@ def _run_lane(lane: Sequence[Step], running: _Running) -> None:
         if broken and step.target:
             continue  # its target failed earlier, and said so
         try:
-            recipe = _recipe(step, config, running.store, outcome.artifacts, outcome.failures, running.known)
-            artifact = _make(step, recipe, running)
+            _done(step, running)
         except PipelineError as error:
             if not step.target:
                 raise
             outcome.failures[step.id] = error
             running.ui.step_failed(step.id, error)
-            continue
+
+
+def _done(step: Step, running: _Running) -> None:
+    outcome = running.outcome
+    try:
+        recipe = _recipe(
+            step, running.config, running.store, outcome.artifacts, outcome.failures, running.known
+        )
+        artifact = _make(step, recipe, running)
         with running.guard:
             outcome.artifacts[step.id] = artifact
             running.last[step.id] = artifact.path.name
-            write_json(_last_path(running.store, config), running.last)
+            write_json(_last_path(running.store, running.config), running.last)
+    except OSError as error:  # outside the stage: a lock, a draft, a manifest
+        raise environment_fault(error, step.id) from error
 
 
 def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact:
@@ -302,7 +320,7 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact:
         reason = (
             "asked for"
             if artifact is not None
-            else _why(recipe, store.named(step.id, running.last.get(step.id)))
+            else _why(recipe, store.named(step.id, running.last.get(step.id)), begun=store.begun(recipe))
         )
         progress = ui.step_started(step.id, reason)
         started = time.monotonic()
@@ -321,6 +339,7 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact:
                 device=device,
                 note=ui.note,
                 caches=store.caches,
+                digests=digests_of(config, store),
             )
             if step.stage.together:
                 # Neither a terminal nor a group of processes can be sent.
@@ -347,19 +366,11 @@ def _run_stage(step: Step, work: Work, store: Store) -> None:
     except (FigkdError, ExportError) as error:
         raise StageFailed(error.what, where=step.id, fix=error.fix) from error
     except MemoryError as error:
-        raise StageFailed(
-            "ran out of memory", where=step.id, fix="lower batch_size or data.image_size, or free memory"
-        ) from error
+        raise out_of_memory(step.id) from error
     except OSError as error:
-        raise EnvironmentFault(
-            f"{error}", where=step.id, fix="check the disk's free space and rights, then run again"
-        ) from error
+        raise environment_fault(error, step.id) from error
     except Exception as error:  # a defect of ours: keep the traceback out of the user's way, but keep it
-        log = store.root / "logs" / f"{step.id}-{time.strftime('%Y%m%dT%H%M%S')}.txt"
-        write_text(log, traceback.format_exc())
-        raise StageFailed(
-            f"unexpected {type(error).__name__}: {error}", where=step.id, fix=f"please report it with {log}"
-        ) from error
+        raise defect(error, step.id, store.root / "logs") from error
 
 
 def _input_ids(step: Step, config: DeployConfig) -> list[str]:
@@ -385,6 +396,8 @@ def _recipe(
     known: KnownDevices,
 ) -> Recipe:
     arguments = step.stage.arguments(config, step.target)
+    if step.stage.layout_arguments is not None:
+        arguments |= step.stage.layout_arguments(config, step.target, int8_layouts(config, known))
     if step.stage.name == REPORT:
         arguments["failures"] = {
             i: {"what": e.what, "fix": e.fix, "exit_code": int(e.exit_code)} for i, e in failures.items()
@@ -392,12 +405,11 @@ def _recipe(
     inputs = {i: done[i].digest for i in _input_ids(step, config) if i in done}
     for name, source in step.stage.sources(config).items():
         try:
-            digest = fingerprint(
-                source.root, source.files(), store.root / "fingerprints" / f"{config.name}.json"
-            )
-        except (OSError, FigkdError) as error:
-            what = error.what if isinstance(error, FigkdError) else f"cannot be read: {error}"
-            raise EnvironmentFault(what, where=f"{step.id}: {name}", fix=getattr(error, "fix", "")) from error
+            digest = fingerprint(source.root, source.files(), _memory(config, store))
+        except FigkdError as error:
+            raise EnvironmentFault(error.what, where=f"{step.id}: {name}", fix=error.fix) from error
+        except OSError as error:
+            raise environment_fault(error, f"{step.id}: {name}") from error
         inputs[f"source:{name}"] = digest
     device = _device(step, config)
     if device is None:
@@ -407,21 +419,32 @@ def _recipe(
     return Recipe(step.id, step.stage.version, arguments, inputs, dict(facts))
 
 
+def digests_of(config: DeployConfig, store: Store) -> FileDigests:
+    """The sha256 of source files, as far as possible remembered from when a key was made."""
+    return partial(file_digests, memory=_memory(config, store))
+
+
+def _memory(config: DeployConfig, store: Store) -> Path:
+    return store.root / "fingerprints" / f"{config.name}.json"
+
+
 def _device(step: Step, config: DeployConfig) -> Device | None:
     return device_of(config.targets[step.target]) if step.target else None
 
 
-def _why(recipe: Recipe, old: Artifact | None) -> str:
-    """Why a step has to run: what differs from the artifact that this config used before."""
-    if old is None:
+def _why(recipe: Recipe, old: Artifact | None, *, begun: bool) -> str:
+    """Why a step has to run: it was begun, or what differs from the artifact that this config used before."""
+    if begun:
+        return "begun before, and not finished"
+    if old is None or old.manifest is None:
         return "never made"
-    before: Mapping[str, Any] = old.manifest["recipe"]
-    changes = ["the stage itself changed"] if before["version"] != recipe.version else []
-    changes += _differences(before["arguments"], recipe.arguments, "")
-    for name in sorted(set(before["inputs"]) | set(recipe.inputs)):
-        if before["inputs"].get(name) != recipe.inputs.get(name):
+    before = old.manifest.recipe
+    changes = ["the stage itself changed"] if before.version != recipe.version else []
+    changes += _differences(before.arguments, recipe.arguments, "")
+    for name in sorted(set(before.inputs) | set(recipe.inputs)):
+        if before.inputs.get(name) != recipe.inputs.get(name):
             changes.append(f"{name} has other contents")
-    changes += _differences(before["environment"], recipe.environment, "environment ")
+    changes += _differences(before.environment, recipe.environment, "environment ")
     return "; ".join(changes) or "its artifact is gone"
 
 
@@ -455,6 +478,8 @@ def _last_path(store: Store, config: DeployConfig) -> Path:
 
 def _read_last(store: Store, config: DeployConfig) -> dict[str, str]:
     try:
-        return dict(read_json(_last_path(store, config)))
+        found = read_json(_last_path(store, config))
     except (OSError, ValueError):
         return {}
+    names = found.items() if isinstance(found, dict) else ()
+    return {step: name for step, name in names if isinstance(name, str)}

@@ -10,12 +10,17 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from figkd.loss.methods import METHODS
 from pipeline.config.json_schema import json_schema
+from pipeline.config.layers import MAX_FILES
+from pipeline.config.problems import MAX_TOLD
 from pipeline.config.schema import DeployConfig
+from pipeline.config.text import MAX_BYTES
+from pipeline.config.yaml_tree import MAX_DEPTH, MAX_TEXT, MAX_VALUES
 from pipeline.errors import Exit
 from pipeline.files import write_text
 
-_INTRO = """\
+_INTRO = f"""\
 # Configuration reference
 
 Generated from the schema by `make docs`; do not edit. `figkd-pipeline config show CONFIG` prints a config with
@@ -27,17 +32,36 @@ every default filled in, `figkd-pipeline config check CONFIG` tells all its prob
   replaced, and `null` takes back what the other file says.
 - **`--set a.b=c`** overrides a key from the command line; values are YAML.
 - **Paths** are relative to where the command runs.
+- **Bounds.** A config has at most {MAX_BYTES // 1000} kB of text, {MAX_FILES} files, {MAX_VALUES:,} keys and values (an
+  alias counts as all that it stands for) and {MAX_DEPTH} levels; a text {MAX_TEXT:,} characters on one line. What it
+  extends and what `--set` says count too. Dates and other types of YAML that no key takes are refused, with key
+  and line; of many problems the first {MAX_TOLD} are told.
 """
 
 _EXIT_MEANING = {
-    Exit.OK: "done, every budget that could be judged is met",
+    Exit.OK: "done: every budget that could be judged is met, or none says how accurate is good enough",
     Exit.STAGE_FAILED: "a stage failed; what came before is kept",
     Exit.CONFIG: "the config or the command line is wrong",
-    Exit.BUDGET_MISSED: "a budget is missed; everything is kept, the report says which and by how much",
+    Exit.BUDGET_MISSED: "a budget is missed, or the model is right no more often than always answering the most "
+    "frequent class; everything is kept, the report says which and by how much",
     Exit.ENVIRONMENT: "data, disk, a package or a back end is missing on this machine",
     Exit.DEVICE: "a remote device cannot be reached, or failed",
     Exit.INTERRUPTED: "interrupted; the same command goes on from there",
 }
+_OUTPUT = """
+Only the command itself ends with these codes: `make` ends with 2 whatever fails, and prints the code as `Error N`.
+
+## Output
+
+Results go to stdout; notes, progress and errors to stderr. Where their reader goes away (`figkd-pipeline run CONFIG |
+head -1`) the rest is dropped without a message, the work goes on, and the code is that of the work. Where stdout cannot
+be written for another reason (its disk is full) the work is kept and published, and the code is 4 if it was 0. A
+closed stream counts as one that nobody wants to read.
+
+On a terminal everything fits from 60 columns up. A file or a pipe has no width: every message is one line there, every
+table whole. Where the stream's encoding lacks a character, an ASCII one stands for it. Control characters, direction
+marks and bytes that are not UTF-8 in names and in what a device says are written out, such as `\\x1b`. `--json` prints
+ASCII."""
 
 
 def configuration_reference() -> str:
@@ -52,9 +76,22 @@ def configuration_reference() -> str:
             meaning = " ".join((field.description or "").split()).replace("|", "\\|")
             lines.append(f"| `{name}` | {_type(field)} | {_default(field)} | {meaning} |")
         lines.append("")
+        if path == "distill":
+            lines.append(f"{methods_table()}\n")
     lines.append("## Exit codes\n\n| code | meaning |\n| --- | --- |")
     lines += [f"| {int(code)} | {meaning} |" for code, meaning in _EXIT_MEANING.items()]
+    lines.append(_OUTPUT)
     return "\n".join(lines) + "\n"
+
+
+def methods_table() -> str:
+    """The methods of distillation as a table."""
+    rows = [
+        f"| `{name}` | {method.summary} | {method.paper} | {'yes' if method.needs_teacher else 'no'} |"
+        for name, method in METHODS.items()
+    ]
+    head = "| method | what is added to the cross entropy | paper | teacher |\n| --- | --- | --- | --- |"
+    return "\n".join([head, *rows])
 
 
 def _sections(model: type[BaseModel], path: str) -> Iterator[tuple[str, type[BaseModel]]]:

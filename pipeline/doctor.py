@@ -7,20 +7,30 @@ import shutil
 import sys
 from collections.abc import Iterator
 
+from export.nvidia import present
 from pipeline import environment
+from pipeline.accelerator import idle_gpu
+from pipeline.back_ends import Graph
 from pipeline.config.schema import DeployConfig
-from pipeline.devices.doctor import device_findings
+from pipeline.data_check import look_at_data
+from pipeline.devices.address import LOCAL
+from pipeline.devices.doctor import device_findings, lack_findings
 from pipeline.findings import Finding
-from pipeline.preflight import data_faults, existing_parent
+from pipeline.foreseen import lacks
+from pipeline.preflight import existing_parent
+from pipeline.rehearsal import student
 
 
 def examine(config: DeployConfig | None = None) -> list[Finding]:
     """Look at the machine and, if a config is given, at what it needs, here and on its devices."""
-    here = [*_machine(), *_packages(), *_back_ends(config)]
-    return [*here, *_config(config), *device_findings(config)] if config else here
+    here = [*_machine(allow_cpu=config is not None and config.allow_cpu), *_packages(), *_back_ends(config)]
+    if config is None:
+        return here
+    graph = student(config)
+    return [*here, *_targets(config, graph), *_config(config), *device_findings(config, graph)]
 
 
-def _machine() -> Iterator[Finding]:
+def _machine(*, allow_cpu: bool) -> Iterator[Finding]:
     import psutil
 
     python = sys.version_info
@@ -40,13 +50,16 @@ def _machine() -> Iterator[Finding]:
         f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free",
         "training wants 3 GB or more" if low else "",
     )
-    gpu = environment.gpu_name()
-    yield Finding(
-        "NVIDIA GPU",
-        "absent" if gpu == "none" else "ok",
-        gpu,
-        "none needed: TensorRT engines are then built where possible, and not run" if gpu == "none" else "",
-    )
+    gpu = present()
+    if gpu is None:
+        fix = "none needed: TensorRT engines are then built where possible, and not run"
+        yield Finding("NVIDIA GPU", "absent", "none", fix)
+        return
+    yield Finding("NVIDIA GPU", "ok", gpu.name + (f", driver {gpu.driver}" if gpu.driver else ""))
+    if (idle := idle_gpu()) is None:
+        yield Finding("training", "ok", "on the GPU")
+    else:
+        yield Finding("training", "absent" if allow_cpu else "fault", idle.what, idle.fix)
 
 
 def _packages() -> Iterator[Finding]:
@@ -76,14 +89,29 @@ def _back_ends(config: DeployConfig | None) -> Iterator[Finding]:
             yield Finding(f"back end {name}", "ok", f"{versions}: {can}")
 
 
+def _targets(config: DeployConfig, graph: Graph) -> Iterator[Finding]:
+    """What back ends that are here cannot build of what is asked for."""
+    from export.engines import BACKENDS
+
+    for name, target in config.targets.items():
+        if target.device == LOCAL and BACKENDS[target.engine].availability().built:
+            yield from lack_findings(config, name, None, graph)
+
+
 def _config(config: DeployConfig) -> Iterator[Finding]:
-    faults = list(data_faults(config))
-    for fault in faults:
+    data = look_at_data(config)
+    for fault in data.faults:
         yield Finding(fault.where, "fault", fault.what, fault.fix)
-    if not faults:
+    if not data.faults:
         yield Finding(
             "data", "ok", f"{config.data.dataset}" + (f" in {config.data.root}" if config.data.root else "")
         )
+    for remark in data.left_out:
+        what, _, fix = remark.partition("; ")
+        yield Finding("data", "absent", what, fix)
+    if data.listed:
+        for lack in lacks(config, data.listed):
+            yield Finding(lack.where, "fault", lack.what, lack.fix)
     folder = existing_parent(config.store)
     free = shutil.disk_usage(folder).free
     yield Finding(

@@ -28,9 +28,15 @@ class PipelineError(Exception):
         self.where = where
         self.fix = fix
 
+    @property
+    def head(self) -> str:
+        """Where and what."""
+        return f"{self.where}: {self.what}" if self.where else self.what
+
     def __str__(self) -> str:
-        head = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{head}\n  fix: {self.fix}" if self.fix else head
+        # Lines within a text are indented deeper than the label "fix:", so that none can pass for it.
+        texts = (self.head, f"  fix: {self.fix}") if self.fix else (self.head,)
+        return "\n".join(text.replace("\n", "\n       ") for text in texts)
 
 
 class ConfigError(PipelineError):

@@ -8,6 +8,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from figkd.files import read_bytes, read_json
+
+__all__ = ["read_bytes", "read_json", "write_bytes", "write_json", "write_text"]
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented, key-sorted JSON, atomically."""
@@ -30,11 +34,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say where
         raise
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from pipeline.evidence import Load
 from pipeline.files import write_bytes
 
 if TYPE_CHECKING:
@@ -19,9 +20,11 @@ if TYPE_CHECKING:
     from export.measure import Timer
 
 MAX_OTHER_CORES = 0.15
-"""CPU time of others, in cores, above which it is said."""
+"""CPU time of others, in cores, above which a round is taken again, and it is said if that did not help."""
 RATE_ARRIVALS = 1000
 """Arrivals of a fixed-rate measurement whose length is not given: the fewest that have a p99."""
+# A clock whose steps are more than this share of the median is worth a word.
+_FINE = 0.01
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,13 @@ class Plan:
     min_seconds: float = 3.0
     max_seconds: float = 10.0
     rounds: int = 10
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Plan:
+        """Of a target: its batch sizes and the keys of the `benchmark` section."""
+        names = {field.name for field in fields(cls)}
+        known = {key: value for key, value in arguments.items() if key in names}
+        return cls(warmup_s=arguments["warmup_ms"] / 1000, **known)
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -74,12 +84,15 @@ class Case:
     timer: Timer
     streams: int = 1
     rate_fps: float | None = None
+    power_mode: str = ""
+    """Of a device that was measured in several."""
 
     @property
     def name(self) -> str:
         """Name of its raw samples."""
         extra = f"|{self.streams} streams" if self.streams > 1 else ""
         extra += f"|{self.rate_fps:g} fps" if self.rate_fps else ""
+        extra += f"|{self.power_mode}" if self.power_mode else ""
         return f"{self.engine}|{self.batch}|{self.boundary}{extra}"
 
 
@@ -109,28 +122,82 @@ def measure_engines(
         plan: what to measure.
         progress: called as progress(done, total, note).
     """
-    from export.machine import load_between, load_now, machine_facts
-    from export.measure import measure_interleaved
+    from export.machine import load_together, machine_facts
+    from export.measure import measure_rounds
+    from pipeline.clocks import summarise
+    from pipeline.devices.agent.readings import clocks as read_clocks
 
     closed = list(_closed(engines, stored, inputs, plan))
     paced = list(_paced(engines, stored, inputs, plan))
-    before, load = machine_facts(), load_now()
-    total = plan.rounds * (len(closed) + len(paced))
+    before, readings = machine_facts(), [read_clocks()]
+    warm_up = _warm_up(engines, inputs, plan)
+    readings.append(read_clocks())
     samples: dict[str, Samples] = {}
+    loads: list[dict[str, Any]] = []
+    repeated = done = 0
     for cases, limits in ((closed, plan.limits), (paced, plan.rate_limits if paced else {})):
-        done = plan.rounds * len(closed) if cases is paced else 0
-        samples |= measure_interleaved(
+        if not cases:
+            continue
+        after = plan.rounds * len(paced) if cases is closed else 0
+        found = measure_rounds(
             [(case.name, case.timer) for case in cases],
             rounds=plan.rounds,
-            progress=lambda now, _, note, done=done: progress(done + now, total, note),  # type: ignore[misc]
+            max_load=MAX_OTHER_CORES,
+            progress=lambda now, of, note, done=done, after=after: progress(
+                done + now, done + of + after, note
+            ),  # type: ignore[misc]
             **limits,
         )
-    during = load_between(load, load_now())
+        samples |= found.samples()
+        loads += [each.load for each in found.kept]
+        repeated += found.repeated
+        done += (plan.rounds + found.repeated) * len(cases)
+    during = load_together(loads) | {"rounds": len(loads), "repeated_rounds": repeated}
     rows = [statistics(case, samples[case.name]) for case in (*closed, *paced)]
     for row in rows:
         row["warnings"] += _others(during)
     raw = {name: dict(found.arrays) for name, found in samples.items()}
-    return Measured(rows, raw, {"before": before, "during": during, "after": machine_facts()})
+    readings.append(read_clocks())
+    clocks = summarise(readings, warm_up)
+    machine = {"before": before, "during": during, "after": machine_facts()}
+    return Measured(rows, raw, machine | {"clocks": clocks.model_dump() if clocks else None})
+
+
+def _warm_up(
+    engines: Mapping[str, Engine], inputs: Mapping[str, npt.NDArray[Any]], plan: Plan
+) -> dict[str, Any]:
+    """Bring the GPU to working clocks with each engine on it, beside the warm-up of each case."""
+    from pipeline.devices.agent.readings import clocks as read_clocks
+    from pipeline.devices.agent.sampling import warm_until_steady
+
+    def gpu_mhz() -> float | None:
+        return read_clocks().get("gpu", {}).get("mhz")
+
+    found: dict[str, Any] = {}
+    for name, engine in engines.items() if gpu_mhz() is not None else ():
+        if engine.backend == "onnxruntime":
+            continue
+        query = engine.queries(one_batch(inputs[name], plan.batch_sizes[0]))[0]
+        if warm := warm_until_steady(query, gpu_mhz):
+            found[name] = warm.words()
+    return found
+
+
+def load_of(machine: Mapping[str, Any]) -> Load | None:
+    """Who else was at work during a measurement, from its facts of the machine; None where it is not known."""
+    from export.machine import is_disturbed
+
+    during = machine.get("during")
+    if not isinstance(during, Mapping) or not isinstance(during.get("seconds"), int | float):
+        return None
+    return Load(
+        others=during.get("other_cores", 0.0),
+        stolen=during.get("steal_cores", 0.0),
+        seconds=during["seconds"],
+        rounds=during.get("rounds", 0),
+        repeated=during.get("repeated_rounds", 0),
+        disturbed=is_disturbed(dict(during), MAX_OTHER_CORES),
+    )
 
 
 def _others(during: Mapping[str, float]) -> list[str]:
@@ -233,12 +300,25 @@ def statistics(case: Case, found: Samples) -> dict[str, Any]:
         "id": case.engine, "batch": case.batch, "boundary": case.boundary, "streams": case.streams,
         "samples": case.name, **figures,
     }  # fmt: skip
+    if case.power_mode:
+        row["power_mode"] = case.power_mode
     if case.rate_fps:
         paced = rate_figures(found, case.rate_fps)
         warnings = [*paced.pop("warnings"), *warnings]
         row |= paced
+    if found.resolution_ms:
+        row["resolution_ms"] = found.resolution_ms
+        warnings += coarse(found.resolution_ms, row["median"])
     parts = {k: float(np.median(v)) for k, v in found.arrays.items() if k != "latency"}
     return row | {"warnings": warnings} | ({"median_of_parts_ms": parts} if parts else {})
+
+
+def coarse(step_ms: float, median_ms: float) -> list[str]:
+    """What to say of a clock whose steps are more than 1 % of the median; empty where they are finer."""
+    if step_ms <= _FINE * median_ms:
+        return []
+    share = f" ({100 * step_ms / median_ms:.1f} % of the median)" if median_ms > 0 else ""
+    return [f"times come in steps of {1e3 * step_ms:.3g} µs{share}: no difference below that can be seen"]
 
 
 def encode(image: npt.NDArray[np.uint8]) -> bytes:

@@ -5,21 +5,33 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from figkd.data.content import FileDigests
 from figkd.data.view_kinds import view_count
 from figkd.errors import FigkdError
+from pipeline import foreseen
+from pipeline.accelerator import idle_gpu
+from pipeline.back_ends import Graph, judge, unknown_graph
 from pipeline.conductor import Planned
-from pipeline.config.schema import DeployConfig
-from pipeline.devices.known import KnownDevices, device_of
+from pipeline.config.schema import DeployConfig, Network
+from pipeline.data_check import DataFindings, Listed, look_at_data
+from pipeline.devices.known import KnownDevices
 from pipeline.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError
+from pipeline.faults import unwritable_name
 from pipeline.files import read_json
+from pipeline.int8_layouts import undecided
+from pipeline.rehearsal import graph_of, student
 from pipeline.stages import data as data_stage
+from pipeline.stages import start
 from pipeline.stages.logits import is_cached
 from pipeline.stages.training import views_arguments
 
+# Stages that use a GPU through PyTorch.
+_TRAINING = frozenset({"teacher", "logits", "distill", "qad"})
 # What a run needs beside its data: checkpoints, ONNX files, engines.
 _SPARE_BYTES = 1_000_000_000
 
@@ -32,6 +44,8 @@ def preflight(
     planned: Sequence[Planned],
     note: Callable[[str], None],
     known: KnownDevices | None = None,
+    digests: FileDigests | None = None,
+    before: Path | None = None,
 ) -> None:
     """Check what the steps that are going to run will need.
 
@@ -40,30 +54,45 @@ def preflight(
         planned: the plan; steps that are cached need nothing.
         note: told about what is missing and not required.
         known: the run's devices; without, they are not looked at.
+        digests: gives the sha256 of the data's files.
+        before: the prepared data of the run before.
 
     Raises:
         PipelineError: every fault; the exit code is that of the gravest (config, then device, then environment).
     """
     running = {p.step.stage.name for p in planned if p.state == "run"}
     targets = {p.step.target for p in planned if p.state == "run" and p.step.target}
-    building = "build" in running
-    faults: list[PipelineError] = []
-    if known:
-        faults += _devices(config, targets, known, note, building=building)
-    if building:
-        faults += _back_ends(config, targets, note)
+    if known and "precision" in running:
+        targets |= undecided(config, known)  # nothing can be made for a CPU that nobody knows
+    judged = judge(
+        config, targets, known, building="build" in running, graph=_student(config, planned, running)
+    )
+    for text in judged.notes:
+        note(text)
+    faults = list(judged.faults)
     faults += _packages(config, running)
-    found = list(data_faults(config)) if "data" in running else []
+    faults += _accelerator(config, running)
+    data = look_at_data(config, digests, before) if "data" in running else DataFindings()
+    found = data.faults
     faults += found
+    for change in data.changes:
+        note(f"data: {change}")
+    listed = data.listed or (None if found else foreseen.prepared(planned))
+    if listed:
+        faults += foreseen.faults(config, listed) if running & {"teacher", "distill"} else []
+        if running & {"precision", "build"}:
+            for lack in foreseen.unmakeable(config, listed):
+                note(f"{lack.head}; its rows will say so ({lack.fix})")
     cost = cache_cost(config, planned)
     if not found and running & {"data", "logits"}:
-        faults += _disk(config, packing="data" in running, cache=cost)
+        faults += _disk(config, packed=listed.images if listed and "data" in running else 0, cache=cost)
     if cost is not None:
         note(f"logits: {cost}")
     if "distill" in running and (warning := few_views(config)):
         note(warning)
     if running & {"teacher", "logits", "distill"}:
-        faults += _models(config, fetch=not faults)
+        class_names = (lambda: None) if found else partial(_class_names, config, listed)
+        faults += _models(config, class_names, fetch=not faults)
     if not faults:
         return
     if len(faults) == 1:
@@ -79,21 +108,15 @@ def check_places(config: DeployConfig) -> None:
     """Refuse a store or an output folder that cannot be written, before anything looks into them."""
     for key in ("store", "output"):
         folder: Path = getattr(config, key)
+        try:
+            os.fsencode(folder)
+        except UnicodeEncodeError as error:
+            raise unwritable_name(error, key) from error
         parent = existing_parent(folder)
         if not parent.is_dir() or not os.access(parent, os.W_OK):
             raise EnvironmentFault(
                 f"{folder} cannot be written", where=key, fix="name a folder that you may write to"
             )
-
-
-def data_faults(config: DeployConfig) -> Iterator[PipelineError]:
-    """What is wrong with the data folder (for preflight and doctor)."""
-    from figkd.data import check
-
-    for problem in check(config.data.dataset, config.data.root, dict(config.data.options)):
-        where = "data.root" if config.data.root else "data"
-        what, _, fix = problem.partition("; ")  # the loaders say first what is missing, then how to get it
-        yield EnvironmentFault(what, where=where, fix=fix.replace("\n", "\n       "))
 
 
 @dataclass(frozen=True)
@@ -155,14 +178,17 @@ def _packages(config: DeployConfig, running: Collection[str]) -> Iterator[Pipeli
             )
 
 
-def _disk(config: DeployConfig, *, packing: bool, cache: CacheCost | None) -> Iterator[PipelineError]:
-    from figkd.data import DATASETS, source_files
+def _accelerator(config: DeployConfig, running: Set[str]) -> Iterator[PipelineError]:
+    """A GPU that training would leave idle."""
+    if running & _TRAINING and not config.allow_cpu and (idle := idle_gpu()) is not None:
+        yield EnvironmentFault(idle.what, fix=idle.fix)
 
-    data = config.data
+
+def _disk(config: DeployConfig, *, packed: int, cache: CacheCost | None) -> Iterator[PipelineError]:
     needed = _SPARE_BYTES + (cache.bytes if cache else 0)
-    if packing and DATASETS[data.dataset].needs_root and data.decode == "ahead":
+    if config.data.decode == "ahead":
         side = data_stage.STAGE.arguments(config, "")["store_size"]
-        needed += 3 * side * side * len(source_files(data.dataset, data.root, dict(data.options)))
+        needed += 3 * side * side * packed
     folder = existing_parent(config.store)
     free = shutil.disk_usage(folder).free
     if free < needed:
@@ -174,113 +200,53 @@ def _disk(config: DeployConfig, *, packing: bool, cache: CacheCost | None) -> It
         )
 
 
-def _models(config: DeployConfig, *, fetch: bool) -> Iterator[PipelineError]:
+def _models(
+    config: DeployConfig, class_names: Callable[[], list[str] | None], *, fetch: bool
+) -> Iterator[PipelineError]:
     # Fetching weights can take minutes (and many retries without a network): not where the run cannot start anyway.
+    from figkd.errors import CheckpointError, LabelError
     from figkd.models import build_model
 
     size = config.data.image_size
-    for key, name, pretrained in (
-        ("teacher", config.teacher.model, config.teacher.pretrained),
-        ("student", config.student.model, config.student.pretrained),
-    ):
+    networks: tuple[tuple[str, Network, bool], ...] = (
+        ("teacher", config.teacher, config.teacher.epochs > 0),
+        ("student", config.student, True),
+    )
+    for key, network, trains in networks:
+        as_published = network.pretrained and not trains
+        names = class_names() if network.checkpoint is not None or as_published else None
         try:
-            build_model(name, 2, image_size=size, pretrained=pretrained and fetch)
+            if names and (fetch or not network.pretrained):
+                start.begin(start.start_in(config, network, trains=trains), names)
+            else:
+                build_model(network.model, 2, image_size=size, pretrained=network.pretrained and fetch)
+        except (CheckpointError, LabelError) as error:
+            where = f"{key}.checkpoint" if network.checkpoint is not None else f"{key}.epochs"
+            yield ConfigError(error.what, where=where, fix=error.fix)
         except FigkdError as error:
-            kind = EnvironmentFault if pretrained and "weights" in error.what else ConfigError
+            kind = EnvironmentFault if network.pretrained and "weights" in error.what else ConfigError
             yield kind(error.what, where=f"{key}.model", fix=error.fix)
 
 
-def _back_ends(
-    config: DeployConfig, targets: set[str], note: Callable[[str], None]
-) -> Iterator[PipelineError]:
-    from export.engines import BACKENDS
+def _class_names(config: DeployConfig, listed: Listed | None) -> list[str] | None:
+    """The data's classes by label; None if they are not known yet."""
+    from figkd.data import unlisted_classes
 
-    for name, target in config.targets.items():
-        if name not in targets or target.device != "local":
-            continue
-        found = BACKENDS[target.engine].availability()
-        what, fix = _refusal(config, name) if found.built else (found.detail, found.fix)
-        if not what:
-            continue
-        if target.required:
-            yield EnvironmentFault(what, where=f"targets.{name}.engine = {target.engine}", fix=fix)
-        else:
-            note(f"targets.{name}: {what}; its rows will say so ({fix})")
+    if listed:
+        return list(listed.classes)
+    return unlisted_classes(config.data.dataset, config.data.root, dict(config.data.options))
 
 
-def _refusal(config: DeployConfig, name: str) -> tuple[str, str]:
-    """What this machine's TensorRT does not have of what a target asks for, and the fix; empty if nothing."""
-    from export.engines.options import TensorRTOptions
-    from export.engines.tensorrt import TensorRTBackend
-    from export.errors import ExportError
-    from pipeline.stages import build
+def _student(config: DeployConfig, planned: Sequence[Planned], running: Collection[str]) -> Graph:
+    """The student's graph: as it was exported, or, before it is trained, with random weights, which takes seconds.
 
-    asked = build.STAGE.arguments(config, name)
-    if asked["engine"] not in build.BUILDER_KEYS:
-        return "", ""
-    options = TensorRTOptions(**{key: asked[key] for key in build.BUILDER_KEYS[asked["engine"]]})
-    try:
-        TensorRTBackend(asked["engine"]).check(
-            options, opset=config.export.opset, precisions=asked["precisions"]
-        )
-    except ExportError as error:
-        return error.what, error.fix
-    return "", ""
-
-
-def _devices(
-    config: DeployConfig,
-    targets: set[str],
-    known: KnownDevices,
-    note: Callable[[str], None],
-    *,
-    building: bool,
-) -> Iterator[PipelineError]:
-    """Devices that cannot be reached or lack a back end: faults if no target is left, else their targets fail alone."""
-    faults = device_faults(config, targets, known)
-    if building:
-        faults |= _device_back_ends(config, targets - set(faults), known, note)
-    for name, fault in faults.items():
-        if set(faults) == set(config.targets):
-            yield fault
-        else:
-            fix = f" ({fault.fix})" if fault.fix else ""
-            note(f"targets.{name}: {fault.what}{fix}; the other targets go on")
-
-
-def _device_back_ends(
-    config: DeployConfig, targets: Collection[str], known: KnownDevices, note: Callable[[str], None]
-) -> dict[str, DeviceFault]:
-    """Targets whose device can be reached but lacks their back end, and what it lacks."""
-    from pipeline.devices.roads import road_of
-
-    missing: dict[str, DeviceFault] = {}
-    for name in sorted(targets):
-        target, device = config.targets[name], device_of(config.targets[name])
-        if device is None:
-            continue
-        road = road_of(known.facts(device), target.engine)
-        if road.built:
-            continue
-        if target.required:
-            missing[name] = DeviceFault(road.detail, where=f"targets.{name} on {device.name}", fix=road.fix)
-        else:
-            note(f"targets.{name}: {road.detail}; its rows will say so ({road.fix})")
-    return missing
-
-
-def device_faults(
-    config: DeployConfig, targets: Collection[str], known: KnownDevices
-) -> dict[str, DeviceFault]:
-    """Targets whose device cannot be worked with now, and why."""
-    devices = {name: device for name in sorted(targets) if (device := device_of(config.targets[name]))}
-    known.ask(devices.values())
-    faults = {name: known.fault(device) for name, device in devices.items()}
-    return {
-        name: DeviceFault(fault.what, where=f"targets.{name}.device", fix=fault.fix)
-        for name, fault in faults.items()
-        if fault
-    }
+    Its operators are the same, and a network that a target cannot read is known before hours of training. Where nothing
+    is trained any more, the build itself says it as soon.
+    """
+    exported = next((p.artifact for p in planned if p.step.id == "export" and p.state == "cached"), None)
+    if exported is not None:
+        return partial(graph_of, exported.path / "student.onnx")
+    return student(config) if "distill" in running else unknown_graph
 
 
 def existing_parent(path: Path) -> Path:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AliasChoices, Field
+
+from pipeline.clocks import Clocks
+from pipeline.composition import Composition, Outlook
+from pipeline.data_summary import DataSummary
+from pipeline.evidence import Confusion, Load, Mistake, Part, Standing
 
 SCHEMA_VERSION = 1
 
 EngineState = Literal["ran", "built", "missing", "failed"]
 Verdict = Literal["pass", "miss", "not_judged"]
-
-
-class Part(BaseModel):
-    """Base of every part of a result."""
-
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+RunVerdict = Literal["pass", "no_goal", "not_run", "budget_missed", "no_better_than_guessing", "failed"]
+_HOW_GOOD = frozenset({"top1", "top5", "mean_per_class", "worst_class"})
+"""Metrics that say how good answers are; `agreement` compares the engine with its own network."""
 
 
 class Epoch(Part):
@@ -27,6 +29,8 @@ class Epoch(Part):
 
     epoch: int
     loss: float
+    parts: dict[str, float] = {}
+    """What the loss is the sum of, by name: means of the epoch, weights included. Empty where it is one part."""
     train_top1: float | None = None
     """Percent, on the augmented training images."""
     val_top1: float | None = None
@@ -95,12 +99,17 @@ class Latency(Part):
     rate_fps: float | None = None
     """Images arrived at this rate and did not wait; latency counts from the scheduled arrival. Null: a closed loop, an
     inference begins when the one before has ended."""
+    power_mode: str = ""
+    """Of a device that was measured in several modes; the rows that budgets are judged at come first. Empty: see the
+    device's `power_mode`."""
     deadline_misses: int | None = None
     """Images that were not done when the next one arrived."""
     deadline_miss_percent: float | None = None
     """The same, percent of all."""
     keeps_rate: bool | None = None
     """The line of waiting images did not grow."""
+    resolution_ms: float = 0.0
+    """The steps in which the clock of the samples tells time; 0 where they are far below any latency."""
     warnings: list[str]
     samples: str
     """Name of the raw samples in the benchmark artifact's samples.npz."""
@@ -120,6 +129,8 @@ class BenchmarkRow(Latency):
 
     id: str
     """Engine id, or the file as it was given."""
+    disturbed: bool = False
+    """Others were at work while it was timed."""
 
 
 class BenchmarkDocument(Part):
@@ -131,9 +142,11 @@ class BenchmarkDocument(Part):
     latency: list[BenchmarkRow]
     comparison: list[dict[str, Any]] = []
     """Against the baseline: `change_percent` of the median with its interval, and the `judgement`: `regression`,
-    `slower`, `faster` or `noise`."""
+    `undecided` (it would be one, but one of the two measurements was disturbed), `slower`, `faster` or `noise`."""
     machine: dict[str, Any] = {}
     packages: dict[str, str] = {}
+    outputs: list[str] = []
+    """The class of each output of the engines, where it is known."""
 
 
 class Judged(Part):
@@ -149,6 +162,8 @@ class Judged(Part):
     """How much room is left; negative by how much it is missed."""
     scoped: bool = False
     """The goal names this engine's precision or target."""
+    disturbed: bool = False
+    """The value was measured while others were at work (see the target's entry in `loads`)."""
 
 
 class Ratio(Part):
@@ -199,6 +214,17 @@ class Energy(Part):
     """Readings."""
 
 
+class SkippedTactics(Part):
+    """Kernels that TensorRT's builder left out for want of memory: the engine may be slower than it could be."""
+
+    tactics: int
+    """How many, at least."""
+    largest_mb: int = 0
+    """The most memory that one of them asked for, MiB; 0 where the builder did not say."""
+    by_workspace: bool = False
+    """`workspace_mb` was the limit, not the memory that was free."""
+
+
 class Engine(Part):
     """One row of the table."""
 
@@ -212,11 +238,14 @@ class Engine(Part):
     detail: str
     fix: str
     onnx: str
-    onnx_mb: float
+    onnx_mb: float | None
+    """MB of 10^6 bytes; null where the file could not be made, which `detail` explains."""
     engine_mb: float | None
     """MB of 10^6 bytes."""
     build_seconds: float | None
     accuracy: Accuracy | None
+    standing: Standing | None = None
+    """Null where the engine did not answer the test images itself."""
     drop: float | None
     """Top-1 of the torch student minus this, percentage points."""
     latency: list[Latency]
@@ -224,9 +253,13 @@ class Engine(Part):
     """Median latency of this target's FP32 engine over this one's; above 1 is faster."""
     int8: Int8Share | None = None
     """For INT8 engines."""
-    composition: dict[str, Any] = {}
-    """For TensorRT: what the parsed `network` and, where a GPU could be asked, the built `engine` consist of: `layers`,
-    `reformats`, `by_output` and others (see export/engines/trt_layers.py)."""
+    composition: Composition = Composition()
+    """For TensorRT: what the parsed `network` and the built `engine` consist of."""
+    outlook: Outlook | None = None
+    """For INT8 engines of TensorRT: what their layers let expect against FP16's; null where nothing speaks against
+    INT8, or the layers are not known."""
+    skipped_tactics: SkippedTactics | None = None
+    """Null where TensorRT's builder left no kernel out for want of memory."""
     runtime: dict[str, Any] = {}
     """How it was timed: `providers`, `threads`, and `threads_chosen`, the choice in words."""
     energy: Energy | None = None
@@ -248,14 +281,21 @@ class Engine(Part):
         """Nothing is missed, and nothing that has a goal is unknown."""
         return all(judged.verdict == "pass" for judged in self.budgets)
 
+    @property
+    def has_goal(self) -> bool:
+        """Whether a budget says how good the answers must be, whatever the student's are."""
+        return any(judged.goal == "min" and judged.metric in _HOW_GOOD for judged in self.budgets)
+
 
 class FineTuning(Part):
     """Quantisation-aware distillation of one INT8 file; what was not done is null."""
 
     onnx: str
     """Name of the file, as in an engine's `onnx`."""
-    state: Literal["tuned", "not_needed", "no_better"]
-    """`tuned`: engines use the fine-tuned file. `not_needed`: within budget before. `no_better`: not kept."""
+    state: Literal["tuned", "not_needed", "no_better", "diverged"]
+    """`tuned`: engines use the fine-tuned file. `not_needed`: within budget before. `no_better`: not kept. `diverged`:
+    the fine-tuning ended without a result, for the reason `why`."""
+    why: str = ""
     val_n: int
     """Validation images, on which the decision was made."""
     student_val: float
@@ -309,6 +349,20 @@ class Mixed(Part):
     """Their share of the network's multiply-adds."""
 
 
+class Int8Cpu(Part):
+    """How an INT8 file for ONNX Runtime is stored, and for which CPUs (`export.cpu_layouts`)."""
+
+    name: str
+    """`u8s8`, `u8s8_7bit` or `s8s8`."""
+    activations: str
+    """`uint8` or `int8`; in graphs with attention they are `int8` in each layout."""
+    weight_bits: int
+    cpus: str
+    because: str
+    targets: list[str] = []
+    """Whose CPU asked for it."""
+
+
 class PrecisionFile(Part):
     """An ONNX file of one precision, as it was made before any fine-tuning."""
 
@@ -326,6 +380,8 @@ class PrecisionFile(Part):
     """How INT8 ranges were found, and on how many images."""
     kept_out: list[KeptOut] = []
     mixed: Mixed | None = None
+    cpu: Int8Cpu | None = None
+    """Of INT8 files for ONNX Runtime."""
 
 
 class Network(Part):
@@ -334,11 +390,16 @@ class Network(Part):
     model: str
     parameters: int
     test: Accuracy
+    standing: Standing | None = None
     val_top1: float
     history: list[Epoch]
     method: str | None = None
     options: dict[str, Any] = {}
-    class_order: list[str] | None = None
+    wavelet_order: list[str] | None = Field(
+        default=None, validation_alias=AliasChoices("wavelet_order", "class_order")
+    )
+    """The order in which the method's wavelet saw the classes while training. It is not that of the outputs, which
+    the result's `outputs` tells. (Earlier results call it `class_order`.)"""
 
 
 class Shipping(Part):
@@ -347,8 +408,11 @@ class Shipping(Part):
     target: str
     engine: str | None
     """Id of the engine; null if none can be recommended."""
-    state: Literal["ship", "budget_missed", "not_run", "failed"]
+    state: Literal["ship", "budget_missed", "no_better_than_guessing", "not_run", "failed"]
+    """`no_better_than_guessing`: no engine is right more often than always answering the most frequent class."""
     why: str
+    disturbed: bool = False
+    """Times decided what ships, or that nothing does, and others were at work while they were measured."""
 
 
 class Result(Part):
@@ -358,11 +422,18 @@ class Result(Part):
     name: str
     created: str
     """UTC."""
-    verdict: Literal["pass", "budget_missed", "failed"]
+    verdict: RunVerdict
+    """`pass`: what ships meets every budget, an accuracy of its own (`min`) among them. `no_goal`: no budget says how
+    accurate is good enough (`max_drop` compares the student with itself). `not_run`: no engine could run here.
+    `no_better_than_guessing`: see `shipping`; never a pass, whatever the budgets say."""
     summary: str
     shipping: list[Shipping]
     data: dict[str, Any]
     """`dataset`, `classes`, `counts`, `image_size`, `class_names`, `skipped`."""
+    your_data: DataSummary | None = None
+    """The data in numbers: classes, splits, sizes, copies, what is not used. Null in earlier results."""
+    outputs: list[str] = []
+    """The class of each output of the student and of every engine: `outputs[i]` names logit i."""
     teacher: Network
     student: Network
     parity: list[dict[str, Any]]
@@ -373,6 +444,15 @@ class Result(Part):
     """INT8 files that were judged for quantisation-aware distillation."""
     precisions: list[PrecisionFile] = []
     """The ONNX files that engines are built from."""
+    loads: dict[str, Load] = {}
+    """Of each target that was measured on this machine."""
+    clocks: dict[str, Clocks] = {}
+    """Of each target that was measured where clocks can be read; `TARGET in MODE` for further power modes."""
+    looked_at: str = ""
+    """Whose answers `mistakes` and `confusion` are of: an engine's id, or `student`."""
+    mistakes: list[Mistake] = []
+    """The most confident ones."""
+    confusion: Confusion | None = None
     failures: dict[str, dict[str, Any]]
     """Steps that failed: `what`, `fix`, `exit_code`."""
     steps: list[dict[str, Any]]
@@ -381,8 +461,8 @@ class Result(Part):
     """This machine, where a target was measured on it."""
     devices: dict[str, dict[str, Any]] = {}
     """The device of each target that was measured on one: `device` (its name), `facts`, `power_mode`, readings `before`
-    and `after`, `temperatures_c` (zone to before, highest, after), `throttled`, `energy`, `sustained`, `golden`,
-    `clock_skew_s`, `missing`."""
+    and `after`, `modes` (the same readings in further power modes), `temperatures_c` (zone to before, highest, after),
+    `throttled`, `energy`, `sustained`, `golden`, `clock_skew_s`, `missing`."""
     packages: dict[str, str]
     git: str
     config: dict[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pipeline.latency import coarse
 from pipeline.report import words
 from pipeline.result import Result
 
@@ -47,6 +48,7 @@ def _rows(machine: Facts) -> Iterator[tuple[str, str]]:
         yield "packages", ", ".join(f"{name} {found}" for name, found in packages.items())
     yield "power mode", _power_mode(machine.get("power_mode", {}))
     yield from _clocks(machine)
+    yield from _modes(machine.get("modes", {}))
     yield "temperature", _temperature(machine.get("temperatures_c", {}))
     throttled = machine.get("throttled", [])
     yield "throttling", "; ".join(throttled) if throttled else _none_seen(machine)
@@ -73,6 +75,18 @@ def _power_mode(mode: Facts) -> str:
     if not mode:
         return "the device has none that can be read"
     return f"{mode.get('name', '?')} (id {mode.get('id', '?')})"
+
+
+def _modes(modes: Facts) -> Iterator[tuple[str, str]]:
+    """Readings in the power modes that budgets are not judged at."""
+    for mode, found in modes.items():
+        parts = [f"{label} {text}" for label, text in _clocks(found)]
+        parts += [f"temperature {_temperature(found.get('temperatures_c', {}))}"]
+        parts += [f"throttling: {', '.join(found['throttled'])}"] if found.get("throttled") else []
+        for engine, energy in found.get("energy", {}).items():
+            if energy:
+                parts.append(f"{engine} {words.fixed(energy['mj_per_image'], 2)} mJ an image above idle")
+        yield f"in {mode}", "; ".join(parts)
 
 
 def _clocks(machine: Facts) -> Iterator[tuple[str, str]]:
@@ -104,5 +118,15 @@ def _sustained(runs: Facts) -> Iterator[tuple[str, str]]:
         ends = f"{words.ms(found['first_median'])} ms, last tenth {words.ms(found['last_median'])} ms"
         yield (
             f"sustained {name}",
-            f"{whole}: {speed}; first tenth {ends} ({found['slowdown_percent']:+.1f} %)",
+            "; ".join(
+                [
+                    f"{whole}: {speed}",
+                    f"first tenth {ends} ({found['slowdown_percent']:+.1f} %)",
+                    *_remarks(found),
+                ]
+            ),
         )
+
+
+def _remarks(run: Facts) -> list[str]:
+    return coarse(run["resolution_ms"], run["median"]) if run.get("resolution_ms") else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -12,16 +11,18 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from pipeline.report import parity, plots, words
+from export.terminal import visible
+from pipeline.layout import tight
+from pipeline.report import clocks, data_words, layers, parity, plain, plots, words
+from pipeline.report.contact_sheet import ContactSheet
 from pipeline.report.devices import device_facts
+from pipeline.report.worry import Tone
 from pipeline.result import Engine, Judged, Result
-
-_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|pp|MB|s)(?!\w))|(?<=\bn) (?==)|(?<=\bn =) ")
 
 
 @dataclass(frozen=True)
 class Remark:
-    """Why some engines of a target have no timings, and what to do about it."""
+    """What is to be said of some engines of a target, such as why they have no timings, and what to do about it."""
 
     state: str
     engines: list[str]
@@ -39,15 +40,34 @@ class Goals:
     """By engine id, in the order of the columns; None where a goal does not concern the engine."""
 
 
-def render_html(result: Result) -> str:
-    """The page; equal results give equal text."""
-    template = _environment().get_template("report.html.j2")
+MARKS: dict[Tone, str] = {"pass": "✓", "miss": "!", "fail": "✕", "off": "○"}
+
+
+def render_html(
+    result: Result, pictures: Mapping[int, str] | None = None, sheet: ContactSheet | None = None
+) -> str:
+    """The page; equal results give equal text.
+
+    Args:
+        result: what it shows.
+        pictures: of the test images in `result.mistakes`, by their number, as `data:` addresses; those that are not
+            there are told in words alone.
+        sheet: pictures of training images.
+    """
+    template = templates().get_template("report.html.j2")
     return template.render(
         r=result,
         w=words,
+        plain=plain,
+        layers=layers,
+        clocks=clocks,
+        dw=data_words,
+        mark=MARKS,
+        sheet=sheet or ContactSheet(),
+        pictures=pictures or {},
         targets=[(name, engines, remarks(engines)) for name, engines in words.by_target(result)],
         goals=goals(result.engines),
-        ships={s.engine for s in result.shipping if s.engine},
+        ships={c.engine: c.text.lower() for s in result.shipping if (c := plain.choice(result, s)).engine},
         scatter=plots.accuracy_against_latency(result),
         distributions=plots.latency_distributions(result),
         validation=plots.validation_curves(result),
@@ -64,9 +84,8 @@ def remarks(engines: list[Engine]) -> list[Remark]:
     """Reasons and fixes of a target's engines, each said once."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for engine in engines:
-        if engine.detail or engine.fix:
-            key = (engine.state, words.reason(engine), engine.fix)
-            found.setdefault(key, []).append(words.short_id(engine))
+        for why, fix in words.remarks(engine):
+            found.setdefault((engine.state, why, fix), []).append(words.short_id(engine))
     return [Remark(state, ids, reason, fix) for (state, reason, fix), ids in found.items()]
 
 
@@ -116,17 +135,25 @@ def flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
             yield name, str(value)
 
 
-def tight(text: str) -> str:
-    """Keep a number and its unit, and `n = 100`, on one line."""
-    return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", text)
+def _printed(value: Any) -> Any:
+    """What a place of the template becomes: text without hidden characters, whoever wrote it."""
+    return (
+        Markup(visible(value))
+        if isinstance(value, Markup)
+        else visible(value)
+        if isinstance(value, str)
+        else value
+    )
 
 
 @functools.cache
-def _environment() -> jinja2.Environment:
+def templates() -> jinja2.Environment:
+    """The templates of the pages, with the filters that they use."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_printed,
         trim_blocks=True,
         lstrip_blocks=True,
     )

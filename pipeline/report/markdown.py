@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-
-from pipeline.report import parity, words
+from pipeline.report import clocks, data_markdown, layers, markup, parity, plain, words
 from pipeline.report.devices import device_facts
 from pipeline.result import Accuracy, Engine, Network, Result
 
-_MARKS = {"pass": "✅", "budget_missed": "⚠️", "failed": "❌"}
-_SHIP_MARKS = {"ship": "✅", "budget_missed": "⚠️", "not_run": "⚪", "failed": "❌"}
 _JUDGED_MARKS = {"pass": "✅", "miss": "❌", "not_judged": "⚪"}
 
 
@@ -21,9 +16,12 @@ def render_markdown(result: Result) -> str:
         _engines(result),
         _budgets(result),
         _precisions(result),
+        _layers(result),
         _latency(result),
         _networks(result),
         _classes(result),
+        data_markdown.render(result.your_data) if result.your_data else "",
+        _outputs(result),
         _parity(result),
         _devices(result),
         _provenance(result),
@@ -34,24 +32,33 @@ def render_markdown(result: Result) -> str:
 def _head(result: Result) -> str:
     data = result.data
     lines = [
-        f"# {_text(result.name)}: {_MARKS[result.verdict]} {words.VERDICTS[result.verdict]}",
+        f"# {markup.text(result.name)}: {markup.MARKS[plain.TONES[result.verdict]]} {words.VERDICTS[result.verdict]}",
         "",
-        _text(result.summary),
+        f"**{markup.text(plain.headline(result))}**",
+        "",
+        "How good is it?",
+        "",
+        *(f"- {markup.text(plain.level(level))}" for level in plain.levels(result)),
         "",
     ]
+    if found := plain.worries(result):
+        said = [f"- {markup.MARKS[worry.tone]} {markup.text(worry.text)}" for worry in found]
+        lines += ["What to worry about:", "", *said, ""]
+    lines += ["What to ship:", ""]
     for shipping in result.shipping:
-        what = f"ship {_code(shipping.engine)}" if shipping.engine else words.SHIPPING[shipping.state].lower()
+        choice = plain.choice(result, shipping)
+        what = choice.text.lower() + (f" {markup.code(choice.engine)}" if choice.engine else "")
         lines.append(
-            f"- {_SHIP_MARKS[shipping.state]} **{_text(shipping.target)}**: {what}. {_text(shipping.why)}"
+            f"- {markup.MARKS[choice.tone]} **{markup.text(shipping.target)}**: {what}. {markup.text(shipping.why)}"
         )
     for step, failure in result.failures.items():
-        fix = f". Fix: {_text(str(failure['fix']))}" if failure.get("fix") else ""
-        lines.append(f"- ❌ **{_text(step)}** failed: {_text(str(failure.get('what', '')))}{fix}")
+        fix = f". Fix: {markup.text(str(failure['fix']))}" if failure.get("fix") else ""
+        lines.append(f"- ❌ **{markup.text(step)}** failed: {markup.text(str(failure.get('what', '')))}{fix}")
     tested = result.student.test.n
     lines += [
         "",
-        f"Data set {_code(data.get('dataset', ''))}, {words.count(_classes_of(result))} classes, "
-        f"{words.count(tested)} test images. Made {_text(result.created)}.",
+        f"Data set {markup.code(data.get('dataset', ''))}, {words.count(_classes_of(result))} classes, "
+        f"{words.count(tested)} test images. Made {markup.text(result.created)}.",
     ]
     return "\n".join(lines)
 
@@ -62,7 +69,7 @@ def _engines(result: Result) -> str:
         "state",
         "size MB",
         "top-1 %",
-        "change pp",
+        "change, points",
         "mean per class %",
         "median ms",
         "p99 ms",
@@ -83,17 +90,17 @@ def _engines(result: Result) -> str:
         notes.append("† accuracy of the ONNX file in ONNX Runtime; the engine did not run here.")
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for engine in result.engines:
-        if engine.detail or engine.fix:
-            key = (words.STATES[engine.state], words.reason(engine), engine.fix)
-            reasons.setdefault(key, []).append(engine.id)
+        for why, fix in words.remarks(engine):
+            reasons.setdefault((words.STATES[engine.state], why, fix), []).append(engine.id)
     remarks = [
-        f"- {', '.join(map(_code, ids))}: {state}"
-        + (f": {_text(why)}" if why else "")
-        + (f". Fix: {_text(fix)}" if fix else "")
+        f"- {', '.join(map(markup.code, ids))}: {state}"
+        + (f": {markup.text(why)}" if why else "")
+        + (f". Fix: {markup.text(fix)}" if fix else "")
         for (state, why, fix), ids in reasons.items()
     ]
-    remarks += [f"- {_text(words.fine_tuning(tuning))}" for tuning in result.qad]
-    table = _table(head, rows, "ll" + "r" * 7 + "l")
+    remarks += [f"- {markup.code(name)}: {markup.text(said)}" for name, said in layers.outlooks(result)]
+    remarks += [f"- {markup.text(words.fine_tuning(tuning))}" for tuning in result.qad]
+    table = markup.table(head, rows, "ll" + "r" * 7 + "l")
     return "\n\n".join(["## Engines", table, " ".join(notes), *(["\n".join(remarks)] if remarks else [])])
 
 
@@ -101,7 +108,7 @@ def _engine_row(engine: Engine, ship: bool) -> list[str]:
     accuracy, latency = engine.accuracy, engine.latency_at("engine")
     mark = " †" if words.measured_elsewhere(engine) else ""
     return [
-        (f"**{_code(engine.id)}**" if ship else _code(engine.id)) + words.tag(engine),
+        (f"**{markup.code(engine.id)}**" if ship else markup.code(engine.id)) + words.tag(engine),
         words.STATES[engine.state],
         words.mb(engine.engine_mb),
         f"{words.percent(accuracy.top1)}{mark}" if accuracy else words.DASH,
@@ -117,8 +124,8 @@ def _engine_row(engine: Engine, ship: bool) -> list[str]:
 def _budgets(result: Result) -> str:
     rows = [
         [
-            _code(engine.id),
-            words.goal(j),
+            markup.code(engine.id),
+            markup.text(words.goal(j)),
             words.value(j),
             f"{_JUDGED_MARKS[j.verdict]} {_verdict(j.verdict)}",
             words.gap(j) or words.DASH,
@@ -128,7 +135,7 @@ def _budgets(result: Result) -> str:
     ]
     if not rows:
         return ""
-    return "## Budgets\n\n" + _table(["engine", "budget", "value", "verdict", "margin"], rows, "llrlr")
+    return "## Budgets\n\n" + markup.table(["engine", "budget", "value", "verdict", "margin"], rows, "llrlr")
 
 
 def _verdict(verdict: str) -> str:
@@ -141,34 +148,56 @@ def _precisions(result: Result) -> str:
     head = ["file", "read by", "MB", "top-1 %", "INT8 % of the work", "calibration"]
     rows = [
         [
-            _code(file.onnx),
-            ", ".join(words.BACKENDS.get(name, name) for name in file.engines) or words.DASH,
+            markup.code(file.onnx),
+            ", ".join(markup.text(words.BACKENDS.get(name, name)) for name in file.engines) or words.DASH,
             words.mb(file.mb),
             words.percent(file.top1),
             words.fixed(file.int8_macs_percent, 1),
-            file.calibration or words.DASH,
+            markup.text(file.calibration or "") or words.DASH,
         ]
         for file in result.precisions
     ]
-    parts = ["## Precision", _table(head, rows, "llrrrl")]
+    parts = ["## Precision", markup.table(head, rows, "llrrrl")]
+    if any(file.precision == "int8" for file in result.precisions):
+        parts.append(markup.text(words.INT8_LAYOUTS))
+    if cpus := [(file, text) for file in result.precisions if (text := words.cpu(file))]:
+        parts.append("\n".join(f"- {markup.code(file.onnx)}: {markup.text(text)}" for file, text in cpus))
     said = [(file, words.mixed(file)) for file in result.precisions]
     if any(text for _, text in said):
-        parts.append("\n".join(f"- {_code(file.onnx)}: {_text(text)}" for file, text in said if text))
+        parts.append(words.TWO_DROPS)
+        parts.append(
+            "\n".join(
+                f"- {markup.code(file.onnx)}: {markup.text(text)} {words.on_test(result, file)}".rstrip()
+                for file, text in said
+                if text
+            )
+        )
     kept = [
         [
-            _code(file.onnx),
-            _code(row.what),
+            markup.code(file.onnx),
+            markup.code(row.what),
             words.CAUSES[row.cause],
             words.fixed(row.macs_percent, 1),
-            _text(row.why),
+            markup.text(row.why),
         ]
         for file in result.precisions
         for row in file.kept_out
     ]
     if kept:
         parts.append("Kept out, and why:")
-        parts.append(_table(["file", "what", "cause", "% of the work", "why"], kept, "lllrl"))
+        parts.append(markup.table(["file", "what", "cause", "% of the work", "why"], kept, "lllrl"))
     return "\n\n".join(parts)
+
+
+def _layers(result: Result) -> str:
+    rows = [
+        [markup.code(name), *cells[:3], markup.text(cells[3]), *cells[4:]]
+        for name, *cells in layers.rows(result)
+    ]
+    if not rows:
+        return ""
+    table = markup.table(layers.HEAD, rows, "lrrrlr")
+    return f"## What the builder made\n\n{layers.MEANING}\n\n{table}"
 
 
 def _latency(result: Result) -> str:
@@ -177,7 +206,7 @@ def _latency(result: Result) -> str:
         for engine, row in words.at_boundary(result.engines, boundary):
             rows.append(
                 [
-                    _code(engine.id),
+                    markup.code(engine.id) + markup.text(words.in_mode(row)),
                     words.BOUNDARIES[row.boundary],
                     str(row.batch),
                     str(row.streams),
@@ -187,7 +216,7 @@ def _latency(result: Result) -> str:
                     *(words.ms(x) for x in (row.p90, row.p95, row.p99, row.max, row.std)),
                     words.fixed(row.cv_percent, 1),
                     words.rate(row.throughput),
-                    _text("; ".join(row.warnings)),
+                    markup.text("; ".join(row.warnings)),
                 ]
             )
     if not rows:
@@ -212,50 +241,60 @@ def _latency(result: Result) -> str:
         "warnings",
     ]
     meaning = "; ".join(f"{words.BOUNDARIES[b]}: {m}" for b, m in words.BOUNDARY_MEANING.items())
-    table = _table(head, rows, "ll" + "r" * 14 + "l")
-    return f"## Latency\n\nMilliseconds. {meaning}.\n\n{table}{_threads(result)}{_paced(result)}{_energy(result)}"
+    table = markup.table(head, rows, "ll" + "r" * 14 + "l")
+    notes = f"{_doubts(result)}{_clocks(result)}{_threads(result)}{_paced(result)}{_energy(result)}"
+    return f"## Latency\n\nMilliseconds. {meaning}.\n\n{table}{notes}"
+
+
+def _doubts(result: Result) -> str:
+    return "".join(f"\n\n⚠️ {markup.text(said)}." for said in words.doubts(result))
+
+
+def _clocks(result: Result) -> str:
+    said = clocks.lines(result)
+    return f"\n\nClocks: {markup.text('. '.join(said))}." if said else ""
 
 
 def _threads(result: Result) -> str:
     chosen = words.chosen_threads(result.engines)
-    return f"\n\nCPU threads, chosen by measurement: {_text('; '.join(chosen))}." if chosen else ""
+    return f"\n\nCPU threads, chosen by measurement: {markup.text('; '.join(chosen))}." if chosen else ""
 
 
 def _energy(result: Result) -> str:
     rows = [
         [
-            _code(engine.id),
+            markup.code(engine.id),
             *(words.fixed(x, 2) for x in (e.mj_per_image, e.mj_per_image_total, e.load_w, e.idle_w)),
             words.count(e.n),
-            _text(f"{e.source}: {e.covers}"),
+            markup.text(f"{e.source}: {e.covers}"),
         ]
         for engine in result.engines
         if (e := engine.energy) is not None
     ]
     if not rows:
         reason = result.machine.get("energy_not_available", "")
-        return f"\n\nEnergy: not available: {_text(str(reason))}." if reason else ""
+        return f"\n\nEnergy: not available: {markup.text(str(reason))}." if reason else ""
     head = ["engine", "mJ/image above idle", "mJ/image", "W at work", "W idle", "readings", "of what"]
-    return f"\n\nEnergy, measured beside all timing.\n\n{_table(head, rows, 'lrrrrrl')}"
+    return f"\n\nEnergy, measured beside all timing.\n\n{markup.table(head, rows, 'lrrrrrl')}"
 
 
 def _paced(result: Result) -> str:
     rows = [
         [
-            _code(engine.id),
+            markup.code(engine.id),
             words.BOUNDARIES[row.boundary],
             f"{row.rate_fps:g}",
             "yes" if row.keeps_rate else "no",
             f"{words.count(row.deadline_misses)} of {words.count(row.n)}",
             *(words.ms(x) for x in (row.median_of_parts_ms.get("service"), row.median, row.p99, row.max)),
-            _text("; ".join(row.warnings)),
+            markup.text("; ".join(row.warnings)),
         ]
         for engine, row in words.paced(result.engines)
     ]
     if not rows:
         return ""
     head = ["engine", "boundary", "fps", "kept", "late", "service", "median", "p99", "max", "warnings"]
-    return f"\n\nAt a fixed rate, {words.PACED_MEANING}.\n\n" + _table(head, rows, "llrlrrrrrl")
+    return f"\n\nAt a fixed rate, {words.PACED_MEANING}.\n\n" + markup.table(head, rows, "llrlrrrrrl")
 
 
 def _networks(result: Result) -> str:
@@ -275,7 +314,7 @@ def _networks(result: Result) -> str:
         test = network.test
         return [
             role,
-            _code(network.model),
+            markup.code(network.model),
             words.count(network.parameters),
             words.percent(test.top1),
             words.percent(test.top5),
@@ -285,31 +324,57 @@ def _networks(result: Result) -> str:
             words.count(test.n),
         ]
 
-    table = _table(head, [row("teacher", result.teacher), row("student", result.student)], "llrrrrlrr")
-    return f"## Teacher and student\n\n{table}\n\nStudent trained with {_text(words.method(result.student))}."
+    table = markup.table(head, [row("teacher", result.teacher), row("student", result.student)], "llrrrrlrr")
+    method, parts = words.method(result.student), words.loss_parts(result.student)
+    text = " ".join(filter(None, (f"Student trained with {method}.", parts)))
+    return f"## Teacher and student\n\n{table}\n\n{markup.text(text)}"
 
 
 def _worst(accuracy: Accuracy) -> str:
     if not accuracy.worst_classes:
         return words.DASH
     worst = accuracy.worst_classes[0]
-    return f"{words.fixed(worst['accuracy'], 1)} ({_text(str(worst['name']))}, n = {words.count(worst['n'])})"
+    return f"{words.fixed(worst['accuracy'], 1)} ({markup.text(str(worst['name']))}, n = {words.count(worst['n'])})"
 
 
 def _classes(result: Result) -> str:
     confused = result.student.test.confused
     if not confused:
         return ""
-    rows = [[_text(str(c["true"])), _text(str(c["predicted"])), words.count(c["count"])] for c in confused]
-    table = _table(["true", "predicted", "images"], rows, "llr")
+    rows = [
+        [markup.text(str(c["true"])), markup.text(str(c["predicted"])), words.count(c["count"])]
+        for c in confused
+    ]
+    table = markup.table(["true", "predicted", "images"], rows, "llr")
     n = words.count(result.student.test.n)
-    return f"## Most frequent mistakes of the student\n\nOn {n} test images.\n\n{table}"
+    parts = [f"## Most frequent mistakes of the student\n\nOn {n} test images.\n\n{table}"]
+    if result.mistakes:
+        sure = [
+            [str(m.index), markup.text(m.true), markup.text(m.predicted), words.fixed(m.confidence, 1)]
+            for m in result.mistakes
+        ]
+        parts.append(f"The most confident mistakes of {markup.code(result.looked_at)}:")
+        parts.append(markup.table(["test image", "true", "answered", "confidence %"], sure, "rllr"))
+    return "\n\n".join(parts)
+
+
+def _outputs(result: Result) -> str:
+    """The class of every output; folded, since there may be thousands."""
+    if not result.outputs:
+        return ""
+    table = markup.table(
+        ["output", "class"], [[str(i), markup.text(n)] for i, n in enumerate(result.outputs)], "rl"
+    )
+    return (
+        "## Classes by output\n\nOutput `i` of the student and of every engine is the score of this class.\n\n"
+        f"<details><summary>{words.count(len(result.outputs))} classes</summary>\n\n{table}\n\n</details>"
+    )
 
 
 def _parity(result: Result) -> str:
     rows = [
         [
-            _text(r.what),
+            markup.text(r.what),
             str(r.batch),
             words.count(r.n),
             words.magnitude(r.max_abs),
@@ -323,31 +388,31 @@ def _parity(result: Result) -> str:
     if not rows:
         return ""
     head = ["input", "batch", "n", "max abs error", "allowed", "min cosine", "same top-1 %", ""]
-    return "## ONNX against torch\n\n" + _table(head, rows, "lrrrrrrl")
+    return "## ONNX against torch\n\n" + markup.table(head, rows, "lrrrrrrl")
 
 
 def _devices(result: Result) -> str:
     sections = []
     for target, facts in device_facts(result):
-        rows = [[_text(label), _text(text)] for label, text in facts]
-        sections.append(f"### {_text(target)}\n\n" + _table(["fact", "value"], rows, "ll"))
+        rows = [[markup.text(label), markup.text(text)] for label, text in facts]
+        sections.append(f"### {markup.text(target)}\n\n" + markup.table(["fact", "value"], rows, "ll"))
     return "\n\n".join(["## Devices", *sections]) if sections else ""
 
 
 def _provenance(result: Result) -> str:
     steps = [
         [
-            _code(str(s.get("step", ""))),
-            _code(str(s.get("key", ""))[:16]),
-            _code(str(s.get("digest", ""))[:12]),
+            markup.code(str(s.get("step", ""))),
+            markup.code(str(s.get("key", ""))[:16]),
+            markup.code(str(s.get("digest", ""))[:12]),
             words.seconds(s.get("seconds")),
             words.size(s.get("bytes")),
         ]
         for s in result.steps
     ]
-    packages = ", ".join(f"{_text(k)} {_text(v)}" for k, v in sorted(result.packages.items()))
+    packages = ", ".join(f"{markup.text(k)} {markup.text(v)}" for k, v in sorted(result.packages.items()))
     facts = [
-        f"- git: {_code(result.git) if result.git else 'not a working copy'}",
+        f"- git: {markup.code(result.git) if result.git else 'not a working copy'}",
         f"- seed: {result.config.get('seed', words.DASH)}",
         f"- packages: {packages}",
     ]
@@ -355,7 +420,7 @@ def _provenance(result: Result) -> str:
         [
             "## Provenance",
             "\n".join(facts),
-            _table(["step", "key", "digest", "time", "size"], steps, "lllrr") if steps else "",
+            markup.table(["step", "key", "digest", "time", "size"], steps, "lllrr") if steps else "",
         ]
     ).rstrip()
 
@@ -364,24 +429,3 @@ def _classes_of(result: Result) -> int:
     names = result.data.get("class_names")
     classes = result.data.get("classes", len(names) if isinstance(names, list) else 0)
     return len(classes) if isinstance(classes, list) else int(classes)
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], align: str) -> str:
-    rule = ["---:" if a == "r" else "---" for a in align]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
-
-
-def _text(value: str) -> str:
-    """Escape what Markdown or HTML would take as markup; a line stays a line."""
-    escaped = re.sub(r"([\\`*_{}\[\]<>#|~])", r"\\\1", value.replace("&", "&amp;"))
-    return " ".join(escaped.split())
-
-
-def _code(value: object) -> str:
-    """An inline code span that holds any text, also in a table."""
-    text = " ".join(str(value).replace("|", "¦").split())
-    if not text:
-        return ""
-    fence = "`" * (max((len(run) for run in re.findall(r"`+", text)), default=0) + 1)
-    pad = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{pad}{text}{pad}{fence}"

@@ -21,6 +21,7 @@ import matplotlib.ticker
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from export.terminal import one_line
 from pipeline.report import words
 from pipeline.result import Engine, Latency, Network, Result
 
@@ -181,7 +182,7 @@ def loss_curves(result: Result) -> Chart | None:
             last = max(len(r.history) and r.history[-1].epoch for _, r, _ in runs)
             _epoch_axis(axes, last, label=index == len(runs) - 1)
             axes.set_ylabel("loss")
-            method = f" ({network.method})" if network.method else ""
+            method = f" ({one_line(network.method)})" if network.method else ""
             axes.text(
                 0,
                 1.05,
@@ -256,7 +257,7 @@ def _scatter(
             markeredgewidth=1.2,
             zorder=3,
         )
-        text = engine.id if several else words.short_id(engine)
+        text = one_line(engine.id if several else words.short_id(engine))
         place, align = _free_place((x, y), 6.6 * len(text), taken, axes.bbox)
         taken.append(place)
         beside = x - 2 if align == "left" else x + 2
@@ -348,7 +349,7 @@ def _ridges(axes: Any, shown: Sequence[tuple[Engine, Latency]], log: bool) -> No
             [base + 0.58 * d / peak for d in dense], edges, baseline=base, color=colour, linewidth=1.1
         )
         axes.plot([row.median] * 2, [base, base + 0.58], color=colour, linewidth=1.6)
-        label = engine.id if several else words.short_id(engine)
+        label = one_line(engine.id if several else words.short_id(engine))
         axes.text(
             0.0,
             base + 0.66,

@@ -2,40 +2,43 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Group, RenderableType
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from pipeline.report import words
+from pipeline.layout import Cell, Column, Grid, Prose
+from pipeline.report import clocks, layers, plain, words
+from pipeline.report.worry import Tone
 from pipeline.result import Engine, Judged, Result
 
 # Shorter than elsewhere, to leave room for the budgets; the notes below the table say it in full.
 _STATES = {"ran": "ran", "built": "built", "missing": "missing", "failed": "failed"}
 _STATE_STYLE = {"ran": "", "built": "dim", "missing": "yellow", "failed": "bold red"}
-_VERDICT_STYLE = {"pass": "bold green", "budget_missed": "bold yellow", "failed": "bold red"}
-_SHIP_STYLE = {"ship": "bold green", "budget_missed": "bold yellow", "not_run": "dim", "failed": "bold red"}
-_SHIP_MARK = {"ship": "✓", "budget_missed": "✗", "not_run": "○", "failed": "✗"}
+TONE_STYLE: dict[Tone, str] = {
+    "pass": "bold green", "miss": "bold yellow", "fail": "bold red", "off": "dim",
+}  # fmt: skip
+TONE_MARK: dict[Tone, str] = {"pass": "✓", "miss": "!", "fail": "✗", "off": "○"}
+_BLANK = Prose(Text())
+
+
+_COLUMNS = (
+    Column("engine"),
+    Column("state"),
+    Column("MB", right=True, said="{} MB"),
+    Column("top-1 % (Δ)", right=True, said="top-1 (Δ) {} %"),
+    Column("p50 / p99 ms", right=True, said="p50 / p99 {} ms"),
+    Column("img/s", right=True, said="{} img/s"),
+    Column("budgets", below=True),
+)
 
 
 def render_table(result: Result) -> RenderableType:
-    """The table of engines, the reasons of those that did not run, and the verdict; fits in 100 columns."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, show_edge=False)
-    table.add_column("engine", no_wrap=True, max_width=24, overflow="ellipsis")
-    table.add_column("state", no_wrap=True)
-    table.add_column("MB", justify="right", no_wrap=True)
-    table.add_column("top-1 % (Δ)", justify="right", no_wrap=True)
-    table.add_column("p50 / p99 ms", justify="right", no_wrap=True)
-    table.add_column("img/s", justify="right", no_wrap=True)
-    table.add_column("budgets", min_width=20)
+    """The table of engines, the reasons of those that did not run, and the verdict; from 60 columns up."""
     shipped = {s.engine for s in result.shipping if s.engine}
-    for engine in result.engines:
-        table.add_row(*_row(engine, engine.id in shipped))
-    return Group(table, *_notes(result), Text(), *_verdict(result))
+    table = Grid(_COLUMNS, [_row(engine, engine.id in shipped) for engine in result.engines])
+    return Group(table, *_notes(result), _BLANK, *_verdict(result))
 
 
-def _row(engine: Engine, ship: bool) -> list[Text]:
+def _row(engine: Engine, ship: bool) -> list[Cell]:
     accuracy, latency = engine.accuracy, engine.latency_at("engine")
     top1 = words.DASH
     if accuracy is not None:
@@ -45,40 +48,43 @@ def _row(engine: Engine, ship: bool) -> list[Text]:
     return [
         Text(f"{engine.id}{words.tag(engine)}", style="bold" if ship else ""),
         Text(_STATES[engine.state], style=_STATE_STYLE[engine.state]),
-        Text(words.mb(engine.engine_mb)),
-        Text(top1),
-        Text(times),
-        Text(words.rate(latency.throughput) if latency else words.DASH),
+        words.mb(engine.engine_mb),
+        top1,
+        times,
+        words.rate(latency.throughput) if latency else words.DASH,
         _budgets(engine.budgets),
     ]
 
 
-def _budgets(judged: list[Judged]) -> Text:
+def _budgets(judged: list[Judged]) -> list[Text]:
     if not judged:
-        return Text(words.DASH)
+        return [Text(words.DASH)]
     lines = [Text(f"✗ {words.missed(j)}", style="yellow") for j in judged if j.verdict == "miss"]
     met, unknown = (sum(j.verdict == verdict for j in judged) for verdict in ("pass", "not_judged"))
     rest = Text("  ").join(
         [Text(f"✓ {met} met", style="green")] * (met > 0)
         + [Text(f"○ {unknown} open", style="dim")] * (unknown > 0)
     )
-    return Text("\n").join([*lines, rest] if rest else lines)
+    return [*lines, rest] if rest else lines
 
 
-def _notes(result: Result) -> list[RenderableType]:
+def _notes(result: Result) -> list[Prose]:
     timed = [row for _, row in words.timed(result.engines)]
     tested = [e.accuracy.n for e in result.engines if e.accuracy]
     notes: list[str] = []
     if tested:
-        notes.append(f"top-1 of {words.count(max(tested))} test images; Δ against the torch student, pp")
+        notes.append(f"top-1 of {words.count(max(tested))} test images; Δ, points, against the torch student")
     if timed:
         batches = ", ".join(str(b) for b in sorted({row.batch for row in timed}))
         notes.append(
             f"latency at boundary `engine`, batch {batches}, {words.n_range(timed)} samples an engine"
         )
-        if certain := words.certainty(timed):
+        if certain := words.certainty(words.sure(result)):
             notes.append(f"medians are known to {certain} (95 %, distribution-free)")
+        notes += words.doubts(result)
+        notes += [f"clocks of {said}" for said in clocks.lines(result)]
         notes += words.chosen_threads(result.engines)
+    notes += words.other_modes(result.engines)
     for engine, row in words.paced(result.engines):
         notes.append(f"{engine.id}, {words.BOUNDARIES[row.boundary]}: {words.rate_verdict(row)}")
     for engine in result.engines:
@@ -96,28 +102,30 @@ def _notes(result: Result) -> list[RenderableType]:
         )
     if left_out := len(words.skipped(result)):
         notes.append(
-            f"{words.count(left_out)} images could not be decoded and were left out; the report lists them"
+            f"{words.count(left_out)} images could not be decoded and were left out; report.html and result.json "
+            "list them"
         )
-    lines: list[RenderableType] = [Text(f"  {note}", style="dim") for note in notes]
+    lines = [Prose(Text(note, style="dim"), hang=2, indent=2) for note in notes]
+    lines += [_indented(Text.assemble((name, "bold"), f" {said}")) for name, said in layers.outlooks(result)]
     lines += [_indented(Text(words.fine_tuning(tuning), style="dim")) for tuning in result.qad]
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for engine in result.engines:
-        if engine.detail or engine.fix:
-            key = (words.STATES[engine.state], words.reason(engine), engine.fix)
-            reasons.setdefault(key, []).append(engine.id)
+        for why, fix in words.remarks(engine):
+            reasons.setdefault((words.STATES[engine.state], why, fix), []).append(engine.id)
     for (state, why, fix), members in reasons.items():
         who = members[0] if len(members) == 1 else f"{members[0]} and {len(members) - 1} more"
         lines.append(_indented(Text.assemble((who, "bold"), f" {state}: {why}" if why else f" {state}")))
         if fix:
             lines.append(_indented(Text.assemble(("fix: ", "bold"), fix), 4))
-    return [Text(), *lines] if lines else []
+    return [_BLANK, *lines] if lines else []
 
 
-def _verdict(result: Result) -> list[RenderableType]:
-    lines: list[RenderableType] = []
+def _verdict(result: Result) -> list[Prose]:
+    lines: list[Prose] = []
     for shipping in result.shipping:
-        mark, style = _SHIP_MARK[shipping.state], _SHIP_STYLE[shipping.state]
-        what = f"ship {shipping.engine}" if shipping.engine else words.SHIPPING[shipping.state].lower()
+        choice = plain.choice(result, shipping)
+        mark, style = TONE_MARK[choice.tone], TONE_STYLE[choice.tone]
+        what = choice.text.lower() + (f" {choice.engine}" if choice.engine else "")
         head = Text.assemble((f"{mark} ", style), (shipping.target, "bold"), ": ", (what, style))
         lines.append(_indented(head))
         if shipping.why:
@@ -128,9 +136,15 @@ def _verdict(result: Result) -> list[RenderableType]:
         )
         if failure.get("fix"):
             lines.append(_indented(Text.assemble(("fix: ", "bold"), str(failure["fix"])), 4))
-    verdict = Text(words.VERDICTS[result.verdict].upper(), style=_VERDICT_STYLE[result.verdict])
-    return [*lines, Text(), Text.assemble(verdict, f"  {result.summary}" if result.summary else "")]
+    lines.append(_BLANK)
+    lines += [_indented(Text(plain.level(level))) for level in plain.levels(result)]
+    lines += [
+        _indented(Text.assemble((f"{TONE_MARK[worry.tone]} ", TONE_STYLE[worry.tone]), worry.text))
+        for worry in plain.worries(result)
+    ]
+    verdict = Text(words.VERDICTS[result.verdict].upper(), style=TONE_STYLE[plain.TONES[result.verdict]])
+    return [*lines, _BLANK, Prose(Text.assemble(verdict, f"  {plain.headline(result)}"), hang=2)]
 
 
-def _indented(text: Text, left: int = 2) -> RenderableType:
-    return Padding(text, (0, 0, 0, left))
+def _indented(text: Text, left: int = 2) -> Prose:
+    return Prose(text, hang=2, indent=left)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from export.proportions import wilson
+from pipeline.evidence import Load
 from pipeline.result import (
     Accuracy,
     Engine,
@@ -16,16 +18,25 @@ from pipeline.result import (
     Ratio,
     Result,
     Shipping,
+    SkippedTactics,
 )
 
 DASH = "–"
 MINUS = "\N{MINUS SIGN}"
 
-VERDICTS = {"pass": "Pass", "budget_missed": "Budget missed", "failed": "Failed"}
+VERDICTS = {
+    "pass": "Pass",
+    "no_goal": "No goal set",
+    "not_run": "Not judged",
+    "budget_missed": "Budget missed",
+    "no_better_than_guessing": "No better than guessing",
+    "failed": "Failed",
+}
 STATES = {"ran": "ran", "built": "built, not run", "missing": "back end missing", "failed": "failed"}
 SHIPPING = {
     "ship": "Ship",
     "budget_missed": "Nothing to ship: budget missed",
+    "no_better_than_guessing": "Nothing to ship: no better than guessing",
     "not_run": "Not judged: nothing ran here",
     "failed": "Nothing to ship: failed",
 }
@@ -33,7 +44,8 @@ BOUNDARIES = {"engine": "engine", "engine+copies": "engine + copies", "image_to_
 BOUNDARY_MEANING = {
     "engine": "inference alone",
     "engine+copies": "inference with the copies of input and output",
-    "image_to_class": "JPEG decode, resize, inference and argmax of one image",
+    "image_to_class": "decoding of a JPEG of the stored size, resize, inference and argmax of one image; "
+    "a camera's file takes longer to decode",
 }
 PACED_MEANING = (
     "images arrive whether or not the one before is done; latency counts from the scheduled arrival"
@@ -142,10 +154,8 @@ def size(value: float | None) -> str:
 
 def confidence(accuracy: Accuracy) -> float:
     """Half width of the 95 % Wilson score interval of a top-1 accuracy, percentage points."""
-    if not accuracy.n:
-        return 100.0
-    z, p, n = 1.959964, accuracy.top1 / 100, accuracy.n
-    return 100 * z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    low, high = wilson(accuracy.top1 / 100 * accuracy.n, accuracy.n)
+    return 50 * (high - low) if accuracy.n else 100.0
 
 
 def metric_name(name: str, *, short: bool = False) -> str:
@@ -155,11 +165,11 @@ def metric_name(name: str, *, short: bool = False) -> str:
 
 def unit(judged: Judged) -> str:
     """Unit of a budget's value and limit."""
-    return "pp" if judged.goal == "max_drop" else _METRICS.get(judged.metric, ("", "", 3))[1]
+    return "points" if judged.goal == "max_drop" else _METRICS.get(judged.metric, ("", "", 3))[1]
 
 
 def goal(judged: Judged, *, short: bool = False) -> str:
-    """A goal in words: 'p99 latency ≤ 5 ms', 'top-1 drop ≤ 1 pp'."""
+    """A goal in words: 'p99 latency ≤ 5 ms', 'top-1 drop ≤ 1 points'."""
     drop = " drop" if judged.goal == "max_drop" else ""
     sign = "≥" if judged.goal == "min" else "≤"
     return f"{metric_name(judged.metric, short=short)}{drop} {sign} {judged.limit:g} {unit(judged)}".rstrip()
@@ -174,13 +184,13 @@ def value(judged: Judged) -> str:
 
 
 def gap(judged: Judged) -> str:
-    """How far a value is from its limit: '0.420 ms over', '1.20 % short', '0.69 pp to spare'."""
+    """How far a value is from its limit: '0.420 ms over', '1.20 % short', '0.69 points to spare'."""
     if judged.margin is None:
         return ""
     digits = 2 if judged.goal == "max_drop" else _METRICS.get(judged.metric, ("", "", 3))[2]
     amount = f"{fixed(abs(judged.margin), digits)} {unit(judged)}".rstrip()
     if judged.goal != "max_drop":
-        amount = amount.replace(" %", " pp")
+        amount = amount.replace(" %", " points")
     if judged.verdict == "miss":
         return f"{amount} {'short' if judged.goal == 'min' else 'over'}"
     return f"{amount} to spare"
@@ -209,6 +219,27 @@ def reason(engine: Engine) -> str:
     return engine.detail.removeprefix("built, not run: ")
 
 
+def remarks(engine: Engine) -> list[tuple[str, str]]:
+    """What is to be said of a row, each with what to do about it: why it did not run, and how it was built."""
+    found = [(reason(engine), engine.fix)] if engine.detail or engine.fix else []
+    return found + ([skipped_tactics(engine.skipped_tactics)] if engine.skipped_tactics else [])
+
+
+def skipped_tactics(found: SkippedTactics) -> tuple[str, str]:
+    """What it means that a builder left kernels out for want of memory, and what to do about it."""
+    many = f"{count(found.tactics)} {'tactic' if found.tactics == 1 else 'tactics'}"
+    if found.by_workspace:
+        why, fix = "for want of scratch memory", "raise workspace_mb or leave it out, and run again"
+    else:
+        why = "for lack of memory"
+        fix = (
+            "free memory where it is built (close other programs, on a Jetson its desktop too), and run again with "
+            "--force build"
+        )
+    asked = f", the largest asked for {count(found.largest_mb)} MiB" if found.largest_mb else ""
+    return f"built with {many} skipped {why}{asked}: it may be slower than it could be", fix
+
+
 def measured_elsewhere(engine: Engine) -> bool:
     """The accuracy is that of the ONNX file, not of the engine."""
     return engine.accuracy is not None and engine.accuracy.source != "engine"
@@ -229,16 +260,19 @@ def fine_tuning(tuning: FineTuning) -> str:
     name = f"INT8 ({tuning.onnx})"
     if tuning.state == "not_needed":
         drop = fixed(tuning.student_val - tuning.val_before, 2)
-        return f"{name}: not fine-tuned, its drop of {drop} pp on {count(tuning.val_n)} validation images is allowed"
+        images = f"{count(tuning.val_n)} validation images"
+        return f"{name}: not fine-tuned, its drop of {drop} points on {images} is allowed"
     how = f"{tuning.epochs} {'epoch' if tuning.epochs == 1 else 'epochs'} of {tuning.method}"
+    if tuning.state == "diverged":
+        return f"{name}: not fine-tuned: {tuning.why}; engines use the file as it was made"
     if tuning.state == "no_better" or tuning.drop_after is None:
         return (
             f"{name}: {how} on the quantised graph made it no better on {count(tuning.val_n)} validation images "
             f"({percent(tuning.val_before)} % before, {percent(tuning.val_after)} % after); not kept"
         )
     return (
-        f"{name} (QAD): {how} on the quantised graph; top-1 drop on the test set {fixed(tuning.drop_before, 2)} pp "
-        f"before, {fixed(tuning.drop_after, 2)} pp after"
+        f"{name} (QAD): {how} on the quantised graph; top-1 drop on the test set {fixed(tuning.drop_before, 2)} points "
+        f"before, {fixed(tuning.drop_after, 2)} points after"
     )
 
 
@@ -277,6 +311,25 @@ def method(network: Network) -> str:
     return f"{network.method} ({options})" if options else network.method
 
 
+def loss_parts(network: Network) -> str:
+    """What a network's training loss was made of, in its first and last epoch; empty where it had one part."""
+    told = [epoch for epoch in network.history if epoch.parts]
+    if not told:
+        return ""
+    ends = told[:1] if len(told) == 1 else [told[0], told[-1]]
+
+    def over(values: Iterable[float | None]) -> str:
+        return " to ".join("not known" if value is None else f"{value:.3g}" for value in values)
+
+    largest_first = sorted(ends[0].parts, key=lambda name: -ends[0].parts[name])
+    rows = [f"{name} {over(epoch.parts.get(name) for epoch in ends)}" for name in largest_first]
+    when = " to ".join(str(epoch.epoch) for epoch in ends)
+    return (
+        f"The student's mean training loss, epoch {when}: {over(epoch.loss for epoch in ends)}. "
+        f"Its parts, weights included: {', '.join(rows)}."
+    )
+
+
 def batches(timed_rows: Sequence[tuple[Engine, Latency]]) -> str:
     """The batch sizes of several rows: '1' or '1, 8'."""
     return ", ".join(str(b) for b in sorted({row.batch for _, row in timed_rows}))
@@ -307,6 +360,24 @@ def at_boundary(engines: Iterable[Engine], boundary: str) -> list[tuple[Engine, 
     return [(e, r) for e in engines for r in e.latency if r.boundary == boundary and r.rate_fps is None]
 
 
+def in_mode(row: Latency) -> str:
+    """What follows an engine's name where it was measured in several power modes: ' in 15W'."""
+    return f" in {row.power_mode}" if row.power_mode else ""
+
+
+def other_modes(engines: Iterable[Engine]) -> list[str]:
+    """Engines in the power modes that budgets are not judged at, a line each."""
+    found = []
+    for engine in engines:
+        first = engine.latency_at("engine")
+        others = [row for row in engine.latency if first and row.power_mode != first.power_mode]
+        for row in others:
+            if first and (row.boundary, row.batch) == (first.boundary, first.batch):
+                p99 = f", p99 {ms(row.p99)} ms" if row.p99 is not None else ""
+                found.append(f"{engine.id}{in_mode(row)}: {ms(row.median)} ms median{p99}")
+    return found
+
+
 def paced(engines: Iterable[Engine]) -> list[tuple[Engine, Latency]]:
     """All rows at a fixed rate of arrivals."""
     return [(e, row) for e in engines for row in e.latency if row.rate_fps is not None]
@@ -316,6 +387,29 @@ def interval(row: Latency, figure: str = "median") -> str:
     """The 95 % interval of a figure: '0.029 to 0.031'; empty where there is none."""
     found = row.intervals.get(figure)
     return f"{ms(found[0])} to {ms(found[1])}" if found else ""
+
+
+def load(found: Load) -> str:
+    """Who else was at work: 'other processes used 1.7 CPU cores meanwhile, also when 10 rounds were taken again'."""
+    cores = fixed(max(found.others, found.stolen), 1)
+    who = "other processes used" if found.others >= found.stolen else "other machines on the same host took"
+    again = f", also when {found.repeated} rounds were taken again" if found.repeated else ""
+    return f"{who} {cores} CPU cores meanwhile{again}"
+
+
+def sure(result: Result) -> list[Latency]:
+    """The rows that budgets are judged at, of targets whose measurement nobody disturbed."""
+    doubtful = {target for target, found in result.loads.items() if found.disturbed}
+    return [row for engine, row in timed(result.engines) if engine.target not in doubtful]
+
+
+def doubts(result: Result) -> list[str]:
+    """Targets whose measurement was disturbed, in a sentence each."""
+    return [
+        f"the times of {target} are less sure than their intervals say: {load(found)}"
+        for target, found in result.loads.items()
+        if found.disturbed
+    ]
 
 
 def half_width(row: Latency) -> float | None:
@@ -375,8 +469,10 @@ def int8_story(engine: Engine, rival: Engine, found: Ratio) -> str:
         reasons.append(
             f"{graph.quantize} Q and {graph.dequantize} DQ of activations for {graph.layers} layers"
         )
-    if (built := engine.composition.get("engine")) and built.get("reformats"):
-        reasons.append(f"{built['reformats']} of the built engine's {built['layers']} layers only reformat")
+    if (built := engine.composition.engine) and built.reformats:
+        reasons.append(f"{built.reformats} of the built engine's {built.layers} layers only reformat")
+    if built and built.requantise:
+        reasons.append(f"{built.requantise} of the built engine's {built.layers} layers only requantise")
     if 0 < graph.macs < _SMALL_NETWORK:
         reasons.append("so small a network spends its time on starting operators and changing layouts")
     if graph.macs and graph.depthwise_macs > 0.05 * graph.macs:
@@ -438,7 +534,7 @@ def compared(result: Result) -> str:
     """Teacher and student in one sentence: size and top-1."""
     teacher, student = result.teacher, result.student
     behind = teacher.test.top1 - student.test.top1
-    accuracy = f"{percent(abs(behind))} pp {'behind' if behind >= 0 else 'ahead of'} the teacher in top-1"
+    accuracy = f"{percent(abs(behind))} points {'behind' if behind >= 0 else 'ahead of'} the teacher in top-1"
     if student.parameters <= 0:
         return f"The student is {accuracy}."
     times = teacher.parameters / student.parameters
@@ -466,19 +562,52 @@ CAUSES = {
 """Why layers are not in a file's precision, in a word."""
 
 
+INT8_LAYOUTS = (
+    "There can be several INT8 files of one network, because libraries and CPUs read INT8 differently. int8.onnx is "
+    "for TensorRT and TensorRT-RTX: activations are signed and symmetric, and scales stand only at what convolutions "
+    "and products read. int8_cpu_*.onnx are for ONNX Runtime on a CPU: scales also stand at what is written, and what "
+    "the CPU can do decides the rest. Each rounds a little differently; give each file to its own library and CPU only."
+)
+TWO_DROPS = (
+    "What may stay in INT8 is decided on validation images, so that the test images remain unseen; what it costs in "
+    "the end is measured on the test images. Two sets of images give two figures for one file."
+)
+
+
+def on_test(result: Result, file: PrecisionFile) -> str:
+    """What a file costs against FP32 on the test images, in a sentence; empty where one is not known."""
+    whole = next((other.top1 for other in result.precisions if other.precision == "fp32"), None)
+    if whole is None or file.top1 is None:
+        return ""
+    n = count(result.student.test.n)
+    return f"On the {n} test images the file costs {fixed(whole - file.top1, 2)} points."
+
+
 def mixed(file: PrecisionFile) -> str:
     """The search for what must leave INT8, in a sentence; empty if there was none."""
     found = file.mixed
     if found is None:
         return ""
-    loss = f"INT8 costs {fixed(found.fp32 - found.before, 2)} pp on {count(found.n)} validation images"
-    allowed = f"{found.max_drop:g} pp allowed"
+    loss = f"INT8 costs {fixed(found.fp32 - found.before, 2)} points on {count(found.n)} validation images"
+    allowed = f"{found.max_drop:g} points allowed"
     if not found.groups:
         return f"{loss} ({allowed})" + ("." if found.met else "; nothing could be taken out of it.")
     taken = f"{found.groups} group{'s' * (found.groups > 1)} of layers ({fixed(found.macs_percent, 1)} % of the work)"
-    end = f"{fixed(found.fp32 - found.after, 2)} pp remain"
+    end = f"{fixed(found.fp32 - found.after, 2)} points remain"
     return f"{loss} ({allowed}): {taken} left INT8, {end}" + (
         "." if found.met else "; the budget could not be held."
+    )
+
+
+def cpu(file: PrecisionFile) -> str:
+    """For which CPUs a file is, and why, in a sentence; empty where that does not matter."""
+    found = file.cpu
+    if found is None:
+        return ""
+    asked = f" ({', '.join(found.targets)})" if found.targets else ""
+    return (
+        f"For {found.cpus}{asked}: {found.activations} activations, weights of {found.weight_bits} bits; "
+        f"{found.because}."
     )
 
 

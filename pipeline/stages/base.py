@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from figkd.data.content import FileDigests, hash_files
 from figkd.distributed import ALONE, World
 from pipeline.config.schema import DeployConfig
 from pipeline.devices.address import Device
+from pipeline.int8_layouts import Layouts
 
 Facts = Mapping[str, Any]
 Progress = Callable[[int, int, str], None]
 """Called as `progress(done, total, note)`."""
+
+PREDICTIONS = "predictions.npz"
+"""In the artifacts of `teacher` and `validate`: what it, or each engine that ran, answers to the test images."""
 
 
 def no_note(text: str) -> None:
@@ -33,8 +38,8 @@ class Work:
     """One run of a stage: what it is given, where it writes, and the processes that run it together.
 
     `device` is where a target's work is done, None for this machine. `note` is told what is worth a line.
-    `scratch` is what this step resumes from; `caches` is a folder that all runs share, for what saves time and changes
-    no result.
+    `digests` gives the sha256 of source files, remembered from when the key was made. `scratch` is what this step
+    resumes from; `caches` is a folder that all runs share, for what saves time and changes no result.
     """
 
     arguments: Mapping[str, Any]
@@ -47,6 +52,7 @@ class Work:
     device: Device | None = None
     note: Callable[[str], None] = no_note
     caches: Path = Path()
+    digests: FileDigests = hash_files
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,8 @@ class Stage:
             target, and all of them for a stage that is not per target itself.
         arguments: the config's keys that decide the result, as plain JSON values; they go into the key.
             The second argument is the target's name, empty for stages that are not per target.
+        layout_arguments: more of them, that follow from the INT8 layouts of the targets (`pipeline.int8_layouts`);
+            None where these decide nothing, so that no device is asked.
         run: does the work.
         summary: one line for the terminal, read from a finished artifact.
         sources: files from outside the store.
@@ -76,6 +84,7 @@ class Stage:
     arguments: Callable[[DeployConfig, str], dict[str, Any]]
     run: Callable[[Work], None]
     summary: Callable[[Path], str]
+    layout_arguments: Callable[[DeployConfig, str, Layouts], dict[str, Any]] | None = None
     sources: Callable[[DeployConfig], Mapping[str, Source]] = lambda _: {}
     environment: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda _: {}
     device_environment: Callable[[Facts, Mapping[str, Any]], Mapping[str, str]] = lambda facts, _: {}

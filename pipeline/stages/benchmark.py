@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline import environment
+from pipeline.config.modes import measured_modes
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json, write_json
 from pipeline.stages import build
 from pipeline.stages.base import Facts, Progress, Stage, Work
-from pipeline.stages.qad import onnx_path
+from pipeline.stages.engines import onnx_path
 from pipeline.stages.validate import where
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from export.engines.protocol import Engine
-    from pipeline.latency import Plan
 
 # Images that a benchmark cycles through; decoding differs a little between images.
 IMAGES = 32
@@ -40,7 +39,7 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
         "input": config.export.input,
         **config.benchmark.model_dump(mode="json"),
         **where(section),
-        **({"power_mode": section.power_mode} if section.power_mode else {}),
+        **({"power_modes": modes} if (modes := measured_modes(section)) else {}),
     }
 
 
@@ -57,7 +56,7 @@ def _device_environment(facts: Facts, arguments: Mapping[str, Any]) -> dict[str,
 
 def _run(work: Work) -> None:
     from figkd.data import open_split
-    from pipeline.latency import measure_engines, save_samples
+    from pipeline.latency import Plan, measure_engines, save_samples
     from pipeline.stages.precision import inputs_of
 
     arguments = work.arguments
@@ -84,7 +83,7 @@ def _run(work: Work) -> None:
             engines,
             stored,
             dict.fromkeys(engines, inputs),
-            plan=plan_of(arguments),
+            plan=Plan.of(arguments),
             progress=work.progress,
         )
         energy, reason = _energy(engines, inputs, arguments, work.progress)
@@ -146,7 +145,7 @@ def int8_graphs(
 
     Args:
         rows: of `engines.json`.
-        inputs: artifacts, in which `qad.onnx_path` finds the ONNX files.
+        inputs: artifacts, in which `engines.onnx_path` finds the ONNX files.
         here: the engines run on this machine, so that its ONNX Runtime fuses as theirs does.
     """
     from export.engines.onnxruntime import optimised_operators
@@ -155,18 +154,11 @@ def int8_graphs(
     found: dict[str, Any] = {}
     for row in (row for row in rows if row["precision"] == "int8"):
         path = onnx_path(inputs, row["onnx"])
+        if not path.is_file():
+            continue
         operators = optimised_operators(path) if here and row["backend"] == "onnxruntime" else {}
         found[row["id"]] = quantised_share(path) | {"operators": operators}
     return found
-
-
-def plan_of(arguments: Mapping[str, Any]) -> Plan:
-    """The plan of a target: its batch sizes and the keys of the `benchmark` section."""
-    from pipeline.latency import Plan
-
-    names = {field.name for field in fields(Plan)}
-    known = {key: value for key, value in arguments.items() if key in names}
-    return Plan(warmup_s=arguments["warmup_ms"] / 1000, **known)
 
 
 def _summary(out: Path) -> str:
@@ -188,7 +180,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="benchmark",
-    version=3,
+    version=5,
     inputs=("data", "distill", "precision", "qad", "build"),
     arguments=_arguments,
     run=_run,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.machine import architecture, l4t_release
 from pipeline import environment
+from pipeline.config.modes import judged_mode
 from pipeline.config.schema import DeployConfig
 from pipeline.errors import EnvironmentFault
 from pipeline.files import read_json, write_json
+from pipeline.int8_layouts import TENSORRT, Layouts
 from pipeline.stages.base import Facts, Progress, Stage, Work
-from pipeline.stages.precision import onnx_file
-from pipeline.stages.qad import onnx_path
+from pipeline.stages.engines import BUILDER_KEYS, engine_file, onnx_path, tensorrt_options
+from pipeline.stages.precision import NOT_MADE, onnx_file
 
 if TYPE_CHECKING:
     from export.engines.protocol import Availability
@@ -22,15 +25,6 @@ DEFAULT_COMPUTE_CAPABILITIES = ("SM86", "SM89", "SM120")
 _RETRY = "once the cause is gone, run again with --force build"
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 _ELSEWHERE = "run the same config on a machine with a GPU that the engine was built for"
-BUILDER_KEYS = {
-    "tensorrt": (
-        "workspace_mb", "tactic_dram_mb", "optimization_level", "strong_typing", "version_compatible",
-        "hardware_compatibility", "strip_weights",
-    ),
-    "tensorrt_rtx": ("workspace_mb", "tactic_dram_mb", "strip_weights"),
-}  # fmt: skip
-"""Options of TensorRT's builder by engine; they are keys of the target by the same names."""
-_SUFFIX = {"onnxruntime": "onnx", "tensorrt": "engine", "tensorrt_rtx": "engine"}
 
 
 def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
@@ -47,11 +41,15 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
         arguments["threads"] = section.threads
     else:
         arguments |= {name: getattr(section, name) for name in BUILDER_KEYS[section.engine]}
-    if section.power_mode is not None:
-        arguments["power_mode"] = section.power_mode
+    if mode := judged_mode(section):
+        arguments["power_mode"] = mode
     if section.engine == "tensorrt_rtx":
         arguments["compute_capabilities"] = section.compute_capabilities or list(DEFAULT_COMPUTE_CAPABILITIES)
     return arguments
+
+
+def _layout_arguments(_config: DeployConfig, target: str, layouts: Layouts) -> dict[str, Any]:
+    return {"int8_layout": layouts[target]} if target in layouts else {}
 
 
 def _default_precisions(config: DeployConfig, engine: str) -> list[str]:
@@ -95,6 +93,9 @@ def _run(work: Work) -> None:
     rows, seconds, notes = [], {}, {}
     options = _options(arguments, work.caches / "timing")
     for done, row in enumerate(wanted):
+        if "state" in row:
+            rows.append(row)
+            continue
         source, capability = onnx_path(work.inputs, row["onnx"]), row["compute_capability"]
         progress = _part(work.progress, done, len(wanted), row["id"].split("/", 1)[1])
         progress(0, 1, "")
@@ -124,12 +125,13 @@ def _run(work: Work) -> None:
             | {
                 "state": "built",
                 "runs": not why,
-                "detail": f"built, not run: {why}" if why else "",
+                "detail": f"built, not run: {why}" if why else info.remark,
                 "fix": _ELSEWHERE if why else "",
                 "file": file.name,
                 "bytes": file.stat().st_size,
                 "layers": info.layers,
                 "composition": info.composition,
+                **({"skipped_tactics": asdict(info.skipped_tactics)} if info.skipped_tactics else {}),
                 "inputs": list(info.inputs),
                 "outputs": list(info.outputs),
             }
@@ -141,13 +143,9 @@ def _run(work: Work) -> None:
 
 
 def _options(arguments: Mapping[str, Any], timing_caches: Path) -> dict[str, Any]:
-    from export.engines.options import TensorRTOptions
-
-    engine = arguments["engine"]
-    if engine == "onnxruntime":
+    if arguments["engine"] == "onnxruntime":
         return {"threads": arguments["threads"]}
-    chosen = {name: arguments[name] for name in BUILDER_KEYS[engine]}
-    return {"tensorrt": TensorRTOptions(**chosen, timing_caches=timing_caches)}
+    return {"tensorrt": replace(tensorrt_options(arguments), timing_caches=timing_caches)}
 
 
 def _why_not(can: Availability, capability: str) -> str:
@@ -170,26 +168,25 @@ def _part(progress: Progress, index: int, count: int, name: str) -> Progress:
 
 
 def _rows(work: Work) -> Iterator[dict[str, Any]]:
-    """Rows of `engines.json`, as far as they are known beforehand."""
+    """Rows of `engines.json`, as far as they are known beforehand; complete where the ONNX file was not made."""
     arguments = work.arguments
+    not_made = read_json(work.inputs["precision"] / NOT_MADE)
     for precision in arguments["precisions"]:
-        source = onnx_path(work.inputs, onnx_file(arguments["engine"], precision))
+        name = onnx_file(precision, arguments.get("int8_layout", TENSORRT))
+        lack = not_made.get(name)
+        source = onnx_path(work.inputs, name)
         for capability in arguments.get("compute_capabilities", [""]):
-            name = "-".join(filter(None, (precision, capability)))
+            engine = "-".join(filter(None, (precision, capability)))
             yield {
-                "id": f"{arguments['target']}/{name}",
+                "id": f"{arguments['target']}/{engine}",
                 "target": arguments["target"],
                 "backend": arguments["engine"],
                 "precision": precision,
                 "compute_capability": capability,
-                "onnx": source.name,
-                "onnx_bytes": source.stat().st_size,
+                "onnx": name,
+                "onnx_bytes": None if lack else source.stat().st_size,
+                **({"state": "failed", "runs": False} | lack if lack else {}),
             }
-
-
-def engine_file(row: Mapping[str, Any]) -> str:
-    """Name of the file that a row's engine is built into."""
-    return f"{row['id'].split('/', 1)[1]}.{_SUFFIX[row['backend']]}"
 
 
 def _summary(out: Path) -> str:
@@ -206,9 +203,10 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="build",
-    version=2,
+    version=5,
     inputs=("precision", "qad"),
     arguments=_arguments,
+    layout_arguments=_layout_arguments,
     run=_run,
     summary=_summary,
     environment=_environment,

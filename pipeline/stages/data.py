@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from figkd.data import DATASETS, prepare, source_files
+from figkd.data import DATASETS, copies, left_out, prepare, source_files
 from figkd.data.on_the_fly import ROOT_FILE
+from figkd.data.tally import in_words
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json
 from pipeline.stages.base import Source, Stage, Work
@@ -40,7 +41,14 @@ def _sources(config: DeployConfig) -> Mapping[str, Source]:
 def _run(work: Work) -> None:
     arguments = dict(work.arguments)
     arguments.pop("root", None)
-    prepare(arguments.pop("dataset"), work.sources["files"], work.out, progress=work.progress, **arguments)
+    prepare(
+        arguments.pop("dataset"),
+        work.sources["files"],
+        work.out,
+        digests=work.digests,
+        progress=work.progress,
+        **arguments,
+    )
 
 
 def _summary(out: Path) -> str:
@@ -48,13 +56,25 @@ def _summary(out: Path) -> str:
     counts = ", ".join(f"{n} {split}" for split, n in facts["counts"].items())
     skipped = f", {len(facts['skipped'])} files skipped" if facts["skipped"] else ""
     late = ", decoded on the fly" if facts.get("decode") == "on_the_fly" else ""
-    notes = "".join(f"; {note}" for note in facts.get("notes", []))
-    return f"{facts['classes']} classes: {counts} images{skipped}{late}{notes}"
+    unused = facts.get("left_out", {})
+    phrases = [
+        *(
+            f"left out: {entry['count']:,} x {left_out.REASONS[reason][0]}"
+            for reason, entry in unused.items()
+            if not left_out.REASONS[reason][1]
+        ),
+        *facts.get("notes", []),
+        *left_out.sentences(unused),
+        *(copies.sentences(facts["copies"]) if "copies" in facts else []),
+        *in_words(facts.get("decoding", {})),
+    ]
+    more = "".join(f"; {phrase}" for phrase in phrases)
+    return f"{facts['classes']} classes: {counts} images{skipped}{late}{more}"
 
 
 STAGE = Stage(
     name="data",
-    version=1,
+    version=3,
     inputs=(),
     arguments=_arguments,
     sources=_sources,

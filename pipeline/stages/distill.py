@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from figkd.methods import METHODS
+from figkd.loss.methods import METHODS
 from pipeline.config.schema import DeployConfig, method_section
 from pipeline.files import read_json, write_json
 from pipeline.stages.base import Source, Stage, Work
 from pipeline.stages.logits import is_cached
+from pipeline.stages.start import begin, start_arguments, start_of, start_sources
 from pipeline.stages.training import (
     VOLATILE,
-    fresh_model,
     keep_network,
     train_options,
     training_arguments,
@@ -22,14 +22,21 @@ from pipeline.stages.training import (
 
 # Softens the teacher's probabilities on its own training images, where they are near 0 and 1.
 _CONFUSION_TEMPERATURE = 2.0
+WAVELET_ORDER = "wavelet_order.json"
+"""The order in which the wavelet sees the classes; not that of the outputs."""
 
 
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     return (
         training_arguments(config.distill)
-        | {"model": config.student.model, "pretrained": config.student.pretrained}
+        | {"model": config.student.model}
+        | start_arguments(config.student)
         | method_arguments(config)
     )
+
+
+def _sources(config: DeployConfig) -> Mapping[str, Source]:
+    return {**method_sources(config), **start_sources(config.student)}
 
 
 def _is_online(config: DeployConfig) -> bool:
@@ -58,43 +65,45 @@ def method_arguments(config: DeployConfig) -> dict[str, Any]:
 
 
 def lesson(work: Work) -> tuple[dict[str, Any], list[str] | None]:
-    """What the student learns from: arguments of `figkd.train.train`, and the order of the classes by name.
+    """What the student learns from: arguments of `figkd.train.train`, and the wavelet's order of the classes by name.
 
     Args:
         work: of a stage with the arguments of `method_arguments`, the inputs `data`, `teacher` and `logits`, and
             the source `hierarchy` (see `method_sources`).
     """
-    import numpy as np
 
-    from figkd import checkpoint, losses, models, order
+    from figkd import checkpoint, models
     from figkd.data import class_names, open_split
     from figkd.data.logits import open_logits
+    from figkd.files import read_array
+    from figkd.loss import build, order
 
     arguments, data, logits = work.arguments, work.inputs["data"], work.inputs["logits"]
     names, method = class_names(data), METHODS[arguments["method"]]
     options = dict(arguments["options"])
-    class_order = None
+    wavelet_order = None
     if method.uses_order:
         kind = options.pop("order")
-        class_order = (
+        wavelet_order = (
             "random"
             if kind == "random_each_step"
             else order.make_order(
                 kind,
                 len(names),
-                logits=np.load(logits / "centre.npy"),
+                logits=read_array(logits / "centre.npy"),
                 labels=open_split(data, "train").labels,
                 temperature=_CONFUSION_TEMPERATURE,
                 groups_file=work.sources.get("hierarchy"),
                 classes=names,
                 seed=arguments["seed"],
+                progress=work.progress,
             )
         )
     given: dict[str, Any] = {
-        "loss": losses.build_loss(
+        "loss": build.build_loss(
             arguments["method"],
             len(names),
-            order=class_order,
+            order=wavelet_order,
             label_smoothing=arguments["label_smoothing"],
             **options,
         )
@@ -103,12 +112,12 @@ def lesson(work: Work) -> tuple[dict[str, Any], list[str] | None]:
         teacher = models.build_model(
             arguments["online_teacher"], len(names), image_size=arguments["image_size"]
         )
-        checkpoint.load_into(teacher, work.inputs["teacher"] / "model.pt")
+        checkpoint.load_into(teacher, work.inputs["teacher"] / "model.pt", names)
         given["teacher"] = teacher
     elif method.needs_teacher:
-        given["teacher_logits"] = open_logits(logits / "train.npy")
-    return given, None if class_order is None or isinstance(class_order, str) else [
-        names[i] for i in class_order
+        given["teacher_logits"] = open_logits(logits / "train.npy", classes=names)
+    return given, None if wavelet_order is None or isinstance(wavelet_order, str) else [
+        names[i] for i in wavelet_order
     ]
 
 
@@ -120,16 +129,12 @@ def _run(work: Work) -> None:
 
     arguments, data = work.arguments, work.inputs["data"]
     split = open_split(data, "train")
-    given, class_order = lesson(work)
-    if class_order is not None:
-        write_json(work.out / "order.json", class_order)
-    model = fresh_model(
-        arguments["model"],
-        len(class_names(data)),
-        image_size=arguments["image_size"],
-        pretrained=arguments["pretrained"],
-        seed=arguments["seed"],
-    )
+    given, wavelet_order = lesson(work)
+    if wavelet_order is not None:
+        write_json(work.out / WAVELET_ORDER, wavelet_order)
+    model, said_of_weights = begin(start_of(work, trains=True), class_names(data))
+    if said_of_weights and work.world.first:
+        work.note(f"student: {said_of_weights}")
     history = train(
         model,
         split,
@@ -154,10 +159,10 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="distill",
-    version=3,
+    version=6,
     inputs=("data", "teacher", "logits"),
     arguments=_arguments,
-    sources=method_sources,
+    sources=_sources,
     run=_run,
     summary=_summary,
     volatile=VOLATILE,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline import environment
 from pipeline.config.schema import DeployConfig
@@ -11,6 +12,12 @@ from pipeline.errors import StageFailed
 from pipeline.files import read_json, write_json
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.inputs import graph_inputs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from export.contract import ImageInput
+    from figkd.models import ImageClassifier
 
 # Exporters change between versions, and so does what they write.
 _EXPORTERS = ("torch", "onnx", "onnxscript", "onnxslim")
@@ -30,7 +37,7 @@ def _run(work: Work) -> None:
     import numpy as np
     import torch
 
-    from export import graph, onnx
+    from export import contract, graph, onnx
     from export.engines import trt_operators
     from figkd import checkpoint, models
     from figkd.data import class_names, open_split
@@ -39,10 +46,9 @@ def _run(work: Work) -> None:
     size = arguments["image_size"]
     names = class_names(data)
     classifier = models.build_model(arguments["student"], len(names), image_size=size)
-    checkpoint.load_into(classifier, work.inputs["distill"] / "model.pt")
+    checkpoint.load_into(classifier, work.inputs["distill"] / "model.pt", names)
 
-    deployed = models.reparameterize_for_export(classifier)
-    module = deployed if arguments["input"] == "uint8_nhwc" else deployed.get_submodule("backbone")
+    module = graph_module(classifier, arguments["input"])
     noise = np.random.default_rng(arguments["seed"]).integers(0, 256, (6, size, size, 3), dtype=np.uint8)
     images, noise = (
         graph_inputs(
@@ -55,7 +61,10 @@ def _run(work: Work) -> None:
     dynamic = work.scratch / "dynamic.onnx"
     final = work.out / "student.onnx"
     example = torch.from_numpy(np.ascontiguousarray(images[:1]))
-    onnx.export_onnx(module, example, dynamic, opset=arguments["opset"], dynamic_batch=True)
+    onnx.export_onnx(
+        module, example, dynamic, opset=arguments["opset"], dynamic_batch=True,
+        metadata=contract.metadata(names, _image(arguments, classifier)),
+    )  # fmt: skip
     if arguments["dynamic_batch"]:
         dynamic.replace(final)
         dynamic = final
@@ -102,6 +111,27 @@ def _run(work: Work) -> None:
     work.progress(4, 4, "done")
 
 
+def graph_module(classifier: ImageClassifier, layout: str) -> nn.Module:
+    """What of a network becomes the graph for an input `layout`."""
+    from figkd import models
+
+    deployed = models.reparameterize_for_export(classifier)
+    return deployed if layout == "uint8_nhwc" else deployed.get_submodule("backbone")
+
+
+def _image(arguments: Mapping[str, Any], student: ImageClassifier) -> ImageInput:
+    """What the exported graph takes."""
+    from export.contract import ImageInput
+
+    size = arguments["image_size"]
+    if arguments["input"] == "uint8_nhwc":
+        return ImageInput("NHWC", "uint8", size, size)
+    return ImageInput(
+        "NCHW", "float32", size, size, normalisation="(x / 255 - mean) / std",
+        mean=tuple(student.mean.tolist()), std=tuple(student.std.tolist()),
+    )  # fmt: skip
+
+
 def _summary(out: Path) -> str:
     facts, parity = read_json(out / "model.json"), read_json(out / "parity.json")
     worst = max(case["max_abs"] for case in parity["cases"])
@@ -115,7 +145,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="export",
-    version=2,
+    version=3,
     inputs=("data", "distill"),
     arguments=_arguments,
     run=_run,

@@ -9,10 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from figkd.methods import METHODS
+from figkd.loss.methods import METHODS
 from pipeline.config.schema import DeployConfig
+from pipeline.errors import StageFailed
 from pipeline.files import read_json, write_json
-from pipeline.stages.base import Stage, Work
+from pipeline.stages.base import PREDICTIONS, Stage, Work
 from pipeline.stages.training import pick_device, views_arguments, views_of
 
 
@@ -23,7 +24,9 @@ def is_cached(config: DeployConfig) -> bool:
 
 
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
-    common = {"teacher": config.teacher.model, "image_size": config.data.image_size}
+    common: dict[str, Any] = {"teacher": config.teacher.model, "image_size": config.data.image_size}
+    if METHODS[config.distill.method].needs_teacher:
+        common["at_chance_level"] = "allowed" if config.teacher.allow_chance_level else "refused"
     if not is_cached(config):
         return common
     return common | {"views": views_arguments(config.distill), "seed": config.seed}
@@ -38,21 +41,47 @@ def _run(work: Work) -> None:
     from figkd.evaluate import predict
 
     arguments, data = work.arguments, work.inputs["data"]
-    size, device = arguments["image_size"], pick_device()
-    model = models.build_model(arguments["teacher"], len(class_names(data)), image_size=size)
-    checkpoint.load_into(model, work.inputs["teacher"] / "model.pt")
+    _check_teacher(work)
+    size, device, names = arguments["image_size"], pick_device(), class_names(data)
+    model = models.build_model(arguments["teacher"], len(names), image_size=size)
+    checkpoint.load_into(model, work.inputs["teacher"] / "model.pt", names)
     images = open_split(data, "train").images
-    facts = {"images": len(images), "classes": len(class_names(data)), "views": 0}
+    facts = {"images": len(images), "classes": len(names), "views": 0}
     if "views" in arguments:
         views = views_of(arguments, images.shape[1], arguments["seed"])
         unfinished = work.scratch / "train.npy"
-        cache_logits(model, images, views, unfinished, device=device, progress=work.progress)
+        cache_logits(model, images, views, unfinished, device=device, progress=work.progress, classes=names)
         for part in (unfinished, unfinished.with_name("train.npy.json")):
             part.replace(work.out / part.name)
         facts["views"] = len(views)
     centre = predict(model, images, image_size=size, device=device, progress=work.progress)
     np.save(work.out / "centre.npy", centre)
     write_json(work.out / "logits.json", facts)
+
+
+def _check_teacher(work: Work) -> None:
+    """A teacher that guesses teaches noise: refused before hours of it, or at least told, as the report will."""
+    from export.predictions import read_predictions
+    from figkd.data import class_names, open_split
+    from pipeline.standing import standing
+
+    if "at_chance_level" not in work.arguments:  # no student learns from it
+        return
+    data = work.inputs["data"]
+    answers = read_predictions(work.inputs["teacher"] / PREDICTIONS)["teacher"].classes
+    found = standing(open_split(data, "test").labels, answers, class_names(data))
+    said = (
+        f"the teacher answers {found.top1.percent:.1f} % of {found.n} test images right; always naming the most "
+        f"frequent class gives {found.majority.percent:.1f} %"
+    )
+    if found.over_majority.points <= 0 and work.arguments["at_chance_level"] == "refused":
+        raise StageFailed(
+            said,
+            fix="see whether its classes and normalisation are the data's, train it for longer or with another "
+            "learning rate; teacher.allow_chance_level: true lets it teach all the same",
+        )
+    if found.over_majority.low <= 0:
+        work.note(f"WARNING: {said}, which is the same within the noise: what it teaches may be noise")
 
 
 def _summary(out: Path) -> str:
@@ -64,5 +93,5 @@ def _summary(out: Path) -> str:
 
 
 STAGE = Stage(
-    name="logits", version=2, inputs=("data", "teacher"), arguments=_arguments, run=_run, summary=_summary
+    name="logits", version=3, inputs=("data", "teacher"), arguments=_arguments, run=_run, summary=_summary
 )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.cpu_layouts import cpu_of
 from pipeline import environment
 from pipeline.files import read_json, write_json
+from pipeline.int8_layouts import TENSORRT, exact_here
 from pipeline.stages.base import Work
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ def mixed_precision(
         work: its arguments have `int8` and `half`, keys of the config's section; scores are remembered in its scratch
             folder, so that an interrupted search goes on.
         source: the FP32 file.
-        layout: `tensorrt` or `onnxruntime`.
+        layout: `tensorrt`, or the name of a layout for CPUs.
         seen: activations on the calibration images.
         images: validation images as the graph takes them.
         labels: their classes [N].
@@ -51,23 +54,25 @@ def mixed_precision(
 
     keys, half = work.arguments["int8"], work.arguments["half"]
     model = precision.load_fp32(source)
-    signed = layout == "tensorrt"
+    tensorrt = layout == TENSORRT
     found = precision.ranges(
-        seen, method=keys["calibration_method"], percentile=keys["percentile"], signed=signed
+        seen, method=keys["calibration_method"], percentile=keys["percentile"], signed=tensorrt
     )
     fixed = matching_nodes(model, keys["exclude"])
-    if signed:
+    if tensorrt:
         kept = (*precision.DEFAULT_KEEP_FP32, *half["keep_fp32"])
         fixed |= {f.node for f in precision.out_of_range(model, seen, kept, half["force_fp16"])}
     options = {"weights": keys["weights"], "without_rules": keys["without_rules"]}
-    if not signed:
-        options["reduce_range"] = not precision.cpu_has_vnni()
-    quantise = precision.quantise_for_tensorrt if signed else precision.quantise_for_onnxruntime
+    quantise: Callable[..., onnx.ModelProto] = (
+        precision.quantise_for_tensorrt
+        if tensorrt
+        else functools.partial(precision.quantise_for_onnxruntime, cpu=cpu_of(layout))
+    )
     exact = _logits(model, images)
 
     def score(returned: frozenset[str]) -> Score:
         graph = quantise(model, found, excluded=fixed | returned, **options)
-        return sensitivity.score_of(_logits(graph, images), labels, exact)
+        return sensitivity.score_of(_logits(graph, images, int8_kernels=exact_here(layout)), labels, exact)
 
     products = precision.int8_nodes(quantise(model, found, excluded=fixed, **options))
     outcome = sensitivity.search(
@@ -87,7 +92,7 @@ def remembered(path: Path, score: Callable[[frozenset[str]], Score]) -> Callable
     """
     from export.precision.sensitivity import Score
 
-    known: dict[str, Any] = read_json(path) if path.is_file() else {}
+    known = _known(path)
 
     def lookup(returned: frozenset[str]) -> Score:
         key = " ".join(sorted(returned))
@@ -100,10 +105,22 @@ def remembered(path: Path, score: Callable[[frozenset[str]], Score]) -> Callable
     return lookup
 
 
-def _logits(model: onnx.ModelProto, images: Images) -> Images:
+def _known(path: Path) -> dict[str, list[float]]:
+    """The results in a file; none if it is absent, or not what `remembered` writes."""
+    try:
+        found = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {
+        key: pair for key, pair in pairs if isinstance(pair, list) and [*map(type, pair)] == [float, float]
+    }
+
+
+def _logits(model: onnx.ModelProto, images: Images, *, int8_kernels: bool = True) -> Images:
     from export.engines.onnxruntime import CPU, OnnxRuntimeEngine
 
-    engine = OnnxRuntimeEngine(model.SerializeToString(), environment.cores(), CPU)
+    engine = OnnxRuntimeEngine(model.SerializeToString(), environment.cores(), CPU, int8_kernels=int8_kernels)
     try:
         return engine.infer(images)
     finally:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.cpu_layouts import CPU_LAYOUTS, cpu_of
 from pipeline import environment
+from pipeline.class_order import in_order
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json, write_json
+from pipeline.int8_layouts import TENSORRT, Layouts, exact_here
 from pipeline.stages.base import Stage, Work
+from pipeline.stages.engines import read_logits
 from pipeline.stages.inputs import graph_inputs
 from pipeline.stages.mixed import mixed_precision
 
@@ -18,25 +23,25 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from export.engines.protocol import Engine
+    from export.errors import ExportError
     from export.precision import Observed
     from figkd.data import SplitName
 
 
+NOT_MADE = "not_made.json"
+"""Files of precisions that could not be made, by name: `detail` and `fix`."""
 DEFAULT_MAX_DROP = 1.0
 """Loss of INT8 against FP32 that is accepted where no budget says otherwise, percentage points."""
 
 
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     precision = config.precision
-    engines = {target.engine for target in config.targets.values()}
     modes = sorted({"fp32", *precision.modes})
     arguments: dict[str, Any] = {
         "modes": modes,
         "image_size": config.data.image_size,
         "input": config.export.input,
         "seed": config.seed,
-        # Each layout is made only where a target reads it.
-        "layouts": sorted({"onnxruntime" if e == "onnxruntime" else "tensorrt" for e in engines}),
     }
     if set(modes) & {"fp16", "bf16", "int8"}:
         arguments["half"] = {
@@ -54,6 +59,11 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     return arguments
 
 
+def _layout_arguments(_config: DeployConfig, _target: str, layouts: Layouts) -> dict[str, Any]:
+    """Each layout is made only where a target reads it; targets with the same one share the file."""
+    return {"layouts": sorted(set(layouts.values()))}
+
+
 def allowed_drop(config: DeployConfig) -> float | None:
     """Points of top-1 that INT8 may lose before groups are taken out of it; None where none are."""
     if config.precision.mixed == "never":
@@ -65,39 +75,48 @@ def allowed_drop(config: DeployConfig) -> float | None:
     return goal.max_drop if goal and concerns and goal.max_drop is not None else DEFAULT_MAX_DROP
 
 
-def _environment(arguments: Mapping[str, Any]) -> dict[str, str]:
-    facts = environment.versions(("onnx", "onnxruntime"))
-    # On x86 CPUs without VNNI, ONNX Runtime's INT8 weights get one bit less, so that 16-bit sums cannot saturate.
-    return facts | ({"cpu": environment.cpu_model()} if "int8" in arguments["modes"] else {})
+def _environment(_arguments: Mapping[str, Any]) -> dict[str, str]:
+    return environment.versions(("onnx", "onnxruntime"))
 
 
-def onnx_file(engine: str, precision: str) -> str:
-    """The file that a back end builds a precision from: ONNX Runtime's CPU wants another INT8 layout."""
-    return "int8_cpu.onnx" if precision == "int8" and engine == "onnxruntime" else f"{precision}.onnx"
+def onnx_file(precision: str, layout: str = TENSORRT) -> str:
+    """The file of a precision; of INT8 each layout has its own: `int8.onnx`, `int8_cpu_u8s8.onnx`, ..."""
+    return f"int8_cpu_{layout}.onnx" if precision == "int8" and layout != TENSORRT else f"{precision}.onnx"
 
 
 def _run(work: Work) -> None:
     import shutil
 
+    from export.errors import EngineError
     from figkd.data import class_names, open_split
 
     data = work.inputs["data"]
     source = work.inputs["export"] / "student.onnx"
     shutil.copyfile(source, work.out / "fp32.onnx")
     facts: dict[str, Any] = {"fp32.onnx": {"bytes": source.stat().st_size}}
-    facts |= _make(work, source)
+    made, lacking = _make(work, source)
+    facts |= made
 
     test = open_split(data, "test")
     names = class_names(data)
     reference = read_logits(work.inputs["distill"] / "test_logits.npy")
     scores: dict[str, Any] = {}
-    for done, name in enumerate(facts):
+    for done, name in enumerate(list(facts)):
         work.progress(done, len(facts), f"accuracy of {name}")
-        engine = onnx_engine(work.out / name)
+        try:
+            engine = onnx_engine(work.out / name)
+        except EngineError as error:
+            if name == "fp32.onnx":
+                raise
+            lacking[name] = error
+            del facts[name]
+            (work.out / name).unlink()
+            continue
         try:
             scores[name] = score(engine, inputs_of(work, test.images), test.labels, names, reference)
         finally:
             engine.close()
+    write_json(work.out / NOT_MADE, {name: {"detail": e.what, "fix": e.fix} for name, e in lacking.items()})
     write_json(work.out / "timing.json", {n: s.pop("seconds") for n, s in facts.items() if "seconds" in s})
     write_json(
         work.out / "precision.json",
@@ -107,36 +126,64 @@ def _run(work: Work) -> None:
     work.progress(len(facts), len(facts), "done")
 
 
-def _make(work: Work, source: Path) -> dict[str, dict[str, Any]]:
-    """Write the files of all modes but FP32; what their makers say, by file name."""
+def _make(work: Work, source: Path) -> tuple[dict[str, dict[str, Any]], dict[str, ExportError]]:
+    """Write the files of all modes but FP32; what their makers say, and why some cannot be made, by file name."""
     from export import precision
+    from export.errors import ExportError, PrecisionError
 
     arguments = work.arguments
     facts: dict[str, dict[str, Any]] = {}
+    lacking: dict[str, ExportError] = {}
     if "half" not in arguments:
-        return facts
+        return facts, lacking
     half, keys = arguments["half"], arguments.get("int8")
     keep = (*precision.DEFAULT_KEEP_FP32, *half["keep_fp32"])
     seen: precision.Observed | None = None
-    if "int8" in arguments["modes"] or half["calibration_images"]:
-        seen = precision.observe_file(
-            source,
-            calibration_batches(work, half["calibration_images"]),
-            histograms=keys is not None and keys["calibration_method"] != "minmax",
-            least=precision.MIN_CALIBRATION_IMAGES if keys else 1,
-            progress=work.progress,
-        )
-    if "fp16" in arguments["modes"]:
-        facts["fp16.onnx"] = precision.to_fp16(
+    blind: PrecisionError | None = None
+    if keys or half["calibration_images"]:
+        try:
+            seen = precision.observe_file(
+                source,
+                calibration_batches(work, half["calibration_images"]),
+                histograms=keys is not None and keys["calibration_method"] != "minmax",
+                least=1,
+                progress=work.progress,
+            )
+        except PrecisionError as error:
+            blind = error
+
+    def attempt(name: str, make: Callable[[], dict[str, Any]]) -> None:
+        try:
+            facts[name] = make()
+        except ExportError as error:
+            lacking[name] = error
+            (work.out / name).unlink(missing_ok=True)
+
+    def fp16() -> dict[str, Any]:
+        if blind:
+            raise blind
+        return precision.to_fp16(
             source, work.out / "fp16.onnx", keep_fp32=keep, force_fp16=half["force_fp16"], seen=seen
         )
+
+    def int8(layout: str) -> dict[str, Any]:
+        if seen is None:
+            raise blind or PrecisionError("no calibration images were looked at")
+        if seen.images < precision.MIN_CALIBRATION_IMAGES:
+            raise PrecisionError(
+                f"INT8 needs at least {precision.MIN_CALIBRATION_IMAGES} training images to calibrate, there are "
+                f"{seen.images}",
+                "add images, or take int8 out of precision.modes",
+            )
+        return _int8(work, source, layout, seen, work.out / onnx_file("int8", layout))
+
+    if "fp16" in arguments["modes"]:
+        attempt("fp16.onnx", fp16)
     if "bf16" in arguments["modes"]:
-        facts["bf16.onnx"] = precision.to_bf16(source, work.out / "bf16.onnx", keep_fp32=keep)
-    if keys and seen:
-        for layout in arguments["layouts"]:
-            name = onnx_file(layout, "int8")
-            facts[name] = _int8(work, source, layout, seen, work.out / name)
-    return facts
+        attempt("bf16.onnx", lambda: precision.to_bf16(source, work.out / "bf16.onnx", keep_fp32=keep))
+    for layout in arguments["layouts"] if keys else ():
+        attempt(onnx_file("int8", layout), functools.partial(int8, layout))
+    return facts, lacking
 
 
 def _int8(work: Work, source: Path, layout: str, seen: Observed, out: Path) -> dict[str, Any]:
@@ -154,32 +201,32 @@ def _int8(work: Work, source: Path, layout: str, seen: Observed, out: Path) -> d
         outcome, macs = mixed_precision(work, source, layout, seen, images, labels)
         options["returned"] = outcome.nodes
         facts["mixed"] = outcome.facts(macs) | {"n": len(labels)}
-    if layout == "tensorrt":
+    if layout == TENSORRT:
         options["keep_fp32"] = (*precision.DEFAULT_KEEP_FP32, *half["keep_fp32"])
         return precision.to_int8_tensorrt(source, out, seen, force_fp16=half["force_fp16"], **options) | facts
-    return precision.to_int8_onnxruntime(source, out, seen, **options) | facts
+    return precision.to_int8_onnxruntime(source, out, seen, cpu=cpu_of(layout), **options) | facts
 
 
 def onnx_engine(path: Path, threads: int | None = None) -> Engine:
-    """An ONNX file in ONNX Runtime on the CPU; a BF16 file as its emulation, as there are no kernels for it."""
+    """An ONNX file in ONNX Runtime on the CPU, computed as where it will run.
+
+    A BF16 file is emulated, as there are no kernels for it; so is an INT8 file whose sums this CPU cannot hold.
+    """
     from export.engines import BACKENDS
 
     threads = threads or environment.cores()
-    if path.name == onnx_file("", "bf16"):
+    if path.name == onnx_file("bf16"):
         from export import graph
         from export.engines.onnxruntime import CPU, OnnxRuntimeEngine
         from export.precision import emulated
 
         return OnnxRuntimeEngine(emulated(graph.load_model(path)).SerializeToString(), threads, CPU)
+    foreign = (n for n in CPU_LAYOUTS if path.name == onnx_file("int8", n) and not exact_here(n))
+    if any(foreign):
+        from export.engines.onnxruntime import CPU, OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(str(path), threads, CPU, int8_kernels=False)
     return BACKENDS["onnxruntime"].load(path, threads=threads)
-
-
-def read_logits(path: Path) -> npt.NDArray[np.float32]:
-    """Logits that an earlier stage stored, float32 [N, C]."""
-    import numpy as np
-
-    logits: npt.NDArray[np.float32] = np.load(path)
-    return logits
 
 
 def inputs_of(work: Work, stored: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
@@ -220,11 +267,25 @@ def score(
     labels: npt.NDArray[np.int64],
     names: list[str],
     reference: npt.NDArray[np.float32] | None,
+    *,
+    order: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """Run an engine over a data set and score it."""
+    """Run an engine over a data set and score it; `order` is of the engine's columns (`pipeline.class_order`)."""
+    return score_logits(in_order(engine.infer(images), order), engine, images, labels, names, reference)
+
+
+def score_logits(
+    logits: npt.NDArray[np.float32],
+    engine: Engine,
+    images: npt.NDArray[Any],
+    labels: npt.NDArray[np.int64],
+    names: list[str],
+    reference: npt.NDArray[np.float32] | None,
+) -> dict[str, Any]:
+    """Score what an engine said about a data set, and whether it says the same of one image several times."""
     from export.accuracy import accuracy, identical_rows
 
-    facts = accuracy(engine.infer(images), labels, names, reference_logits=reference)
+    facts = accuracy(logits, labels, names, reference_logits=reference)
     # One image several times: rows of a batch, or calls of a batch-1 engine, must not differ.
     return facts | {"identical_rows": identical_rows(engine, images[0], max((4, *engine.batch_sizes)))}
 
@@ -238,14 +299,17 @@ def _summary(out: Path) -> str:
             share = sum(group["macs_percent"] for group in returned)
             groups = f"{len(returned)} group{'s' * (len(returned) > 1)}"
             said += f"; {name.removesuffix('.onnx')}: {groups} out of INT8 ({share:.0f} % of the work)"
+    for name, why in read_json(out / NOT_MADE).items():
+        said += f"; {name.removesuffix('.onnx')} not made: {why['detail']}"
     return said
 
 
 STAGE = Stage(
     name="precision",
-    version=4,
+    version=6,
     inputs=("data", "distill", "export"),
     arguments=_arguments,
+    layout_arguments=_layout_arguments,
     run=_run,
     summary=_summary,
     environment=_environment,

@@ -1,21 +1,22 @@
 """`qad`: INT8 files that lose too much are fine-tuned as they stand, by the method that trained the student.
 
 Each INT8 layout is judged and fine-tuned for itself, as the graph that its engine will run. A file that is made here
-takes the place of the one of the same name of `precision` (see `onnx_path`). Whether to, and whether it helped, is
-decided on validation images; the test set is only looked at to report.
+takes the place of the one of the same name of `precision` (see `engines.onnx_path`). Whether to, and whether it
+helped, is decided on validation images; the test set is only looked at to report.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json, write_json
+from pipeline.int8_layouts import Layouts
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.distill import lesson, method_arguments, method_sources
-from pipeline.stages.precision import inputs_of, onnx_engine, onnx_file, read_logits, score
+from pipeline.stages.engines import read_logits
+from pipeline.stages.precision import inputs_of, onnx_engine, onnx_file, score
 from pipeline.stages.training import pick_device, views_arguments, views_of
 
 if TYPE_CHECKING:
@@ -25,22 +26,13 @@ if TYPE_CHECKING:
     from figkd.data import SplitName
 
 
-def onnx_path(inputs: Mapping[str, Path], name: str) -> Path:
-    """An ONNX file by name: the fine-tuned one where there is one, else that of `precision`."""
-    tuned = inputs["qad"] / name
-    return tuned if tuned.is_file() else inputs["precision"] / name
+def _arguments(_config: DeployConfig, _target: str) -> dict[str, Any]:
+    return {}  # which files there are, the layouts say
 
 
-def onnx_accuracy(inputs: Mapping[str, Path]) -> dict[str, Any]:
-    """Accuracy on the test set of every file of `onnx_path`, in ONNX Runtime, by name."""
-    accuracy: dict[str, Any] = read_json(inputs["precision"] / "accuracy.json")
-    accuracy.update(read_json(inputs["qad"] / "accuracy.json"))
-    return accuracy
-
-
-def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+def _layout_arguments(config: DeployConfig, _target: str, layouts: Layouts) -> dict[str, Any]:
     qad = config.precision.qad
-    allowed = _allowed_drop(config)
+    allowed = _allowed_drop(config, layouts)
     wanted = {name for name, drop in allowed.items() if qad.when == "always" or drop is not None}
     if qad.when == "never" or not wanted:
         return {"files": {}}
@@ -55,13 +47,11 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     }
 
 
-def _allowed_drop(config: DeployConfig) -> dict[str, float | None]:
+def _allowed_drop(config: DeployConfig, layouts: Layouts) -> dict[str, float | None]:
     """The INT8 files that targets read, each with the least drop that is allowed for it, if anyone said so."""
     found: dict[str, list[float]] = {}
-    for name, target in config.targets.items():
-        if "int8" not in (target.precisions or config.precision.modes):
-            continue
-        limits = found.setdefault(onnx_file(target.engine, "int8"), [])
+    for name, layout in layouts.items():
+        limits = found.setdefault(onnx_file("int8", layout), [])
         goal = config.budgets.top1
         if config.precision.int8_max_drop is not None:
             limits.append(config.precision.int8_max_drop)
@@ -77,12 +67,15 @@ def _allowed_drop(config: DeployConfig) -> dict[str, float | None]:
 
 def _run(work: Work) -> None:
     from figkd.data import class_names, open_split
+    from figkd.errors import TrainingError
 
     arguments, first = work.arguments, work.world.first
     facts: dict[str, Any] = {}
     accuracy: dict[str, Any] = {}
     for name, allowed in arguments["files"].items():
         before = work.inputs["precision"] / name
+        if not before.is_file():  # `precision` says why
+            continue
         row: dict[str, Any] = {}
         if first:
             work.progress(0, 1, f"{name} on validation images")
@@ -91,7 +84,11 @@ def _run(work: Work) -> None:
         if not work.world.broadcast(first and too_far(row["student_val"], row["val_before"], allowed)):
             facts[name] = row | {"state": "not_needed"}
             continue
-        graph, history = fine_tune(work, before)
+        try:
+            graph, history = fine_tune(work, before)
+        except TrainingError as error:  # in all processes alike; the file as it was made stands
+            facts[name] = row | {"state": "diverged", "why": error.what}
+            continue
         if not first:
             continue
         _write(graph, work.out / name)
@@ -200,6 +197,9 @@ def _summary(out: Path) -> str:
         return "not asked for"
     parts = []
     for name, row in facts.items():
+        if row["state"] == "diverged":
+            parts.append(f"{name.removesuffix('.onnx')} not fine-tuned: {row['why']}")
+            continue
         drops = [row["student_val"] - row[key] for key in ("val_before", "val_after") if key in row]
         said = {"not_needed": "within budget", "no_better": "no better, not kept", "tuned": "fine-tuned"}
         change = " -> ".join(f"{drop:.2f}" for drop in drops)
@@ -211,9 +211,10 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="qad",
-    version=2,
+    version=4,
     inputs=("data", "teacher", "logits", "distill", "precision"),
     arguments=_arguments,
+    layout_arguments=_layout_arguments,
     sources=method_sources,
     run=_run,
     summary=_summary,

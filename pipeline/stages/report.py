@@ -16,14 +16,18 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
 
 def _run(work: Work) -> None:
     from pipeline.assemble import assemble
+    from pipeline.report.contact_sheet import contact_sheet
     from pipeline.report.html import render_html
     from pipeline.report.markdown import render_markdown
+    from pipeline.report.pictures import pictures
 
     work.progress(0, 3, "result.json")
     result = assemble(work.arguments["config"], work.inputs, work.arguments.get("failures", {}))
     write_json(work.out / "result.json", result.model_dump(mode="json"))
     work.progress(1, 3, "report.html")
-    write_text(work.out / "report.html", render_html(result))
+    data, side = work.inputs["data"], work.arguments["config"]["data"]["image_size"]
+    page = render_html(result, pictures(data, result.mistakes, side), contact_sheet(data, side))
+    write_text(work.out / "report.html", page)
     work.progress(2, 3, "report.md")
     write_text(work.out / "report.md", render_markdown(result))
     work.progress(3, 3, "done")
@@ -35,7 +39,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="report",
-    version=1,
+    version=3,
     inputs=(
         "data",
         "teacher",

@@ -8,10 +8,10 @@ from typing import Any
 
 from pipeline.config.schema import DeployConfig
 from pipeline.files import read_json
-from pipeline.stages.base import Source, Stage, Work
+from pipeline.stages.base import PREDICTIONS, Source, Stage, Work
+from pipeline.stages.start import begin, start_arguments, start_of, start_sources
 from pipeline.stages.training import (
     VOLATILE,
-    fresh_model,
     keep_network,
     train_options,
     training_arguments,
@@ -22,48 +22,40 @@ from pipeline.stages.training import (
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     teacher = config.teacher
     common = {"model": teacher.model, "image_size": config.data.image_size, "seed": config.seed}
-    if teacher.checkpoint is not None:
-        return common  # its contents are a source
-    return common | training_arguments(teacher) | {
-        "pretrained": teacher.pretrained,
-    }  # fmt: skip
+    training = training_arguments(teacher) if teacher.epochs else {"epochs": 0}
+    return common | training | start_arguments(teacher)
 
 
 def _sources(config: DeployConfig) -> Mapping[str, Source]:
-    checkpoint = config.teacher.checkpoint
-    return {} if checkpoint is None else {"checkpoint": Source(checkpoint, lambda: [checkpoint])}
+    return start_sources(config.teacher)
 
 
 def _run(work: Work) -> None:
-    from figkd import checkpoint, losses
+    from export.predictions import Predictions, save_predictions
     from figkd.data import class_names, open_split
+    from figkd.loss.build import build_loss
     from figkd.train import train
 
     arguments, data = work.arguments, work.inputs["data"]
     names = class_names(data)
-    size, seed = arguments["image_size"], arguments["seed"]
-    model = fresh_model(
-        arguments["model"],
-        len(names),
-        image_size=size,
-        pretrained=arguments.get("pretrained", False),
-        seed=seed,
-    )
+    model, said = begin(start_of(work, trains=arguments["epochs"] > 0), names)
+    if said and work.world.first:
+        work.note(f"teacher: {said}")
     history: list[dict[str, Any]] = []
-    if given := work.sources.get("checkpoint"):
-        checkpoint.load_into(model, given)
-    elif arguments["epochs"]:
+    if arguments["epochs"]:
         split = open_split(data, "train")
         history = train(
             model,
             split,
-            loss=losses.build_loss("ce", len(names), label_smoothing=arguments["label_smoothing"]),
-            views=views_of(arguments, split.images.shape[1], seed),
+            loss=build_loss("ce", len(names), label_smoothing=arguments["label_smoothing"]),
+            views=views_of(arguments, split.images.shape[1], arguments["seed"]),
             val=open_split(data, "val"),
             **train_options(arguments, work),
         )
     if work.world.first:
-        keep_network(work, model, history, {})
+        save_predictions(
+            work.out / PREDICTIONS, {"teacher": Predictions.of(keep_network(work, model, history, {}))}
+        )
 
 
 def _summary(out: Path) -> str:
@@ -76,7 +68,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="teacher",
-    version=1,
+    version=2,
     inputs=("data",),
     arguments=_arguments,
     sources=_sources,

@@ -60,16 +60,6 @@ def pick_amp(amp: str, device: str) -> str:
     return ("bf16" if device == "cuda" else "none") if amp == "auto" else amp
 
 
-def fresh_model(name: str, classes: int, *, image_size: int, pretrained: bool, seed: int) -> ImageClassifier:
-    """A network whose random weights follow from the seed."""
-    import torch
-
-    from figkd.models import build_model
-
-    torch.manual_seed(seed)
-    return build_model(name, classes, image_size=image_size, pretrained=pretrained)
-
-
 def train_options(arguments: Mapping[str, Any], work: Work) -> dict[str, Any]:
     """The keyword arguments of `figkd.train.train` that teacher and student take from their sections alike."""
     from figkd.events import EVENTS
@@ -106,10 +96,17 @@ def views_of(arguments: Mapping[str, Any], store_size: int, seed: int) -> Views:
 def keep_network(
     work: Work, model: ImageClassifier, history: list[dict[str, Any]], said: Mapping[str, Any]
 ) -> npt.NDArray[np.float32]:
-    """Write a network's checkpoint, history and scores (with `said` added); return its test logits [N, C]."""
+    """Write a network's checkpoint, history and scores (with `said` added); return its test logits [N, C].
+
+    Raises:
+        TrainingError: its outputs are not finite.
+    """
+    import numpy as np
+
     from export.accuracy import accuracy
     from figkd import checkpoint
     from figkd.data import class_names, open_split
+    from figkd.errors import TrainingError
     from figkd.evaluate import predict
     from figkd.models import parameter_count
 
@@ -120,6 +117,11 @@ def keep_network(
     for part in parts:
         split = open_split(data, part)
         logits = predict(model, split.images, image_size=work.arguments["image_size"], device=pick_device())
+        if lost := int((~np.isfinite(logits).all(axis=1)).sum()):
+            raise TrainingError(
+                f"{name} gives outputs that are not finite on {lost} of {len(logits)} {part} images",
+                "lower the learning rate, or clip the gradient" if history else "take other weights",
+            )
         facts[part] = accuracy(logits, split.labels, names)
     checkpoint.save(work.out / "model.pt", model.state_dict(), {"model": name, "classes": names})
     split_timing(history, work.out)

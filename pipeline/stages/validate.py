@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.class_order import columns, in_order
 from pipeline.config.schema import DeployConfig, Target
 from pipeline.files import read_json, write_json
 from pipeline.stages import build
-from pipeline.stages.base import Stage, Work
-from pipeline.stages.precision import inputs_of, read_logits, score
-from pipeline.stages.qad import onnx_accuracy
+from pipeline.stages.base import PREDICTIONS, Stage, Work
+from pipeline.stages.engines import accuracy_of_file, onnx_accuracy, read_logits
+from pipeline.stages.precision import inputs_of, score_logits
 
 
 def where(target: Target) -> dict[str, str]:
@@ -33,19 +33,24 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
 
 def _run(work: Work) -> None:
     from export.engines import BACKENDS
+    from export.predictions import Predictions, save_predictions
     from figkd.data import class_names, open_split
 
     data, built = work.inputs["data"], work.inputs[f"build@{work.arguments['target']}"]
     names, test = class_names(data), open_split(data, "test")
     reference = read_logits(work.inputs["distill"] / "test_logits.npy")
-    rows = read_json(built / "engines.json")
     in_onnx_runtime = onnx_accuracy(work.inputs)
+    # A precision that could not be made has no file to score.
+    rows = [row for row in read_json(built / "engines.json") if row["onnx"] in in_onnx_runtime]
     if work.device is not None:
         from pipeline.devices import remote
 
-        write_json(work.out / "accuracy.json", remote.validate(work, rows, in_onnx_runtime))
+        scores, answers = remote.validate(work, rows, in_onnx_runtime)
+        write_json(work.out / "accuracy.json", scores)
+        save_predictions(work.out / PREDICTIONS, answers)
         return
     results: dict[str, Any] = {}
+    said: dict[str, Predictions] = {}
     for done, row in enumerate(rows):
         work.progress(done, len(rows), row["id"])
         if not row["runs"]:
@@ -54,17 +59,15 @@ def _run(work: Work) -> None:
         engine = BACKENDS[row["backend"]].load(built / row["file"], threads=work.arguments["threads"])
         try:
             images = inputs_of(work, test.images)
-            results[row["id"]] = {"source": "engine", **score(engine, images, test.labels, names, reference)}
+            logits = in_order(engine.infer(images), columns(built / row["file"], names))
+            facts = score_logits(logits, engine, images, test.labels, names, reference)
+            results[row["id"]] = {"source": "engine", **facts}
+            said[row["id"]] = Predictions.of(logits)
         finally:
             engine.close()
     write_json(work.out / "accuracy.json", results)
+    save_predictions(work.out / PREDICTIONS, said)
     work.progress(len(rows), len(rows), "done")
-
-
-def accuracy_of_file(row: Mapping[str, Any], in_onnx_runtime: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands for an engine that does not run: its ONNX file's accuracy, and where that comes from."""
-    how = "emulated in" if row["precision"] == "bf16" else "in"
-    return {"source": f"{row['onnx']} {how} ONNX Runtime", **in_onnx_runtime[row["onnx"]]}
 
 
 def _summary(out: Path) -> str:
@@ -78,7 +81,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="validate",
-    version=1,
+    version=2,
     inputs=("data", "distill", "precision", "qad", "build"),
     arguments=_arguments,
     run=_run,
