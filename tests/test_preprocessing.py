@@ -11,6 +11,7 @@ from PIL import Image
 
 from export.image import decode, evaluation_view
 from figkd.data.decode import decode_square
+from figkd.data.levels import UNSEEN, Kind, Levels, as_json
 from figkd.evaluate import centre_crop
 
 
@@ -31,3 +32,18 @@ def test_the_two_roads_give_the_same_pixels(
     trained = centre_crop(decode_square(path, 48)[None], 40)[0]
     measured = evaluation_view(decode(buffer.getvalue(), 48), 48, 40)
     np.testing.assert_array_equal(measured, trained)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_deep_images_are_scaled_alike(dtype: str, tmp_path: Path) -> None:
+    """The data set's rule for deep images holds on both roads, and so does the one without a data set."""
+    values = np.random.default_rng(0).integers(0, 5000, (60, 90)).astype(dtype)
+    path = tmp_path / "image.tif"
+    Image.fromarray(values).save(path)
+    kind: Kind = "float" if dtype == "float32" else "integer"
+    for levels in (Levels(0, 4095), UNSEEN[kind]):
+        trained = centre_crop(decode_square(path, 48, rules={kind: levels})[None], 40)[0]
+        measured = decode(path.read_bytes(), 48, as_json({kind: levels}))
+        np.testing.assert_array_equal(evaluation_view(measured, 48, 40), trained)
+    unsaid = evaluation_view(decode(path.read_bytes(), 48), 48, 40)
+    np.testing.assert_array_equal(unsaid, trained)

@@ -225,7 +225,7 @@ def test_the_page_shows_the_committed_result() -> None:
     """Protects docs/students.md from being edited by hand or left behind."""
     import table
 
-    page = (ROOT / "docs" / "students.md").read_text()
+    page = (ROOT / "docs" / "students.md").read_text(encoding="utf-8")
     committed = json.loads(RESULT.read_text())
     assert table.with_table(page, committed) == page
 

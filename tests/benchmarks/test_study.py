@@ -23,7 +23,8 @@ import fetch_photos  # noqa: E402
 import study  # noqa: E402
 import updated_order  # noqa: E402
 
-from figkd.losses import FiGKDLoss, default_options  # noqa: E402
+from figkd.loss.figkd_loss import FiGKDLoss  # noqa: E402
+from figkd.loss.methods import METHODS  # noqa: E402
 
 PLAN: dict[str, Any] = yaml.safe_load((FOLDER / "methods.yaml").read_text(encoding="utf-8"))
 Settings = tuple[tuple[str, str], ...]
@@ -40,7 +41,7 @@ def job(settings: Settings, seed: int) -> tuple[Settings, int]:
 def test_every_method_has_the_same_number_of_trials() -> None:
     """Protects the equal budget, and that figkd's first setting is the library's default recipe."""
     assert len({len(grid) for grid in PLAN["tuned"].values()}) == 1
-    defaults = default_options("figkd")
+    defaults = METHODS["figkd"].defaults
     for key, value in PLAN["tuned"]["figkd"][0].items():
         assert defaults[key.removeprefix("distill.figkd.")] == value
 
@@ -68,7 +69,7 @@ def test_only_the_rate_of_the_default_recipe_is_chosen() -> None:
     runs = Scored({job(s, study.TUNING_SEEDS[0]): {"val": float(i)} for i, s in enumerate(trials)})
     chosen = dict(study.fixed(PLAN, runs, job, 0))  # type: ignore[arg-type]
     assert json.loads(chosen["distill.lr"]) == PLAN["lr"][-1]
-    assert json.loads(chosen["distill.figkd.batch_weight"]) == default_options("figkd")["batch_weight"]
+    assert json.loads(chosen["distill.figkd.batch_weight"]) == METHODS["figkd"].defaults["batch_weight"]
     assert len(chosen) == 3
 
 
@@ -113,7 +114,12 @@ def test_the_study_runs_and_goes_on(tmp_path: Path) -> None:
     config = FOLDER.parents[1] / "deploy_configs" / "fonts_cpu.yaml"
     few = {"train": 8, "val": 4, "test": 4}
     overrides = [f"data.options={json.dumps({f'{k}_per_class': n for k, n in few.items()})}"]
-    overrides += ["teacher.epochs=1", "distill.epochs=1", "distill.batch_size=32"]
+    overrides += [
+        "teacher.epochs=1",
+        "teacher.allow_chance_level=true",
+        "distill.epochs=1",
+        "distill.batch_size=32",
+    ]
     command = [sys.executable, str(FOLDER / "study.py"), str(config), "--methods", str(FOLDER / "tiny.yaml")]
     command += ["--seeds", "2", "--jobs", "1", "--finalists", "1", "--out", str(tmp_path / "out")]
     command += [part for text in overrides for part in ("--set", text)]

@@ -66,3 +66,14 @@ def test_l4t_release(tmp_path: Path, text: str, release: str) -> None:
     assert machine.l4t_release(path) == ""
     path.write_text(text)
     assert machine.l4t_release(path) == release
+
+
+def test_loads_of_several_rounds_are_averaged_over_time() -> None:
+    """A short round counts for little; what is not known is left out."""
+    long = {"seconds": 9.0, "own_cores": 1.0, "other_cores": 0.0, "steal_cores": 0.0}
+    short = {"seconds": 1.0, "own_cores": 1.0, "other_cores": 2.0, "steal_cores": 0.5}
+    found = machine.load_together([long, {}, short])
+    assert found == {"seconds": 10.0, "own_cores": 1.0, "other_cores": 0.2, "steal_cores": 0.05}
+    assert machine.load_together([{}]) == {}
+    assert machine.foreign_cores(short) == 2.0 and machine.foreign_cores({}) == 0.0
+    assert machine.is_disturbed(short, 0.15) and not machine.is_disturbed(long, 0.15)

@@ -65,3 +65,28 @@ def test_a_missing_back_end_is_exit_4(
 def test_onnx_runtime_is_built_too(files: Any, tmp_path: Path) -> None:
     assert main(["build", str(files.fp32), str(tmp_path / "a.onnx"), "--backend", "onnxruntime"]) == 0
     assert (tmp_path / "a.onnx.json").is_file()
+
+
+def test_a_place_that_cannot_be_written_is_exit_4(
+    files: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Two lines, no traceback; what a name hides is written out."""
+    (tmp_path / "a\x1b[2Jb").write_text("")
+    assert main(["build", str(files.fp32), f"{tmp_path}/a\x1b[2Jb/x.onnx", "--backend", "onnxruntime"]) == 4
+    told = capsys.readouterr().err
+    assert told.startswith("error: ") and "\n  fix: " in told and "\x1b" not in told
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_reader_that_goes_away_and_a_full_disk(files: Any, tmp_path: Path) -> None:
+    """The engine is built either way; only the full disk is told, by exit code 4."""
+    words = [sys.executable, "-m", "export", "build", str(files.fp32), str(tmp_path / "a.onnx")]
+    words += ["--backend", "onnxruntime"]
+    for redirection, code in ((">/dev/full", 4), ("| true", 0), (">&-", 0)):
+        script = f'"$@" {redirection}; exit ${{PIPESTATUS[0]}}'
+        done = subprocess.run(
+            ["bash", "-c", script, "bash", *words], env=_env(), capture_output=True, text=True
+        )
+        assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+        assert (tmp_path / "a.onnx").is_file()
+        (tmp_path / "a.onnx").unlink()

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from export import measure
 from export.engines.protocol import Samples
 from export.engines.sampling import sample
 from export.errors import ExportError
-from export.measure import latency_stats, measure_interleaved, percentile
+from export.measure import latency_stats, measure_interleaved, measure_rounds, percentile
 
 
 def test_percentiles_are_order_statistics() -> None:
@@ -144,3 +145,65 @@ def test_real_engines_interleave(files: Any) -> None:
     cases = [(name, partial(engine.time, files.images[:1])) for name, engine in engines.items()]
     result = measure_interleaved(cases, warmup_s=0.0, min_samples=30, max_seconds=5.0, rounds=3)
     assert {name: len(samples.latency) for name, samples in result.items()} == {"fp32": 30, "int8_cpu": 30}
+
+
+def _under(monkeypatch: pytest.MonkeyPatch, loads: list[float], seconds: float = 1.0) -> None:
+    """The machine's account of other processes, one figure a round."""
+    left = iter(loads)
+    monkeypatch.setattr(measure, "load_now", dict)
+    monkeypatch.setattr(
+        measure,
+        "load_between",
+        lambda *_: {"other_cores": next(left), "steal_cores": 0.0, "own_cores": 1.0, "seconds": seconds},
+    )
+
+
+def _counting(name: str, log: list[str]) -> tuple[str, Any]:
+    def timer(**limits: Any) -> Samples:
+        log.append(name)
+        values = np.full(limits["min_samples"], float(len(log)))
+        return Samples({"latency": values}, 1, "engine", 0.01)
+
+    return name, timer
+
+
+@pytest.mark.parametrize(
+    ("loads", "kept", "repeated"),
+    [
+        ([0.0, 0.1, 0.0], [0.0, 0.1, 0.0], 0),
+        ([0.0, 2.0, 0.0, 0.05], [0.0, 0.0, 0.05], 1),  # a disturbance that passes costs one more round
+        ([2.0, 1.0, 0.0, 3.0, 0.0, 0.0], [0.0, 0.0, 0.0], 3),
+        (
+            [2.0, 1.0, 1.5, 3.0, 0.9, 0.8],
+            [1.0, 0.9, 0.8],
+            3,
+        ),  # one that stays: the quietest, and no end later
+    ],
+)
+def test_disturbed_rounds_are_taken_again_within_a_bound(
+    monkeypatch: pytest.MonkeyPatch, loads: list[float], kept: list[float], repeated: int
+) -> None:
+    """By the others' load and never by a latency; each case has as many samples as without."""
+    _under(monkeypatch, loads)
+    log: list[str] = []
+    steps: list[tuple[int, int]] = []
+    found = measure_rounds(
+        [_counting("a", log), _counting("b", log)], rounds=3, min_samples=30, max_load=0.15,
+        progress=lambda done, total, _: steps.append((done, total)),
+    )  # fmt: skip
+    assert ([r.load["other_cores"] for r in found.kept], found.repeated) == (kept, repeated)
+    assert {name: len(s.latency) for name, s in found.samples().items()} == {"a": 30, "b": 30}
+    assert steps[-1] == (len(steps), len(steps)) == (2 * (3 + repeated), 2 * (3 + repeated))
+
+
+def test_nothing_is_repeated_where_load_is_unknown_or_too_short_to_tell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A tick of the system's clock in a short round is nobody's load."""
+    log: list[str] = []
+    _under(monkeypatch, [1.0] * 3, seconds=0.02)
+    assert measure_rounds([_counting("a", log)], rounds=3, max_load=0.15).repeated == 0
+    monkeypatch.setattr(measure, "load_between", lambda *_: {})
+    assert measure_rounds([_counting("a", log)], rounds=3, max_load=0.15).repeated == 0
+    _under(monkeypatch, [9.0] * 3)
+    assert measure_rounds([_counting("a", log)], rounds=3).repeated == 0, "nobody asked for it"

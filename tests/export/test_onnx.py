@@ -32,6 +32,19 @@ def test_parity_on_real_and_random_images(files: Any) -> None:
     assert max(case["max_abs"] for case in report["cases"]) < 1e-4
 
 
+def test_a_network_that_diverged_is_not_blamed_on_the_export(files: Any) -> None:
+    """The module's own NaN is said as such, with the learning rate as the fix."""
+
+    class Diverged(nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = files.module(images)
+            return logits * float("nan")
+
+    with pytest.raises(ExportError, match=r"network itself gives .* not finite on 5 of 5 images") as caught:
+        check_parity(Diverged(), files.fp32, [files.images[:5]])
+    assert "learning rate" in caught.value.fix and not isinstance(caught.value, ParityError)
+
+
 def test_fixed_batch_is_static_and_keeps_parity(files: Any, tmp_path: Path) -> None:
     fixed = fix_batch(files.fp32, tmp_path / "one.onnx", 1)
     assert describe(fixed)["inputs"][0]["shape"] == [1, 32, 32, 3]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
-import time
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -94,9 +94,20 @@ def test_trapezoid() -> None:
 
 def test_power_is_sampled_while_the_work_runs() -> None:
     """A constant power gives power times time; a sensor that dies is told."""
-    found = Sampled("x", "y", lambda: 5.0, interval_s=0.005).measure(lambda: time.sleep(0.1))
-    assert found.watts == pytest.approx(5.0) and found.readings >= 5
-    assert found.seconds == pytest.approx(0.1, rel=0.5)
+    ticks = iter(range(10**6))
+    enough = threading.Event()
+
+    def sensor() -> float:
+        if next(ticks) == 4:
+            enough.set()
+        return 5.0
+
+    def work() -> None:
+        assert enough.wait(60)
+
+    found = Sampled("x", "y", sensor, interval_s=0.005).measure(work)
+    assert found.watts == pytest.approx(5.0) and found.readings == next(ticks) >= 5
+    assert found.seconds >= 4 * 0.005
 
     def broken() -> float:
         raise OSError("gone")

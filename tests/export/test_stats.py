@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from export.stats import (
     far_outliers,
+    holm,
     interval_ranks,
     median_interval,
     quantile_interval,
     ratio,
     round_medians,
     rounds_interval,
+    slower_p,
 )
 
 
@@ -96,3 +98,17 @@ def test_far_outliers() -> None:
     fence, share = far_outliers(ordered)
     assert 1.2 < fence < 2.0 and share == pytest.approx(2.0)
     assert far_outliers(np.array([1.0] * 99 + [1.001]))[1] == 0.0
+
+
+def test_holm_has_the_published_order() -> None:
+    """Step-down: the first that fails ends it (Holm 1979); a single test is the plain one."""
+    assert holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
+    assert holm([0.04]) == [True] and holm([]) == []
+    assert holm([0.02, 0.02, 0.04]) == [False, False, False]
+
+
+def test_ranks_tell_slower_rounds_from_equal_ones() -> None:
+    """Exact tail of 4 against 4: one order of 70; nothing from three rounds."""
+    assert slower_p([5, 6, 7, 8], [1, 2, 3, 4]) == pytest.approx(1 / 70)
+    assert slower_p([1, 2, 3, 4], [5, 6, 7, 8]) == pytest.approx(1.0)
+    assert slower_p([5, 6, 7], [1, 2, 3]) is None

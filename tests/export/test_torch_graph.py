@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from export import graph
+from export.cpu_layouts import CPU_LAYOUTS
 from export.errors import ExportError
 from export.onnx import export_onnx, fix_batch
 from export.torch_graph import TorchGraph
@@ -186,7 +187,7 @@ def test_weights_of_seven_bits_stay_within_them(files: Any, tmp_path: Path) -> N
     """On CPUs without VNNI the eighth bit would saturate 16-bit sums."""
     from export.precision import to_int8_onnxruntime
 
-    to_int8_onnxruntime(files.fp32, tmp_path / "r.onnx", files.train, reduce_range=True)
+    to_int8_onnxruntime(files.fp32, tmp_path / "r.onnx", files.train, cpu=CPU_LAYOUTS["u8s8_7bit"])
     model = graph.load_model(tmp_path / "r.onnx")
     module = TorchGraph(model, weights=weights_of(files.fp32))
     with torch.no_grad():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from figkd import checkpoint
-from figkd.errors import CheckpointError
+from figkd.errors import CheckpointError, LabelError
 from figkd.models import build_model
 
 NAME = "figkd/dsconv_nano"
@@ -63,7 +63,7 @@ def test_a_file_cannot_run_code(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
         checkpoint.load(path)
     torch.save({"format": 1, "meta": Evil(), "state": {}}, path)
-    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+    with pytest.raises(CheckpointError, match="not a checkpoint of figkd"):
         checkpoint.load(path)
     assert not (tmp_path / "owned").exists()
 
@@ -106,3 +106,30 @@ def test_equal_values_give_equal_bytes_whether_or_not_they_are_one_object(tmp_pa
     for path, meta in (("1", {"x": name, "y": name}), ("2", {"x": name, "y": "".join(["a", "b"])})):
         checkpoint.save(tmp_path / path, {"w": torch.zeros(2)}, meta)
     assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+def test_a_checkpoint_of_other_classes_is_not_loaded(tmp_path: Path) -> None:
+    """Protects every stage: same count, other names or another order, and the outputs would mean something else."""
+    path, model = tmp_path / "model.ckpt", build_model(NAME, 3, image_size=32)
+    checkpoint.save(path, model.state_dict(), {"classes": ["a", "b", "c"]})
+    checkpoint.load_into(model, path, ["a", "b", "c"])
+    with pytest.raises(LabelError, match=r'only in model.ckpt: "c"; only in the data: "d"'):
+        checkpoint.load_into(model, path, ["a", "b", "d"])
+    with pytest.raises(LabelError, match="another order"):
+        checkpoint.load_into(model, path, ["b", "a", "c"])
+    checkpoint.save(path, model.state_dict())
+    with pytest.raises(LabelError, match="0 and 3"):
+        checkpoint.load_into(model, path, ["a", "b", "c"])
+
+
+@pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
+def test_what_is_not_there_yet_is_told(tmp_path: Path, name: str) -> None:
+    """Protects a user whose clone has the pointers of large files, or whose copy broke off, from other advice."""
+    path = tmp_path / name
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4665\nsize 12345\n")
+    with pytest.raises(CheckpointError, match="Git LFS pointer") as caught:
+        checkpoint.read_saved(path)
+    assert "git lfs pull" in caught.value.fix
+    path.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="is empty"):
+        checkpoint.read_saved(path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,20 +12,21 @@ from figkd.meter import Meter, peak_flops, training_flops
 from figkd.models import ImageClassifier, build_model
 
 
-def test_compilation_is_not_counted() -> None:
+def test_compilation_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects the rate: seconds and images of compiling passes are left out, the wall clock is not."""
+    now = [7.0]
+    monkeypatch.setattr("figkd.meter.time", SimpleNamespace(perf_counter=lambda: now[0]))
     meter = Meter(flops_per_image=2e6, peak=1e9)
     meter.start(waited=1.0)
-    began = time.perf_counter()
-    time.sleep(0.06)
-    meter.count(100, skipped=time.perf_counter() - began)
-    time.sleep(0.05)
+    now[0] += 0.06
+    meter.count(100, skipped=0.06)
+    now[0] += 0.05
     meter.count(50)
     timing = meter.stop(waited=1.01)
-    assert timing["seconds"] >= 0.11
-    assert timing["images_per_s"] == pytest.approx(50 / 0.05, rel=0.5)
+    assert timing["seconds"] == pytest.approx(0.11)
+    assert timing["images_per_s"] == pytest.approx(50 / 0.05)
     assert timing["mfu"] == pytest.approx(timing["images_per_s"] * 2e6 / 1e9)
-    assert 0 < timing["data_wait"] <= 0.01 / 0.11
+    assert timing["data_wait"] == pytest.approx(0.01 / 0.11)
 
 
 def test_what_is_unknown_is_none() -> None:

@@ -61,9 +61,9 @@ def test_suggestions(wrong: str, right: str) -> None:
 def test_light_modules_do_not_import_torch() -> None:
     """Protects the start-up time of a command line: names, methods, errors and data sets need no torch."""
     code = (
-        "import sys, figkd, figkd.errors, figkd.methods, figkd.model_names, figkd.order, figkd.data as d\n"
+        "import sys, figkd, figkd.errors, figkd.loss.methods, figkd.model_names, figkd.loss.order, figkd.data as d\n"
         "assert figkd.model_names.known_model('timm/resnet18')\n"
-        "assert d.check('fonts', None) == []\n"
+        "assert not d.examine('fonts', None).problems\n"
         "heavy = {'torch', 'timm', 'torchvision', 'matplotlib', 'scipy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )

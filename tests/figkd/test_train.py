@@ -16,13 +16,14 @@ import torch
 from torch import nn
 
 from figkd.data.logits import cache_logits, open_logits
-from figkd.data.store import Split
+from figkd.data.split import Split
 from figkd.data.views import make_views
 from figkd.distributed import World
 from figkd.errors import CheckpointError, TrainingError
-from figkd.losses import build_loss
+from figkd.loss.build import build_loss
 from figkd.models import ImageClassifier
-from figkd.train import _for_group, _mode, train
+from figkd.objective import compile_mode
+from figkd.train import _for_group, train
 
 CLASSES = 4
 
@@ -140,7 +141,7 @@ def test_an_interrupted_run_ends_the_same(tmp_path: Path, options: dict[str, Any
         _run(state_path=state, progress=stop, **options)
     seen: list[int] = []
     resumed, history = _run(state_path=state, progress=lambda done, *_: seen.append(done), **options)
-    assert seen[0] == 7
+    assert seen[:2] == [6, 7]  # what it goes on from is said first
     assert _same(whole, resumed)
     assert _plain(history) == _plain(expected)
     again, _ = _run(state_path=state, progress=stop, **options)
@@ -208,6 +209,21 @@ def test_a_damaged_state_starts_again(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="is damaged: starting again"):
         again, _ = _run(state_path=state)
     assert _same(whole, again)
+
+
+def test_parts_of_the_loss_are_logged(tmp_path: Path) -> None:
+    """Protects the record: the mean of each part, which together are the loss, also of mixed images in micro-batches;
+    a loss of one part, or one that does not say, has none."""
+    mixed = {"mixup": 0.4, "cutmix": 1.0, "accumulate": 2}
+    _, history = _run(loss=build_loss("figkd", CLASSES), teacher=_model(2), epochs=2, **mixed)
+    for record in history:
+        assert list(record["parts"]) == ["task", "detail", "correlation"]
+        assert sum(record["parts"].values()) == pytest.approx(record["loss"], rel=1e-6)
+        assert min(record["parts"].values()) > 0
+    figkd = build_loss("figkd", CLASSES)
+    _, silent = _run(loss=lambda *given: figkd(*given), teacher=_model(2), epochs=2, **mixed)
+    assert [record["loss"] for record in silent] == [record["loss"] for record in history]
+    assert all("parts" not in record for record in (*silent, *_run(epochs=1)[1]))
 
 
 def test_cached_logits_train_like_the_teacher_itself(tmp_path: Path) -> None:
@@ -278,6 +294,20 @@ def test_exact_resume_with_everything_on(stop_at: int, tmp_path: Path) -> None:
     assert _plain(resumed) == _plain(history)
 
 
+def test_resume_says_where_it_goes_on(tmp_path: Path) -> None:
+    """A person who started it again must see that the hours before are not lost."""
+
+    def stop(done: int, total: int, note: str) -> None:
+        if note.startswith("epoch 2/4"):
+            raise _Stop
+
+    with pytest.raises(_Stop):
+        _run(state_path=tmp_path / "state", progress=stop)
+    said: list[str] = []
+    _run(state_path=tmp_path / "state", progress=lambda done, total, note: said.append(note))
+    assert said[0] == "goes on after epoch 1/4" and said[1].startswith("epoch 2/4")
+
+
 def test_accumulation_gives_the_gradient_of_the_whole_step() -> None:
     """Protects micro-batches: without batch norm and dropout, two halves train like the whole, up to rounding."""
 
@@ -291,6 +321,43 @@ def test_accumulation_gives_the_gradient_of_the_whole_step() -> None:
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
     assert [r["loss"] for r in first] == pytest.approx([r["loss"] for r in second], rel=1e-5)
+
+
+class _Eval(nn.Module):
+    """A network whose running statistics are not finite after the epochs named: only evaluation shows it."""
+
+    def __init__(self, broken: set[int]) -> None:
+        super().__init__()
+        self.inner, self.broken, self.seen = _model(), broken, 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.inner(images)
+        if self.training:
+            return logits
+        self.seen += 1
+        return logits * (float("inf") if self.seen in self.broken else 1.0)
+
+
+def test_a_network_that_only_predicts_nan_is_not_a_result(tmp_path: Path) -> None:
+    """Protects against "done, top-1 0.0 %": the loss is finite, evaluation is not, and no state says it is done."""
+    state = tmp_path / "state"
+    with pytest.raises(TrainingError, match="18 of 18 validation images are not finite") as caught:
+        _run(_Eval({2}), epochs=2, val=_split(18, seed=1), state_path=state)
+    assert "learning rate" in caught.value.fix
+    with pytest.raises(TrainingError):  # what was kept is the epoch before, and leads there again
+        _run(_Eval({1}), epochs=2, val=_split(18, seed=1), state_path=state)
+
+
+def test_a_network_may_recover(tmp_path: Path) -> None:
+    """Protects long warm-ups: only the last epoch's weights count."""
+    _, history = _run(_Eval({1}), epochs=2)
+    assert history[0]["val_top1"] == 0 and history[1]["val_top1"] > 0
+
+
+def test_weights_that_are_not_numbers_need_no_validation_images() -> None:
+    """Protects runs without a validation split: the last step can spoil weights after a finite loss."""
+    with pytest.raises(TrainingError, match="weights are not finite"):
+        _run(lr=1e300, epochs=1, batch_size=48, val=None)
 
 
 def test_a_loss_that_explodes_stops_the_run(tmp_path: Path) -> None:
@@ -321,8 +388,10 @@ def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> Non
         _run(**changes)
 
 
-def test_each_size_of_a_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects against compiling again in every epoch; what is compiled is what is run (here by an eager back end)."""
+@pytest.mark.parametrize("method", ["ce", "figkd"])
+def test_each_size_of_a_step_is_compiled_once(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects against compiling again in every epoch; what is compiled is what is run (here by an eager back end),
+    the parts of the loss included."""
     compile_ = torch.compile
 
     def eagerly(function: Any, *, mode: str, dynamic: bool) -> Any:
@@ -332,9 +401,12 @@ def test_each_size_of_a_step_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -
     torch.compiler.reset()
     counters = pytest.importorskip("torch._dynamo.utils").counters
     monkeypatch.setattr(torch, "compile", eagerly)
-    plain, expected = _run(batch_size=19, split=_split(47), epochs=3)  # steps of 16, 16 and 15 images
+    cache = np.random.default_rng(0).normal(size=(47, 9, 4)).astype(np.float16) if method == "figkd" else None
+    given: dict[str, Any] = {"loss": build_loss(method, CLASSES), "teacher_logits": cache}
+    given |= {"batch_size": 19, "split": _split(47), "epochs": 3}  # steps of 16, 16 and 15 images
+    plain, expected = _run(**given)
     counters.clear()
-    compiled, history = _run(batch_size=19, split=_split(47), epochs=3, compile="default")
+    compiled, history = _run(**given, compile="default")
     assert counters["stats"]["unique_graphs"] == 2
     assert _same(plain, compiled)
     assert _plain(history) == _plain(expected)
@@ -368,8 +440,8 @@ def test_what_auto_compiles_on_a_gpu(
 ) -> None:
     """Protects gradients that are kept between micro-batches from CUDA graphs, and machines without a compiler."""
     monkeypatch.setattr("shutil.which", lambda _: compiler)
-    assert _mode("auto", "cuda", World(0, size), accumulate) == mode
-    assert _mode("auto", "cpu", World(0, size), accumulate) == "none"
+    assert compile_mode("auto", "cuda", World(0, size), accumulate) == mode
+    assert compile_mode("auto", "cpu", World(0, size), accumulate) == "none"
 
 
 def test_batch_norms_are_synchronised_on_gpus_with_their_activations() -> None:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.budgets import choose, judge, miss, times
-from pipeline.config.schema import Budgets, Goal
+from pipeline.budgets import choose, judge, miss, run_verdict, times
+from pipeline.composition import BuiltEngine, Composition
+from pipeline.config.schema import Budgets, DeployConfig, Goal
 from pipeline.report import words
-from pipeline.result import Accuracy, Energy, Engine, EngineState, Int8Share, Latency
+from pipeline.result import (
+    Accuracy,
+    Energy,
+    Engine,
+    EngineState,
+    Int8Share,
+    Judged,
+    Latency,
+    Network,
+    RunVerdict,
+    Shipping,
+)
+from pipeline.standing import standing
 
 
 def _accuracy(top1: float, *, finite: bool = True) -> Accuracy:
@@ -110,7 +124,7 @@ def test_nothing_to_ship_says_why() -> None:
     missed = _engine(top1=50)
     missed.budgets = judge(missed, Budgets(top1=Goal(min=80)), STUDENT)
     choice = choose("cpu", [missed])
-    assert choice.state == "budget_missed" and "top-1 ≥ 80 %: 50.00 % (30.00 pp short)" in choice.why
+    assert choice.state == "budget_missed" and "top-1 ≥ 80 %: 50.00 % (30.00 points short)" in choice.why
     assert miss(missed.budgets[0]) in choice.why
     assert choose("cpu", [_engine(state="built")]).state == "not_run"
     assert choose("cpu", [_engine(state="failed")]).state == "failed"
@@ -203,13 +217,14 @@ def test_int8_that_is_not_faster_is_explained() -> None:
         layers=10, int8_layers=4, macs=1_000_000, int8_macs=400_000, depthwise_macs=200_000, quantize=9,
         dequantize=9, float_layers=[layer], operators={"QLinearConv": 4, "DequantizeLinear": 6, "HardSigmoid": 3},
     )  # fmt: skip
-    int8.composition = {"network": {"layers": 90}, "engine": {"layers": 12, "reformats": 3, "by_output": {}}}
+    int8.composition = Composition(engine=BuiltEngine(layers=12, reformats=3, requantise=4))
     story = words.int8_story(int8, fp32, found)
     assert story.startswith("INT8 is slower than fp32 here: 2.00 times as long (2.00 to 2.00), n = 10 rounds")
     for text in (
         "4 of 10 layers and 40.0 % of 1.0 million multiply-accumulates are INT8", "stem (60 %)",
         "6 conversions", "around 3 HardSigmoid", "so small a network",
         "20.0 % of the multiply-accumulates are depthwise", "3 of the built engine's 12 layers only reformat",
+        "4 of the built engine's 12 layers only requantise",
     ):  # fmt: skip
         assert text in story
 
@@ -227,3 +242,99 @@ def test_energy_and_late_images() -> None:
         engine.latency.append(_latency(1.0).model_copy(update=update))
     verdicts = {j.metric: (j.verdict, j.value) for j in judge(engine, budgets, STUDENT)}
     assert verdicts == {"energy_mj_per_image": ("pass", 1.5), "deadline_miss_percent": ("miss", 5.0)}
+
+
+def _guess(engine: Engine, *, right: bool) -> Engine:
+    """An engine whose answers are all right, or that always gives the most frequent of two classes."""
+    labels = np.repeat([0, 1], [6, 4])
+    engine.standing = standing(labels, labels if right else np.zeros(10, int), ["flags", "birds"])
+    return engine
+
+
+def test_what_is_no_better_than_guessing_is_never_shipped() -> None:
+    """Whatever the budgets say of it, and also where it is the fastest; it says against what."""
+    slow, fast = _guess(_engine("fp32", median=2), right=True), _guess(_engine("int8", median=1), right=False)
+    assert choose("cpu", [slow, fast]).engine == "cpu/fp32"
+    for engine in (slow, fast):
+        engine.budgets = judge(engine, Budgets(top1=Goal(min=1)), STUDENT)
+    assert choose("cpu", [slow, fast]).engine == "cpu/fp32"
+    alone = choose("cpu", [fast])
+    assert (alone.state, alone.engine) == ("no_better_than_guessing", None)
+    assert "always answering flags would be on 60.00 %" in alone.why
+    assert choose("cpu", [fast], "fp32").state == "failed", "no such engine"
+
+
+@pytest.mark.parametrize(
+    ("budgets", "absolute"),
+    [
+        (Budgets(), False),
+        (Budgets(top1=Goal(max_drop=1)), False),
+        (Budgets(latency_p50_ms=Goal(max=9), engine_mb=Goal(max=9)), False),
+        (Budgets(agreement=Goal(min=90)), False),  # with its own network
+        (Budgets(top1=Goal(min=80)), True),
+        (Budgets(worst_class=Goal(min=10)), True),
+        (Budgets(mean_per_class=Goal(min=10, precision=["int8"])), False),  # of another engine
+    ],
+)
+def test_which_goals_say_how_good_is_good_enough(budgets: Budgets, absolute: bool) -> None:
+    """Not those that compare the student with itself, and none of time or size."""
+    engine = _engine()
+    engine.budgets = judge(engine, budgets, STUDENT)
+    assert engine.has_goal is absolute
+
+
+def _run(
+    engines: list[Engine], *, student: bool | None = None, failures: bool = False, required: bool = True
+) -> RunVerdict:
+    config = DeployConfig.model_validate(
+        {
+            "name": "x", "data": {"dataset": "fonts", "image_size": 32}, "teacher": {"model": "figkd/resnet_tiny"},
+            "student": {"model": "figkd/dsconv_nano"},
+            "targets": {"cpu": {"engine": "onnxruntime", "required": required}},
+        }
+    )  # fmt: skip
+    network = Network(model="m", parameters=1, test=STUDENT, val_top1=90, history=[])
+    if student is not None:
+        network.standing = _guess(_engine(), right=student).standing
+    shipping = [choose("cpu", engines)]
+    return run_verdict(engines, shipping, {"x": {}} if failures else {}, config, network)
+
+
+def _judged(engine: Engine, **budgets: Goal) -> Engine:
+    engine.budgets = judge(engine, Budgets(**budgets), STUDENT)
+    return engine
+
+
+def test_the_verdict_of_a_run() -> None:
+    """Green needs an absolute goal that is met; below guessing is never a pass; the worst counts."""
+    met, no_goal = _judged(_engine(), top1=Goal(min=80)), _judged(_engine(), top1=Goal(max_drop=5))
+    assert _run([met]) == "pass" and _run([no_goal]) == "no_goal" and _run([_engine()]) == "no_goal"
+    assert _run([_judged(_engine(), top1=Goal(min=95))]) == "budget_missed"
+    assert _run([_guess(met.model_copy(), right=False)]) == "no_better_than_guessing"
+    assert _run([met], student=False) == "no_better_than_guessing"
+    assert _run([met], student=True) == "pass"
+    assert _run([met], failures=True) == "failed"
+    assert _run([_engine(state="built")]) == "not_run"
+    assert _run([_engine(state="failed")]) == "failed"
+    assert _run([_engine(state="failed")], required=False) == "not_run"
+
+
+def test_times_that_others_disturbed_are_marked_where_they_decide() -> None:
+    """A goal for the time, or the choice among several; not accuracy, and not the only engine there is."""
+    budgets = Budgets(latency_p99_ms=Goal(max=1), top1=Goal(min=1))
+    engine = _engine()
+    engine.budgets = judge(engine, budgets, STUDENT, disturbed=True)
+    marks: dict[str, Judged] = {j.metric: j for j in engine.budgets}
+    assert marks["latency_p99_ms"].disturbed and not marks["top1"].disturbed
+    missed = choose("cpu", [engine], disturbed=True)
+    assert (missed.state, missed.disturbed) == ("budget_missed", True)
+    accuracy = _engine()
+    accuracy.budgets = judge(accuracy, Budgets(top1=Goal(min=95)), STUDENT, disturbed=True)
+    assert not choose("cpu", [accuracy], disturbed=True).disturbed
+
+    def disturbed(*engines: Engine) -> Shipping:
+        return choose("cpu", engines, disturbed=True)
+
+    assert disturbed(_engine("fp32", median=2), _engine("fp16")).disturbed
+    assert not disturbed(_engine("fp32")).disturbed
+    assert not choose("cpu", [_engine("fp32"), _engine("fp16")]).disturbed

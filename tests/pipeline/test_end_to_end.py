@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.result import Result
-from tests.pipeline.conftest import FONTS, TINY, Finished, figkd, sets
+from tests.pipeline.conftest import CPU_FILE, FONTS, TINY, Finished, figkd, sets
 
 STEPS = [
     "data", "teacher", "logits", "distill", "export", "precision", "qad", "build@cpu", "build@rtx", "validate@cpu",
@@ -19,7 +19,9 @@ STEPS = [
 
 
 def _result(finished: Finished) -> Result:
-    return Result.model_validate_json((finished.folder / "runs/fonts_cpu/result.json").read_text())
+    return Result.model_validate_json(
+        (finished.folder / "runs/fonts_cpu/result.json").read_text(encoding="utf-8")
+    )
 
 
 def _states(finished: Finished, *arguments: str, **changes: object) -> dict[str, str]:
@@ -31,7 +33,8 @@ def _states(finished: Finished, *arguments: str, **changes: object) -> dict[str,
 def test_a_run_leaves_report_engines_and_a_table(finished: Finished) -> None:
     """One row an engine; those for an absent GPU are built, inspected, and said not to have run."""
     runs = finished.folder / "runs/fonts_cpu"
-    assert {p.name for p in runs.iterdir()} == {"result.json", "report.html", "report.md", "engines"}
+    listed = {"result.json", "report.html", "report.md", "engines", "published.json"}
+    assert {p.name for p in runs.iterdir()} == listed
     result = _result(finished)
     states = {engine.id: engine.state for engine in result.engines}
     ran = "ran" if result.machine["after"]["gpus"] else "built"
@@ -49,6 +52,12 @@ def test_a_run_leaves_report_engines_and_a_table(finished: Finished) -> None:
             assert engine.int8 is not None and engine.int8.int8_layers > 0
         if engine.state == "built":
             assert "built, not run" in engine.detail and engine.accuracy.source != "engine"
+            assert engine.composition.engine is not None and engine.composition.engine.written_bytes
+    int8 = next(engine for engine in result.engines if engine.id == "rtx/int8-SM86")
+    assert int8.outlook is not None and (int8.outlook.rival, int8.outlook.expect) == (
+        "rtx/fp16-SM86",
+        "no_faster",
+    )
     assert "cpu/fp32" in finished.done.out and "report:" in finished.done.out
 
 
@@ -72,14 +81,34 @@ def test_accuracy_in_the_result_is_that_of_the_stored_logits(finished: Finished)
     assert _result(finished).student.test.top1 == pytest.approx(100 * hits.mean())
 
 
+def test_what_the_verdict_is_held_against_is_in_the_result(finished: Finished) -> None:
+    """Guessing, the teacher and the mistakes, from the answers that were kept; pictures in the page alone."""
+    result = _result(finished)
+    assert result.verdict == "no_goal", "the tiny demonstration has no goal of accuracy"
+    for network in (result.teacher, result.student):
+        assert network.standing and network.standing.top1.percent == pytest.approx(network.test.top1)
+        assert network.standing.majority.percent == pytest.approx(100 / 21)
+    gap = result.student.standing.over_teacher  # type: ignore[union-attr]
+    assert gap and gap.points == pytest.approx(result.student.test.top1 - result.teacher.test.top1)
+    ran = [engine for engine in result.engines if engine.accuracy and engine.accuracy.source == "engine"]
+    for engine in ran:
+        assert engine.accuracy and engine.standing
+        assert engine.standing.top1.percent == pytest.approx(engine.accuracy.top1)
+    assert result.looked_at in {s.engine for s in result.shipping} and len(result.mistakes) == 12
+    assert result.confusion and len(result.confusion.classes) == 12 and result.loads["cpu"].rounds
+    page = (finished.folder / "runs/fonts_cpu/report.html").read_text(encoding="utf-8")
+    assert page.count('alt="test image ') == 12 and page.count('alt="training image of ') >= 21
+    assert "base64" not in (finished.folder / "runs/fonts_cpu/result.json").read_text(encoding="utf-8")
+
+
 def test_the_result_says_which_layout_each_engine_reads(finished: Finished) -> None:
     """Two INT8 files, each with its share of INT8 and its calibration; every engine's file is among them."""
     result = _result(finished)
     files = {file.onnx: file for file in result.precisions}
     assert {engine.onnx for engine in result.engines} <= set(files)
-    assert files["int8_cpu.onnx"].engines == ["onnxruntime"]
+    assert files[CPU_FILE].engines == ["onnxruntime"]
     assert files["int8.onnx"].engines in ([], ["tensorrt_rtx"])
-    for name in ("int8.onnx", "int8_cpu.onnx"):
+    for name in ("int8.onnx", CPU_FILE):
         assert files[name].int8_macs_percent and files[name].calibration and files[name].mixed
 
 
@@ -216,7 +245,7 @@ def test_report_validate_and_benchmark_commands(finished: Finished, tmp_path: Pa
     timed = finished.figkd("benchmark", "--json", "--model", model, "--model", model.with_name("fp16.onnx"))
     assert {row["id"] for row in timed.json["latency"]} == {str(model), str(model.with_name("fp16.onnx"))}
     shutil.copytree(finished.folder / ".figkd", tmp_path / "store")
-    old = json.loads((finished.folder / "runs/fonts_cpu/result.json").read_text())
+    old = json.loads((finished.folder / "runs/fonts_cpu/result.json").read_text(encoding="utf-8"))
     for engine in old["engines"]:
         for row in engine["latency"]:
             row["median"] /= 1000  # a baseline that nothing can reach
@@ -253,7 +282,7 @@ def test_a_device_that_is_not_there_fails_though_everything_here_is_cached(
     elsewhere = {"targets.cpu.device": "ssh://no-such-host.invalid", "output": tmp_path}
     done = finished.figkd("run", **elsewhere)
     assert done.code == 5 and "no-such-host.invalid: there is no host of that name" in done.err
-    result = json.loads((tmp_path / "fonts_cpu/result.json").read_text())
+    result = json.loads((tmp_path / "fonts_cpu/result.json").read_text(encoding="utf-8"))
     assert {engine["target"] for engine in result["engines"]} == {"rtx"}
     assert {choice["target"]: choice["state"] for choice in result["shipping"]}["cpu"] == "failed"
 

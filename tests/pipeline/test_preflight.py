@@ -144,8 +144,9 @@ class _Two:
         return DeviceFault("gone: unreachable", fix="switch it on") if device.name == "gone" else None
 
     def facts(self, device: Device) -> dict[str, Any]:
-        assert device.name == "near", "an unreachable device was asked"
-        return {"packages": {}, "python": "3.10"}
+        if device.name != "near":
+            raise DeviceFault("gone: unreachable", fix="switch it on")
+        return {"packages": {}, "python": "3.10", "machine": "x86_64"}
 
 
 @pytest.mark.parametrize("local", [False, True])

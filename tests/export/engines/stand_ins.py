@@ -202,12 +202,18 @@ class State:
         configs: of the builds so far.
         refuse_parse: messages of the parser; empty lets it read the file.
         refuse_build: message of a failing build.
+        no_builder: warning of a library that makes no builder.
+        warnings: what it warns of in a build.
         known: kernels in the timing cache of each build, when it began.
+        held: layer to the types that it was told: of its computation, then of each output.
     """
 
     configs: list[Any] = field(default_factory=list)
     refuse_build: str = ""
+    no_builder: str = ""
+    warnings: list[str] = field(default_factory=list)
     known: list[set[str]] = field(default_factory=list)
+    held: dict[str, list[str]] = field(default_factory=dict)
 
 
 def tensorrt(cuda: Cuda, version: str = "10.13.3.9") -> ModuleType:
@@ -222,7 +228,14 @@ def tensorrt(cuda: Cuda, version: str = "10.13.3.9") -> ModuleType:
             "NetworkDefinitionCreationFlag", "EXPLICIT_BATCH", "STRONGLY_TYPED"
         ),
         "BuilderFlag": _enum(
-            "BuilderFlag", "FP16", "INT8", "BF16", "VERSION_COMPATIBLE", "STRIP_PLAN", "REFIT_IDENTICAL"
+            "BuilderFlag",
+            "FP16",
+            "INT8",
+            "BF16",
+            "VERSION_COMPATIBLE",
+            "STRIP_PLAN",
+            "REFIT_IDENTICAL",
+            "OBEY_PRECISION_CONSTRAINTS",
         ),
         "MemoryPoolType": _enum("MemoryPoolType", "WORKSPACE", "TACTIC_DRAM"),
         "HardwareCompatibilityLevel": _enum(
@@ -299,6 +312,17 @@ def tensorrt(cuda: Cuda, version: str = "10.13.3.9") -> ModuleType:
             self._node = node
             self.num_inputs, self.num_outputs = len(node.input), len(node.output)
 
+        @property
+        def precision(self) -> Any:
+            return state.held[self.name]
+
+        @precision.setter
+        def precision(self, kind: Any) -> None:
+            state.held[self.name] = [kind.name]
+
+        def set_output_type(self, index: int, dtype: Any) -> None:
+            state.held[self.name].append(dtype.name)
+
         def get_input(self, index: int) -> Any:
             return SimpleNamespace(name=self._node.input[index])
 
@@ -357,6 +381,9 @@ def tensorrt(cuda: Cuda, version: str = "10.13.3.9") -> ModuleType:
     class Builder:
         def __init__(self, logger: Any) -> None:
             self._logger = logger
+            if state.no_builder:
+                logger.log(trt.ILogger.Severity.WARNING, state.no_builder)
+                raise TypeError("pybind11::init(): factory function returned nullptr")
 
         def create_network(self, flags: int) -> INetworkDefinition:
             return INetworkDefinition(flags)
@@ -371,6 +398,8 @@ def tensorrt(cuda: Cuda, version: str = "10.13.3.9") -> ModuleType:
             self, network: INetworkDefinition, config: IBuilderConfig
         ) -> bytes | None:
             state.configs.append(config)
+            for text in state.warnings:
+                self._logger.log(trt.ILogger.Severity.WARNING, text)
             if config.progress_monitor is not None:
                 config.progress_monitor.phase_start("Building engine", None, 2)
                 config.progress_monitor.step_complete("Building engine", 0)

@@ -66,6 +66,7 @@ def test_the_bindings_take_the_arguments_that_are_passed() -> None:
     calls: dict[str, tuple[Any, ...]] = {
         "cudaGetDeviceProperties": (0,),
         "cudaDeviceGetAttribute": (major, 0),
+        "cudaRuntimeGetVersion": (),
         "cudaMalloc": (64,),
         "cudaMallocHost": (64,),
         "cudaFree": (0,),

@@ -102,7 +102,7 @@ def test_build_failures(files: Any, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match="no engine file"):
         ort.load(tmp_path / "absent.onnx")
     (tmp_path / "junk.onnx").write_bytes(b"junk")
-    with pytest.raises(EngineError, match="cannot load"):
+    with pytest.raises(EngineError, match="cannot be read as ONNX"):
         ort.load(tmp_path / "junk.onnx")
     assert not (tmp_path / "x.onnx").exists()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from export.engines import BACKENDS
-from export.engines.trt_layers import engine_summary, layers_path, network_summary
+from export.engines.trt_layers import layers_path, network_summary
 
 rtx = BACKENDS["tensorrt_rtx"]
 needs_rtx = pytest.mark.skipif(not rtx.availability().built, reason=rtx.availability().detail)
@@ -50,23 +50,3 @@ def test_a_quantised_layer_is_one_that_reads_a_dequantised_tensor() -> None:
     found = network_summary(layers)
     assert (found["compute"], found["quantised"], found["half"], found["float"]) == (3, 1, 1, 1)
     assert found["types"] == {"CONVOLUTION": 2, "DEQUANTIZE": 1, "MATRIX_MULTIPLY": 1, "SHUFFLE": 1}
-
-
-def test_the_inspectors_json_is_counted_in_its_forms() -> None:
-    """Details of 10.x and 11.x as NVIDIA's documentation prints them, and names alone."""
-    ten = {
-        "Layers": [
-            {"Name": "Reformatting CopyNode for Input Tensor 0", "LayerType": "Reformat",
-             "Outputs": [{"Name": "a", "Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}]},
-            {"Name": "conv1 + relu1", "LayerType": "CaskConvolution",
-             "Outputs": [{"Name": "b", "Format/Datatype": "Channel major FP16 format where channel % 8 == 0"}]},
-        ]
-    }  # fmt: skip
-    assert engine_summary(ten) == {"layers": 2, "reformats": 1, "by_output": {"half": 1, "int8": 1}}
-    eleven = {
-        "Layers": [{"Name": "x", "LayerType": "gemm", "Outputs": [{"Name": "y", "DataType": "BFloat16"}]}]
-    }
-    assert engine_summary(eleven) == {"layers": 1, "reformats": 0, "by_output": {"bf16": 1}}
-    names = {"Layers": ["Reformatting CopyNode for Output Tensor 0", "conv1"]}
-    assert engine_summary(names) == {"layers": 2, "reformats": 1, "by_output": {}}
-    assert engine_summary({}) == {"layers": 0, "reformats": 0, "by_output": {}}

@@ -60,7 +60,9 @@ def test_before_tensorrt_10_the_node_is_found_by_its_index() -> None:
     error = SimpleNamespace(
         desc=lambda: "false", code=lambda: SimpleNamespace(name="UNSUPPORTED_NODE"), node=lambda: 1
     )
-    found = parser_failure("tensorrt 8.6.1", "net.onnx", [error], SimpleNamespace(errors=[]), model("Det"))
+    found = parser_failure(
+        "tensorrt 8.6.1", "net.onnx", [error], SimpleNamespace(errors=[], warnings=[]), model("Det")
+    )
     assert "node the_culprit (operator Det): the operator is not supported" in found.what
 
 
@@ -71,7 +73,7 @@ def test_many_errors_are_not_a_wall_of_text() -> None:
             node_name=lambda: f"n{index}", node_operator=lambda: "Resize",
         )  # fmt: skip
 
-    log = SimpleNamespace(errors=[])
+    log = SimpleNamespace(errors=[], warnings=[])
     found = parser_failure("tensorrt 10.3.0", "net.onnx", [error(i) for i in range(5)], log, model())
     assert found.what.count("operator Resize") == 3 and found.what.endswith("; and 2 more")
     assert (
@@ -95,7 +97,9 @@ def test_many_errors_are_not_a_wall_of_text() -> None:
     ],
 )  # fmt: skip
 def test_the_builders_errors_name_onnx_nodes(said: str, node: str, fix: str) -> None:
-    found = build_failure("tensorrt 10.3.0", "net.onnx", SimpleNamespace(errors=[said, said]), model())
+    found = build_failure(
+        "tensorrt 10.3.0", "net.onnx", SimpleNamespace(errors=[said, said], warnings=[]), model()
+    )
     assert "cannot build an engine from net.onnx" in found.what and node in found.what and fix in found.fix
     assert found.what.count(said) == 1
 

@@ -6,6 +6,7 @@ benchmarks/gpu_check_engines.py.
 
 from __future__ import annotations
 
+import base64
 import inspect
 import json
 import sys
@@ -21,8 +22,10 @@ from onnx import TensorProto, helper
 
 from export.engines import cuda
 from export.engines.options import TensorRTOptions
+from export.engines.sidecar import sidecar_path
 from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_layers import layers_path
+from export.engines.trt_remedies import Skipped
 from export.errors import BuildError, EngineError
 from tests.export.engines.stand_ins import COMPUTE_MS, COPY_MS, Cuda, Error, tensorrt
 
@@ -261,27 +264,6 @@ def test_each_batch_size_gets_a_profile_and_each_option_its_place(bench: Bench) 
     assert engine._runtime.engine_host_code_allowed is True
 
 
-@pytest.mark.parametrize(
-    ("version", "opset", "precision", "says"),
-    [
-        ("10.3.0", 22, "fp16", "the ONNX file has opset 22, tensorrt 10.3.0 reads 9 to 20"),
-        ("10.13.3.9", 20, "bf16", "reads no BF16 files: they need opset 22"),
-        ("8.6.1", 17, "bf16", "reads no BF16 files"),
-        ("10.16.1", 20, "bf16", ""),
-        ("10.3.0", 20, "int8", ""),
-    ],
-)
-def test_what_cannot_be_read_is_known_before_there_is_a_file(
-    bench: Bench, version: str, opset: int, precision: str, says: str
-) -> None:
-    bench.trt.__version__ = version
-    if not says:
-        bench.backend.check(TensorRTOptions(), opset=opset, precisions=[precision])
-        return
-    with pytest.raises(BuildError, match=says):
-        bench.backend.check(TensorRTOptions(), opset=opset, precisions=[precision])
-
-
 def test_one_batch_size_is_static(bench: Bench) -> None:
     bench.build(sizes=(4,))
     assert bench.config._profiles == []
@@ -289,7 +271,7 @@ def test_one_batch_size_is_static(bench: Bench) -> None:
 
 def test_strong_typing_is_the_default_and_weak_typing_a_switch(bench: Bench) -> None:
     """Weakly typed, the library may use the precisions that the file has, and no others."""
-    from export.engines.trt_build import precision_flags
+    from export.engines.trt_fit import precision_flags
     from export.engines.trt_versions import dialect
 
     strong, weak = bench.build("strong.engine"), bench.build("weak.engine", strong_typing=False)
@@ -302,6 +284,29 @@ def test_strong_typing_is_the_default_and_weak_typing_a_switch(bench: Bench) -> 
     assert precision_flags(half, dialect("tensorrt", VERSION)) == ["FP16"]
     half.graph.node.add(op_type="QuantizeLinear", input=["w", "s"], output=["q"])
     assert precision_flags(half, dialect("tensorrt", VERSION)) == ["FP16", "INT8"]
+
+
+def test_a_version_without_strong_typing_is_told_flags_and_layers(bench: Bench, files: Any) -> None:
+    """TensorRT 8.6 gets FP32 values of opset 17 and may choose FP16, but where FP16's range was left."""
+    from export.precision import to_fp16
+
+    bench.trt.__version__ = "8.6.1"
+    half = bench.folder / "half.onnx"
+    to_fp16(files.fp32, half, keep_fp32=["HardSwish"])
+    info = bench.backend.build(half, bench.folder / "m.engine", batch_sizes=[1, 4])
+    assert "8.6.1 chose FP32 or FP16" in info.remark and "held in FP32" in info.remark
+    assert info.options["strong_typing"] is False
+    assert bench.config._flags == ["FP16", "OBEY_PRECISION_CONSTRAINTS"]
+    held = bench.trt._state.held
+    assert any(name.endswith("HardSwish") for name in held) and not any(
+        name.endswith("Conv") for name in held
+    )
+    assert set(map(tuple, held.values())) == {("FLOAT", "FLOAT")}
+    plan = json.loads((bench.folder / "m.engine").read_text())
+    parsed = onnx.load_from_string(base64.b64decode(plan["model"]))
+    assert parsed.opset_import[0].version == 17
+    assert TensorProto.FLOAT16 not in {tensor.data_type for tensor in parsed.graph.initializer}
+    assert onnx.load(half).opset_import[0].version == 20  # the file itself is left alone
 
 
 def test_timing_caches_are_kept_per_version_device_and_kind(bench: Bench) -> None:
@@ -346,7 +351,10 @@ def test_a_stripped_engine_is_refitted_when_loaded(bench: Bench) -> None:
 def test_the_engines_layers_are_asked_for_where_there_is_a_gpu(bench: Bench) -> None:
     path = bench.build()
     found = json.loads(layers_path(path).read_text())
-    assert found["engine"]["summary"] == {"layers": 1, "reformats": 0, "by_output": {"half": 1}}
+    assert found["engine"]["summary"] == {
+        "layers": 1, "reformats": 0, "requantise": 0, "compute": {}, "by_output": {"half": 1}, "written_bytes": None,
+    }  # fmt: skip
+    assert [layer["name"] for layer in found["engine"]["layers"]] == ["all"]
     assert [layer["name"] for layer in found["network"]["layers"]] == ["to_float", "flatten", "classify"]
     facts = json.loads((bench.folder / "m.engine.json").read_text())
     assert facts["composition"]["engine"]["by_output"] == {"half": 1}
@@ -402,3 +410,35 @@ def test_a_failing_build_leaves_nothing(bench: Bench) -> None:
         bench.build()
     assert "workspace_mb" in caught.value.fix
     assert sorted(path.name for path in bench.folder.iterdir()) == ["net.onnx"]
+
+
+def test_skipped_tactics_are_counted_and_leave_the_sidecar_alone(bench: Bench) -> None:
+    """What memory was free on one day is no property of the engine's file."""
+    bench.trt._state.warnings = [
+        "Tactic Device request: 600MB Available: 302MB. Device memory is insufficient to use tactic.",
+        "UNSUPPORTED_STATE: Skipping tactic 33 due to insufficient memory on requested size of 629145600 detected",
+        "Detected layernorm nodes in FP16.",
+    ]
+    out = bench.folder / "skipped.engine"
+    assert bench.backend.build(bench.onnx, out).skipped_tactics == Skipped(1, 600)
+    assert "skipped_tactics" not in sidecar_path(out).read_text()
+    bench.trt._state.warnings = []
+    assert bench.backend.build(bench.onnx, out).skipped_tactics is None
+
+
+def test_a_library_that_makes_no_builder_says_why(bench: Bench) -> None:
+    """TensorRT 8.6 warns that the driver is too old, and Python sees a TypeError of pybind11."""
+    bench.trt._state.no_builder = (
+        "CUDA initialization failure with error: 35. Please check your CUDA installation"
+    )
+    with pytest.raises(BuildError, match="cannot start: CUDA initialization failure") as caught:
+        bench.backend.build(bench.onnx, bench.folder / "m.engine")
+    assert "580" in caught.value.fix and "too old" in caught.value.what
+
+
+def test_memory_that_ran_out_while_building_is_told_with_the_remedy(bench: Bench) -> None:
+    """The texts that the devices send, too: one table."""
+    bench.trt._state.refuse_build = "Error Code 2: OutOfMemory (no further information)"
+    with pytest.raises(BuildError, match="OutOfMemory") as caught:
+        bench.backend.build(bench.onnx, bench.folder / "m.engine")
+    assert "workspace_mb" in caught.value.fix

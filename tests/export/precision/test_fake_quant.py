@@ -87,7 +87,10 @@ def test_gradients_per_channel() -> None:
         one, part = start[channel].clone().requires_grad_(), x[:, channel].clone().requires_grad_()
         (fake(part, one, torch.tensor(zero)) * weight[:, channel]).sum().backward()
         assert scale.grad is not None and whole.grad is not None and one.grad is not None
-        torch.testing.assert_close(scale.grad[channel], one.grad, rtol=1e-5, atol=1e-5)
+        # The order of a sum depends on the CPU; this bounds its rounding, for terms of at most 128 |weight|.
+        terms = 128 * weight[:, channel].abs()
+        bound = 2 * terms.numel() * torch.finfo(terms.dtype).eps * float(terms.sum())
+        torch.testing.assert_close(scale.grad[channel], one.grad, rtol=0, atol=bound)
         torch.testing.assert_close(whole.grad[:, channel], part.grad)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export import graph
+from export.contract import INT8_CPUS, INT8_LAYOUT
+from export.cpu_layouts import CPU_LAYOUTS, Name
 from export.engines import BACKENDS
+from export.engines.onnxruntime import CPU, OnnxRuntimeEngine
 from export.errors import PrecisionError
 from export.onnx import describe, fix_batch
 from export.precision import (
     DEFAULT_KEEP_FP32,
-    cpu_has_vnni,
     halve,
     int8_nodes,
     load_fp32,
@@ -98,8 +101,9 @@ def test_reduced_range_halves_the_weights(files: Any, tmp_path: Path) -> None:
     largest = {}
     for reduce in (True, False):
         path = tmp_path / f"{reduce}.onnx"
-        facts = to_int8_onnxruntime(files.fp32, path, files.train[:40], reduce_range=reduce)
-        assert facts["reduce_range"] is reduce
+        cpu = CPU_LAYOUTS["u8s8_7bit" if reduce else "u8s8"]
+        facts = to_int8_onnxruntime(files.fp32, path, files.train[:40], cpu=cpu)
+        assert facts["cpu"] == cpu.facts()
         stored = [
             numpy_helper.to_array(t)
             for t in onnx.load(path).graph.initializer
@@ -109,10 +113,29 @@ def test_reduced_range_halves_the_weights(files: Any, tmp_path: Path) -> None:
     assert largest == {True: 64, False: 127} or largest == {True: 63, False: 127}
 
 
-def test_vnni_is_read_from_the_flags() -> None:
-    assert cpu_has_vnni("processor: 0\nflags\t\t: fpu avx2 avx512_vnni\n")
-    assert cpu_has_vnni("flags : avx2 avx_vnni")
-    assert not cpu_has_vnni("flags : fpu avx2 avx512f\nmodel name : avx512_vnni")
+@pytest.mark.parametrize("name", ["u8s8", "u8s8_7bit", "s8s8"])
+def test_each_cpu_layout_keeps_the_predictions_and_says_whose_it_is(
+    files: Any, tmp_path: Path, name: Name
+) -> None:
+    """All layouts run on any CPU where nothing can saturate; the file tells for which CPUs it is."""
+    path = tmp_path / "a.onnx"
+    to_int8_onnxruntime(files.fp32, path, files.train[:40], cpu=CPU_LAYOUTS[name])
+    exact = OnnxRuntimeEngine(str(path), 1, CPU, int8_kernels=False).infer(files.images)
+    assert (exact.argmax(1) == logits(files.fp32, files.images).argmax(1)).mean() > 0.95
+    told = {item.key: item.value for item in onnx.load(path).metadata_props}
+    assert told[INT8_LAYOUT] == "onnxruntime" and json.loads(told[INT8_CPUS]) == CPU_LAYOUTS[name].facts()
+    zeros = [z for _, z in scales(graph.load_model(path), "Conv").values() if z is not None and z.ndim == 0]
+    assert zeros and {str(z.dtype) for z in zeros} == {CPU_LAYOUTS[name].activations}
+
+
+def test_signed_activations_have_the_levels_of_unsigned_ones(files: Any, tmp_path: Path) -> None:
+    """S8S8 is U8S8 with every zero point 128 lower: after a ReLU no level is lost, and the answers are the same."""
+    answers = {}
+    for name in ("u8s8", "s8s8"):
+        to_int8_onnxruntime(files.fp32, tmp_path / name, files.train[:40], cpu=CPU_LAYOUTS[name])
+        engine = OnnxRuntimeEngine((tmp_path / name).read_bytes(), 1, CPU, int8_kernels=False)
+        answers[name] = engine.infer(files.images)
+    np.testing.assert_allclose(answers["s8s8"], answers["u8s8"], atol=1e-5)
 
 
 def test_summary_counts(files: Any, tmp_path: Path) -> None:
@@ -263,16 +286,44 @@ def test_one_observation_serves_both_layouts(files: Any, tmp_path: Path) -> None
         assert (tmp_path / "a.onnx").read_bytes() == made.read_bytes()
 
 
-def test_per_tensor_weights_have_one_scale(files: Any, tmp_path: Path) -> None:
-    """The option reaches both layouts, and costs what per-channel scales save."""
-    exact = logits(files.fp32, files.images)
-    for build, made in ((to_int8_tensorrt, files.int8), (to_int8_onnxruntime, files.int8_cpu)):
-        facts = build(files.fp32, tmp_path / "t.onnx", files.train, weights="per_tensor")
-        assert facts["weights_scale"] == "per_tensor"
-        for scale, _ in scales(graph.load_model(tmp_path / "t.onnx"), "Conv").values():
-            assert scale.size == 1
-        errors = [np.abs(logits(path, files.images) - exact).mean() for path in (made, tmp_path / "t.onnx")]
-        assert errors[0] < errors[1]
+def weight_scales(exact: onnx.ModelProto, quantised: onnx.ModelProto) -> dict[str, tuple[Any, Any]]:
+    """Convolution to its FP32 weight and the scale of its INT8 weight."""
+    made = graph.producers(quantised)
+    weights = {n.name: graph.constant(exact, n.input[1]) for n in exact.graph.node if n.op_type == "Conv"}
+    return {
+        node.name: (weights[node.name], graph.constant(quantised, made[node.input[1]].input[1]))
+        for node in quantised.graph.node
+        if node.op_type == "Conv"
+    }
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "steps"),
+    [
+        (to_int8_tensorrt, {}, 127),
+        (to_int8_onnxruntime, {"cpu": CPU_LAYOUTS["u8s8"]}, 127),
+        (to_int8_onnxruntime, {"cpu": CPU_LAYOUTS["u8s8_7bit"]}, 64),
+    ],
+)
+def test_weights_have_a_scale_each_channel_or_one(
+    files: Any, tmp_path: Path, build: Any, options: dict[str, bool], steps: int
+) -> None:
+    """The option reaches every layout: a scale is the largest weight of its channel, or of the tensor, by the steps.
+
+    So no channel's scale is larger than the tensor's: that is what per-channel scales save. The error of the logits
+    need not follow, and depends on the CPU.
+    """
+    exact = load_fp32(files.fp32)
+    for choice in ("per_channel", "per_tensor"):
+        facts = build(files.fp32, tmp_path / "q.onnx", files.train, weights=choice, **options)
+        assert facts["weights_scale"] == choice
+        found = weight_scales(exact, graph.load_model(tmp_path / "q.onnx"))
+        assert len(found) == 7
+        for weight, scale in found.values():
+            largest = np.abs(weight).reshape(len(weight), -1).max(axis=1)
+            wanted = largest / steps if choice == "per_channel" else largest.max() / steps
+            assert scale.shape == np.shape(wanted)
+            np.testing.assert_allclose(scale.astype(np.float64), wanted, rtol=2e-3)  # FP16 for TensorRT
 
 
 def test_the_steps_make_the_file(files: Any, tmp_path: Path) -> None:

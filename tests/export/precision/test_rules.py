@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export import graph
+from export.cpu_layouts import CPU_LAYOUTS
 from export.precision import RULES, kept_out, observe, quantise_for_onnxruntime, quantise_for_tensorrt, ranges
 from export.precision.rules import fit_saturation
 
@@ -61,7 +63,11 @@ def quantised(model: onnx.ModelProto, layout: str, **options: Any) -> onnx.Model
     shape = [int(dim) for dim in graph.shape_of(model.graph.input[0])[1:]]
     images = RNG.standard_normal((32, *shape)).astype(np.float32)
     seen = observe(model, [images], histograms=False)
-    make = quantise_for_tensorrt if layout == "tensorrt" else quantise_for_onnxruntime
+    make = (
+        quantise_for_tensorrt
+        if layout == "tensorrt"
+        else partial(quantise_for_onnxruntime, cpu=CPU_LAYOUTS["u8s8"])
+    )
     result = make(model, ranges(seen, method="minmax"), **options)
     onnx.checker.check_model(result, full_check=True)
     onnxruntime.InferenceSession(result.SerializeToString(), providers=["CPUExecutionProvider"])

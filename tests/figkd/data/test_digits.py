@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from figkd.data import check, class_names, digits, open_split, prepare, source_files
+from figkd.data import class_names, digits, open_split, prepare, source_files
 from figkd.errors import DataError
+from tests.figkd.data.examined import check
 
 
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,12 +37,14 @@ def test_prepared(tmp_path: Path) -> None:
     """Protects counts, balance, pixels (at 8 px those of the table), repeatability, and the quick import."""
     for name in ("a", "b"):
         said = prepare("digits", None, tmp_path / name, image_size=8, store_size=8, seed=1)
-    assert said["counts"] == {"train": 1295, "val": 143, "test": 359}
+    # A binomial draw: 0.2 and 0.08 of 1,797 by the hash of each image, with 4 standard deviations.
+    assert sum(said["counts"].values()) == 1797
+    assert abs(said["counts"]["test"] - 359) < 68 and abs(said["counts"]["val"] - 144) < 46
     assert class_names(tmp_path / "a") == list("0123456789")
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
     test = open_split(tmp_path / "a", "test")
-    assert np.bincount(test.labels).min() >= 34
+    assert np.bincount(test.labels).min() >= 15
     assert (test.images.min(), test.images.max()) == (0, 255)
     assert "sklearn" not in sys.modules
     from sklearn.datasets import load_digits

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 import tarfile
 import threading
 import zipfile
@@ -163,7 +165,7 @@ def test_a_wrong_checksum(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_p
         DataError, match=r"birds\.tgz has the md5 [0-9a-f]{32}, published was 0{32}; it was removed"
     ):
         download("cub200", tmp_path / "r")
-    assert [path.name for path in (tmp_path / "r").rglob("*")] == [".downloads"]
+    assert list((tmp_path / "r").iterdir()) == []
     _serve(server, monkeypatch, CONTENT)
     download("cub200", tmp_path / "r")
     assert _is_whole(tmp_path / "r")
@@ -260,11 +262,10 @@ def test_unsafe_members(
 ) -> None:
     """Protects the disk: a member that would land outside stops everything; nothing of the archive stays."""
     _serve(server, monkeypatch, data, name)
-    with pytest.raises(DataError, match="is not safe to unpack"):
+    with pytest.raises(DataError, match=r"is not safe to unpack.*it was removed"):
         download("cub200", tmp_path / "r")
     assert not (tmp_path / "outside").exists()
-    assert not (tmp_path / "r" / "birds").exists()
-    assert [path.name for path in (tmp_path / "r" / ".downloads").iterdir()] == [name]
+    assert list((tmp_path / "r").iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["a.tgz", "a.tar", "a.zip"])
@@ -286,8 +287,7 @@ def test_damaged_archives_without_a_checksum(
     _serve(server, monkeypatch, damaged, name, checksum="", size=0)
     with pytest.raises(DataError, match=r"is damaged.*it was removed"):
         download("cub200", tmp_path / "r")
-    assert not (tmp_path / "r" / "birds").exists()
-    assert list((tmp_path / "r" / ".downloads").iterdir()) == []
+    assert list((tmp_path / "r").iterdir()) == []
 
 
 def test_a_zip_and_a_plain_file(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -369,3 +369,40 @@ def test_the_tables_are_well_formed() -> None:
             assert archive.size or not archive.checksum, archive
         said = getattr(load_module(dataset), "SOURCE", "")
         assert bool(found) == (f"figkd-pipeline download {dataset} ROOT" in said), dataset
+
+
+def test_a_full_disk(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Protects: it is told as that at once; what came stays, and a later call goes on."""
+    _serve(server, monkeypatch, CONTENT)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "unpack", full)
+        with pytest.raises(DataError, match=r"cannot write to .*No space left"):
+            download("cub200", tmp_path / "r")
+    with monkeypatch.context() as patch:
+        patch.setattr(module._Pace, "count", full)
+        (tmp_path / "s").mkdir()
+        with pytest.raises(DataError, match=r"cannot write to .*No space left"):
+            download("cub200", tmp_path / "s")
+    assert [path.name for path in (tmp_path / "r" / ".downloads").iterdir()] == ["birds.tgz"]
+    for root in (tmp_path / "r", tmp_path / "s"):
+        download("cub200", root)
+        assert _is_whole(root)
+    assert len(server.requests) <= 3
+
+
+def test_a_file_of_the_users_is_not_replaced(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Protects: an archive's member has the name of a file that is there; only the same bytes may be replaced."""
+    _serve(server, monkeypatch, CONTENT)
+    (tmp_path / "attributes.txt").write_text("mine")
+    with pytest.raises(DataError, match=r"attributes\.txt is in the way"):
+        download("cub200", tmp_path)
+    assert (tmp_path / "attributes.txt").read_text() == "mine"
+    (tmp_path / "attributes.txt").write_bytes(b"x")  # what an earlier try moved
+    download("cub200", tmp_path)
+    assert _is_whole(tmp_path)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from figkd.data import check, class_names, open_split
+from figkd.data import class_names, open_split
 from figkd.errors import DataError
+from tests.figkd.data.examined import check
 from tests.figkd.data.published import labels_and_ids, picture, prepared
 
 

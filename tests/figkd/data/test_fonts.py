@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from figkd.data import DATASETS, check, open_split, prepare, source_files
+from figkd.data import DATASETS, open_split, prepare, source_files
 from figkd.data.fonts import FACES, render
+from tests.figkd.data.examined import check
 
 FACE = source_files("fonts", None)
 SMALL = {"train_per_class": 3, "val_per_class": 2, "test_per_class": 2}

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from figkd.data import check, class_names
+from figkd.data import class_names
 from figkd.errors import DataError
-from tests.figkd.data.published import labels_and_ids, lines, picture, prepared
+from tests.figkd.data.examined import check
+from tests.figkd.data.published import given, labels_and_ids, lines, picture, prepared
 
 CLASSES = ["apple_pie", "baby_back_ribs", "waffles"]
 
@@ -32,7 +33,7 @@ def root(tmp_path: Path) -> Path:
 def test_published_layout(root: Path, tmp_path: Path) -> None:
     """Protects the split, the order of classes.txt, and paths with the suffix that the lists leave out."""
     said = prepared("food101", root.parent, tmp_path / "out")
-    assert said["counts"] == {"train": 9, "val": 3, "test": 6}
+    assert given(said) == {"train": 12, "test": 6}
     assert class_names(tmp_path / "out") == CLASSES
     found = labels_and_ids(tmp_path / "out", "test")
     assert [label for label, _ in found] == [0, 0, 1, 1, 2, 2]

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from figkd.data.logits import cache_logits, open_logits, origin_of
-from figkd.data.store import Split
+from figkd.data.split import Split
 from figkd.data.views import Views, make_views
-from figkd.errors import DataError
-from figkd.losses import build_loss
+from figkd.errors import DataError, LabelError
+from figkd.loss.build import build_loss
 from figkd.models import ImageClassifier
 from figkd.train import train
 
@@ -36,6 +36,19 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (10, 6, 6, 3), dtype=np.uint8
 
 def _views() -> Views:
     return make_views("shift", image_size=4, store_size=6, pad=1)
+
+
+def test_columns_follow_the_names(tmp_path: Path) -> None:
+    """Protects a cache that is used with other data: another order is mapped, other classes are refused."""
+    path = cache_logits(_Teacher(), IMAGES, _views(), tmp_path / "logits.npy", classes=["a", "b", "c"])
+    plain = np.array(open_logits(path))
+    assert np.array_equal(open_logits(path, classes=["a", "b", "c"]), plain)
+    assert np.array_equal(open_logits(path, classes=["c", "a", "b"]), plain[:, :, [2, 0, 1]])
+    with pytest.raises(LabelError, match=r'only in logits.npy: "c"; only in the data: "d"'):
+        open_logits(path, classes=["a", "b", "d"])
+    path = cache_logits(_Teacher(), IMAGES, _views(), tmp_path / "untold.npy")
+    with pytest.raises(LabelError, match="does not say which classes"):
+        open_logits(path, classes=["a", "b", "c"])
 
 
 def test_values(tmp_path: Path) -> None:

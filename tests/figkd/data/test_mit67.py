@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from figkd.data import check, class_names
+from figkd.data import class_names
 from figkd.data.download import archives
 from figkd.errors import DataError
-from tests.figkd.data.published import labels_and_ids, lines, picture, prepared
+from tests.figkd.data.examined import check
+from tests.figkd.data.published import given, labels_and_ids, lines, picture, prepared
 
 CLASSES = ["airport_inside", "bakery", "winecellar"]
 
@@ -33,7 +34,7 @@ def root(tmp_path: Path) -> Path:
 def test_published_layout(root: Path, tmp_path: Path) -> None:
     """Protects the split (unlisted images are left out), labels by sorted folder, file names with spaces."""
     said = prepared("mit67", root, tmp_path / "out")
-    assert said["counts"] == {"train": 9, "val": 3, "test": 6}
+    assert given(said) == {"train": 12, "test": 6}
     assert class_names(tmp_path / "out") == CLASSES
     found = labels_and_ids(tmp_path / "out", "test")
     assert [label for label, _ in found] == [2, 2, 1, 1, 0, 0]

@@ -17,7 +17,8 @@ from figkd.data.on_the_fly import FileImages
 from figkd.data.views import make_views
 from figkd.errors import DataError
 from figkd.evaluate import centre_crop, predict
-from figkd.losses import build_loss
+from figkd.files import write_json
+from figkd.loss.build import build_loss
 from figkd.models import ImageClassifier
 from figkd.train import train
 
@@ -39,7 +40,7 @@ def _tree(root: Path, count: int = 9) -> None:
             exif = Image.Exif()
             exif[0x0112] = 6 if index == 6 else 1
             picture.save(path, exif=exif)
-    (root / "a/1.png").write_bytes(b"")
+    (root / "a/1.png").write_bytes(b"no image")
     data = (root / "b/2.png").read_bytes()
     (root / "b/2.png").write_bytes(data[: len(data) // 2])
 
@@ -73,6 +74,40 @@ def test_the_same_data_by_both_ways(both: tuple[Path, Path]) -> None:
         np.testing.assert_array_equal(np.array(other.images), one.images)
         np.testing.assert_array_equal(other.labels, one.labels)
         assert other.ids == one.ids
+
+
+def test_deep_images_have_one_rule_by_both_ways(tmp_path: Path) -> None:
+    """Protects 12-bit data: dark and bright images share a scale, which data.json keeps for later decoding."""
+    root = tmp_path / "root"
+    for name in "ab":
+        (root / name).mkdir(parents=True)
+        for index in range(9):
+            values = np.full((12, 12), 200 if index % 3 else 4000, np.uint16)
+            values[:6] = 200
+            values[0, 11] = 201 + index + 20 * ord(name)  # no two alike
+            Image.fromarray(values).save(root / name / f"{index}.png")
+    Image.new("RGBA", (24, 24), (9, 9, 9, 0)).save(root / "a" / "clear.png")
+    said = _prepare(root, tmp_path / "packed", "ahead")
+    assert _prepare(root, tmp_path / "listed", "on_the_fly")["decoding"] == said["decoding"]
+    assert said["decoding"] == {
+        "levels": {"integer": [0, 4095]},
+        "remarks": {
+            "invisible": {"images": 1, "example": "a/clear.png"},
+            "scaled_to_8_bits": {
+                "images": 18,
+                "example": said["decoding"]["remarks"]["scaled_to_8_bits"]["example"],
+            },
+        },
+    }
+    for name in SPLITS:
+        packed, listed = (open_split(tmp_path / folder, name) for folder in ("packed", "listed"))
+        np.testing.assert_array_equal(np.array(listed.images), packed.images)
+        deep = [index for index, of in enumerate(packed.ids) if "clear" not in of]
+        assert (packed.images[deep, 0, 0] == round(200 / 4095 * 255)).all()
+    damaged = facts(tmp_path / "listed") | {"decoding": {"levels": {"integer": [5, 5]}}}
+    write_json(tmp_path / "listed" / "data.json", damaged)
+    with pytest.raises(DataError, match="cannot read the train split"):
+        open_split(tmp_path / "listed", "train")
 
 
 @pytest.mark.parametrize(

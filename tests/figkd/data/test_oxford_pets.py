@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from figkd.data import check, class_names
+from figkd.data import class_names
 from figkd.errors import DataError
-from tests.figkd.data.published import labels_and_ids, lines, picture, prepared
+from tests.figkd.data.examined import check
+from tests.figkd.data.published import given, labels_and_ids, lines, picture, prepared
 
 BREEDS = [("Abyssinian", 1, 1), ("american_bulldog", 2, 1), ("British_Shorthair", 1, 2)]
 """Name, species and id within the species; the class ids are 1, 2 and 3."""
@@ -33,7 +34,7 @@ def root(tmp_path: Path) -> Path:
 def test_published_layout(root: Path, tmp_path: Path) -> None:
     """Protects the split, class ids from 1, and names of more than one word."""
     said = prepared("oxford_pets", root.parent, tmp_path / "out")
-    assert said["counts"] == {"train": 9, "val": 3, "test": 6}
+    assert given(said) == {"train": 12, "test": 6}
     assert class_names(tmp_path / "out") == ["Abyssinian", "american_bulldog", "British_Shorthair"]
     found = labels_and_ids(tmp_path / "out", "test")
     assert found[2:4] == [(1, "images/american_bulldog_5.jpg"), (1, "images/american_bulldog_6.jpg")]

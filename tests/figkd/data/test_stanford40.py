@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from figkd.data import check, class_names
+from figkd.data import class_names
 from figkd.errors import DataError
-from tests.figkd.data.published import labels_and_ids, lines, picture, prepared
+from tests.figkd.data.examined import check
+from tests.figkd.data.published import given, labels_and_ids, lines, picture, prepared
 
 ACTIONS = ["applauding", "blowing_bubbles", "writing_on_a_book"]
 
@@ -31,7 +32,7 @@ def root(tmp_path: Path) -> Path:
 def test_published_layout(root: Path, tmp_path: Path) -> None:
     """Protects the split, and the order of actions.txt without its heading."""
     said = prepared("stanford40", root.parent, tmp_path / "out")
-    assert said["counts"] == {"train": 9, "val": 3, "test": 6}
+    assert given(said) == {"train": 12, "test": 6}
     assert class_names(tmp_path / "out") == ACTIONS
     found = labels_and_ids(tmp_path / "out", "test")
     assert found[4] == (2, "JPEGImages/writing_on_a_book_005.jpg")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from figkd.data import check, class_names
+from figkd.data import class_names
 from figkd.errors import DataError
-from tests.figkd.data.published import RED, labels_and_ids, only, picture, prepared
+from tests.figkd.data.examined import check
+from tests.figkd.data.published import RED, given, labels_and_ids, only, picture, prepared
 
 CLASSES = ["AM General Hummer SUV 2000", "Acura RL Sedan 2012", "Ram C/V Cargo Van Minivan 2012"]
 
@@ -72,7 +73,7 @@ def single(tmp_path: Path) -> Path:
 def test_layout_with_devkit(devkit: Path, tmp_path: Path) -> None:
     """Protects the split, labels from 1 to 0, names with slashes; the labelled test list may be in devkit/."""
     said = prepared("stanford_cars", devkit, tmp_path / "out")
-    assert said["counts"] == {"train": 9, "val": 3, "test": 6}
+    assert given(said) == {"train": 12, "test": 6}
     assert class_names(tmp_path / "out") == CLASSES
     found = labels_and_ids(tmp_path / "out", "test")
     assert [label for label, _ in found] == [0, 0, 1, 1, 2, 2]
@@ -85,7 +86,7 @@ def test_layout_with_devkit(devkit: Path, tmp_path: Path) -> None:
 def test_layout_with_one_list(single: Path, tmp_path: Path) -> None:
     """Protects the other layout: the same split, labels and names."""
     said = prepared("stanford_cars", single, tmp_path / "out")
-    assert said["counts"] == {"train": 9, "val": 3, "test": 6}
+    assert given(said) == {"train": 12, "test": 6}
     assert class_names(tmp_path / "out") == CLASSES
     found = labels_and_ids(tmp_path / "out", "test")
     assert [label for label, _ in found] == [0, 0, 1, 1, 2, 2]

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from figkd.data import check, class_names
+from figkd.data import class_names
 from figkd.errors import DataError
-from tests.figkd.data.published import labels_and_ids, lines, picture, prepared
+from tests.figkd.data.examined import check
+from tests.figkd.data.published import given, labels_and_ids, lines, picture, prepared
 
 IDS = ["n02124075", "n01443537", "n03042490", "n09246464"]
 """As in wnids.txt: not sorted."""
@@ -43,7 +44,7 @@ def root(tmp_path: Path) -> Path:
 def test_published_layout(root: Path, tmp_path: Path) -> None:
     """Protects: the published validation set is the test split, labels follow the sorted ids, names are unique."""
     said = prepared("tiny_imagenet", root.parent, tmp_path / "out")
-    assert said["counts"] == {"train": 12, "val": 4, "test": 8}
+    assert given(said) == {"train": 16, "test": 8}
     assert class_names(tmp_path / "out") == [
         "goldfish",
         "Egyptian cat",

@@ -17,6 +17,15 @@ CPU_ONLINE CORE_0 1
 < PM_CONFIG DEFAULT=1 >
 """
 
+# A swap file of 4 GiB beside the six zram devices of half the memory that JetPack makes.
+SWAPS = (
+    "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+    + "".join(
+        f"/dev/zram{number}                              partition\t650248\t\t0\t\t5\n" for number in range(6)
+    )
+    + "/swapfile                               file\t\t4194300\t\t292812\t\t-2\n"
+)
+
 
 def _ina3221(number: int, rails: dict[int, tuple[str, int, int]]) -> dict[str, str]:
     base = f"sys/class/hwmon/hwmon{number}"
@@ -53,7 +62,8 @@ ORIN_NANO = {
     "proc/device-tree/model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super\0",
     "proc/device-tree/compatible": "nvidia,p3768-0000+p3767-0005-super\0nvidia,tegra234\0",
     "proc/cpuinfo": "processor\t: 0\nmodel name\t: ARMv8 Processor rev 1 (v8l)\nCPU part\t: 0xd42\n",
-    "proc/meminfo": "MemTotal:        7802976 kB\nMemAvailable:    5120000 kB\nSwapFree:        3901488 kB\n",
+    "proc/meminfo": "MemTotal:        7802976 kB\nMemAvailable:    5120000 kB\nSwapFree:        8095788 kB\n",
+    "proc/swaps": SWAPS,
     "usr/local/cuda/version.json": '{"cuda" : {"name" : "CUDA SDK", "version" : "12.6.11"}, "cuda_cudart": {}}',
     "usr/lib/aarch64-linux-gnu/libnvinfer.so.10.3.0": "",
     **_ina3221(1, {
@@ -71,6 +81,7 @@ ORIN_NANO = {
     "sys/class/devfreq/17000000.gpu/device/of_node/name": "gpu\0",
     "sys/class/devfreq/17000000.gpu/device/load": "125",
     "sys/class/devfreq/17000000.gpu/cur_freq": "306000000",
+    "sys/class/devfreq/17000000.gpu/min_freq": "306000000",
     "sys/class/devfreq/17000000.gpu/max_freq": "1020000000",
     "sys/class/devfreq/17000000.gpu/governor": "nvhost_podgov",
     "sys/class/devfreq/15340000.vic/device/of_node/name": "vic\0",
@@ -80,6 +91,19 @@ ORIN_NANO = {
     **{f"sys/devices/system/cpu/cpu{n}/cpufreq/scaling_max_freq": "1728000" for n in range(6)},
     "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil",
 }  # fmt: skip
+
+# What `sudo jetson_clocks` makes of it, read by root.
+ORIN_NANO_LOCKED = {
+    **ORIN_NANO,
+    "sys/class/devfreq/17000000.gpu/cur_freq": "1020000000",
+    "sys/class/devfreq/17000000.gpu/min_freq": "1020000000",
+    "sys/kernel/debug/bpmp/debug/clk/emc/rate": "3199000000",
+    "sys/kernel/debug/bpmp/debug/clk/emc/min_rate": "204000000",
+    "sys/kernel/debug/bpmp/debug/clk/emc/max_rate": "3199000000",
+    "sys/kernel/debug/bpmp/debug/clk/emc/mrq_rate_locked": "1",
+    **{f"sys/devices/system/cpu/cpu{n}/cpufreq/scaling_min_freq": "1728000" for n in range(6)},
+    **{f"sys/devices/system/cpu/cpu{n}/cpufreq/scaling_cur_freq": "1728000" for n in range(6)},
+}
 
 AGX_ORIN = {
     "etc/nv_tegra_release": "# R36 (release), REVISION: 4.7, GCID: 1, BOARD: generic, EABI: aarch64, DATE: ...",

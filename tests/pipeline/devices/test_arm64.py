@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.devices.address import Device
-from pipeline.devices.session import JobFailed, connect
-from tests.pipeline.devices.jobs import agent_for_tests
+from pipeline.devices.faults import JobFailed
+from pipeline.devices.session import connect
+from tests.pipeline.devices.jobs import BREAK_JOB, COUNT_JOB, agent_for_tests
 
 pytestmark = pytest.mark.slow
 
@@ -43,11 +44,11 @@ def test_the_agent_on_arm64(arm64: Device, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(os.urandom(3_000_000))
     with connect(arm64, agent=agent_for_tests()) as session:
         session.put(tmp_path / "a")
-        facts = session.run("facts", {}, shared=True).result
+        facts = session.facts()
         assert facts["machine"] == "aarch64" and facts["packages"]["numpy"]
-        done = session.run("count", {"count": 3, "pause_s": 0.1, "bytes": 100_000}, detached=True)
-        assert session.fetch(done.job, "out.bin", tmp_path / "out").read_bytes() == b"x" * 100_000
+        done = session.run(COUNT_JOB, {"count": 3, "pause_s": 0.1, "bytes": 100_000}, detached=True)
+        assert session.fetch(done.job, "out.bin", tmp_path / "out", 1 << 24).read_bytes() == b"x" * 100_000
         session.release(done.job)
         with pytest.raises(JobFailed, match="137"):
-            session.run("break_", {"how": "killed"})
-        assert session.clean()["left"] == []
+            session.run(BREAK_JOB, {"how": "killed"})
+        assert session.clean().left == []

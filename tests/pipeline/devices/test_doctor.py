@@ -44,7 +44,8 @@ def test_what_an_orin_has_and_lacks() -> None:
     assert found["JetPack"].found == "6.2, L4T 36.4.3"
     assert found["GPU"].found == "Orin, SM87"
     assert (
-        found["memory"].state == "absent" and found["memory"].found == "640 of 7,620 MiB free, 0 MiB of swap"
+        found["memory"].state == "absent"
+        and found["memory"].found == "640 of 7,620 MiB free, 0 MiB of swap on disk"
     )
     assert "desktop" in found["memory"].fix and found["memory"].wanted == "1,000 MiB free"
     assert found["power mode"].found == "15W" and "25W" in found["power mode"].wanted

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
+from export import graph
+from export.predictions import read_predictions
 from pipeline.result import Result
 from tests.pipeline.conftest import FONTS, TINY, Done, Finished, figkd, sets
 from tests.pipeline.devices.sshd import PROGRAM, Sshd, running_sshd
@@ -65,13 +68,17 @@ def on_device(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def _result(on_device: OnDevice) -> Result:
-    return Result.model_validate_json((on_device.folder / "runs/fonts_cpu/result.json").read_text())
+    return Result.model_validate_json(
+        (on_device.folder / "runs/fonts_cpu/result.json").read_text(encoding="utf-8")
+    )
 
 
 def test_every_engine_ran_on_the_device(on_device: OnDevice, finished: Finished) -> None:
     """Its rows are whole, its accuracy that of the same files here, and the raw samples give the statistics."""
     result = _result(on_device)
-    here = Result.model_validate_json((finished.folder / "runs/fonts_cpu/result.json").read_text())
+    here = Result.model_validate_json(
+        (finished.folder / "runs/fonts_cpu/result.json").read_text(encoding="utf-8")
+    )
     expected = {e.id: e.accuracy for e in here.engines}
     samples = np.load(on_device.artifact("benchmark@cpu") / "samples.npz")
     for engine in result.engines:
@@ -93,7 +100,7 @@ def test_the_report_says_which_device(on_device: OnDevice) -> None:
     assert facts["device"] == "figkd-test" and facts["facts"]["cpu"] and facts["golden"]["max_abs"] == 0
     assert result.machine == {}
     for page in ("report.md", "report.html"):
-        assert "figkd-test" in (on_device.folder / "runs/fonts_cpu" / page).read_text()
+        assert "figkd-test" in (on_device.folder / "runs/fonts_cpu" / page).read_text(encoding="utf-8")
 
 
 def test_running_again_does_nothing_and_sends_next_to_nothing(on_device: OnDevice) -> None:
@@ -113,13 +120,13 @@ def test_what_is_left_on_the_device(on_device: OnDevice) -> None:
         for p in on_device.server.folder.rglob("*")
         if p.is_file()
     }
-    assert left <= {"agent", "blobs", "lock", "lock.json", "cache"}
+    assert left <= {".figkd-device", "agent", "blobs", "lock", "lock.json", "cache"}
     assert not list((on_device.server.folder / "blobs").glob("*.part"))
 
 
 def test_one_device_fails_and_the_other_goes_on(on_device: OnDevice, tmp_path: Path) -> None:
     """Exit 5, both in the report, the good one complete; nothing of the other is shown as measured."""
-    config = (on_device.server.place / "ssh_config").read_text()
+    config = (on_device.server.place / "ssh_config").read_text(encoding="utf-8")
     (tmp_path / "ssh_config").write_text(config + "\nHost nobody\n  HostName 127.0.0.1\n  Port 1\n")
     broken = target(on_device.server).replace("ssh://figkd-test", "ssh://nobody")
     broken = broken.replace(str(on_device.server.config), str(tmp_path / "ssh_config"))
@@ -154,10 +161,10 @@ def test_images_go_in_parts_where_the_disk_is_small(
 
     from pipeline.conductor import Selection, plan
     from pipeline.config import load_config
-    from pipeline.devices import remote
+    from pipeline.devices import at_work, remote
     from pipeline.devices.store import Part, parts
     from pipeline.files import read_json
-    from pipeline.stages.base import Work
+    from pipeline.stages.base import PREDICTIONS, Work
     from pipeline.store import Store
 
     monkeypatch.chdir(on_device.folder)
@@ -176,7 +183,7 @@ def test_images_go_in_parts_where_the_disk_is_small(
             made.append(part)
             yield part
 
-    monkeypatch.setattr(remote, "parts", few)
+    monkeypatch.setattr(at_work, "parts", few)
     monkeypatch.setattr(remote, "fits", lambda images, free: False)
     device = on_device.server.device(folder=str(tmp_path / "small"))
     stage = next(p.step.stage for p in planned.values() if p.step.id == "validate@cpu")
@@ -184,9 +191,13 @@ def test_images_go_in_parts_where_the_disk_is_small(
         stage.arguments(config, "cpu"), inputs, {}, tmp_path, tmp_path, lambda *_: None, device=device
     )
     rows = read_json(inputs["build@cpu"] / "engines.json")
-    found = remote.validate(replace(work), rows, {})
+    found, answers = remote.validate(replace(work), rows, {})
     assert [part.count for part in made] == [30, 30, 24]
     assert found == read_json(inputs["validate@cpu"] / "accuracy.json")
+    kept = read_predictions(inputs["validate@cpu"] / PREDICTIONS)
+    assert {name: a.classes.tolist() for name, a in answers.items()} == {
+        name: a.classes.tolist() for name, a in kept.items()
+    }
     sizes = [p.stat().st_size for p in (tmp_path / "small/blobs").iterdir()]
     assert max(sizes) < 30 * 32 * 32 * 3, "no part of the images is left"
 
@@ -200,19 +211,26 @@ def test_plan_says_that_a_device_is_off(on_device: OnDevice, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_the_whole_pipeline_through_trtexec(on_device: OnDevice, tmp_path: Path) -> None:
-    """As on a Jetson without python3-libnvinfer, with a stand-in for trtexec: built, scored and timed by it."""
+@pytest.mark.parametrize(("version", "opset"), [("10.3.0", 20), ("8.6.2", 17), ("8.5.2", 16)])
+def test_the_whole_pipeline_through_trtexec(
+    on_device: OnDevice, tmp_path: Path, version: str, opset: int
+) -> None:
+    """As on a Jetson without python3-libnvinfer, with a stand-in for trtexec: built, scored and timed by it.
+
+    JetPack 5.1 (8.5) and 6.0 (8.6) get the same files in an older operator set, all values FP32, and flags; the report
+    says that TensorRT chose the precisions.
+    """
     from tests.pipeline.devices import replay_trtexec
 
     programs = {
-        "trtexec": f'exec {sys.executable} {replay_trtexec.__file__} 10.3.0 "$@"',
+        "trtexec": f'exec {sys.executable} {replay_trtexec.__file__} {version} "$@"',
         "nvidia-smi": "echo 'A GPU that is not there, 540.4.0, 8.7'",
         "python": f'PATH={tmp_path}:$PATH exec {sys.executable} "$@"',
     }
     for name, text in programs.items():
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
-    orin = target(on_device.server, precisions="[int8]").replace("onnxruntime", "tensorrt")
+    orin = target(on_device.server, precisions="[fp16, int8]").replace("onnxruntime", "tensorrt")
     orin = orin.replace(sys.executable, str(tmp_path / "python"))
     changes = {
         "targets.cpu": "null",
@@ -223,18 +241,29 @@ def test_the_whole_pipeline_through_trtexec(on_device: OnDevice, tmp_path: Path)
     done = on_device.figkd("run", "--json", **changes)
     assert done.code == 0, done.err
     result = Result.model_validate(done.json)
-    (engine,) = result.engines
-    assert engine.state == "ran" and engine.onnx == "int8.onnx" and engine.file == "engines/orin/int8.engine"
-    assert (
-        engine.accuracy is not None
-        and engine.accuracy.source == "engine"
-        and engine.accuracy.agreement is not None
-    )
-    assert {row.boundary: row.median for row in engine.latency} == {"engine": 2.0, "engine+copies": 2.375}
+    weak = version.startswith("8")
+    for engine, precision in zip(result.engines, ("fp16", "int8"), strict=True):
+        assert engine.state == "ran" and engine.onnx == f"{precision}.onnx"
+        assert engine.file == f"engines/orin/{precision}.engine"
+        assert engine.accuracy is not None and engine.accuracy.source == "engine"
+        assert engine.accuracy.agreement is not None
+        layers = engine.composition.engine
+        assert layers is not None and layers.compute == {"int8 -> int8": 1}
+        assert {row.boundary: row.median for row in engine.latency} == {"engine": 2.0, "engine+copies": 2.375}
+        assert (f"tensorrt {version} chose FP32 or FP16" in engine.detail) is weak
+        plan = tmp_path / "out/fonts_cpu" / engine.file
+        assert plan.with_name(f"{plan.name}.layers.json").is_file()
+        sidecar = json.loads(plan.with_name(f"{plan.name}.json").read_text(encoding="utf-8"))
+        assert sidecar["versions"] == {"tensorrt": version} and sidecar["compute_capability"] == ["SM87"]
+        assert sidecar["options"]["strong_typing"] is not weak
+        model = onnx.load_from_string(plan.read_bytes().partition(b"\n")[2])
+        assert graph.opset(model) == opset
+        halves = onnx.TensorProto.FLOAT16 in {tensor.data_type for tensor in model.graph.initializer}
+        assert halves is not weak
     facts = result.devices["orin"]
-    assert facts["facts"]["tensorrt"]["trtexec_version"] == "10.3.0"
+    assert facts["facts"]["tensorrt"]["trtexec_version"] == version
     assert facts["sustained"]["orin/int8"]["n"] > 0 and "trtexec cannot" in facts["missing"][0]
-    cache = on_device.server.folder / "cache" / "tensorrt-A_GPU_that_is_not_there-SM87-10.3.0.timing"
+    cache = on_device.server.folder / "cache" / f"tensorrt-A_GPU_that_is_not_there-SM87-{version}.timing"
     assert cache.is_file()
-    sidecar = json.loads((tmp_path / "out/fonts_cpu/engines/orin/int8.engine.json").read_text())
-    assert sidecar["versions"] == {"tensorrt": "10.3.0"} and sidecar["compute_capability"] == ["SM87"]
+    log = (on_device.artifact("build@orin") / "build.log").read_text(encoding="utf-8")
+    assert ("--fp16 --int8" in log) is weak and ("--stronglyTyped" in log) is not weak

@@ -104,13 +104,11 @@ def test_interrupted_ends_the_jobs_on_devices(on_device: OnDevice, second: Sshd,
     )
     for thread in [_when_it_runs("time", server, lambda: None) for server in servers]:
         thread.join()
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert time.monotonic() - began < 15
     for server in servers:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not _nothing_runs(server) and time.monotonic() < deadline:
             time.sleep(0.1)
         assert _nothing_runs(server)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from pipeline.devices.agent import board, power_mode, readings
+from pipeline.devices import messages
+from pipeline.devices.agent import board, memory, nvml, power_mode, readings
 from pipeline.devices.agent.errors import JobError
-from tests.pipeline.devices.boards import AGX_ORIN, ORIN_NANO, RASPBERRY_PI, THOR, write
+from pipeline.devices.doctor import judge
+from pipeline.devices.facts import Reading
+from tests.pipeline.devices.boards import AGX_ORIN, ORIN_NANO, ORIN_NANO_LOCKED, RASPBERRY_PI, THOR, write
 
 
 def test_an_orin_nano_says_what_it_is(tmp_path: Path) -> None:
@@ -28,6 +32,7 @@ def test_an_orin_nano_says_what_it_is(tmp_path: Path) -> None:
     assert facts["clocks"]["gpu"] == {
         "load_percent": 12.5,
         "mhz": 306,
+        "min_mhz": 306,
         "max_mhz": 1020,
         "governor": "nvhost_podgov",
     }
@@ -79,6 +84,117 @@ def test_other_boards_are_recognised(tmp_path: Path) -> None:
     assert board.jetson(pi) == {"board": "Raspberry Pi 5 Model B Rev 1.0"}
     assert board.cpu_model(pi) == "Raspberry Pi 5 Model B Rev 1.0"
     assert readings.throttling(pi) == {"state Raspberry Pi firmware": 5.0}
+
+
+@pytest.mark.parametrize(
+    ("l4t", "jetpack"),
+    [
+        ("34.1.1", "5.0.1 DP"), ("35.1.0", "5.0.2"), ("35.2.1", "5.1"), ("35.3.1", "5.1.1"), ("35.4.1", "5.1.2"),
+        ("35.5.0", "5.1.3"), ("35.6.0", "5.1.4"), ("35.6.1", "5.1.5"), ("35.6.4", "5.1.6"), ("36.2.0", "6.0 DP"),
+        ("36.2", "6.0 DP"), ("36.3.0", "6.0"), ("36.4.0", "6.1"), ("36.4.3", "6.2"), ("36.4.4", "6.2.1"),
+        ("36.4.7", "6.2.1"), ("36.5.0", "6.2.2"), ("38.2.0", "7.0"), ("38.2.1", "7.0"), ("38.4.0", "7.1"),
+        ("39.2.0", "7.2"), ("39.2.1", "7.2.1"),
+        ("35.6.9", ""), ("36.4.9", ""), ("37.1.0", ""), ("39.0.0", ""), ("40.1.0", ""),
+    ],
+)  # fmt: skip
+def test_jetpacks_name_by_its_release(l4t: str, jetpack: str, tmp_path: Path) -> None:
+    """As NVIDIA's archive lists them; a release that it does not list gets no name of a neighbour."""
+    major, _, revision = l4t.partition(".")
+    text = f"# R{major} (release), REVISION: {revision}, GCID: 1, BOARD: generic, EABI: aarch64, DATE: ..."
+    found = board.jetson(write(tmp_path, {"etc/nv_tegra_release": text}))
+    assert (found["l4t"], found["jetpack"]) == (l4t, jetpack)
+    (finding,) = (f for f in judge(found | {"cores": 6, "release": "5.10"}) if f.what == "JetPack")
+    assert finding.found == f"{jetpack or 'of unknown version'}, L4T {l4t}"
+
+
+@pytest.mark.parametrize(
+    ("swaps", "free"),
+    [
+        ("/dev/zram0 partition 1950208 0 5\n/dev/zram1 partition 1950208 1000 5\n", 0),
+        ("/dev/zram0 partition 1950208 0 5\n/swapfile file 2097148 1048572 -2\n", 1024),
+        ("/dev/nvme0n1p3 partition 2097148 0 -2\n/mnt/my\\040swap file 1048576 0 -3\n", 3071),
+        ("/home/zramuser/swap file 1048576 0 -3\n", 1024),
+        ("", 0),
+    ],
+    ids=["zram", "zram and a file", "disks", "a file of that name", "none"],
+)
+def test_swap_in_memory_is_no_memory(swaps: str, free: int, tmp_path: Path) -> None:
+    """A stock Jetson has zram of half its memory: counted as free, a build is begun that the kernel will kill."""
+    root = write(
+        tmp_path,
+        {
+            "proc/meminfo": "MemTotal: 7802976 kB\nMemAvailable: 899072 kB\nSwapFree: 3900416 kB",
+            "proc/swaps": f"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n{swaps}".rstrip("\n"),
+        },
+    )
+    assert memory.free_mb(root) == {"available": 878, "swap_free": free}
+    if free >= 1557 - 878:
+        assert memory.check_build(100 << 20, 757, root)["wanted"] == 1557
+        return
+    with pytest.raises(JobError, match=rf"{878 + free} MiB of memory free \({free} MiB of it swap on disk\)"):
+        memory.check_build(100 << 20, 757, root)
+    (finding,) = (
+        found
+        for found in judge(
+            {"cores": 6, "release": "5", "memory_mb": 7620, "memory_free_mb": memory.free_mb(root)}
+        )
+        if found.what == "memory"
+    )
+    assert finding.state == "absent"
+
+
+def test_locked_clocks_are_read(tmp_path: Path) -> None:
+    """As `jetson_clocks` leaves them; the memory's clock is told to root only."""
+    free, locked = write(tmp_path / "free", ORIN_NANO), write(tmp_path / "locked", ORIN_NANO_LOCKED)
+    assert "memory" not in readings.clocks(free)
+    found = readings.clocks(locked)
+    assert (found["gpu"]["min_mhz"], found["gpu"]["max_mhz"]) == (1020, 1020)
+    assert found["memory"] == {"mhz": 3199, "min_mhz": 204, "max_mhz": 3199, "locked": True}
+    assert (found["cpu"]["min_mhz"], found["cpu"]["max_mhz"]) == (1728, 1728)
+    for reading in (readings.snapshot(free), readings.snapshot(locked)):
+        assert messages.checked(Reading, reading) == reading  # the host takes it
+
+
+class _Nvml:
+    """NVML of a GPU with these clocks, by kind; an unknown one is refused (3 is NOT_SUPPORTED)."""
+
+    def __init__(self, status: int = 0, clocks: dict[int, int] | None = None) -> None:
+        self.status, self.clocks, self.closed = status, clocks or {}, 0
+
+    def nvmlInit_v2(self) -> int:
+        return self.status
+
+    def nvmlShutdown(self) -> int:
+        self.closed += 1
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index: int, device: Any) -> int:
+        return index
+
+    def nvmlDeviceGetClockInfo(self, device: Any, kind: int, value: Any) -> int:
+        if kind not in self.clocks:
+            return 3
+        value._obj.value = self.clocks[kind]
+        return 0
+
+    def nvmlDeviceGetMaxClockInfo(self, device: Any, kind: int, value: Any) -> int:
+        value._obj.value = 2 * self.clocks.get(kind, 0)
+        return 0 if kind in self.clocks else 3
+
+
+def test_a_desktop_gpu_tells_its_clocks_through_nvml() -> None:
+    """What one driver does not know is left out; whether clocks are locked is never claimed."""
+    library = _Nvml(clocks={1: 1980, 2: 9501})
+    assert nvml.clocks(lambda name: library) == {
+        "gpu": {"mhz": 1980, "max_mhz": 3960}, "memory": {"mhz": 9501, "max_mhz": 19002},
+    }  # fmt: skip
+    assert library.closed == 1
+    assert nvml.clocks(lambda name: _Nvml()) == {} == nvml.clocks(lambda name: _Nvml(status=9))
+
+    def absent(name: str) -> Any:
+        raise OSError("no such library")
+
+    assert nvml.clocks(absent) == {} == nvml.clocks(lambda name: object())
 
 
 def test_an_empty_tree_is_no_error(tmp_path: Path) -> None:

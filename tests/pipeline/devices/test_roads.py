@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.devices.roads import describe, dialect_of, environment_of, road_of, timing_cache
+from export.engines.trt_refusals import Place
+from pipeline.devices.roads import describe, environment_of, place_of, road_of, timing_cache
 
 ORIN: dict[str, Any] = {
     "board": "NVIDIA Jetson Orin Nano Developer Kit", "jetpack": "6.2", "l4t": "36.4.3", "soc": "tegra234",
@@ -25,17 +26,19 @@ def _trt(python: str = "", trtexec: str = "", library: str = "") -> dict[str, An
     [
         (_trt("10.3.0", "10.3.0"), "python", "10.3.0"),
         (_trt("", "10.3.0"), "trtexec", "10.3.0"),
-        (_trt("8.5.2", "8.5.2"), "trtexec", "8.5.2"),
+        (_trt("8.5.2", "8.5.2"), "python", "8.5.2"),
+        (_trt("", "8.5.2"), "trtexec", "8.5.2"),
+        (_trt("8.4.1", "8.5.2"), "trtexec", "8.5.2"),
         (_trt("8.6.2"), "python", "8.6.2"),
     ],
 )
 def test_the_python_api_comes_first_and_trtexec_serves_where_it_cannot(
     trt: dict[str, Any], name: str, version: str
 ) -> None:
-    """JetPack 5's TensorRT 8.5 is too old for the one and not for the other."""
+    """A Python module that is too old does not hide a program that is not."""
     road = road_of(ORIN | trt, "tensorrt")
     assert (road.name, road.built, road.run, road.versions) == (name, True, True, {"tensorrt": version})
-    assert dialect_of(road, "tensorrt").max_opset >= 17
+    assert place_of(ORIN | trt, "tensorrt") == Place("tensorrt", version, road.name, True, True, "SM87")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,7 @@ def test_the_python_api_comes_first_and_trtexec_serves_where_it_cannot(
     [
         (ORIN | _trt(), "TensorRT is not installed", "nvidia-jetpack"),
         (ORIN | _trt(library="10.3.0"), "neither its Python module nor trtexec", "nvidia-jetpack"),
-        (ORIN | _trt("8.2.1", "8.2.1"), "8.2.1 is too old", "update the device's JetPack"),
+        (ORIN | _trt("8.2.1", "8.2.1"), "8.2.1 is too old", "update the device"),
         (ORIN | _trt("10.3.0") | {"gpu": ""}, "no NVIDIA GPU", "NVIDIA GPU"),
     ],
 )
@@ -66,6 +69,8 @@ def test_other_back_ends() -> None:
     assert not missing.built and "remote.python" in missing.fix and "/usr/bin/python3" in missing.detail
     rtx = road_of({"packages": {"tensorrt_rtx": "1.7.1"}}, "tensorrt_rtx")
     assert rtx.built and not rtx.run
+    old = road_of({"packages": {"tensorrt_rtx": "1.2.0"}, "gpu": "RTX"}, "tensorrt_rtx")
+    assert not old.built and "1.2.0 is too old" in old.detail
 
 
 def test_an_engines_key_has_what_binds_it() -> None:

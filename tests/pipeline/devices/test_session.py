@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 
 from pipeline.devices.address import Device
-from pipeline.devices.session import JobFailed, Session, connect
+from pipeline.devices.faults import JobFailed
+from pipeline.devices.messages import Event, Job
+from pipeline.devices.session import Session, connect
 from pipeline.errors import DeviceFault
-from tests.pipeline.devices.jobs import agent_for_tests
+from tests.pipeline.devices.jobs import BREAK_JOB, COUNT_JOB, agent_for_tests, progress_of
 
 QUICK = {"count": 3, "pause_s": 0.0}
 
@@ -26,17 +28,17 @@ def _files(folder: str) -> set[str]:
 
 def test_a_job_runs_reports_and_its_file_comes_back(local_device: Device, tmp_path: Path) -> None:
     """Events come in order, the result is the job's, an output file is the same byte for byte."""
-    events: list[dict[str, Any]] = []
+    events: list[Event] = []
     with connect(local_device, agent=agent_for_tests()) as session:
-        done = session.run("count", QUICK | {"bytes": 3_000_000}, events.append)
+        done = session.run(COUNT_JOB, QUICK | {"bytes": 3_000_000}, events.append)
         assert done.result == {"asked": QUICK | {"bytes": 3_000_000}} and not done.found
-        assert events == [{"number": n} for n in range(3)]
-        got = session.fetch(done.job, "out.bin", tmp_path / "deep/out.bin")
+        assert [progress_of(event) for event in events] == [0, 1, 2]
+        got = session.fetch(done.job, "out.bin", tmp_path / "deep/out.bin", 1 << 24)
         assert got.read_bytes() == b"x" * 3_000_000
         with pytest.raises(JobFailed, match="left no file 'none'"):
-            session.fetch(done.job, "none", tmp_path / "none")
+            session.fetch(done.job, "none", tmp_path / "none", 1 << 24)
         with pytest.raises(JobFailed, match="outside the job's folder"):
-            session.fetch(done.job, "../../lock", tmp_path / "lock")
+            session.fetch(done.job, "../../lock", tmp_path / "lock", 1 << 24)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["deep", "work"]
 
 
@@ -64,7 +66,8 @@ def test_an_upload_goes_on_where_it_stopped(local_device: Device, tmp_path: Path
     (tmp_path / "a").write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
     blobs = Path(local_device.folder) / "blobs"
-    blobs.mkdir(parents=True)
+    with connect(local_device):
+        pass
     (blobs / f"{digest}.part").write_bytes(content[:2_000_000])
     with connect(local_device) as session:
         session.put(tmp_path / "a")
@@ -85,82 +88,88 @@ def test_what_a_run_leaves_behind(local_device: Device, tmp_path: Path) -> None:
         session.put(tmp_path / "old")
         time.sleep(0.02)
         new = session.put(tmp_path / "new")
-        session.run("count", QUICK)
-        session.release(session.run("count", QUICK, detached=True).job)
+        session.run(COUNT_JOB, QUICK)
+        session.release(session.run(COUNT_JOB, QUICK, detached=True).job)
     kept = _files(local_device.folder)
-    assert {name for name in kept if not name.startswith("agent/")} == {"lock", "lock.json", f"blobs/{new}"}
+    assert {name for name in kept if not name.startswith("agent/")} == {
+        ".figkd-device",
+        "lock",
+        "lock.json",
+        f"blobs/{new}",
+    }
     (Path(local_device.folder) / "mine.txt").write_text("not the agent's")
     with connect(limited) as session:
-        assert session.inventory()["entries"][-1]["name"] == f"blobs/{new}"
-        assert session.clean()["left"] == ["mine.txt"]
-    assert _files(local_device.folder) == {"mine.txt"}
+        assert session.inventory().entries[-1].name == f"blobs/{new}"
+        assert session.clean().left == ["mine.txt"]
+    assert _files(local_device.folder) == {"mine.txt", ".figkd-device"}
 
 
 def test_a_detached_job_is_found_by_what_it_was_asked(local_device: Device) -> None:
     """The same request finds the outcome, another one runs; released, it is made anew."""
     agent = agent_for_tests()
     with connect(local_device, agent=agent) as session:
-        first = session.run("count", QUICK, detached=True)
+        first = session.run(COUNT_JOB, QUICK, detached=True)
     with connect(local_device, agent=agent) as session:
-        again = session.run("count", QUICK, detached=True)
+        again = session.run(COUNT_JOB, QUICK, detached=True)
         assert again.found and again.job == first.job and again.result == first.result
-        assert not session.run("count", QUICK | {"count": 1}, detached=True).found
+        assert not session.run(COUNT_JOB, QUICK | {"count": 1}, detached=True).found
         session.release(first.job)
-        assert not session.run("count", QUICK, detached=True).found
+        assert not session.run(COUNT_JOB, QUICK, detached=True).found
 
 
 def test_failures_of_a_job_are_told(local_device: Device) -> None:
     """A job's own words, a defect, a process that was killed: each with its kind, and the end of the log."""
     with connect(local_device, agent=agent_for_tests()) as session:
         with pytest.raises(JobFailed, match="another GPU") as told:
-            session.run("break_", {"how": "error"})
+            session.run(BREAK_JOB, {"how": "error"})
         assert told.value.kind == "missing" and told.value.fix == "build it here"
         assert told.value.log == "what the log says\n"
         with pytest.raises(JobFailed, match="unexpected KeyError: 'nothing'") as defect:
-            session.run("break_", {"how": "defect"})
+            session.run(BREAK_JOB, {"how": "defect"})
         assert "Traceback" in defect.value.log
         with pytest.raises(JobFailed, match=r"the job was killed \(137: usually out of memory\)") as killed:
-            session.run("break_", {"how": "killed"})
+            session.run(BREAK_JOB, {"how": "killed"})
         assert "swap" in killed.value.fix
         with pytest.raises(JobFailed, match="this agent has no job 'nonsense'"):
-            session.run("nonsense", {})
+            session.run(Job("nonsense", dict[str, Any]), {})
 
 
 def test_a_job_that_takes_too_long(local_device: Device) -> None:
     """It is given up, and ended there."""
     with connect(replace(local_device, silence_s=2), agent=agent_for_tests()) as session:
         with pytest.raises(JobFailed, match="did not end in time"):
-            session.run("count", {"count": 1, "pause_s": 60}, limit_s=0.5, detached=True)
+            session.run(COUNT_JOB, {"count": 1, "pause_s": 60}, limit_s=0.5, detached=True)
         assert not list((Path(local_device.folder) / "jobs").iterdir())
-        assert session.run("count", QUICK).result
+        assert session.run(COUNT_JOB, QUICK).result
 
 
 def test_a_second_host_waits_or_is_told(local_device: Device) -> None:
     """While one works there, another gets one message that says who and for how long; when it is free, it goes on."""
     agent, notes = agent_for_tests(), []
     with connect(local_device, agent=agent) as first:
-        first.run("count", QUICK)
+        first.run(COUNT_JOB, QUICK)
         with connect(replace(local_device, wait_s=0.2), agent=agent, note=notes.append) as second:
-            second.run("facts", {}, shared=True)
+            second.facts()
             with pytest.raises(DeviceFault, match=r"busy: .*@.* works there for 0 min") as busy:
-                second.run("count", QUICK)
+                second.run(COUNT_JOB, QUICK)
             assert "clean local --force" in busy.value.fix and len(notes) == 1
         waiting = threading.Timer(1.0, first.close)
         with connect(local_device, agent=agent) as second:
             waiting.start()
-            assert second.run("count", QUICK).result
+            assert second.run(COUNT_JOB, QUICK).result
         waiting.join()
 
 
 def test_a_lock_of_the_dead_holds_nobody(local_device: Device) -> None:
     """After a reboot or a kill only the text is left of it: the kernel's lock went with its processes."""
     folder = Path(local_device.folder)
-    folder.mkdir()
+    with connect(local_device):
+        pass
     (folder / "lock").touch()
     (folder / "lock.json").write_text('{"session": "x", "host": "gone", "user": "u", "pid": 1, "since": 0}')
     with connect(replace(local_device, wait_s=0), agent=agent_for_tests()) as session:
-        assert session.hello["holder"] is None
-        session.run("count", QUICK)
+        assert session.hello.holder is None
+        session.run(COUNT_JOB, QUICK)
 
 
 def test_the_agent_speaks_another_version(local_device: Device) -> None:

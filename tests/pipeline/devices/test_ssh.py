@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.devices.session import connect
 from pipeline.errors import DeviceFault
-from tests.pipeline.devices.jobs import agent_for_tests
+from tests.pipeline.devices.jobs import COUNT_JOB, agent_for_tests
 from tests.pipeline.devices.sshd import Sshd
 
 
@@ -18,8 +18,8 @@ def test_everything_over_ssh(sshd: Sshd, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(os.urandom(5_000_000))
     with connect(sshd.device(), agent=agent_for_tests()) as session:
         session.put(tmp_path / "a")
-        done = session.run("count", {"count": 2, "pause_s": 0.1, "bytes": 1000})
-        assert session.fetch(done.job, "out.bin", tmp_path / "out").read_bytes() == b"x" * 1000
+        done = session.run(COUNT_JOB, {"count": 2, "pause_s": 0.1, "bytes": 1000})
+        assert session.fetch(done.job, "out.bin", tmp_path / "out", 1 << 24).read_bytes() == b"x" * 1000
         assert session.sent > 5_000_000
     with connect(sshd.device(), agent=agent_for_tests()) as session:
         session.put(tmp_path / "a")

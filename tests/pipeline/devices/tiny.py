@@ -16,7 +16,7 @@ IMAGE = (8, 8, 3)
 CLASSES = 5
 
 
-def classifier(path: Path, batch: int | None = 1, layout: str = "uint8_nhwc") -> Path:
+def classifier(path: Path, batch: int | None = 1, layout: str = "uint8_nhwc", opset: int = 20) -> Path:
     """Channel-wise mean and a matrix: uint8 [B, 8, 8, 3] (or float32 [B, 3, 8, 8]) to logits [B, 5]."""
     nhwc = layout == "uint8_nhwc"
     shape = [batch or "batch", *(IMAGE if nhwc else (3, 8, 8))]
@@ -33,7 +33,7 @@ def classifier(path: Path, batch: int | None = 1, layout: str = "uint8_nhwc") ->
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch or "batch", CLASSES])],
         [numpy_helper.from_array(weights / 1000, "w")],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
     onnx.checker.check_model(model)
     onnx.save(model, path)
     return path

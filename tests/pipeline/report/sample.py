@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+from pipeline.evidence import ClassCount, Confusion, Gap, Load, Mistake, Share, Standing
 from pipeline.result import (
     Accuracy,
     Engine,
@@ -18,6 +19,7 @@ from pipeline.result import (
     Result,
     Shipping,
 )
+from tests.pipeline.report.data_sample import data_sample
 
 CLASSES = [
     "DejaVu Sans",
@@ -91,12 +93,51 @@ def accuracy(top1: float, source: str = "engine", agreement: float | None = 99.1
     )
 
 
-def history(epochs: int, start: float, end: float, loss: float) -> list[Epoch]:
+def against(top1: float, teacher: float | None = 94.48) -> Standing:
+    """Where a model of so many percent stands; the intervals are about as wide as they would be."""
+
+    def share(percent: float) -> Share:
+        return Share(percent=percent, low=max(0.0, percent - 2), high=min(100.0, percent + 2))
+
+    def gap(points: float) -> Gap:
+        return Gap(points=points, low=points - 1.8, high=points + 1.8)
+
+    return Standing(
+        n=N_TEST, classes=len(CLASSES), top1=share(top1), chance=100 / len(CLASSES), majority_class=CLASSES[0],
+        majority=share(4.76), over_majority=gap(top1 - 4.76),
+        over_teacher=None if teacher is None else gap(top1 - teacher), at_chance=[], at_chance_count=0,
+        too_few_count=0, not_tested=[], not_tested_count=0, only_class=None, findings=[],
+    )  # fmt: skip
+
+
+def sample_useless() -> Result:
+    """A run whose model is worse than always giving one answer, timed while others were at work."""
+    standing = Standing(
+        n=101, classes=8, top1=Share(percent=10.89, low=6.19, high=18.46), chance=12.5, majority_class="flags",
+        majority=Share(percent=23.76, low=16.52, high=32.93), over_majority=Gap(points=-12.87, low=-23.3, high=-1.9),
+        over_teacher=Gap(points=-21.78, low=-32.34, high=-10.38),
+        at_chance=[ClassCount(index=i, name=name, n=11, correct=i) for i, name in enumerate(("birds", "fish"))],
+        at_chance_count=7, too_few_count=0, not_tested=["waves"], not_tested_count=1, only_class="cars",
+        findings=["no_better_than_majority", "one_class_only", "classes_at_chance", "classes_not_tested"],
+    )  # fmt: skip
+    result = sample(name="useless", verdict="no_better_than_guessing", summary="cpu: nothing")
+    why = "cpu/fp32 is right on 10.89 % of 101 test images; always answering flags would be on 23.76 %"
+    result.shipping = [Shipping(target="cpu", engine=None, state="no_better_than_guessing", why=why)]
+    result.student.standing = standing
+    result.looked_at = "student"
+    result.loads = {"cpu": Load(others=1.7, stolen=0.0, seconds=30.0, rounds=10, repeated=10, disturbed=True)}
+    return result
+
+
+def history(
+    epochs: int, start: float, end: float, loss: float, parts: dict[str, float] | None = None
+) -> list[Epoch]:
     shape = [1 - math.exp(-4 * (i + 1) / epochs) for i in range(epochs)]
     return [
         Epoch(
             epoch=i + 1,
             loss=loss * (1 - 0.93 * s),
+            parts={name: share * loss * (1 - 0.93 * s) for name, share in (parts or {}).items()},
             train_top1=start + (end - start) * s - 2,
             val_top1=start + (end - start) * s / shape[-1] + 1.2 * math.sin(i * 2.1) * (1 - s / shape[-1]),
             lr=1e-3 * (1 - i / epochs),
@@ -184,6 +225,7 @@ def cpu_engine(precision: str, top1: float, median: float, mb: float, cv: float)
         engine_mb=mb,
         build_seconds=0.2,
         accuracy=accuracy(top1),
+        standing=against(top1),
         drop=drop,
         latency=rows,
         budgets=[
@@ -325,10 +367,13 @@ def sample(**changes: Any) -> Result:
             "skipped": [],
             "counts": {"train": 12600, "val": 1050, "test": N_TEST},
         },
+        "your_data": data_sample(CLASSES),
+        "outputs": CLASSES,
         "teacher": Network(
             model="figkd/resnet8x2",
             parameters=701_461,
             test=accuracy(94.48, "torch", None),
+            standing=against(94.48, None),
             val_top1=94.1,
             history=history(10, 30, 94.1, 2.9),
         ),
@@ -336,11 +381,12 @@ def sample(**changes: Any) -> Result:
             model="figkd/depthwise_xs",
             parameters=5_213,
             test=accuracy(67.14, "torch", None),
+            standing=against(67.14),
             val_top1=66.5,
-            history=history(10, 12, 66.5, 6.2),
+            history=history(10, 12, 66.5, 6.2, {"task": 0.6, "detail": 0.15, "correlation": 0.25}),
             method="figkd",
             options={"wavelet": "haar", "level": 1, "order": "confusion", "weight": 1.0},
-            class_order=CLASSES[::-1],
+            wavelet_order=CLASSES[::-1],
         ),
         "parity": [
             {
@@ -363,6 +409,17 @@ def sample(**changes: Any) -> Result:
         ],
         "engines": engines(),
         "precisions": precisions(),
+        "loads": {"cpu": Load(others=0.02, stolen=0.0, seconds=30.0, rounds=10, repeated=1, disturbed=False)},
+        "looked_at": "cpu/int8",
+        "mistakes": [
+            Mistake(index=i, true=CLASSES[i % 21], predicted=CLASSES[(i + 1) % 21], confidence=99.9 - i)
+            for i in range(12)
+        ],
+        "confusion": Confusion(
+            classes=CLASSES[:12],
+            counts=[[60 if i == j else (i * j) % 7 for j in range(12)] for i in range(12)],
+            elsewhere=[i % 4 for i in range(12)],
+        ),
         "failures": {},
         "steps": [
             {
@@ -517,6 +574,11 @@ def sample_bare() -> Result:
         git="",
         config={},
         data={"dataset": "image_folder"},
+        your_data=None,
+        loads={},
+        looked_at="",
+        mistakes=[],
+        confusion=None,
         verdict="failed",
         shipping=[
             Shipping(target="rtx", engine=None, state="not_run", why="1 engines built, none can run here")

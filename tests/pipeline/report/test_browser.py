@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from data_sample import data_sample_messy, sheet_sample
 from PIL import Image
-from sample import sample, sample_bare, sample_crowded, sample_missed
+from sample import sample, sample_bare, sample_crowded, sample_missed, sample_useless
 
+from pipeline.report.data_page import render_data_page
 from pipeline.report.html import render_html
 from pipeline.result import Result
 
@@ -58,7 +60,7 @@ def chromium(profile: Path, *arguments: str) -> str:
         f"--user-data-dir={profile}",
         *arguments,
     ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 
@@ -79,6 +81,10 @@ def long_names() -> Result:
     endless = "Pseudopseudohypoparathyroidism" * 3
     result.student.test.confused[0]["true"] = endless
     result.student.test.worst_classes[0]["name"] = endless
+    assert result.confusion and result.engines[2].standing
+    result.confusion.classes[3] = result.mistakes[0].true = result.engines[2].standing.majority_class = (
+        endless
+    )
     result.shipping[0].why = endless * 2
     result.machine["cpu"] = endless * 2
     result.engines[0].detail = endless * 2
@@ -96,17 +102,22 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         "missed": sample_missed(),
         "crowded": sample_crowded(),
         "bare": sample_bare(),
+        "useless": sample_useless(),
         "long": long_names(),
     }
+    pages = {
+        name: render_html(result, sheet=result.your_data and sheet_sample(result.your_data))
+        for name, result in results.items()
+    }
+    endless = data_sample_messy(["Pseudopseudohypoparathyroidism" * 4, "ash", "elm"])
+    pages["data"] = render_data_page("endless" * 20, endless, sheet_sample(endless))
     page = folder / "frames.html"
-    page.write_text(
-        framed({n: render_html(r) for n, r in results.items()}, WIDTHS, 900, MEASURE), encoding="utf-8"
-    )
+    page.write_text(framed(pages, WIDTHS, 900, MEASURE), encoding="utf-8")
     dom = chromium(folder / "profile", "--virtual-time-budget=10000", "--dump-dom", page.as_uri())
     match = re.search(r'<pre id="found">(.*?)</pre>', dom, re.DOTALL)
     assert match, "the measuring script did not run"
     measured: list[dict[str, Any]] = json.loads(html.unescape(match[1]))
-    assert len(measured) == len(results) * len(WIDTHS)
+    assert len(measured) == len(pages) * len(WIDTHS)
     return measured
 
 
@@ -132,7 +143,7 @@ def test_nothing_is_fetched(found: list[dict[str, Any]]) -> None:
 
 def test_chart_text_is_legible_and_on_the_page(found: list[dict[str, Any]]) -> None:
     """Charts shrink with the page, but their text stays readable on a phone and is not cut off."""
-    for page in (p for p in found if p["name"] in ("pass", "crowded")):
+    for page in (p for p in found if p["name"] in ("pass", "crowded", "useless")):
         assert page["clipped"] == 0, page
         assert page["smallest"] >= (8.0 if page["width"] >= 390 else 6.0), page
 

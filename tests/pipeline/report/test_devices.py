@@ -60,6 +60,14 @@ def test_every_fact_is_said_with_its_unit() -> None:
     assert "not available" in bare["energy"]
 
 
+def test_a_clock_that_is_coarse_is_said_beside_its_figures() -> None:
+    """Where its steps are more than 1 % of the median."""
+    for step, told in ((0.0078125, False), (0.0625, True)):
+        run = ORIN["sustained"]["orin/int8"] | {"resolution_ms": step}
+        ((_, rows),) = device_facts(sample(devices={"orin": ORIN | {"sustained": {"orin/int8": run}}}))
+        assert ("steps of 62.5 µs (3.1 % of the median)" in dict(rows)["sustained orin/int8"]) is told
+
+
 def test_both_pages_have_them_and_trust_no_text() -> None:
     """A device may call itself what it likes."""
     hostile = ORIN | {"device": HOSTILE, "facts": ORIN["facts"] | {"board": HOSTILE}}

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
-from sample import CLASSES, sample, sample_bare, sample_crowded, sample_missed
+from sample import CLASSES, sample, sample_bare, sample_crowded, sample_missed, sample_useless
 
 from pipeline.report.html import flatten, goals, machine_facts, render_html, tight
 from pipeline.result import Result
@@ -53,7 +53,7 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
 
-RESULTS = [sample(), sample_missed(), sample_crowded(), sample_bare()]
+RESULTS = [sample(), sample_missed(), sample_crowded(), sample_bare(), sample_useless()]
 
 
 @pytest.fixture(scope="module", params=RESULTS, ids=lambda r: f"{r.name}-{r.verdict}")
@@ -77,7 +77,9 @@ def test_needs_nothing_from_outside(rendered: tuple[Result, str, Page]) -> None:
         assert tag not in {"script", "iframe", "object", "embed", "base", "form"}
         for name in ("src", "srcset", "href", "xlink:href", "data", "action", "poster"):
             value = attributes.get(name)
-            assert value is None or value.startswith(("#", "data:,")), f"<{tag} {name}={value}>"
+            assert value is None or value.startswith(("#", "data:,", "data:image/")), (
+                f"<{tag} {name}={value}>"
+            )
         assert not any(name.startswith("on") for name in attributes)
     assert "http://" not in text and "https://" not in text
     assert all(target.startswith("#") for target in re.findall(r"url\(([^)]*)\)", text))
@@ -121,8 +123,8 @@ def test_top_says_what_to_ship_and_why() -> None:
         "fastest of 2 within budget: median 0.121 ms",
         "Not judged: nothing ran here",
         "66.62 %",
-        "−0.52 pp from the torch student, n = 2,100",
-        "engine, batch 1, n = 8,412",
+        "−0.52 points from the network it was made from, n = 2,100",
+        "median of 8,412, one image at a time, inference alone",
     ):
         assert phrase in top
 
@@ -135,7 +137,7 @@ def test_missed_budgets_and_failures_are_in_words() -> None:
         "p99 latency ≤ 0.2 ms",
         "0.296 ms 0.096 ms over",
         "top-1 ≥ 70 %",
-        "66.62 % 3.38 pp short",
+        "66.62 % 3.38 points short",
         "node Conv_12: no tactic for FP32 with this padding",
         "set precision.exclude to [Conv_12]",
         "back end missing",
@@ -241,3 +243,22 @@ def test_tight_keeps_numbers_with_their_units() -> None:
         tight("n = 8 of 10 sacks in 3.4 % > 2.5 ms")
         == "n\u00a0=\u00a08 of 10 sacks in 3.4\u00a0% > 2.5\u00a0ms"
     )
+
+
+def test_mistakes_have_pictures_where_there_are_some() -> None:
+    """A result.json alone is told in words; a picture is named for those who cannot see it."""
+    result = sample()
+    plain = Page(render_html(result))
+    assert plain.all("img") == [] and "test image 3" in plain.text
+    shown = Page(render_html(result, {3: "data:image/png;base64,AAAA"}))
+    assert shown.all("img") == [{"src": "data:image/png;base64,AAAA", "alt": "test image 3"}]
+    assert "another class" in shown.text and "Framed: right answers" in shown.text
+
+
+def test_the_layouts_of_int8_are_explained_once() -> None:
+    """And two drops of one file are told apart."""
+    text = Page(render_html(sample())).text
+    assert text.count("because libraries and CPUs read INT8 differently") == 1
+    assert "1.40 points on 1,050 validation images" in text
+    assert "On the 2,100 test images the file costs 0.52 points." in text
+    assert text.count("Two sets of images give two figures for one file.") == 1

@@ -64,7 +64,10 @@ def test_latency_has_boundary_and_n() -> None:
     """Every latency row says what was timed and how often."""
     text = render_markdown(sample())
     assert "| `cpu/int8` | image to class | 1 | 1 | 3,100 |" in text
-    assert "image to class: JPEG decode, resize, inference and argmax of one image" in text
+    assert (
+        "image to class: decoding of a JPEG of the stored size, resize, inference and argmax of one image"
+        in text
+    )
 
 
 def test_columns_of_numbers_are_right_aligned() -> None:

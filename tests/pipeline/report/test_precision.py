@@ -26,8 +26,8 @@ def printed(result: Any) -> str:
 def test_all_views_say_what_left_int8() -> None:
     """The sentence of the search, and the table of what was kept out, with its share of the work."""
     sentence = (
-        "INT8 costs 1.40 pp on 1,050 validation images (0.5 pp allowed): 1 group of layers (11.5 % of the work) "
-        "left INT8, 0.30 pp remain."
+        "INT8 costs 1.40 points on 1,050 validation images (0.5 points allowed): "
+        "1 group of layers (11.5 % of the work) left INT8, 0.30 points remain."
     )
     result = sample()
     assert sentence in printed(result)
@@ -55,7 +55,7 @@ def test_a_budget_that_was_not_held_is_said() -> None:
     file = precisions()[-1]
     assert file.mixed is not None
     failed = file.model_copy(update={"mixed": file.mixed.model_copy(update={"met": False})})
-    assert words.mixed(failed).endswith("0.30 pp remain; the budget could not be held.")
+    assert words.mixed(failed).endswith("0.30 points remain; the budget could not be held.")
     alone = failed.model_copy(update={"mixed": failed.mixed.model_copy(update={"groups": 0})})  # type: ignore[union-attr]
     assert words.mixed(alone).endswith("nothing could be taken out of it.")
     assert words.noteworthy([failed, alone]) == [failed, alone]
@@ -82,8 +82,8 @@ def test_what_the_stage_wrote_becomes_rows(tmp_path: Path) -> None:
             "before": {"top1": 60.0, "divergence": 0.2}, "after": {"top1": 69.5, "divergence": 0.01},
         },
     }  # fmt: skip
-    write_json(tmp_path / "precision.json", {"fp32.onnx": {"bytes": 9000}, "int8_cpu.onnx": int8})
-    write_json(tmp_path / "accuracy.json", {n: {"top1": 1.0} for n in ("fp32.onnx", "int8_cpu.onnx")})
+    write_json(tmp_path / "precision.json", {"fp32.onnx": {"bytes": 9000}, "int8_cpu_u8s8.onnx": int8})
+    write_json(tmp_path / "accuracy.json", {n: {"top1": 1.0} for n in ("fp32.onnx", "int8_cpu_u8s8.onnx")})
     plain, quantised = precision_files(tmp_path, sample().engines)
     assert plain.kept_out == [] and plain.mixed is None and plain.calibration is None
     assert quantised.precision == "int8" and quantised.calibration == "percentile 99.99 %, 64 images"

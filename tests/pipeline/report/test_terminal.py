@@ -6,7 +6,7 @@ import io
 
 import pytest
 from rich.console import Console
-from sample import sample, sample_bare, sample_crowded, sample_missed
+from sample import sample, sample_bare, sample_crowded, sample_missed, sample_useless
 
 from pipeline.report.terminal import render_table
 from pipeline.result import Result
@@ -20,7 +20,9 @@ def printed(result: Result, width: int = 100) -> list[str]:
     return file.getvalue().splitlines()
 
 
-@pytest.mark.parametrize("result", [sample(), sample_missed(), sample_crowded(), sample_bare()])
+@pytest.mark.parametrize(
+    "result", [sample(), sample_missed(), sample_crowded(), sample_bare(), sample_useless()]
+)
 def test_fits_in_100_columns_with_a_row_for_every_engine(result: Result) -> None:
     """Nothing is cut at 100 columns: no ellipsis, no id that is missing."""
     lines = printed(result)
@@ -60,12 +62,33 @@ def test_images_that_were_left_out_are_counted() -> None:
         {"split": "test", "file": f"{i}.jpg", "reason": "empty file"} for i in range(1200)
     ]
     text = "\n".join(printed(result))
-    assert "1,200 images could not be decoded and were left out; the report lists them" in text
+    assert (
+        "1,200 images could not be decoded and were left out; report.html and result.json list them" in text
+    )
 
 
 def test_names_are_not_markup() -> None:
     """`[bold]` in a message of somebody's library is text."""
-    result = sample(summary="[bold]x[/bold] [/nonsense]")
+    result = sample()
+    result.shipping[0].why = "[bold]x[/bold] [/nonsense]"
     result.engines[0].id = "cpu/[red]"
     text = "\n".join(printed(result))
     assert "[bold]x[/bold] [/nonsense]" in text and "cpu/[red]" in text
+
+
+def test_a_disturbed_measurement_is_not_called_certain() -> None:
+    """`± 0.1 %` beside times that others disturbed would be a lie."""
+    assert "medians are known to" in "\n".join(printed(sample()))
+    text = "\n".join(printed(sample_useless(), 200))
+    assert "medians are known to" not in text
+    assert (
+        "the times of cpu are less sure than their intervals say: other processes used 1.7 CPU cores" in text
+    )
+    assert text.rstrip().splitlines()[-1].startswith("NO BETTER THAN GUESSING  Do not ship it")
+
+
+def test_no_goal_is_not_called_a_pass() -> None:
+    """The last lines say what is best so far, and how to set a goal."""
+    text = "\n".join(printed(sample(verdict="no_goal"), 160))
+    assert "best so far cpu/int8" in text and "budgets: {top1: {min: 90}}" in text
+    assert text.rstrip().splitlines()[-1].startswith("NO GOAL SET")

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import html
+import io
+
 import pytest
+from rich.console import Console
 from sample import accuracy, judged, sample, sample_bare
 from scipy.stats import binomtest
 
 from pipeline.report import words
+from pipeline.report.html import render_html
+from pipeline.report.markdown import render_markdown
+from pipeline.report.terminal import render_table
+from pipeline.result import SkippedTactics
 
 
 def test_not_measured_is_never_zero() -> None:
@@ -50,8 +58,8 @@ def test_units_and_digits() -> None:
     ("budget", "goal", "gap"),
     [
         (judged("latency_p99_ms", "max", 5.0, 5.42), "p99 latency ≤ 5 ms", "0.420 ms over"),
-        (judged("top1", "min", 70.0, 66.62), "top-1 ≥ 70 %", "3.38 pp short"),
-        (judged("top1", "max_drop", 1.0, 0.31), "top-1 drop ≤ 1 pp", "0.69 pp to spare"),
+        (judged("top1", "min", 70.0, 66.62), "top-1 ≥ 70 %", "3.38 points short"),
+        (judged("top1", "max_drop", 1.0, 0.31), "top-1 drop ≤ 1 points", "0.69 points to spare"),
         (judged("throughput", "min", 100.0, None), "throughput ≥ 100 img/s", ""),
         (judged("engine_mb", "max", 12.0, 12.0), "engine size ≤ 12 MB", "0.000 MB to spare"),
     ],
@@ -73,6 +81,46 @@ def test_comparison_of_the_networks() -> None:
     """Teacher and student in one sentence, whoever is better."""
     assert words.compared(sample()) == (
         "The teacher has 135 times the student's parameters; "
-        "the student is 27.34 pp behind the teacher in top-1."
+        "the student is 27.34 points behind the teacher in top-1."
     )
     assert words.classes(sample()) == 21 and words.classes(sample_bare()) == 0
+
+
+@pytest.mark.parametrize(
+    ("found", "said", "fix"),
+    [
+        (SkippedTactics(tactics=1), "built with 1 tactic skipped for lack of memory: it may be slower", "free memory"),
+        (SkippedTactics(tactics=1200, largest_mb=2304), "1,200 tactics skipped for lack of memory, the largest asked "
+         "for 2,304 MiB: it may be slower than it could be", "--force build"),
+        (SkippedTactics(tactics=1, by_workspace=True), "skipped for want of scratch memory", "raise workspace_mb"),
+    ],
+)  # fmt: skip
+def test_an_engine_that_was_built_with_too_little_memory_is_marked(
+    found: SkippedTactics, said: str, fix: str
+) -> None:
+    """In every view, also where it ran."""
+    assert said in words.skipped_tactics(found)[0] and fix in words.skipped_tactics(found)[1]
+    result = sample()
+    result.engines[0].skipped_tactics = found
+    assert (words.remarks(result.engines[0])[-1]) == words.skipped_tactics(found)
+    page = " ".join(
+        html.unescape(render_html(result)).split()
+    )  # where a space may not break, it is another one
+    assert said in render_markdown(result) and said in page
+    console = Console(width=400, record=True, file=io.StringIO())
+    console.print(render_table(result))
+    assert said in console.export_text()
+    assert not words.remarks(sample().engines[0])
+
+
+def test_parts_of_the_loss() -> None:
+    """Protects what is shown of the training: every part with its name, first and last epoch; nothing for old runs."""
+    student = sample().student
+    text = words.loss_parts(student)
+    first, last = student.history[0], student.history[-1]
+    assert f"epoch 1 to 10: {first.loss:.3g} to {last.loss:.3g}" in text
+    for name in ("task", "detail", "correlation"):
+        assert f"{name} {first.parts[name]:.3g} to {last.parts[name]:.3g}" in text
+    assert words.loss_parts(student.model_copy(update={"history": student.history[:1]})).count(" to ") == 0
+    assert words.loss_parts(sample().teacher) == ""
+    assert words.loss_parts(student.model_copy(update={"history": []})) == ""

@@ -14,11 +14,13 @@ import pytest
 from export.engines import BACKENDS
 from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
+from export.engines.trt_remedies import Skipped
 from export.errors import BuildError
 from pipeline.config.schema import Target
-from pipeline.files import read_json
+from pipeline.files import read_json, write_json
 from pipeline.stages.base import Work
-from pipeline.stages.build import BUILDER_KEYS, STAGE
+from pipeline.stages.build import STAGE
+from pipeline.stages.engines import BUILDER_KEYS
 
 Progress = list[tuple[int, int, str]]
 
@@ -41,12 +43,14 @@ class Backend:
         out.write_bytes(b"engine")
         return EngineInfo(
             str(out), 6, 0.5, "x", {}, (), (1,), (), (), 7, "0", composition={"network": {"layers": 7}},
-            notes=("timing cache started",),
+            notes=("timing cache started",), skipped_tactics=Skipped(3, 600),
         )  # fmt: skip
 
 
-def run(tmp_path: Path, engine: str, **changes: Any) -> tuple[list[dict[str, Any]], Progress]:
-    """Rows and progress of a run of the stage."""
+def run(
+    tmp_path: Path, engine: str, not_made: dict[str, Any] | None = None, **changes: Any
+) -> tuple[list[dict[str, Any]], Progress]:
+    """Rows and progress of a run of the stage; `not_made` are ONNX files that `precision` lacks, and why."""
     section = Target(engine=engine)
     arguments: dict[str, Any] = {
         "target": "t", "engine": engine, "precisions": ["fp16"], "batch_sizes": [1], "required": True, "threads": None,
@@ -56,8 +60,10 @@ def run(tmp_path: Path, engine: str, **changes: Any) -> tuple[list[dict[str, Any
     inputs, out = tmp_path / "in", tmp_path / "out"
     for folder in (inputs, out):
         folder.mkdir()
-    for name in ("fp16", "int8"):
-        (inputs / f"{name}.onnx").write_bytes(b"onnx")
+    for name in ("fp16.onnx", "int8.onnx"):
+        if name not in (not_made or {}):
+            (inputs / name).write_bytes(b"onnx")
+    write_json(inputs / "not_made.json", not_made or {})
     work = Work(
         arguments,
         {"precision": inputs, "qad": inputs},
@@ -96,7 +102,20 @@ def test_progress_is_that_of_all_engines(backend: Backend, tmp_path: Path) -> No
     assert [row["state"] for row in rows] == ["built", "failed"]
     assert rows[1]["detail"].startswith("node a (operator Det)") and rows[1]["fix"] == "use another network"
     assert rows[0]["composition"] == {"network": {"layers": 7}}
+    assert rows[0]["skipped_tactics"] == {"tactics": 3, "largest_mb": 600, "by_workspace": False}
     assert read_json(tmp_path / "out" / "notes.json") == {"t/fp16": ["timing cache started"]}
+
+
+def test_a_precision_that_was_not_made_is_a_failed_row(backend: Backend, tmp_path: Path) -> None:
+    """Protects the others: they are built, and the reason of the one that is not is the row's."""
+    why = {"int8.onnx": {"detail": "14 images", "fix": "add images"}}
+    rows, _ = run(tmp_path, "tensorrt", not_made=why, precisions=["int8", "fp16"])
+    assert [(row["precision"], row["state"], row["runs"]) for row in rows] == [
+        ("int8", "failed", False),
+        ("fp16", "built", True),
+    ]
+    assert (rows[0]["detail"], rows[0]["fix"], rows[0]["onnx"]) == ("14 images", "add images", "int8.onnx")
+    assert rows[0]["onnx_bytes"] is None and len(backend.calls) == 1
 
 
 def test_an_engine_for_another_gpu_is_built_not_run(backend: Backend, tmp_path: Path) -> None:

@@ -33,3 +33,17 @@ def test_the_line_says_what_is_missing(tmp_path: Path) -> None:
     assert STAGE.summary(tmp_path) == "2 classes: 3 train, 1 test images, 1 files skipped"
     (tmp_path / "data.json").write_text(json.dumps(facts | {"notes": ["3 train images are listed"]}))
     assert STAGE.summary(tmp_path).endswith("1 files skipped; 3 train images are listed")
+
+
+def test_the_line_says_what_decoding_did(tmp_path: Path) -> None:
+    """No content is lost without a word: the scale of deep images, and what was done to how many, with an example."""
+    decoding = {
+        "levels": {"integer": [0, 4095]},
+        "remarks": {"first_of_several": {"images": 2, "example": "a/scan.tif"}},
+    }
+    facts = {"classes": 2, "counts": {"train": 3, "test": 1}, "skipped": [], "decoding": decoding}
+    (tmp_path / "data.json").write_text(json.dumps(facts))
+    assert STAGE.summary(tmp_path) == (
+        "2 classes: 3 train, 1 test images; integers of more than 8 bits: 0 is black, 4,095 is white; "
+        "several pages or frames, the first one used: 2 images, e.g. a/scan.tif"
+    )

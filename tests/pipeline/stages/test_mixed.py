@@ -63,3 +63,12 @@ def test_the_budget_of_mixed_precision(
         }
     )
     assert allowed_drop(config) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", "3", '{"a": 1}', '{"a": [1, 2]}', '{"a": ["x", null]}', "[" * 100_000]
+)
+def test_damaged_memories_count_as_none(tmp_path: Path, text: str) -> None:
+    """What a run before left is a help, not a condition."""
+    (tmp_path / "m.json").write_text(text)
+    assert remembered(tmp_path / "m.json", lambda nodes: Score(50.0, 0.5))(frozenset("a")) == Score(50.0, 0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.stages.validate import accuracy_of_file
+from pipeline.stages.engines import accuracy_of_file
 
 
 @pytest.mark.parametrize(

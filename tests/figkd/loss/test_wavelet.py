@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from figkd.errors import FigkdError
-from figkd.wavelet import deepest_level, detail_matrix, max_level, wavedec_matrix
+from figkd.loss.wavelet import deepest_level, detail_matrix, max_level, wavedec_matrix
 
 WAVELETS = pywt.wavelist(kind="discrete")
 

@@ -9,10 +9,13 @@ import pytest
 import pywt
 import torch
 
-from figkd import functional, losses, methods
 from figkd.errors import FigkdError
-from figkd.losses import METHODS, FiGKDLoss, build_loss, needs_teacher
-from figkd.order import random_order
+from figkd.loss import functional
+from figkd.loss.build import build_loss
+from figkd.loss.figkd_loss import FiGKDLoss
+from figkd.loss.methods import BASELINES, METHODS, needs_teacher
+from figkd.loss.order import random_order
+from figkd.loss.parts import InParts, total
 
 CLASSES = 21
 
@@ -323,13 +326,69 @@ def test_random_order_each_step_is_a_new_one() -> None:
     assert float(loss(student, teacher, labels)) == values[0] != values[1]
 
 
-def test_methods_agree_with_their_builders() -> None:
-    """Protects the torch-free facts: same names, options and defaults as the builders' signatures."""
-    assert list(METHODS) == list(methods.METHODS)
-    for name, facts in methods.METHODS.items():
-        assert losses.default_options(name) == dict(facts.options), name
-        build_loss(name, 7, **facts.options)
+@pytest.mark.parametrize("method", list(METHODS))
+def test_declared_defaults_are_those_of_the_loss(method: str) -> None:
+    """Protects one home for a method's options: each that is declared is read, and its default is what is taken."""
+    student, teacher, labels = _logits(12)
+    facts = METHODS[method]
+    plain = build_loss(method, CLASSES)
+    assert float(build_loss(method, CLASSES, **facts.defaults)(student, teacher, labels)) == float(
+        plain(student, teacher, labels)
+    )
+    for name, default in facts.defaults.items():
+        if not isinstance(default, float):
+            continue
+        # The one that only another distance has.
+        form = {"distance": "kl"} if name == "mass_power" else {}
+        losses = [build_loss(method, CLASSES, **{**form, name: v}) for v in (default, default / 2)]
+        one, other = (float(loss(student, teacher, labels)) for loss in losses)
+        assert one != other, f"{name} changes nothing"
+
+
+def test_what_methods_need() -> None:
+    """Protects what the pipeline plans by: only cross entropy does without a teacher, only FiGKD has an order."""
     assert [name for name in METHODS if not needs_teacher(name)] == ["ce"]
+    assert [name for name, facts in METHODS.items() if facts.uses_order] == ["figkd"]
+    assert set(METHODS) - set(BASELINES) == {"figkd"}
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_loss_is_the_sum_of_its_parts(method: str) -> None:
+    """Protects the parts that training logs: in order, weights included, and together the loss to the last bit."""
+    student, teacher, labels = _logits(13)
+    loss = build_loss(method, CLASSES)
+    assert isinstance(loss, InParts)
+    parts = loss.parts(student, teacher, labels)
+    names = {"ce": ["task"], "figkd": ["task", "detail", "correlation"]}
+    assert list(parts) == names.get(method, ["task", "distillation"])
+    assert sum(part.item() for part in parts.values()) == pytest.approx(float(loss(student, teacher, labels)))
+    assert float(total(parts)) == float(loss(student, teacher, labels))
+
+
+def test_parts_of_weight_0_are_left_out() -> None:
+    """Protects: what is switched off costs nothing and is not shown; labels are checked all the same."""
+    student, teacher, labels = _logits(14)
+    loss = FiGKDLoss(CLASSES, batch_weight=0.0, ce_weight=0.0)
+    assert list(loss.parts(student, teacher, labels)) == ["detail"]
+    assert list(FiGKDLoss(CLASSES, weight=0.0).parts(student, teacher, labels)) == ["task", "correlation"]
+    with pytest.raises(FigkdError, match="0 <= label < classes"):
+        loss(student, teacher, labels + CLASSES)
+
+
+RANGED = [
+    (method, name)
+    for method, facts in METHODS.items()
+    for name, default in facts.defaults.items()
+    if isinstance(default, float)
+]
+
+
+@pytest.mark.parametrize(("method", "name"), RANGED)
+@pytest.mark.parametrize("value", [-1.0, float("nan"), 1e9])
+def test_numbers_out_of_range_are_named(method: str, name: str, value: float) -> None:
+    """Protects every number of every method: its declared range is checked where the loss is built."""
+    with pytest.raises(FigkdError, match=f"{name} is"):
+        build_loss(method, CLASSES, **{name: value})
 
 
 def test_the_matrix_is_not_part_of_a_checkpoint() -> None:

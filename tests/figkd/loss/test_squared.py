@@ -9,9 +9,9 @@ import pytest
 import pywt
 import torch
 
-from figkd.order import random_order
-from figkd.squared import SquaredDetail
-from figkd.wavelet import band_names, check_band_weights, deepest_level
+from figkd.loss.order import random_order
+from figkd.loss.squared import SquaredDetail
+from figkd.loss.wavelet import band_names, check_band_weights, deepest_level
 
 
 def _weights(level: int, decay: float, given: dict[str, float] | None = None) -> dict[str, float]:

@@ -9,10 +9,10 @@ import pytest
 import pywt
 import torch
 
-from figkd import detail
-from figkd.detail import FilterBankLevel, LinearDetail
-from figkd.order import random_order
-from figkd.wavelet import band_names, check_band_weights
+from figkd.loss import detail
+from figkd.loss.detail import FilterBankLevel, LinearDetail
+from figkd.loss.order import random_order
+from figkd.loss.wavelet import band_names, check_band_weights
 
 
 @pytest.mark.parametrize("mode", pywt.Modes.modes)

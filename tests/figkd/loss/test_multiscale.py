@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from figkd.errors import FigkdError
-from figkd.functional import kd
-from figkd.multiscale import band_weights_of, fold_index, multiscale_kl
-from figkd.order import random_order
-from figkd.wavelet import deepest_level
+from figkd.loss.functional import kd
+from figkd.loss.multiscale import band_weights_of, fold_index, multiscale_kl
+from figkd.loss.order import random_order
+from figkd.loss.wavelet import deepest_level
 
 
 def _recursive(q: np.ndarray, p: np.ndarray, level: int, bands: tuple[float, ...], power: float) -> float:

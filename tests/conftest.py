@@ -1,0 +1,25 @@
+"""What holds for every test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes says something about the machine, not about the law that is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def others_may_not_write() -> Iterator[None]:
+    """Folders that other users may write to are refused, so the tests' own ones are not made like that.
+
+    A stricter umask of the user's stays; tests of a laxer one set it.
+    """
+    before = os.umask(0o022)
+    os.umask(before | 0o022)
+    yield
+    os.umask(before)

@@ -1,0 +1,129 @@
+"""Whole stages against a device whose every message may be another: refused, or a result; never anything else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.conductor import Selection, plan
+from pipeline.config import load_config
+from pipeline.devices import remote
+from pipeline.devices import session as session_module
+from pipeline.devices.address import Device
+from pipeline.errors import DeviceFault
+from pipeline.files import read_json
+from pipeline.stages import build as build_stage
+from pipeline.stages.base import Work
+from pipeline.store import Store
+from tests.memory import growth
+from tests.pipeline.conftest import FONTS, TINY, Finished
+from tests.pipeline.devices.transcripts import mutant, recording_python, replaying_python
+
+OUTSIDE = Path("/tmp/figkd-outside")
+
+
+@dataclass(frozen=True)
+class Played:
+    """A stage, and what the device said while it ran."""
+
+    run: Callable[[Work], object]
+    work: Work
+    transcript: bytes
+
+
+@pytest.fixture
+def stages(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Played]:
+    """`build`, `validate` and `benchmark` of the tiny demonstration, run once on the agent of this machine."""
+    monkeypatch.chdir(finished.folder)
+    monkeypatch.setattr(session_module, "RETRY_PAUSES_S", ())
+    keys = TINY | {"benchmark.boundaries": "[engine, image_to_class]"}
+    config = load_config(FONTS, [f"{key}={value}" for key, value in keys.items()])
+    planned = {p.step.id: p for p in plan(config, Store(config.store), Selection())}
+    inputs = {step: p.artifact.path for step, p in planned.items() if p.artifact}
+    python = recording_python(tmp_path / "recording", tmp_path / "transcript")
+    device = Device("local", folder=str(tmp_path / "device"), python=python, silence_s=5, job_s=60)
+    found: dict[str, Played] = {}
+
+    def rows(work: Work) -> Any:
+        return read_json(work.inputs["build@cpu"] / "engines.json")
+
+    runs: dict[str, Callable[[Work], object]] = {
+        "build": lambda work: remote.build(work, list(build_stage._rows(work))),
+        "validate": lambda work: remote.validate(work, rows(work), {}),
+        "benchmark": lambda work: remote.benchmark(work, rows(work), 4),
+    }
+    for name, run in runs.items():
+        step = planned[f"{name}@cpu"].step
+        out = tmp_path / name
+        out.mkdir()
+        arguments = step.stage.arguments(config, "cpu")
+        work = Work(arguments, dict(inputs), {}, out, tmp_path / "scratch", lambda *_: None, device=device)
+        (tmp_path / "transcript").unlink(missing_ok=True)
+        run(work)
+        found[name] = Played(run, work, (tmp_path / "transcript").read_bytes())
+        inputs[f"{name}@cpu"] = out
+    return found
+
+
+def _fuzz(stages: Mapping[str, Played], place: Path, seeds: range) -> dict[str, int]:
+    """Replay mutants; how many ended well and how many were refused."""
+    counts = {"done": 0, "refused": 0}
+    wrong: list[str] = []
+    names = sorted(stages)
+    ours = {p.name for p in place.iterdir()} | {"said", "replaying"}
+    for seed in seeds:
+        played = stages[names[seed % len(names)]]
+        (place / "said").write_bytes(mutant(played.transcript, seed))
+        python = replaying_python(place / "replaying", place / "said")
+        out, scratch = place / "fuzz-out", place / "fuzz-scratch"
+        out.mkdir()
+        assert played.work.device is not None
+        device = replace(played.work.device, python=python)
+        try:
+            played.run(replace(played.work, out=out, scratch=scratch, device=device))
+            counts["done"] += 1
+        except DeviceFault as fault:
+            assert fault.exit_code == 5 and "local" in f"{fault.where} {fault.what}", (seed, fault)
+            counts["refused"] += 1
+        except Exception as error:
+            wrong.append(f"seed {seed} ({names[seed % len(names)]}): {error!r}")
+        shutil.rmtree(out)
+        shutil.rmtree(scratch, ignore_errors=True)
+        assert {p.name for p in place.iterdir()} <= ours, seed
+        assert not OUTSIDE.exists(), seed
+    assert not wrong, "\n".join(wrong[:20])
+    return counts
+
+
+def test_a_replay_of_the_truth_is_believed(stages: Mapping[str, Played], tmp_path: Path) -> None:
+    """So that mutants are refused for their change, and not for being replayed."""
+    for name, played in stages.items():
+        (tmp_path / "said").write_bytes(played.transcript)
+        python = replaying_python(tmp_path / "replaying", tmp_path / "said")
+        assert played.work.device is not None
+        out = tmp_path / f"again-{name}"
+        out.mkdir()
+        played.run(replace(played.work, out=out, device=replace(played.work.device, python=python)))
+        assert {p.name for p in out.iterdir()} == {p.name for p in played.work.out.iterdir()}
+
+
+def test_a_few_hundred_mutants(stages: Mapping[str, Played], tmp_path: Path) -> None:
+    """Both ends are reached: some changes do not matter, most are refused."""
+    counts = _fuzz(stages, tmp_path, range(int(__import__("os").environ.get("N", "300"))))
+    assert counts["refused"] > 100 and counts["done"] > 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_ten_thousand_mutants(stages: Mapping[str, Played], tmp_path: Path) -> None:
+    """No exception but ours, no file outside the run's folder, and no growth of memory."""
+    _fuzz(stages, tmp_path, range(10_000, 10_300))  # what is allocated once
+    with growth() as taken:
+        counts = _fuzz(stages, tmp_path, range(300, 10_300))
+    print(f"{sum(counts.values())} mutants: {counts}, peak memory grew by {taken.bytes / 1e6:.0f} MB")
+    assert sum(counts.values()) == 10_000 and taken.bytes < 300e6

@@ -1,0 +1,28 @@
+"""The page of the data goes where it harms nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from data_sample import data_sample
+
+from pipeline.errors import ConfigError
+from pipeline.report.contact_sheet import ContactSheet
+from pipeline.report.data_page import check_place, render_data_page
+
+
+def test_the_page_replaces_itself_and_nothing_else(tmp_path: Path) -> None:
+    """Protects users' files: a config named by mistake, a page of somebody's, a folder and a link stay."""
+    page = tmp_path / "data.html"
+    check_place(page)
+    page.write_text(render_data_page("x", data_sample(["a", "b"]), ContactSheet()))
+    check_place(page)
+    (tmp_path / "own.html").write_text("<html>mine</html>")
+    (tmp_path / "config.yaml").write_text("name: x")
+    (tmp_path / "link.html").symlink_to(page)
+    (tmp_path / "dangling.html").symlink_to("/nonexistent")
+    for name in ("own.html", "config.yaml", "link.html", "dangling.html", ""):
+        with pytest.raises(ConfigError, match="not replaced") as caught:
+            check_place(tmp_path / name)
+        assert "--html" in caught.value.fix
