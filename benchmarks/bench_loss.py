@@ -24,9 +24,11 @@ import pywt
 import torch
 from torch import Tensor
 
-from figkd import functional
-from figkd.losses import FiGKDLoss, build_loss, default_options
-from figkd.wavelet import FINE_LEVELS
+from figkd.loss import functional
+from figkd.loss.build import build_loss
+from figkd.loss.figkd_loss import FiGKDLoss
+from figkd.loss.figkd_options import FiGKD
+from figkd.loss.wavelet import FINE_LEVELS
 from pipeline import environment
 from pipeline.files import write_json
 
@@ -34,7 +36,7 @@ OUT = Path(__file__).parent / "results" / "bench_loss.json"
 CLASSES = (10, 100, 120, 200, 1000, 10000)
 BATCHES = (64, 512)
 KL, DETAIL, WHOLE_KD = "kd (kl divergence)", "figkd (detail)", "kd (whole loss)"
-DECAY = float(default_options("figkd")["band_decay"])
+DECAY = FiGKD.band_decay
 Term = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -60,7 +62,7 @@ class _PyWavelets(torch.autograd.Function):
 def figkd_term(classes: int, device: str, *, shuffled: bool = True, **options: object) -> Term:
     order = np.random.default_rng(0).permutation(classes) if shuffled else None
     loss = FiGKDLoss(classes, order=order, **options).to(device)  # type: ignore[arg-type]
-    return lambda student, teacher: loss._term(student, teacher, student)
+    return lambda student, teacher: loss.detail(student, teacher)
 
 
 def whole(method: str, classes: int, labels: Tensor, **options: object) -> Term:

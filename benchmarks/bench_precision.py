@@ -27,14 +27,16 @@ from pipeline.config import load_config
 from pipeline.console import ConsoleInterface
 from pipeline.docs import between
 from pipeline.files import read_json, write_json, write_text
-from pipeline.stages.qad import onnx_accuracy
+from pipeline.int8_layouts import layout_here
+from pipeline.stages.engines import onnx_accuracy
+from pipeline.stages.precision import onnx_file
 from pipeline.store import Store
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy_configs" / "fonts_cpu.yaml"
 RESULT = ROOT / "benchmarks" / "results" / "precision_fonts.json"
 PAGE = ROOT / "docs" / "precision.md"
-LAYOUTS = {"tensorrt": "int8.onnx", "onnxruntime": "int8_cpu.onnx"}
+LAYOUTS = {"tensorrt": "int8.onnx", "onnxruntime": onnx_file("int8", layout_here())}
 MAX_DROP = 0.5
 
 COMMON = (

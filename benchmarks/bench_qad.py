@@ -32,12 +32,15 @@ from pipeline import environment
 from pipeline.config.load import load_config
 from pipeline.docs import between
 from pipeline.files import read_json, write_json, write_text
+from pipeline.int8_layouts import TENSORRT, layout_here
+from pipeline.stages.precision import onnx_file
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "deploy_configs" / "fonts_cpu.yaml"
 OUT = Path(__file__).parent / "results" / "qad.json"
 PAGE = ROOT / "docs" / "precision.md"
-LAYOUTS = {"int8.onnx": "tensorrt", "int8_cpu.onnx": "onnxruntime"}
+CPU_FILE = onnx_file("int8", layout_here())
+LAYOUTS = {"int8.onnx": "tensorrt", CPU_FILE: "onnxruntime"}
 WEIGHTS = ("per_channel", "per_tensor")
 # The demonstration's learning rate suits its tiny student only.
 STUDENTS: dict[str, list[str]] = {
@@ -68,10 +71,12 @@ def control(overrides: list[str], artifacts: dict[str, Path], weights: str) -> d
 
     config = load_config(CONFIG, overrides)
     test = open_split(artifacts["data"], "test")
-    makers = {"int8.onnx": precision.to_int8_tensorrt, "int8_cpu.onnx": precision.to_int8_onnxruntime}
+    makers = {"int8.onnx": precision.to_int8_tensorrt, CPU_FILE: precision.to_int8_onnxruntime}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        work = Work(qad.STAGE.arguments(config, ""), artifacts, {}, folder, folder, no_progress)
+        layouts = {"rtx": TENSORRT, "cpu": layout_here()}
+        given = qad.STAGE.layout_arguments(config, "", layouts)  # type: ignore[misc]
+        work = Work(given, artifacts, {}, folder, folder, no_progress)
         graph, _ = qad.fine_tune(work, artifacts["precision"] / "fp32.onnx")
         save_model(graph.to_onnx(), folder / "fp32.onnx")
         images = calibration_batches(work, config.precision.calibration_images)

@@ -36,10 +36,10 @@ from torch.utils._pytree import tree_leaves
 from usual_loop import UsualLoop
 
 from figkd.data.logits import cache_logits, open_logits
-from figkd.data.store import Split
+from figkd.data.split import Split
 from figkd.data.views import Views, make_views
 from figkd.files import write_json
-from figkd.losses import build_loss
+from figkd.loss.build import build_loss
 from figkd.meter import training_flops
 from figkd.models import ImageClassifier, build_model
 from figkd.train import train

@@ -30,11 +30,11 @@ try:
     from bench_training import PAD, PAIRS, SIDE, facts, make_pair, run_pair, show
 
     from figkd.data.logits import cache_logits, open_logits
-    from figkd.data.store import Split
+    from figkd.data.split import Split
     from figkd.data.views import Views, make_views
     from figkd.files import write_json
-    from figkd.losses import build_loss
-    from figkd.methods import METHODS
+    from figkd.loss.build import build_loss
+    from figkd.loss.methods import METHODS
     from figkd.models import ImageClassifier, build_model
     from figkd.train import train
 except ImportError as missing:
@@ -290,7 +290,8 @@ def study(setting: Setting) -> Found:
                 "2",
             ]
             command += ["--methods", str(folder / "tiny.yaml"), "--finalists", "1"]
-            changes = [sizes, "teacher.epochs=1", "distill.epochs=1", "distill.views.count=1"]
+            changes = [sizes, "teacher.epochs=1", "teacher.allow_chance_level=true"]
+            changes += ["distill.epochs=1", "distill.views.count=1"]
             changes += [f"store={out / 'store'}", "name=study_tiny"]
         else:
             command += [str(folder / "fonts100.yaml"), "--seeds", "5", "--control-seeds", "3"]

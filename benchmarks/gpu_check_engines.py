@@ -36,6 +36,7 @@ try:
     from export.engines.options import TensorRTOptions
     from export.engines.trt_cache import CacheKey
     from export.engines.trt_layers import layers_path
+    from export.engines.trt_refusals import planned, require
     from export.engines.trt_versions import bindings_missing
     from export.engines.trtexec import flags
     from export.errors import BuildError, EngineError
@@ -455,7 +456,7 @@ def weak_typing(rig: Rig) -> Found:
 def bf16(rig: Rig) -> Found:
     """A BF16 file builds and runs; ONNX Runtime has no BF16, so its FP32 logits are the reference."""
     try:
-        rig.backend.check(TensorRTOptions(), opset=22, precisions=["bf16"])
+        require(rig.backend.place(), TensorRTOptions(), planned("bf16", 22))
     except BuildError as error:
         raise NotApplicable(error.what) from error
     if "SM75" in rig.targets:

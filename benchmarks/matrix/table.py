@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 def write_table(result: dict[str, Any], doc: Path) -> None:
     """Put the tables of `result` between the two marks of the page `doc`."""
-    doc.write_text(with_table(doc.read_text(), result))
+    doc.write_text(with_table(doc.read_text(encoding="utf-8"), result), encoding="utf-8")
 
 
 def with_table(page: str, result: dict[str, Any]) -> str:

@@ -33,7 +33,7 @@ from typing import Any
 import yaml
 from show import ALONE, DEFAULT, OURS, REFERENCE, figure, table
 
-from figkd.methods import METHODS
+from figkd.loss.methods import METHODS
 from pipeline import environment
 from pipeline.conductor import Selection, run
 from pipeline.config import load_config

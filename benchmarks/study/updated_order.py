@@ -25,9 +25,9 @@ import torch
 from study import ROOT, Job, prepared, settings_of, train_student
 from torch import Tensor, nn
 
-from figkd import losses
 from figkd.data import open_split
-from figkd.order import confusion_order
+from figkd.loss import build as builder
+from figkd.loss.order import confusion_order
 from pipeline import environment
 from pipeline.config import load_config
 from pipeline.files import write_json
@@ -63,7 +63,7 @@ class UpdatedOrder(nn.Module):
 
 def train_one(kind: str, steps: int, job: Job) -> dict[str, Any]:
     """A student of one kind; runs in a process of its own."""
-    plain = losses.build_loss
+    plain = builder.build_loss
 
     def build(method: str, classes: int, *, order: Any, **options: Any) -> nn.Module:
         def make(by: Any) -> nn.Module:
@@ -71,7 +71,7 @@ def train_one(kind: str, steps: int, job: Job) -> dict[str, Any]:
 
         return UpdatedOrder(make, order, classes=classes, steps=steps, beyond="beyond" in kind)
 
-    losses.build_loss = plain if kind == KINDS[0] else build
+    builder.build_loss = plain if kind == KINDS[0] else build
     return train_student(job)
 
 

@@ -1,0 +1,155 @@
+"""Entropy calibration against the public tools, tensor by tensor, on two trained depthwise networks.
+
+    python benchmarks/bench_entropy.py [--store DIR]
+
+Students of `fonts` are trained by the ordinary pipeline. All ways choose their thresholds from the same histograms of
+256 images: ours; ONNX Runtime's `HistogramCollector` with its own defaults (128 bins, 128 levels: a single candidate,
+so that it is min-max in effect) and with 2,048 bins; the formula of nvidia-modelopt's `HistogramCalibrator` (with a
+candidate every 8 bins, as ours). modelopt is left out where it is not installed. Top-1 is of the test set, computed
+exactly (no INT8 kernels). Writes benchmarks/results/entropy.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from export import precision
+from export.cpu_layouts import CPU_LAYOUTS
+from export.engines.onnxruntime import CPU, OnnxRuntimeEngine
+from export.precision.calibration import Observed, Ranges
+from figkd.data import open_split
+from figkd.evaluate import topk_accuracy
+from pipeline import environment
+from pipeline.conductor import Selection, run
+from pipeline.config import load_config
+from pipeline.console import ConsoleInterface
+from pipeline.files import write_json
+from pipeline.stages.base import Work
+from pipeline.stages.precision import calibration_batches, inputs_of
+from pipeline.store import Store
+
+ROOT = Path(__file__).parents[1]
+BASE = ROOT / "deploy_configs" / "fonts_cpu.yaml"
+RESULT = ROOT / "benchmarks" / "results" / "entropy.json"
+IMAGES = 256
+STUDENTS: dict[str, tuple[str, ...]] = {
+    "figkd/dsconv_nano": (),
+    "figkd/mobilenetv2_half": ("distill.epochs=3", "distill.lr=0.2"),
+}
+# Minutes for the other network: its search copies and sums whole histograms for each candidate.
+WIDE = ("figkd/dsconv_nano",)
+
+Threshold = Callable[[Any, float, float, float], float]
+"""Of a histogram of 8,192 signed bins, its limit, and the extremes: the magnitude at which a tool clips."""
+
+
+def onnxruntime_of(bins: int) -> Threshold:
+    """ONNX Runtime's own search over a histogram of so many signed bins."""
+    from onnxruntime.quantization.calibrate import HistogramCollector
+
+    def threshold(counts: Any, limit: float, low: float, high: float) -> float:
+        edges = np.linspace(-limit, limit, bins + 1).astype(np.float32)
+        collector = HistogramCollector("entropy", True, bins, 128, 99.999, "same")
+        seen = (counts.reshape(bins, -1).sum(1), edges, np.float32(low), np.float32(high), np.float32(limit))
+        left, right = collector.get_entropy_threshold(seen, 128)
+        return max(-float(left), float(right))
+
+    return threshold
+
+
+def modelopt(counts: Any, limit: float, low: float, high: float) -> float:
+    """modelopt's formula over 2,048 bins of magnitudes."""
+    from modelopt.torch.quantization.calib.histogram import (
+        _compute_amax_entropy,  # type: ignore[import-not-found]
+    )
+
+    half = len(counts) // 2
+    magnitudes = (counts[half:] + counts[:half][::-1]).reshape(2048, -1).sum(1)
+    return float(_compute_amax_entropy(magnitudes, np.linspace(0, limit, 2049), 8, False, 8, 128))
+
+
+def bounds_by(seen: Observed, threshold: Threshold) -> Ranges:
+    """The extremes of each tensor, cut at a tool's threshold."""
+    bounds = {}
+    for name, (low, high) in seen.extremes.items():
+        if name in seen.counts:
+            cut = threshold(seen.counts[name], max(-low, high), low, high)
+            low, high = max(low, -cut), min(high, cut)
+        bounds[name] = (min(low, 0.0), max(high, 0.0))
+    return Ranges(bounds, seen.images, "entropy", None)
+
+
+def ways(model: str) -> dict[str, Callable[[Observed, bool], Ranges]]:
+    """Name of a way to its ranges for a layout with signed or unsigned activations."""
+    found: dict[str, Callable[[Observed, bool], Ranges]] = {
+        method: lambda seen, signed, method=method: precision.ranges(seen, method=method, signed=signed)  # type: ignore[misc]
+        for method in ("minmax", "percentile", "entropy")
+    }
+    tools: dict[str, Threshold] = {"onnxruntime entropy, 128 bins": onnxruntime_of(128)}
+    if model in WIDE:
+        tools["onnxruntime entropy, 2048 bins"] = onnxruntime_of(2048)
+    if environment.version_of("nvidia-modelopt") != "none":
+        tools["modelopt entropy"] = modelopt
+    for name, tool in tools.items():
+        found[name] = lambda seen, _signed, tool=tool: bounds_by(seen, tool)  # type: ignore[misc]
+    return found
+
+
+def case(model: str, store: Path) -> dict[str, Any]:
+    """Thresholds of each tensor, as a share of its largest magnitude, and top-1 in both layouts."""
+    overrides = (f"student.model={model}", "teacher.epochs=4", *STUDENTS[model], f"store={store}")
+    config = load_config(BASE, list(overrides))
+    made = run(config, Store(config.store), ConsoleInterface(), Selection(until="export"))
+    inputs = {step: artifact.path for step, artifact in made.artifacts.items()}
+    arguments = {"seed": config.seed, "image_size": config.data.image_size, "input": config.export.input}
+    work = Work(arguments, inputs, {}, Path(), Path(), lambda done, total, note: None)
+    source, test = inputs["export"] / "student.onnx", open_split(inputs["data"], "test")
+    seen = precision.observe_file(source, calibration_batches(work, IMAGES))
+    graph, images = precision.load_fp32(source), inputs_of(work, test.images)
+
+    def top1(made: Any) -> float:
+        engine = OnnxRuntimeEngine(made.SerializeToString(), None, CPU, int8_kernels=False)
+        return topk_accuracy(engine.infer(images), test.labels)
+
+    result: dict[str, Any] = {"fp32": top1(graph), "n": len(test.labels), "ways": {}, "tensors": {}}
+    for name, way in ways(model).items():
+        print(f"{model}: {name}", flush=True)
+        signed = way(seen, True)
+        unsigned = way(seen, False) if name in precision.METHODS else signed  # tools know magnitudes alone
+        result["ways"][name] = {
+            "tensorrt": top1(precision.quantise_for_tensorrt(graph, signed)),
+            "onnxruntime": top1(precision.quantise_for_onnxruntime(graph, unsigned, cpu=CPU_LAYOUTS["u8s8"])),
+        }
+        for tensor, share in shares(seen, signed).items():
+            result["tensors"].setdefault(tensor, {})[name] = share
+    return result
+
+
+def shares(seen: Observed, found: Ranges) -> Mapping[str, float]:
+    """Where each tensor is clipped, as a share of its largest magnitude."""
+    return {
+        name: round(max(-low, high) / max(-seen.extremes[name][0], seen.extremes[name][1]), 4)
+        for name, (low, high) in found.bounds.items()
+        if name in seen.counts
+    }
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--store", type=Path, default=Path(".figkd"))
+    given = parser.parse_args()
+    packages = environment.versions(("numpy", "onnx", "onnxruntime", "nvidia-modelopt"))
+    result = {"calibration_images": IMAGES, "packages": packages, "cpu": environment.cpu_model()}
+    write_json(RESULT, result | {"cases": {model: case(model, given.store) for model in STUDENTS}})
+
+
+if __name__ == "__main__":
+    main()
