@@ -3,24 +3,26 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
-# The first interpreter that really runs and is 3.11 or 3.12 (version managers leave shims that do not).
-PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
-	$$p -c 'import sys; raise SystemExit(sys.version_info[:2] not in ((3, 11), (3, 12)))' >/dev/null 2>&1 && { echo $$p; break; }; done)
+# The first interpreter that really runs and is 3.11 to 3.14 (version managers leave shims that do not).
+PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.14 python3; do \
+	$$p -c 'import sys; raise SystemExit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' >/dev/null 2>&1 && { echo $$p; break; }; done)
 CONFIG ?= deploy_configs/fonts_cpu.yaml
 ARGS ?=
 OUT ?= runs/gpu_check
 
-.PHONY: help setup pipeline plan doctor test test-slow lint format bench gpu-check matrix docs clean
+.PHONY: help setup pipeline plan doctor test test-slow lint format bench gpu-check matrix docs site clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@echo "make ends with 2 whatever fails, and prints the command's exit code as 'Error N';"
+	@echo "only figkd-pipeline itself ends with its documented codes: $(BIN)/figkd-pipeline run CONFIG"
 
 # Made again when what it was made from changes.
 $(VENV)/.ready: pyproject.toml constraints.txt
-	@test -n "$(PYTHON)" || { echo "error: Python 3.11 or 3.12 is needed and was not found" >&2; \
+	@test -n "$(PYTHON)" || { echo "error: Python 3.11 to 3.14 is needed and was not found" >&2; \
 		echo "  fix: install it, or say where it is: make PYTHON=/path/to/python3.12 ..." >&2; exit 4; }
 	@echo "setting up $(VENV) with $$($(PYTHON) --version) (downloads several GB the first time)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV)  # also a half-made one
 	@$(BIN)/python -m pip install --quiet --upgrade pip
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[rtx,dev]'
 	@touch $@
@@ -63,5 +65,14 @@ matrix: $(VENV)/.ready ## every student through export, precisions and engines (
 docs: $(VENV)/.ready ## write the generated reference and the editors' schema again
 	@$(BIN)/python -m pipeline.docs
 
-clean: ## remove .venv, caches and what runs wrote
-	@rm -rf $(VENV) .figkd runs .mypy_cache .ruff_cache .pytest_cache build *.egg-info
+# Pages that are not in the navigation, and links or anchors that lead nowhere, are errors; with --quiet MkDocs does not
+# count them. The browser downloads nothing.
+site: $(VENV)/.site ## build the documentation as a site: build/site/index.html, to be read offline
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build && echo "build/site/index.html"
+
+$(VENV)/.site: $(VENV)/.ready
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[site]'
+	@touch $@
+
+clean: ## remove .venv, the store and caches; runs/ stays, you may have put something there
+	@rm -rf $(VENV) .figkd .mypy_cache .ruff_cache .pytest_cache build *.egg-info
