@@ -11,7 +11,7 @@ of the classes and enumerations in it, is listed. Nothing of NVIDIA's libraries 
 `surface.json`: `columns` are the versions; `names` maps each dotted name to a string with one mark a column, `1` where
 the name is there and `.` where it is not. `parameters` holds the methods that this package calls with
 their parameters as the bindings' docstrings give them, `IBuilderConfig.set_timing_cache(cache, ignore_mismatch)`, with
-the same marks.
+the same marks. `called` are the names that were looked up.
 """
 
 from __future__ import annotations
@@ -200,6 +200,7 @@ def main() -> None:
     record = {
         "how": "made by record_surface.py from the bindings' wheels on PyPI; see there",
         "columns": list(PINS),
+        "called": called(),
         "parameters": table(pairs),
         "names": names,
     }

@@ -11,7 +11,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,6 +144,20 @@ def test_missing_bindings_are_named() -> None:
     assert "IProgressMonitor.phase_start" in missing and "Builder.build_serialized_network" in missing
 
 
+def recorder() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("record_surface", HERE / "record_surface.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["record_surface"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_record_was_made_for_the_names_of_today() -> None:
+    """A name that is called but was never looked up has no parameters in the record: make it again."""
+    assert RECORD["called"] == recorder().called()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "column",
@@ -157,15 +171,10 @@ def test_missing_bindings_are_named() -> None:
 )
 def test_the_record_is_what_the_bindings_say(column: str) -> None:
     """Fetches the bindings from PyPI and lists their names again."""
-    script = HERE / "record_surface.py"
-    spec = importlib.util.spec_from_file_location("record_surface", script)
-    assert spec is not None and spec.loader is not None
-    recorder = importlib.util.module_from_spec(spec)
-    sys.modules["record_surface"] = recorder
-    spec.loader.exec_module(recorder)
+    record = recorder()
     try:
-        found = recorder.surface_of(recorder.PINS[column])
-    except recorder.Unreachable as error:
+        found = record.surface_of(record.PINS[column])
+    except record.Unreachable as error:
         pytest.skip(f"the bindings cannot be looked at here: {error}")
     assert column == f"{column.split()[0]} {found.version}"
     assert set(found.names) == names_in(column)
