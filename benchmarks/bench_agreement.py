@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import environment
-from pipeline.files import write_json
+from pipeline.core.files import write_json
+from pipeline.places import environment
 
 HERE = Path(__file__).parent
 OUT = HERE / "results" / "agreement.json"

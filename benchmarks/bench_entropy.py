@@ -24,14 +24,14 @@ from export.engines.onnxruntime import CPU, OnnxRuntimeEngine
 from export.precision.calibration import Observed, Ranges
 from figkd.data import open_split
 from figkd.evaluate import topk_accuracy
-from pipeline import environment
-from pipeline.conductor import Selection, run
 from pipeline.config import load_config
-from pipeline.console import ConsoleInterface
-from pipeline.files import write_json
+from pipeline.core.files import write_json
+from pipeline.core.store import Store
+from pipeline.places import environment
+from pipeline.run.conductor import Selection, run
+from pipeline.run.console import ConsoleInterface
 from pipeline.stages.base import Work
 from pipeline.stages.precision import calibration_batches, inputs_of
-from pipeline.store import Store
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy_configs" / "fonts_cpu.yaml"

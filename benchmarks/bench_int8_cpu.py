@@ -25,8 +25,8 @@ from export.engines import BACKENDS
 from export.engines.onnxruntime import optimised_operators
 from export.measure import measure_interleaved
 from export.quantised import quantised_share
-from pipeline import environment
-from pipeline.files import write_json
+from pipeline.core.files import write_json
+from pipeline.places import environment
 
 OUT = Path(__file__).parent / "results" / "int8_cpu.json"
 NETWORKS = (

@@ -22,10 +22,10 @@ from export.engines import BACKENDS
 from export.onnx import export_onnx
 from export.precision import to_fp16, to_int8_tensorrt
 from figkd.models import build_model, reparameterize_for_export
-from pipeline import environment
-from pipeline.composition import BuiltEngine, int8_outlook
+from pipeline.core.files import read_json, write_json, write_text
 from pipeline.docs import between
-from pipeline.files import read_json, write_json, write_text
+from pipeline.places import environment
+from pipeline.results.composition import BuiltEngine, int8_outlook
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "rtx_layers.json"

@@ -29,8 +29,8 @@ from figkd.loss.build import build_loss
 from figkd.loss.figkd_loss import FiGKDLoss
 from figkd.loss.figkd_options import FiGKD
 from figkd.loss.wavelet import FINE_LEVELS
-from pipeline import environment
-from pipeline.files import write_json
+from pipeline.core.files import write_json
+from pipeline.places import environment
 
 OUT = Path(__file__).parent / "results" / "bench_loss.json"
 CLASSES = (10, 100, 120, 200, 1000, 10000)

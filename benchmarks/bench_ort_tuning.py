@@ -33,8 +33,8 @@ from export.engines.onnxruntime import DISABLED_OPTIMIZERS
 from export.engines.sampling import sample_query
 from export.measure import measure_interleaved
 from export.stats import ratio
-from pipeline import environment
-from pipeline.files import write_json
+from pipeline.core.files import write_json
+from pipeline.places import environment
 
 OUT = Path(__file__).parent / "results" / "ort_tuning.json"
 NETWORKS = ("dsconv_nano", "mobilenetv4_conv_small", "mobilenetv4_conv_small-int8", "resnet18")

@@ -21,16 +21,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline import environment
-from pipeline.conductor import Selection, run
 from pipeline.config import load_config
-from pipeline.console import ConsoleInterface
+from pipeline.core.files import read_json, write_json, write_text
+from pipeline.core.store import Store
 from pipeline.docs import between
-from pipeline.files import read_json, write_json, write_text
-from pipeline.int8_layouts import layout_here
+from pipeline.places import environment
+from pipeline.places.int8_layouts import layout_here
+from pipeline.run.conductor import Selection, run
+from pipeline.run.console import ConsoleInterface
 from pipeline.stages.engines import onnx_accuracy
 from pipeline.stages.precision import onnx_file
-from pipeline.store import Store
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy_configs" / "fonts_cpu.yaml"

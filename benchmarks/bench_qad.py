@@ -28,11 +28,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import environment
 from pipeline.config.load import load_config
+from pipeline.core.files import read_json, write_json, write_text
 from pipeline.docs import between
-from pipeline.files import read_json, write_json, write_text
-from pipeline.int8_layouts import TENSORRT, layout_here
+from pipeline.places import environment
+from pipeline.places.int8_layouts import TENSORRT, layout_here
 from pipeline.stages.precision import onnx_file
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,9 @@ from typing import NoReturn
 
 from figkd_pipeline import HOME, foreign_packages
 
-_ENVIRONMENT = 4  # pipeline.errors.Exit.ENVIRONMENT, which cannot be imported where `pipeline` is another's
+_ENVIRONMENT = (
+    4  # pipeline.core.errors.Exit.ENVIRONMENT, which cannot be imported where `pipeline` is another's
+)
 
 
 def main() -> NoReturn:

@@ -17,8 +17,8 @@ from pipeline.config.problems import MAX_TOLD
 from pipeline.config.schema import DeployConfig
 from pipeline.config.text import MAX_BYTES
 from pipeline.config.yaml_tree import MAX_DEPTH, MAX_TEXT, MAX_VALUES
-from pipeline.errors import Exit
-from pipeline.files import write_text
+from pipeline.core.errors import Exit
+from pipeline.core.files import write_text
 
 _INTRO = f"""\
 # Configuration reference

@@ -29,8 +29,8 @@ sys.path.insert(0, str(ROOT))  # runs from a plain checkout
 from students import STUDENTS, Student  # noqa: E402
 from table import write_table  # noqa: E402
 
-from pipeline import environment  # noqa: E402
-from pipeline.files import read_json, write_json  # noqa: E402
+from pipeline.core.files import read_json, write_json  # noqa: E402
+from pipeline.places import environment  # noqa: E402
 
 OUT = ROOT / "benchmarks" / "results" / "matrix.json"
 DOC = ROOT / "docs" / "students.md"

@@ -25,7 +25,7 @@ from export import graph, onnx, precision
 from export.engines import BACKENDS, trt_operators
 from export.errors import ExportError
 from figkd.models import ImageClassifier, build_model, reparameterize_for_export
-from pipeline.files import read_json, write_json
+from pipeline.core.files import read_json, write_json
 
 CLASSES, OPSET = 100, 20
 CALIBRATION_IMAGES, CHECKED_IMAGES = 64, 16

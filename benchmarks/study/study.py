@@ -34,15 +34,15 @@ import yaml
 from show import ALONE, DEFAULT, OURS, REFERENCE, figure, table
 
 from figkd.loss.methods import METHODS
-from pipeline import environment
-from pipeline.conductor import Selection, run
 from pipeline.config import load_config
 from pipeline.config.schema import DeployConfig
-from pipeline.console import ConsoleInterface
-from pipeline.files import read_json, write_json
+from pipeline.core.files import read_json, write_json
+from pipeline.core.store import Artifact, Store
+from pipeline.places import environment
+from pipeline.run.conductor import Selection, run
+from pipeline.run.console import ConsoleInterface
 from pipeline.stages import distill
 from pipeline.stages.base import Work
-from pipeline.store import Artifact, Store
 
 ROOT = Path(__file__).parents[2]
 TUNING_SEEDS = (1001, 1002, 1003)

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 from figkd.data import open_split
 from figkd.loss import build as builder
 from figkd.loss.order import confusion_order
-from pipeline import environment
 from pipeline.config import load_config
-from pipeline.files import write_json
+from pipeline.core.files import write_json
+from pipeline.places import environment
 
 KINDS = ("teacher, once", "student, every epoch", "student beyond teacher, every epoch")
 # As for the order that the `distill` stage makes.

@@ -6,7 +6,7 @@ import sys
 from typing import NoReturn
 
 from pipeline.cli import signals
-from pipeline.errors import Exit
+from pipeline.core.errors import Exit
 
 
 def main() -> NoReturn:

@@ -11,11 +11,11 @@ from export.sizes import named_size
 from export.terminal import ascii_json
 from pipeline.cli.options import JSON, QUIET, SET, VERBOSE, common, interface, load
 from pipeline.cli.running import carry_out
-from pipeline.errors import ConfigError, Exit
+from pipeline.core.errors import ConfigError, Exit
 
 if TYPE_CHECKING:
-    from pipeline.latency import Measured
-    from pipeline.result import BenchmarkDocument
+    from pipeline.places.latency import Measured
+    from pipeline.results.result import BenchmarkDocument
 
 
 def _dims(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, int]:
@@ -77,8 +77,8 @@ def benchmark(
     Exit codes: 0 measured (and no regression), 2 wrong usage, file or baseline, 3 a regression beyond --max-regression
     (or a missed budget of CONFIG), 4 a back end is missing.
     """
-    from pipeline import compare
-    from pipeline.terminal import print_json, stderr, stdout
+    from pipeline.core.terminal import print_json, stderr, stdout
+    from pipeline.results import compare
 
     if max_regression is not None and baseline is None:
         raise click.UsageError("--max-regression needs --baseline")
@@ -103,7 +103,7 @@ def benchmark(
         )
     document.comparison = [change.to_dict() for change in changes]
     if output:
-        from pipeline.files import write_text
+        from pipeline.core.files import write_text
 
         write_text(output, ascii_json(document.model_dump_json(indent=1)) + "\n")
     if as_json:
@@ -124,16 +124,16 @@ def _time_config(
     verbosity: int,
 ) -> tuple[BenchmarkDocument, int]:  # fmt: skip
     """The engines of a config, through its benchmark stage, or files on its images."""
-    from pipeline import compare
-    from pipeline.conductor import Selection
-    from pipeline.result import BenchmarkDocument
+    from pipeline.results import compare
+    from pipeline.results.result import BenchmarkDocument
+    from pipeline.run.conductor import Selection
 
     if given := [name for name, value in options.items() if value]:
         name = {"batches": "batch", "dims": "dim"}.get(given[0], given[0].replace("_", "-"))
         raise click.UsageError(f"--{name} is for files without CONFIG; here use --set")
     config = load(path, overrides)
     if files:
-        from pipeline.given import time_files
+        from pipeline.run.given import time_files
 
         return _document(time_files(config, files, interface(verbosity))), int(Exit.OK)
     selection = Selection(force=frozenset({"benchmark"}))
@@ -151,7 +151,7 @@ def _time_files(
 ) -> tuple[BenchmarkDocument, int]:
     """Files on random images."""
     from export.sizes import Sizes
-    from pipeline.given import Without, time_files_alone
+    from pipeline.run.given import Without, time_files_alone
 
     if overrides:
         raise click.UsageError("--set needs a CONFIG")
@@ -164,9 +164,10 @@ def _time_files(
 
 
 def _document(measured: Measured) -> BenchmarkDocument:
-    from pipeline import compare, environment
-    from pipeline.latency import load_of
-    from pipeline.result import BenchmarkDocument
+    from pipeline.places import environment
+    from pipeline.places.latency import load_of
+    from pipeline.results import compare
+    from pipeline.results.result import BenchmarkDocument
 
     packages = environment.versions(("onnxruntime", "tensorrt", "tensorrt_rtx", "numpy"))
     rows = compare.rows_from(measured.statistics, load_of(measured.machine))

@@ -9,7 +9,7 @@ import click
 
 from export.terminal import one_line
 from pipeline.cli.options import CONFIG, JSON, SET, common, load
-from pipeline.errors import Exit, PipelineError
+from pipeline.core.errors import Exit, PipelineError
 
 
 @click.group()
@@ -23,7 +23,7 @@ def config_show(config_path: Path, overrides: tuple[str, ...], as_json: bool) ->
     """Print a config with every default filled in."""
     import yaml
 
-    from pipeline.terminal import print_json, stdout
+    from pipeline.core.terminal import print_json, stdout
 
     values = load(config_path, overrides).model_dump(mode="json")
     if as_json:
@@ -36,7 +36,7 @@ def config_show(config_path: Path, overrides: tuple[str, ...], as_json: bool) ->
 def config_schema() -> None:
     """Print the JSON schema of deploy configs, for editors."""
     from pipeline.config.json_schema import json_schema
-    from pipeline.terminal import print_json
+    from pipeline.core.terminal import print_json
 
     print_json(json.dumps(json_schema(), indent=1))
 
@@ -49,9 +49,9 @@ def config_check(paths: tuple[Path, ...], overrides: tuple[str, ...]) -> int:
 
     A precision that cannot be made is such a problem, although a run would make the others.
     """
-    from pipeline import foreseen
-    from pipeline.data_check import DataFindings, look_at_data
-    from pipeline.terminal import stderr, stdout
+    from pipeline.core.terminal import stderr, stdout
+    from pipeline.run import foreseen
+    from pipeline.run.data_check import DataFindings, look_at_data
 
     codes = {Exit.OK}
     for path in paths:
@@ -94,8 +94,8 @@ def init(
     folder: Path, output: Path | None, force: bool, dataset: str | None, chosen: tuple[str, ...]
 ) -> None:
     """Write a commented starter config for a folder of images (one subfolder a class, or a list of labels)."""
-    from pipeline.starter import write_starter
-    from pipeline.terminal import stdout
+    from pipeline.config.starter import write_starter
+    from pipeline.core.terminal import stdout
 
     options = {key: value for key, _, value in (item.partition("=") for item in chosen)}
     written, remarks = write_starter(folder, output, dataset=dataset, options=options, force=force)

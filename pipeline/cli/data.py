@@ -8,7 +8,7 @@ import click
 
 from pipeline.cli.options import CONFIG, JSON, QUIET, SET, common, interface, load, store_of
 from pipeline.cli.running import carry_out
-from pipeline.errors import ConfigError, EnvironmentFault
+from pipeline.core.errors import ConfigError, EnvironmentFault
 
 
 @click.command()
@@ -23,13 +23,13 @@ def data(config_path: Path, overrides: tuple[str, ...], as_json: bool, quiet: bo
     Prepares the data if that is not done yet, and writes a page with a few images of each class as the network sees
     them.
     """
-    from pipeline.conductor import Selection, last_artifact
-    from pipeline.data_summary import summarise
-    from pipeline.files import write_text
+    from pipeline.core.files import write_text
+    from pipeline.core.terminal import print_json, stderr, stdout
     from pipeline.report.contact_sheet import contact_sheet
     from pipeline.report.data_page import check_place, render_data_page
     from pipeline.report.data_terminal import render_data
-    from pipeline.terminal import print_json, stderr, stdout
+    from pipeline.results.data_summary import summarise
+    from pipeline.run.conductor import Selection, last_artifact
 
     config = load(config_path, overrides)
     path = page or config.output / config.name / "data.html"
@@ -62,7 +62,7 @@ def download(dataset: str, root: Path, url: str | None, quiet: bool) -> None:
     from figkd.data.download import download as fetch
     from figkd.errors import DataError
     from pipeline.config.problems import did_you_mean
-    from pipeline.terminal import stdout
+    from pipeline.core.terminal import stdout
 
     if dataset not in DATASETS:
         raise ConfigError("unknown data set", where=dataset, fix=did_you_mean(dataset, DATASETS))

@@ -37,9 +37,9 @@ def device_show(
     device_name: str, config_path: Path | None, overrides: tuple[str, ...], as_json: bool
 ) -> None:
     """List what lies in the work folder of a device, and who works there."""
+    from pipeline.core.terminal import print_json, stdout
     from pipeline.devices.housekeeping import describe_inventory
     from pipeline.devices.session import connect
-    from pipeline.terminal import print_json, stdout
 
     with connect(_named_device(device_name, config_path, overrides), note=_say) as session:
         folder, free, inventory = session.hello.folder, session.hello.free, session.inventory()
@@ -58,8 +58,8 @@ def device_clean(
     device_name: str, config_path: Path | None, overrides: tuple[str, ...], as_json: bool, force: bool
 ) -> None:
     """Remove everything that was left on a device: its work folder."""
+    from pipeline.core.terminal import print_json, stdout
     from pipeline.devices.session import connect
-    from pipeline.terminal import print_json, stdout
 
     with connect(_named_device(device_name, config_path, overrides), note=_say) as session:
         folder = session.hello.folder
@@ -79,6 +79,6 @@ def _named_device(name: str, config_path: Path | None, overrides: tuple[str, ...
 
 
 def _say(text: str) -> None:
-    from pipeline.terminal import stderr
+    from pipeline.core.terminal import stderr
 
     stderr().say(text, label="note: ")

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from export.terminal import one_line
 from pipeline.cli.options import JSON, SET, common, load
-from pipeline.errors import Exit
+from pipeline.core.errors import Exit
 
 if TYPE_CHECKING:
-    from pipeline.findings import Finding
+    from pipeline.run.findings import Finding
 
 _MARKS = {"ok": ("ok", "green"), "absent": ("--", "yellow"), "fault": ("!!", "red")}
 _FOUND_AT = 29
@@ -29,8 +29,8 @@ def doctor(config_path: Path | None, overrides: tuple[str, ...], as_json: bool) 
     """Look at this machine, and at what a config needs of it and of its devices."""
     from dataclasses import asdict
 
-    from pipeline.doctor import examine
-    from pipeline.terminal import print_json
+    from pipeline.core.terminal import print_json
+    from pipeline.run.doctor import examine
 
     findings = examine(load(config_path, overrides) if config_path else None)
     if as_json:
@@ -44,7 +44,7 @@ def doctor(config_path: Path | None, overrides: tuple[str, ...], as_json: bool) 
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:
-    from pipeline.terminal import stdout
+    from pipeline.core.terminal import stdout
 
     out = stdout()
     for place, group in itertools.groupby(findings, key=lambda finding: finding.device):

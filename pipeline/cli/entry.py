@@ -11,7 +11,7 @@ import click
 
 from export.terminal import close_streams, open_streams
 from pipeline.cli import benchmark, configs, data, devices, doctor, planning, running
-from pipeline.errors import ConfigError, EnvironmentFault, Exit, PipelineError
+from pipeline.core.errors import ConfigError, EnvironmentFault, Exit, PipelineError
 
 PROGRAM = "figkd-pipeline"
 
@@ -76,7 +76,7 @@ def _invoke(words: Sequence[str], interrupts: Collection[int], *, as_json: bool)
     except OSError as error:
         fault = _of_system(error)
     except MemoryError:
-        from pipeline.faults import out_of_memory
+        from pipeline.core.faults import out_of_memory
 
         fault = out_of_memory()
     except Exception as error:
@@ -85,7 +85,7 @@ def _invoke(words: Sequence[str], interrupts: Collection[int], *, as_json: bool)
         return Exit.INTERRUPTED
     _say(fault)
     if as_json:
-        from pipeline.terminal import print_json
+        from pipeline.core.terminal import print_json
 
         told = {"what": fault.what, "where": fault.where, "fix": fault.fix}
         print_json(json.dumps({"error": told}, indent=1))
@@ -93,7 +93,7 @@ def _invoke(words: Sequence[str], interrupts: Collection[int], *, as_json: bool)
 
 
 def _say(fault: PipelineError) -> None:
-    from pipeline.terminal import stderr
+    from pipeline.core.terminal import stderr
 
     stderr().error(fault)
 
@@ -107,7 +107,7 @@ def _warn(
     line: str | None = None,
 ) -> None:
     """What a library warns of, in one line; it may quote a file's name."""
-    from pipeline.terminal import stderr
+    from pipeline.core.terminal import stderr
 
     stderr().say(f"{category.__name__}: {message}", label="warning: ")
 
@@ -119,17 +119,17 @@ def _usage(error: click.ClickException) -> PipelineError:
 
 
 def _of_system(error: OSError) -> PipelineError:
-    from pipeline.faults import environment_fault
+    from pipeline.core.faults import environment_fault
 
     return environment_fault(error)
 
 
 def _unexpected(error: Exception) -> PipelineError:
     """An error of the libraries that nobody turned into ours, or a defect of ours."""
-    from pipeline.faults import defect
+    from pipeline.core.faults import defect
 
     if (what := getattr(error, "what", None)) is None:
         return defect(error)
-    from pipeline.errors import StageFailed
+    from pipeline.core.errors import StageFailed
 
     return StageFailed(str(what), fix=str(getattr(error, "fix", "")))

@@ -10,8 +10,8 @@ import click
 
 if TYPE_CHECKING:
     from pipeline.config import DeployConfig
-    from pipeline.console import ConsoleInterface
-    from pipeline.store import Store
+    from pipeline.core.store import Store
+    from pipeline.run.console import ConsoleInterface
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,13 +61,13 @@ def load(path: Path, overrides: tuple[str, ...]) -> DeployConfig:
 
 def store_of(config: DeployConfig) -> Store:
     """The config's store."""
-    from pipeline.store import Store
+    from pipeline.core.store import Store
 
     return Store(config.store)
 
 
 def interface(verbosity: int) -> ConsoleInterface:
     """What tells a person how the work goes on."""
-    from pipeline.console import ConsoleInterface
+    from pipeline.run.console import ConsoleInterface
 
     return ConsoleInterface(verbosity)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.cli.options import CONFIG, JSON, SET, common, load, stage_name, store_of
-from pipeline.errors import DeviceFault, Exit
+from pipeline.core.errors import DeviceFault, Exit
 
 if TYPE_CHECKING:
-    from pipeline.conductor import Selection
     from pipeline.config import DeployConfig
+    from pipeline.run.conductor import Selection
 
 _REASON_AT = 27
 
@@ -32,7 +32,7 @@ def plan(
     force: tuple[str, ...],
 ) -> int:
     """Show what `run` would do, and why."""
-    from pipeline.conductor import Selection
+    from pipeline.run.conductor import Selection
 
     selection = Selection(first, until, frozenset(force))
     return print_plan(load(config_path, overrides), selection, as_json=as_json)
@@ -40,12 +40,12 @@ def plan(
 
 def print_plan(config: DeployConfig, selection: Selection, *, as_json: bool) -> int:
     """Print the state of every step; the exit code: that of data or of a device that cannot be worked with."""
-    from pipeline import foreseen
-    from pipeline.back_ends import device_faults, judge
-    from pipeline.conductor import digests_of, known_devices, last_artifact, plan
-    from pipeline.data_check import DataFindings, look_at_data
-    from pipeline.preflight import cache_cost, few_views
-    from pipeline.terminal import print_json, stderr, stdout
+    from pipeline.core.terminal import print_json, stderr, stdout
+    from pipeline.run import foreseen
+    from pipeline.run.back_ends import device_faults, judge
+    from pipeline.run.conductor import digests_of, known_devices, last_artifact, plan
+    from pipeline.run.data_check import DataFindings, look_at_data
+    from pipeline.run.preflight import cache_cost, few_views
 
     store = store_of(config)
     known = known_devices(store)

@@ -26,13 +26,13 @@ from pipeline.cli.options import (
     store_of,
 )
 from pipeline.cli.planning import print_plan
-from pipeline.errors import ConfigError, EnvironmentFault, Exit
+from pipeline.core.errors import ConfigError, EnvironmentFault, Exit
 
 if TYPE_CHECKING:
     from figkd.distributed import World
-    from pipeline.conductor import Outcome, Selection
     from pipeline.config import DeployConfig
-    from pipeline.result import Result, RunVerdict
+    from pipeline.results.result import Result, RunVerdict
+    from pipeline.run.conductor import Outcome, Selection
 
 _VERDICT_CODES: dict[RunVerdict, Exit] = {
     "pass": Exit.OK,
@@ -67,7 +67,7 @@ def run(
     torchrun: str | None,
 ) -> int:
     """Run every stage that is not done yet, and write the report."""
-    from pipeline.conductor import Selection
+    from pipeline.run.conductor import Selection
 
     code = int(Exit.OK)
     with _group(torchrun) as world:
@@ -96,14 +96,14 @@ def validate(
     models: tuple[Path, ...],
 ) -> int:
     """Score the engines on the test images again (and only that), or files given with --model."""
-    from pipeline.conductor import Selection
+    from pipeline.run.conductor import Selection
 
     config = load(config_path, overrides)
     if not models:
         selection = Selection(force=frozenset({"validate"}))
         return carry_out(config, selection, as_json=as_json, verbosity=-1 if quiet else verbose)[1]
-    from pipeline.given import score_files
-    from pipeline.terminal import print_json, stdout
+    from pipeline.core.terminal import print_json, stdout
+    from pipeline.run.given import score_files
 
     rows = score_files(config, models, interface(-1 if quiet else verbose))
     if as_json:
@@ -123,7 +123,7 @@ def validate(
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 def report(config_path: Path, overrides: tuple[str, ...], as_json: bool, open_page: bool) -> int:
     """Write the report again from what there is; runs nothing else."""
-    from pipeline.conductor import Selection, plan
+    from pipeline.run.conductor import Selection, plan
 
     config = load(config_path, overrides)
     missing = [
@@ -149,10 +149,10 @@ def carry_out(
     world: World = ALONE,
 ) -> tuple[Result | None, int]:
     """Preflight, run, publish, show; the result (None before the report stage) and the exit code it deserves."""
-    from pipeline import conductor
-    from pipeline.preflight import check_places, preflight
-    from pipeline.result import Result
-    from pipeline.terminal import print_json
+    from pipeline.core.terminal import print_json
+    from pipeline.results.result import Result
+    from pipeline.run import conductor
+    from pipeline.run.preflight import check_places, preflight
 
     store, ui = store_of(config), interface(verbosity)
     try:
@@ -192,8 +192,8 @@ def _publish(
     result: Result, outcome: Outcome, folder: Path, note: Callable[[str], None]
 ) -> EnvironmentFault | None:
     """Copy what a user takes away to `folder`; why that cannot be, where nothing is lost but the copies."""
-    from pipeline.faults import environment_fault
-    from pipeline.publish import publish
+    from pipeline.core.faults import environment_fault
+    from pipeline.run.publish import publish
 
     try:
         publish(result, outcome.artifacts, folder, note)
@@ -211,7 +211,7 @@ def _group(torchrun: str | None) -> Iterator[World]:
     The others do as rank 0 says, and end. If the block fails they notice that rank 0 is gone.
     """
     from figkd.distributed import disconnect
-    from pipeline.conductor import dismiss
+    from pipeline.run.conductor import dismiss
 
     world = _world(torchrun)
     if not world.first:
@@ -236,7 +236,7 @@ def _world(torchrun: str | None) -> World:
 
 def _follow(world: World) -> NoReturn:
     from figkd.distributed import PeerLost, disconnect, leave
-    from pipeline import conductor
+    from pipeline.run import conductor
 
     try:
         conductor.follow(world)
@@ -247,8 +247,8 @@ def _follow(world: World) -> NoReturn:
 
 
 def _show(result: Result, folder: Path, *, quiet: bool) -> None:
+    from pipeline.core.terminal import stdout
     from pipeline.report.terminal import render_table
-    from pipeline.terminal import stdout
 
     out = stdout()
     if quiet:

@@ -12,7 +12,7 @@ from export.terminal import one_line
 from pipeline.config.problems import Problem, cut
 from pipeline.config.text import Missing, Unusable, decode, read_bytes
 from pipeline.config.yaml_tree import MAX_DEPTH, MAX_KEY, Allowance, KeyPath, Refused, Tree, parse
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 
 MAX_FILES = 8
 _NEIGHBOURS = 10

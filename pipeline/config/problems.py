@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from export.terminal import one_line
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 
 MAX_TOLD = 20
 _LONGEST_KEY, _LONGEST_VALUE = 120, 60

@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 
 from export.terminal import one_line
-from pipeline.errors import ConfigError
-from pipeline.faults import environment_fault, working_folder_exists
+from pipeline.core.errors import ConfigError
+from pipeline.core.faults import environment_fault, working_folder_exists
 
 MAX_BYTES = 100_000
 """Largest size of a config with all that it extends, in bytes."""

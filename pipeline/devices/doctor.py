@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from pipeline.back_ends import Graph, lacks, unknown_graph
 from pipeline.config.schema import DeployConfig
+from pipeline.core.errors import DeviceFault
 from pipeline.devices.address import Device
 from pipeline.devices.archive import OLDEST_PYTHON
 from pipeline.devices.known import device_of
 from pipeline.devices.session import connect
-from pipeline.errors import DeviceFault
-from pipeline.findings import Finding, State
+from pipeline.run.back_ends import Graph, lacks, unknown_graph
+from pipeline.run.findings import Finding, State
 
 Facts = Mapping[str, Any]
 

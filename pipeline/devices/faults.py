@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from pipeline.core.errors import DeviceFault
 from pipeline.devices.address import Device
 from pipeline.devices.channel import ConnectionLost
 from pipeline.devices.messages import Failure
-from pipeline.errors import DeviceFault
 
 _Advice = Callable[[Device], str]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from pipeline.core.errors import DeviceFault
 from pipeline.devices.address import Device
 from pipeline.devices.agent.wire import PROTOCOL
 from pipeline.devices.archive import OLDEST_PYTHON, Archive, order, remote_command
@@ -21,7 +22,6 @@ from pipeline.devices.messages import (
     read_first,
 )
 from pipeline.devices.sharing import sharing_options
-from pipeline.errors import DeviceFault
 
 # Lines that a login shell may print before the agent speaks.
 _CHATTER_LINES = 1000

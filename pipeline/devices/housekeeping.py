@@ -7,10 +7,10 @@ import time
 from export.terminal import one_line
 from pipeline.config.problems import did_you_mean
 from pipeline.config.schema import DeployConfig
+from pipeline.core.errors import ConfigError
 from pipeline.devices.address import PASSWORD, URL, Device
 from pipeline.devices.known import device_of
 from pipeline.devices.messages import Inventory
-from pipeline.errors import ConfigError
 
 
 def named_device(name: str, config: DeployConfig | None) -> Device:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from pipeline.config.schema import Target
+from pipeline.core.errors import DeviceFault
+from pipeline.core.files import read_json, write_json
 from pipeline.devices.address import LOCAL, Device
 from pipeline.devices.facts import Facts
 from pipeline.devices.messages import Unfit, checked
 from pipeline.devices.session import connect
-from pipeline.errors import DeviceFault
-from pipeline.files import read_json, write_json
 
 
 def device_of(target: Target) -> Device | None:

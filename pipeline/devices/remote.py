@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from export.engines.trt_remedies import Skipped, skipped_tactics
+from pipeline.core.errors import DeviceFault, StageFailed
+from pipeline.core.files import read_json, write_json
 from pipeline.devices import results, roads
 from pipeline.devices.at_work import (
     amount_of,
@@ -24,8 +26,6 @@ from pipeline.devices.messages import Unfit
 from pipeline.devices.results import BUILD, INFER, TIME, TimedCase
 from pipeline.devices.session import Session
 from pipeline.devices.store import fits, transform_of
-from pipeline.errors import DeviceFault, StageFailed
-from pipeline.files import read_json, write_json
 from pipeline.stages.base import Work
 from pipeline.stages.engines import accuracy_of_file, engine_file, onnx_path, read_logits, tensorrt_options
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from export.engines.protocol import Samples
     from export.predictions import Predictions
-    from pipeline.latency import Plan
+    from pipeline.places.latency import Plan
 
 R = TypeVar("R")
 
@@ -262,7 +262,7 @@ def validate(
     from export.predictions import Predictions
     from figkd.data import class_names, open_split
     from figkd.evaluate import centre_crop
-    from pipeline.class_order import columns, in_order
+    from pipeline.results.class_order import columns, in_order
 
     data, arguments = work.inputs["data"], work.arguments
     built = work.inputs[f"build@{arguments['target']}"]
@@ -331,7 +331,7 @@ def benchmark(work: Work, rows: list[dict[str, Any]], images: int) -> None:
     from figkd.data import open_split
     from figkd.evaluate import centre_crop
     from pipeline.devices import telemetry
-    from pipeline.latency import Plan, encode, save_samples
+    from pipeline.places.latency import Plan, encode, save_samples
 
     arguments, plan = work.arguments, Plan.of(work.arguments)
     built = work.inputs[f"build@{arguments['target']}"]
@@ -419,7 +419,7 @@ def _timed(
     work: Work, session: Session, request: dict[str, Any], encoded: list[bytes], *, several: bool
 ) -> _Timed:
     from pipeline.devices import telemetry
-    from pipeline.latency import Case, statistics
+    from pipeline.places.latency import Case, statistics
 
     mode = request["power_mode"] if several else ""
     what = work.arguments["target"] + (f" in {mode}" if mode else "")
@@ -450,7 +450,7 @@ def _timed(
 
 def _nothing_to_time(work: Work, facts: Facts) -> None:
     """What `benchmark` leaves where no engine runs; the device is not bothered."""
-    from pipeline.latency import save_samples
+    from pipeline.places.latency import save_samples
 
     assert work.device is not None  # the stage asked for a device
     save_samples(work.out / "samples.npz", {})

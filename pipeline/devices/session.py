@@ -23,6 +23,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel
 
 from export.files import sha256
+from pipeline.core.errors import DeviceFault
 from pipeline.devices.address import Device
 from pipeline.devices.archive import Archive, agent_archive
 from pipeline.devices.channel import Bounds, ConnectionLost, TooMuch
@@ -49,7 +50,6 @@ from pipeline.devices.messages import (
 )
 from pipeline.devices.sharing import stop_sharing
 from pipeline.devices.transfer import Amount, Moved, receive, send
-from pipeline.errors import DeviceFault
 
 T = TypeVar("T")
 A = TypeVar("A", bound=BaseModel)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pipeline.clocks import summarise
+from pipeline.results.clocks import summarise
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ def summary(result: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Any]]) 
     Returns:
         `before`, `after` (readings), `temperatures_c` (zone -> [before, highest, after]), `throttled` (what slowed the
         device down, in words), `energy` and `sustained` by engine (see `energy_per_image`, `sustained`),
-        `clocks` (see `pipeline.clocks.Clocks`, or None).
+        `clocks` (see `pipeline.results.clocks.Clocks`, or None).
     """
     readings: list[Mapping[str, Any]] = list(result["readings"])
     clocks = summarise(readings, result.get("warm_up", {}))
@@ -134,7 +134,7 @@ def sustained(arrays: Mapping[str, npt.NDArray[np.float64]], words: Mapping[str,
     import numpy as np
 
     from export.measure import latency_stats
-    from pipeline.latency import coarse
+    from pipeline.places.latency import coarse
 
     latency, at = arrays["latency"], arrays["at"]
     stats = latency_stats(latency, batch=1, wall_seconds=words["wall_seconds"])

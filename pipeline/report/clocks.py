@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.clocks import Clock, Clocks
 from pipeline.report import words
-from pipeline.result import Result
+from pipeline.results.clocks import Clock, Clocks
+from pipeline.results.result import Result
 
 
 def lines(result: Result) -> list[str]:

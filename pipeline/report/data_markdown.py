@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from pipeline.data_summary import DataSummary
 from pipeline.report import data_words, markup, words
+from pipeline.results.data_summary import DataSummary
 
 
 def render(data: DataSummary) -> str:

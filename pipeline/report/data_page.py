@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipeline.data_summary import DataSummary
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 from pipeline.report import data_words
 from pipeline.report.contact_sheet import ContactSheet
 from pipeline.report.html import MARKS, templates
+from pipeline.results.data_summary import DataSummary
 
 _OURS = b'<meta name="generator" content="figkd-pipeline data">'
 _HEAD_BYTES = 1000

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from pipeline.data_summary import DataSummary
-from pipeline.layout import Column, Grid, Prose
+from pipeline.core.layout import Column, Grid, Prose
 from pipeline.report import data_words, words
 from pipeline.report.terminal import TONE_MARK, TONE_STYLE
+from pipeline.results.data_summary import DataSummary
 
 _LABEL = 18
 _BLANK = Prose(Text())

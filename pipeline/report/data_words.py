@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from figkd.data import SplitName, copies, left_out, tally
-from pipeline.data_summary import DataSummary, Spread, Unused
 from pipeline.report import words
 from pipeline.report.worry import Worry, worst_first
+from pipeline.results.data_summary import DataSummary, Spread, Unused
 
 ORIGINS = {"given": "given", "rest": "the rest", "held_out": "held out", "rendered": "rendered here"}
 FORMATS = {"array": "as pixels of a table or an archive", "rendered": "rendered here"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.latency import coarse
+from pipeline.places.latency import coarse
 from pipeline.report import words
-from pipeline.result import Result
+from pipeline.results.result import Result
 
 Facts = Mapping[str, Any]
 

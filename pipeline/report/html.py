@@ -12,12 +12,12 @@ import yaml
 from markupsafe import Markup
 
 from export.terminal import visible
-from pipeline.layout import tight
+from pipeline.core.layout import tight
 from pipeline.report import clocks, data_words, layers, parity, plain, plots, words
 from pipeline.report.contact_sheet import ContactSheet
 from pipeline.report.devices import device_facts
 from pipeline.report.worry import Tone
-from pipeline.result import Engine, Judged, Result
+from pipeline.results.result import Engine, Judged, Result
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.composition import BuiltEngine
 from pipeline.report import words
-from pipeline.result import Engine, Result
+from pipeline.results.composition import BuiltEngine
+from pipeline.results.result import Engine, Result
 
 HEAD = ["engine", "layers", "only reformat", "requantise", "convolutions and products", "written MB"]
 MEANING = (

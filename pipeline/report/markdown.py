@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pipeline.report import clocks, data_markdown, layers, markup, parity, plain, words
 from pipeline.report.devices import device_facts
-from pipeline.result import Accuracy, Engine, Network, Result
+from pipeline.results.result import Accuracy, Engine, Network, Result
 
 _JUDGED_MARKS = {"pass": "✅", "miss": "❌", "not_judged": "⚪"}
 

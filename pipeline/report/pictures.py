@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.evidence import Mistake
+from pipeline.results.evidence import Mistake
 
 if TYPE_CHECKING:
     import numpy.typing as npt

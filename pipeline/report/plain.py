@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.evidence import Load, Share, Standing
 from pipeline.report import data_words, words
 from pipeline.report.worry import Tone, Worry, worst_first
-from pipeline.result import Engine, Result, Shipping
+from pipeline.results.evidence import Load, Share, Standing
+from pipeline.results.result import Engine, Result, Shipping
 
 TONES: dict[str, Tone] = {
     "pass": "pass",

@@ -23,7 +23,7 @@ from matplotlib.figure import Figure
 
 from export.terminal import one_line
 from pipeline.report import words
-from pipeline.result import Engine, Latency, Network, Result
+from pipeline.results.result import Engine, Latency, Network, Result
 
 # Stand-ins that matplotlib draws with, and the CSS variables that replace them in the SVG.
 _INK, _MUTED, _GRID, _LIMIT, _PAPER = "#010101", "#010102", "#010103", "#010104", "#010105"

@@ -5,10 +5,10 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from pipeline.layout import Cell, Column, Grid, Prose
+from pipeline.core.layout import Cell, Column, Grid, Prose
 from pipeline.report import clocks, layers, plain, words
 from pipeline.report.worry import Tone
-from pipeline.result import Engine, Judged, Result
+from pipeline.results.result import Engine, Judged, Result
 
 # Shorter than elsewhere, to leave room for the budgets; the notes below the table say it in full.
 _STATES = {"ran": "ran", "built": "built", "missing": "missing", "failed": "failed"}

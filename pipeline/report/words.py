@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 
 from export.proportions import wilson
-from pipeline.evidence import Load
-from pipeline.result import (
+from pipeline.results.evidence import Load
+from pipeline.results.result import (
     Accuracy,
     Engine,
     FineTuning,

@@ -11,7 +11,7 @@ from figkd.data.content import FileDigests, hash_files
 from figkd.distributed import ALONE, World
 from pipeline.config.schema import DeployConfig
 from pipeline.devices.address import Device
-from pipeline.int8_layouts import Layouts
+from pipeline.places.int8_layouts import Layouts
 
 Facts = Mapping[str, Any]
 Progress = Callable[[int, int, str], None]
@@ -66,7 +66,7 @@ class Stage:
             target, and all of them for a stage that is not per target itself.
         arguments: the config's keys that decide the result, as plain JSON values; they go into the key.
             The second argument is the target's name, empty for stages that are not per target.
-        layout_arguments: more of them, that follow from the INT8 layouts of the targets (`pipeline.int8_layouts`);
+        layout_arguments: more of them, that follow from the INT8 layouts of the targets (`places.int8_layouts`);
             None where these decide nothing, so that no device is asked.
         run: does the work.
         summary: one line for the terminal, read from a finished artifact.

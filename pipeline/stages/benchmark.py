@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import environment
 from pipeline.config.modes import measured_modes
 from pipeline.config.schema import DeployConfig
-from pipeline.files import read_json, write_json
+from pipeline.core.files import read_json, write_json
+from pipeline.places import environment
 from pipeline.stages import build
 from pipeline.stages.base import Facts, Progress, Stage, Work
 from pipeline.stages.engines import onnx_path
@@ -56,7 +56,7 @@ def _device_environment(facts: Facts, arguments: Mapping[str, Any]) -> dict[str,
 
 def _run(work: Work) -> None:
     from figkd.data import open_split
-    from pipeline.latency import Plan, measure_engines, save_samples
+    from pipeline.places.latency import Plan, measure_engines, save_samples
     from pipeline.stages.precision import inputs_of
 
     arguments = work.arguments
@@ -106,8 +106,8 @@ def load_tuned(
         The engine, and the choice of threads in words; empty if it was none.
     """
     from export.engines import BACKENDS
-    from pipeline.latency import one_batch
-    from pipeline.threads import fastest_threads
+    from pipeline.places.latency import one_batch
+    from pipeline.places.threads import fastest_threads
 
     def load(threads: int | None) -> Engine:
         return BACKENDS[backend].load(
@@ -128,8 +128,8 @@ def _energy(
     engines: Mapping[str, Engine], inputs: npt.NDArray[Any], arguments: Mapping[str, Any], progress: Progress
 ) -> tuple[dict[str, Any], str]:
     """Energy of each engine at the first batch size, or why it is not known."""
-    from pipeline.energy import measure_energy
-    from pipeline.latency import one_batch
+    from pipeline.places.energy import measure_energy
+    from pipeline.places.latency import one_batch
 
     if not arguments["energy_s"]:
         return {}, "benchmark.energy_s is 0"

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.machine import architecture, l4t_release
-from pipeline import environment
 from pipeline.config.modes import judged_mode
 from pipeline.config.schema import DeployConfig
-from pipeline.errors import EnvironmentFault
-from pipeline.files import read_json, write_json
-from pipeline.int8_layouts import TENSORRT, Layouts
+from pipeline.core.errors import EnvironmentFault
+from pipeline.core.files import read_json, write_json
+from pipeline.places import environment
+from pipeline.places.int8_layouts import TENSORRT, Layouts
 from pipeline.stages.base import Facts, Progress, Stage, Work
 from pipeline.stages.engines import BUILDER_KEYS, engine_file, onnx_path, tensorrt_options
 from pipeline.stages.precision import NOT_MADE, onnx_file

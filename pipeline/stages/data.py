@@ -10,7 +10,7 @@ from figkd.data import DATASETS, copies, left_out, prepare, source_files
 from figkd.data.on_the_fly import ROOT_FILE
 from figkd.data.tally import in_words
 from pipeline.config.schema import DeployConfig
-from pipeline.files import read_json
+from pipeline.core.files import read_json
 from pipeline.stages.base import Source, Stage, Work
 
 

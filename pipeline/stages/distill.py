@@ -8,7 +8,7 @@ from typing import Any
 
 from figkd.loss.methods import METHODS
 from pipeline.config.schema import DeployConfig, method_section
-from pipeline.files import read_json, write_json
+from pipeline.core.files import read_json, write_json
 from pipeline.stages.base import Source, Stage, Work
 from pipeline.stages.logits import is_cached
 from pipeline.stages.start import begin, start_arguments, start_of, start_sources

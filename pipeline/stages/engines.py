@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.files import read_json
+from pipeline.core.files import read_json
 
 if TYPE_CHECKING:
     import numpy as np

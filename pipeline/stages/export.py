@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import environment
 from pipeline.config.schema import DeployConfig
-from pipeline.errors import StageFailed
-from pipeline.files import read_json, write_json
+from pipeline.core.errors import StageFailed
+from pipeline.core.files import read_json, write_json
+from pipeline.places import environment
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.inputs import graph_inputs
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from figkd.loss.methods import METHODS
 from pipeline.config.schema import DeployConfig
-from pipeline.errors import StageFailed
-from pipeline.files import read_json, write_json
+from pipeline.core.errors import StageFailed
+from pipeline.core.files import read_json, write_json
 from pipeline.stages.base import PREDICTIONS, Stage, Work
 from pipeline.stages.training import pick_device, views_arguments, views_of
 
@@ -63,7 +63,7 @@ def _check_teacher(work: Work) -> None:
     """A teacher that guesses teaches noise: refused before hours of it, or at least told, as the report will."""
     from export.predictions import read_predictions
     from figkd.data import class_names, open_split
-    from pipeline.standing import standing
+    from pipeline.results.standing import standing
 
     if "at_chance_level" not in work.arguments:  # no student learns from it
         return

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.cpu_layouts import cpu_of
-from pipeline import environment
-from pipeline.files import read_json, write_json
-from pipeline.int8_layouts import TENSORRT, exact_here
+from pipeline.core.files import read_json, write_json
+from pipeline.places import environment
+from pipeline.places.int8_layouts import TENSORRT, exact_here
 from pipeline.stages.base import Work
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.cpu_layouts import CPU_LAYOUTS, cpu_of
-from pipeline import environment
-from pipeline.class_order import in_order
 from pipeline.config.schema import DeployConfig
-from pipeline.files import read_json, write_json
-from pipeline.int8_layouts import TENSORRT, Layouts, exact_here
+from pipeline.core.files import read_json, write_json
+from pipeline.places import environment
+from pipeline.places.int8_layouts import TENSORRT, Layouts, exact_here
+from pipeline.results.class_order import in_order
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.engines import read_logits
 from pipeline.stages.inputs import graph_inputs
@@ -270,7 +270,7 @@ def score(
     *,
     order: Sequence[int] | None = None,
 ) -> dict[str, Any]:
-    """Run an engine over a data set and score it; `order` is of the engine's columns (`pipeline.class_order`)."""
+    """Run an engine over a data set and score it; `order` is of the engine's columns (`results.class_order`)."""
     return score_logits(in_order(engine.infer(images), order), engine, images, labels, names, reference)
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import DeployConfig
-from pipeline.files import read_json, write_json
-from pipeline.int8_layouts import Layouts
+from pipeline.core.files import read_json, write_json
+from pipeline.places.int8_layouts import Layouts
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.distill import lesson, method_arguments, method_sources
 from pipeline.stages.engines import read_logits

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import DeployConfig
-from pipeline.files import read_json, write_json, write_text
+from pipeline.core.files import read_json, write_json, write_text
 from pipeline.stages.base import Stage, Work
 
 
@@ -15,11 +15,11 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
 
 
 def _run(work: Work) -> None:
-    from pipeline.assemble import assemble
     from pipeline.report.contact_sheet import contact_sheet
     from pipeline.report.html import render_html
     from pipeline.report.markdown import render_markdown
     from pipeline.report.pictures import pictures
+    from pipeline.results.assemble import assemble
 
     work.progress(0, 3, "result.json")
     result = assemble(work.arguments["config"], work.inputs, work.arguments.get("failures", {}))

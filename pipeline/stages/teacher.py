@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.schema import DeployConfig
-from pipeline.files import read_json
+from pipeline.core.files import read_json
 from pipeline.stages.base import PREDICTIONS, Source, Stage, Work
 from pipeline.stages.start import begin, start_arguments, start_of, start_sources
 from pipeline.stages.training import (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from figkd.data.view_kinds import view_count
 from pipeline.config.schema import Training
-from pipeline.files import write_json
+from pipeline.core.files import write_json
 from pipeline.stages.base import Work
 
 if TYPE_CHECKING:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.class_order import columns, in_order
 from pipeline.config.schema import DeployConfig, Target
-from pipeline.files import read_json, write_json
+from pipeline.core.files import read_json, write_json
+from pipeline.results.class_order import columns, in_order
 from pipeline.stages import build
 from pipeline.stages.base import PREDICTIONS, Stage, Work
 from pipeline.stages.engines import accuracy_of_file, onnx_accuracy, read_logits

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from benchmarks.bench_layers import RESULT, STUDENTS, table
-from pipeline.composition import BuiltEngine, int8_outlook
 from pipeline.docs import between
+from pipeline.results.composition import BuiltEngine, int8_outlook
 
 PAGE = Path(__file__).parents[2] / "docs" / "engines.md"
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.int8_layouts import layout_here
+from pipeline.places.int8_layouts import layout_here
 from pipeline.stages.precision import onnx_file
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import Exit
+from pipeline.core.errors import Exit
 from tests.figkd.data.examined import check
 from tests.pipeline import trees
 from tests.pipeline.conftest import FONTS, ROOT, TINY, command, environment, figkd, sets

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.result import Result
+from pipeline.results.result import Result
 from tests.pipeline.conftest import CPU_FILE, FONTS, TINY, Finished, figkd, sets
 
 STEPS = [
@@ -262,7 +262,7 @@ def test_report_validate_and_benchmark_commands(finished: Finished, tmp_path: Pa
 
 def test_a_missing_back_end_fails_the_run_only_if_demanded(finished: Finished, tmp_path: Path) -> None:
     """`tensorrt` is not installed here: its rows say so with the command that installs it; required, it is exit 4."""
-    from pipeline.environment import version_of
+    from pipeline.places.environment import version_of
 
     if version_of("tensorrt") != "none":
         pytest.skip("tensorrt is installed")

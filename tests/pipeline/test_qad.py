@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.result import Result
+from pipeline.results.result import Result
 from tests.pipeline.conftest import CPU_FILE, FONTS, TINY, Done, command, environment, figkd, sets
 
 # Enough images for a student that has something to lose, and ranges so narrow that INT8 loses it.

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import Exit
+from pipeline.core.errors import Exit
 from tests.needs import unicode_names
 from tests.pipeline import trees
 from tests.pipeline.conftest import FONTS, ROOT, TINY, Finished, command, environment, sets

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.report.plain import SET_A_GOAL, headline
-from pipeline.result import Result
+from pipeline.results.result import Result
 from tests.pipeline.conftest import FONTS, TINY, Finished, command, environment, sets
 
 WIDTHS = [60, 80, 100, 120, 200]

@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.config import load_config
 from pipeline.config.json_schema import json_schema
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 
 MINIMAL = """\
 name: demo

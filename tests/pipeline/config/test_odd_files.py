@@ -12,7 +12,7 @@ from export.terminal import one_line
 from pipeline.config import load_config
 from pipeline.config.problems import MAX_TOLD
 from pipeline.config.yaml_tree import MAX_KEY
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 
 GOOD = """\
 name: demo

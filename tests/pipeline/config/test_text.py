@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.text import Missing, Unusable, decode, read_bytes
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 
 
 def _socket(path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from export import graph
 from export.predictions import read_predictions
-from pipeline.result import Result
+from pipeline.results.result import Result
 from tests.pipeline.conftest import FONTS, TINY, Done, Finished, figkd, sets
 from tests.pipeline.devices.sshd import PROGRAM, Sshd, running_sshd
 
@@ -159,13 +159,13 @@ def test_images_go_in_parts_where_the_disk_is_small(
     """Part by part, each removed after the last engine; the logits are the same."""
     from dataclasses import replace
 
-    from pipeline.conductor import Selection, plan
     from pipeline.config import load_config
+    from pipeline.core.files import read_json
+    from pipeline.core.store import Store
     from pipeline.devices import at_work, remote
     from pipeline.devices.store import Part, parts
-    from pipeline.files import read_json
+    from pipeline.run.conductor import Selection, plan
     from pipeline.stages.base import PREDICTIONS, Work
-    from pipeline.store import Store
 
     monkeypatch.chdir(on_device.folder)
     keys = TINY | {

@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from pipeline.core.errors import DeviceFault
 from pipeline.devices import session as session_module
 from pipeline.devices.faults import JobFailed
 from pipeline.devices.messages import Event
 from pipeline.devices.session import Events, connect
-from pipeline.errors import DeviceFault
 from tests.pipeline.devices.jobs import BREAK_JOB, COUNT_JOB, agent_for_tests, progress_of
 from tests.pipeline.devices.sshd import ALIAS, PROGRAM, Sshd, make_sshd
 

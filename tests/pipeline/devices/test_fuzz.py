@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from pipeline.conductor import Selection, plan
 from pipeline.config import load_config
+from pipeline.core.errors import DeviceFault
+from pipeline.core.files import read_json
+from pipeline.core.store import Store
 from pipeline.devices import remote
 from pipeline.devices import session as session_module
 from pipeline.devices.address import Device
-from pipeline.errors import DeviceFault
-from pipeline.files import read_json
+from pipeline.run.conductor import Selection, plan
 from pipeline.stages import build as build_stage
 from pipeline.stages.base import Work
-from pipeline.store import Store
 from tests.memory import growth
 from tests.pipeline.conftest import FONTS, TINY, Finished
 from tests.pipeline.devices.transcripts import mutant, recording_python, replaying_python

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.core.errors import DeviceFault
 from pipeline.devices import conversation
 from pipeline.devices import session as session_module
 from pipeline.devices.messages import Job
 from pipeline.devices.session import connect
-from pipeline.errors import DeviceFault
 from tests.memory import growth
 from tests.pipeline.devices.hostile import hostile_python
 from tests.pipeline.devices.sshd import PROGRAM, Sshd, running_sshd

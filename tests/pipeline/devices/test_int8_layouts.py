@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from pipeline import int8_layouts as module
 from pipeline.config.load import load_config
 from pipeline.config.schema import DeployConfig
+from pipeline.core.store import Recipe
 from pipeline.devices.known import KnownDevices
 from pipeline.devices.session import Session
-from pipeline.int8_layouts import int8_layouts, undecided
+from pipeline.places import int8_layouts as module
+from pipeline.places.int8_layouts import int8_layouts, undecided
 from pipeline.stages import build, precision, qad
-from pipeline.store import Recipe
 from tests.pipeline.conftest import FONTS
 from tests.pipeline.devices.sshd import Sshd
 

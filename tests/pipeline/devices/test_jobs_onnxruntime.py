@@ -10,7 +10,7 @@ import pytest
 
 from export.engines import BACKENDS
 from pipeline.devices.agent.errors import JobError
-from pipeline.latency import encode
+from pipeline.places.latency import encode
 from pipeline.stages.inputs import graph_inputs
 from tests.pipeline.devices.tiny import IMAGE, Place, classifier, images
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.errors import DeviceFault
 from pipeline.devices.known import KnownDevices
-from pipeline.errors import DeviceFault
 from tests.pipeline.devices.sshd import Sshd
 
 

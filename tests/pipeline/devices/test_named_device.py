@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipeline.config import load_config
+from pipeline.core.errors import ConfigError
 from pipeline.devices.housekeeping import named_device
-from pipeline.errors import ConfigError
 from tests.pipeline.conftest import FONTS
 
 

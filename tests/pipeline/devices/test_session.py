@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from pipeline.core.errors import DeviceFault
 from pipeline.devices.address import Device
 from pipeline.devices.faults import JobFailed
 from pipeline.devices.messages import Event, Job
 from pipeline.devices.session import Session, connect
-from pipeline.errors import DeviceFault
 from tests.pipeline.devices.jobs import BREAK_JOB, COUNT_JOB, agent_for_tests, progress_of
 
 QUICK = {"count": 3, "pause_s": 0.0}

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.errors import DeviceFault
 from pipeline.devices.session import connect
-from pipeline.errors import DeviceFault
 from tests.pipeline.devices.jobs import COUNT_JOB, agent_for_tests
 from tests.pipeline.devices.sshd import Sshd
 

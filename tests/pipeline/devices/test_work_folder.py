@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.errors import DeviceFault
 from pipeline.devices.address import Device
 from pipeline.devices.faults import JobFailed
 from pipeline.devices.session import connect
-from pipeline.errors import DeviceFault
 from tests.pipeline.devices.jobs import COUNT_JOB, agent_for_tests
 
 NOBODY = 65534

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from figkd.data import SplitName
-from pipeline.data_summary import CopiedImages, DataSummary, SourceImages, SplitImages, Spread, Unused
 from pipeline.report.contact_sheet import ContactSheet, Picture, Strip
+from pipeline.results.data_summary import CopiedImages, DataSummary, SourceImages, SplitImages, Spread, Unused
 
 _PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"

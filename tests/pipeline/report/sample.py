@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
-from pipeline.evidence import ClassCount, Confusion, Gap, Load, Mistake, Share, Standing
-from pipeline.result import (
+from pipeline.results.evidence import ClassCount, Confusion, Gap, Load, Mistake, Share, Standing
+from pipeline.results.result import (
     Accuracy,
     Engine,
     Epoch,

@@ -17,7 +17,7 @@ from sample import sample, sample_bare, sample_crowded, sample_missed, sample_us
 
 from pipeline.report.data_page import render_data_page
 from pipeline.report.html import render_html
-from pipeline.result import Result
+from pipeline.results.result import Result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium or google-chrome on PATH")

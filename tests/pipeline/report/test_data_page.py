@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from data_sample import data_sample
 
-from pipeline.errors import ConfigError
+from pipeline.core.errors import ConfigError
 from pipeline.report.contact_sheet import ContactSheet
 from pipeline.report.data_page import check_place, render_data_page
 

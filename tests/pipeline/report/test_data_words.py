@@ -11,12 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from pipeline.data_summary import SourceImages, Spread
+from pipeline.core.terminal import Filtered
 from pipeline.report import data_markdown
 from pipeline.report.data_page import render_data_page
 from pipeline.report.data_terminal import render_data
 from pipeline.report.data_words import MOST_ROWS, class_table, facts, worries
-from pipeline.terminal import Filtered
+from pipeline.results.data_summary import SourceImages, Spread
 
 EVERYTHING = [
     "582: 447 train (the rest), 45 val (held out), 90 test (given)",

@@ -13,14 +13,14 @@ from pydantic import BaseModel
 from rich.console import Console
 from sample import sample, sample_crowded, sample_missed
 
-from pipeline.data_summary import Unused
+from pipeline.core.terminal import Filtered
 from pipeline.report.data_page import render_data_page
 from pipeline.report.data_terminal import render_data
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
 from pipeline.report.terminal import render_table
-from pipeline.result import Result
-from pipeline.terminal import Filtered
+from pipeline.results.data_summary import Unused
+from pipeline.results.result import Result
 
 HOSTILE = (
     "\x1b[2J\x1b]0;t\x07\r\x9b31m\u202eevil\u2066\u2028\u200b\ufeff\n| PASS | <img src=x onerror=a()> `x` "

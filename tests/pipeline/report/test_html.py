@@ -11,7 +11,7 @@ import pytest
 from sample import CLASSES, sample, sample_bare, sample_crowded, sample_missed, sample_useless
 
 from pipeline.report.html import flatten, goals, machine_facts, render_html, tight
-from pipeline.result import Result
+from pipeline.results.result import Result
 
 HOSTILE = '<script>alert("x")</script>$\\frac{1}{0}$ & \'"><img src=http://evil.example/x onerror=alert(1)>'
 VOID = {"meta", "link", "br", "img", "hr", "input"}

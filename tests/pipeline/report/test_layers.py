@@ -7,13 +7,13 @@ from io import StringIO
 from rich.console import Console
 from sample import sample
 
-from pipeline.assemble import foretell
-from pipeline.composition import BuiltEngine, Composition
 from pipeline.report import layers
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
 from pipeline.report.terminal import render_table
-from pipeline.result import Result
+from pipeline.results.assemble import foretell
+from pipeline.results.composition import BuiltEngine, Composition
+from pipeline.results.result import Result
 
 SAYS = (
     "INT8 engine: 52 layers against 24 of FP16; 19 layers requantise; convolutions and products: 20 INT8 → FP32, "

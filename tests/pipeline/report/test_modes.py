@@ -8,15 +8,15 @@ import pytest
 from rich.console import Console
 from sample import sample
 
-from pipeline.budgets import metric
-from pipeline.clocks import summarise
-from pipeline.compare import against, rows_of
 from pipeline.report import words
 from pipeline.report.devices import device_facts
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
 from pipeline.report.terminal import render_table
-from pipeline.result import Result
+from pipeline.results.budgets import metric
+from pipeline.results.clocks import summarise
+from pipeline.results.compare import against, rows_of
+from pipeline.results.result import Result
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ import pytest
 from data_sample import data_sample_messy
 from sample import sample, sample_bare, sample_crowded, sample_missed, sample_useless
 
-from pipeline.evidence import Load
 from pipeline.report import plain
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
-from pipeline.result import Result
+from pipeline.results.evidence import Load
+from pipeline.results.result import Result
 
 JARGON = re.compile(r"\b(torch|boundary|pp|top-1|Wilson|logits?|softmax)\b", re.IGNORECASE)
 

@@ -11,7 +11,7 @@ import pytest
 from sample import sample, sample_bare, sample_crowded
 
 from pipeline.report import plots
-from pipeline.result import Result
+from pipeline.results.result import Result
 
 CHARTS = [
     plots.accuracy_against_latency,

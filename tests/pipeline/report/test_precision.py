@@ -8,12 +8,12 @@ from typing import Any
 from rich.console import Console
 from sample import precisions, sample
 
-from pipeline.assemble import precision_files
-from pipeline.files import write_json
+from pipeline.core.files import write_json
 from pipeline.report import words
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
 from pipeline.report.terminal import render_table
+from pipeline.results.assemble import precision_files
 
 
 def printed(result: Any) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 from sample import sample, sample_bare, sample_crowded, sample_missed, sample_useless
 
 from pipeline.report.terminal import render_table
-from pipeline.result import Result
+from pipeline.results.result import Result
 
 
 def printed(result: Result, width: int = 100) -> list[str]:

@@ -14,7 +14,7 @@ from pipeline.report import words
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
 from pipeline.report.terminal import render_table
-from pipeline.result import SkippedTactics
+from pipeline.results.result import SkippedTactics
 
 
 def test_not_measured_is_never_zero() -> None:

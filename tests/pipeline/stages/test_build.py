@@ -17,7 +17,7 @@ from export.engines.protocol import Availability, EngineInfo
 from export.engines.trt_remedies import Skipped
 from export.errors import BuildError
 from pipeline.config.schema import Target
-from pipeline.files import read_json, write_json
+from pipeline.core.files import read_json, write_json
 from pipeline.stages.base import Work
 from pipeline.stages.build import STAGE
 from pipeline.stages.engines import BUILDER_KEYS

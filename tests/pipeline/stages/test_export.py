@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import write_json
+from pipeline.core.files import write_json
 from pipeline.stages.export import STAGE
 
 PROBLEM = "operator Det at node 0007_Det is not supported by TensorRT 10.3"

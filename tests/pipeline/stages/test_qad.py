@@ -16,9 +16,9 @@ from export.torch_graph import TorchGraph
 from figkd import checkpoint
 from figkd.models import build_model
 from pipeline.config.load import load_config
-from pipeline.files import read_json, write_json
+from pipeline.core.files import read_json, write_json
 from pipeline.report.words import fine_tuning
-from pipeline.result import FineTuning
+from pipeline.results.result import FineTuning
 from pipeline.stages import qad
 from pipeline.stages.base import Work
 from pipeline.stages.engines import onnx_accuracy, onnx_path

@@ -13,9 +13,9 @@ import torch
 from figkd import checkpoint
 from figkd.errors import LabelError
 from figkd.models import ImageClassifier, build_model
-from pipeline.class_order import columns, in_order, told_classes
-from pipeline.errors import StageFailed
-from pipeline.files import write_json
+from pipeline.core.errors import StageFailed
+from pipeline.core.files import write_json
+from pipeline.results.class_order import columns, in_order, told_classes
 from pipeline.stages.base import Work
 from pipeline.stages.start import SAME, Start, begin
 from tests.pipeline import trees

@@ -101,7 +101,7 @@ def _fastest_threads(
 ) -> dict[str, dict[str, str]]:
     """Where the config leaves the threads of ONNX Runtime open: one against all cores, in turns; keeps the faster.
 
-    As `pipeline.threads` on this machine's side. Returns the choice in words, by engine.
+    As `pipeline.places.threads` on this machine's side. Returns the choice in words, by engine.
     """
     chosen: dict[str, dict[str, str]] = {}
     seconds = min(_CHOOSING_S, request["min_seconds"])

@@ -1,0 +1,1 @@
+"""Where engines are built, scored and timed: this machine, or a device."""

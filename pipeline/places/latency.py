@@ -1,0 +1,340 @@
+"""Timing several engines side by side: the benchmark stage's and the `benchmark` command's common core."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pipeline.core.files import write_bytes
+from pipeline.results.evidence import Load
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from export.engines.protocol import Boundary, Engine, Samples
+    from export.measure import Timer
+
+MAX_OTHER_CORES = 0.15
+"""CPU time of others, in cores, above which a round is taken again, and it is said if that did not help."""
+RATE_ARRIVALS = 1000
+"""Arrivals of a fixed-rate measurement whose length is not given: the fewest that have a p99."""
+# A clock whose steps are more than this share of the median is worth a word.
+_FINE = 0.01
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is measured of each engine, and for how long: the `benchmark` section and a target's batch sizes."""
+
+    batch_sizes: Sequence[int] = (1,)
+    """Images in an inference; the first one is what streams and rates are measured at."""
+    boundaries: Sequence[str] = ("engine", "engine+copies", "image_to_class")
+    streams: Sequence[int] = (1,)
+    """Inferences at once; 1 is always measured."""
+    rate_fps: float | None = None
+    """Arrivals a second of the fixed-rate measurement; None leaves it out."""
+    rate_seconds: float | None = None
+    """Its length; None: 1,000 arrivals."""
+    warmup_s: float = 0.2
+    min_samples: int = 1000
+    min_seconds: float = 3.0
+    max_seconds: float = 10.0
+    rounds: int = 10
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> Plan:
+        """Of a target: its batch sizes and the keys of the `benchmark` section."""
+        names = {field.name for field in fields(cls)}
+        known = {key: value for key, value in arguments.items() if key in names}
+        return cls(warmup_s=arguments["warmup_ms"] / 1000, **known)
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """How long a case is measured."""
+        names = ("warmup_s", "min_samples", "min_seconds", "max_seconds")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def rate_limits(self) -> dict[str, Any]:
+        """How long a fixed rate is measured; its arrivals cannot be hurried."""
+        assert self.rate_fps is not None
+        arrivals = max(1, round(self.rate_fps * self.rate_seconds)) if self.rate_seconds else RATE_ARRIVALS
+        # A device that does not keep the rate needs longer for the same arrivals, up to twice.
+        seconds = 2 * arrivals / self.rate_fps
+        return {
+            "warmup_s": self.warmup_s,
+            "min_samples": arrivals,
+            "min_seconds": 0.0,
+            "max_seconds": seconds,
+        }
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the statistics and what takes its samples."""
+
+    engine: str
+    batch: int
+    boundary: str
+    timer: Timer
+    streams: int = 1
+    rate_fps: float | None = None
+    power_mode: str = ""
+    """Of a device that was measured in several."""
+
+    @property
+    def name(self) -> str:
+        """Name of its raw samples."""
+        extra = f"|{self.streams} streams" if self.streams > 1 else ""
+        extra += f"|{self.rate_fps:g} fps" if self.rate_fps else ""
+        extra += f"|{self.power_mode}" if self.power_mode else ""
+        return f"{self.engine}|{self.batch}|{self.boundary}{extra}"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Statistics in rows of JSON values, the raw samples behind them, and facts about the machine."""
+
+    statistics: list[dict[str, Any]]
+    samples: dict[str, dict[str, np.ndarray]]
+    machine: dict[str, Any]
+
+
+def measure_engines(
+    engines: Mapping[str, Engine],
+    stored: npt.NDArray[np.uint8],
+    inputs: Mapping[str, npt.NDArray[Any]],
+    *,
+    plan: Plan,
+    progress: Callable[[int, int, str], None],
+) -> Measured:
+    """Time every engine in every way that the plan asks for, taking turns.
+
+    Args:
+        engines: by id.
+        stored: uint8 [N, S, S, 3], what `image_to_class` decodes after it was encoded as JPEG.
+        inputs: the same images as each engine takes them, [N, ...], by id.
+        plan: what to measure.
+        progress: called as progress(done, total, note).
+    """
+    from export.machine import load_together, machine_facts
+    from export.measure import measure_rounds
+    from pipeline.devices.agent.readings import clocks as read_clocks
+    from pipeline.results.clocks import summarise
+
+    closed = list(_closed(engines, stored, inputs, plan))
+    paced = list(_paced(engines, stored, inputs, plan))
+    before, readings = machine_facts(), [read_clocks()]
+    warm_up = _warm_up(engines, inputs, plan)
+    readings.append(read_clocks())
+    samples: dict[str, Samples] = {}
+    loads: list[dict[str, Any]] = []
+    repeated = done = 0
+    for cases, limits in ((closed, plan.limits), (paced, plan.rate_limits if paced else {})):
+        if not cases:
+            continue
+        after = plan.rounds * len(paced) if cases is closed else 0
+        found = measure_rounds(
+            [(case.name, case.timer) for case in cases],
+            rounds=plan.rounds,
+            max_load=MAX_OTHER_CORES,
+            progress=lambda now, of, note, done=done, after=after: progress(
+                done + now, done + of + after, note
+            ),  # type: ignore[misc]
+            **limits,
+        )
+        samples |= found.samples()
+        loads += [each.load for each in found.kept]
+        repeated += found.repeated
+        done += (plan.rounds + found.repeated) * len(cases)
+    during = load_together(loads) | {"rounds": len(loads), "repeated_rounds": repeated}
+    rows = [statistics(case, samples[case.name]) for case in (*closed, *paced)]
+    for row in rows:
+        row["warnings"] += _others(during)
+    raw = {name: dict(found.arrays) for name, found in samples.items()}
+    readings.append(read_clocks())
+    clocks = summarise(readings, warm_up)
+    machine = {"before": before, "during": during, "after": machine_facts()}
+    return Measured(rows, raw, machine | {"clocks": clocks.model_dump() if clocks else None})
+
+
+def _warm_up(
+    engines: Mapping[str, Engine], inputs: Mapping[str, npt.NDArray[Any]], plan: Plan
+) -> dict[str, Any]:
+    """Bring the GPU to working clocks with each engine on it, beside the warm-up of each case."""
+    from pipeline.devices.agent.readings import clocks as read_clocks
+    from pipeline.devices.agent.sampling import warm_until_steady
+
+    def gpu_mhz() -> float | None:
+        return read_clocks().get("gpu", {}).get("mhz")
+
+    found: dict[str, Any] = {}
+    for name, engine in engines.items() if gpu_mhz() is not None else ():
+        if engine.backend == "onnxruntime":
+            continue
+        query = engine.queries(one_batch(inputs[name], plan.batch_sizes[0]))[0]
+        if warm := warm_until_steady(query, gpu_mhz):
+            found[name] = warm.words()
+    return found
+
+
+def load_of(machine: Mapping[str, Any]) -> Load | None:
+    """Who else was at work during a measurement, from its facts of the machine; None where it is not known."""
+    from export.machine import is_disturbed
+
+    during = machine.get("during")
+    if not isinstance(during, Mapping) or not isinstance(during.get("seconds"), int | float):
+        return None
+    return Load(
+        others=during.get("other_cores", 0.0),
+        stolen=during.get("steal_cores", 0.0),
+        seconds=during["seconds"],
+        rounds=during.get("rounds", 0),
+        repeated=during.get("repeated_rounds", 0),
+        disturbed=is_disturbed(dict(during), MAX_OTHER_CORES),
+    )
+
+
+def _others(during: Mapping[str, float]) -> list[str]:
+    """Who else was at work, if it was more than a system's own housekeeping."""
+    others, stolen = during.get("other_cores", 0.0), during.get("steal_cores", 0.0)
+    found = [f"other processes used {others:.1f} CPU cores"] if others > MAX_OTHER_CORES else []
+    found += [f"the hypervisor took {stolen:.1f} CPU cores"] if stolen > MAX_OTHER_CORES else []
+    return [f"interference: {' and '.join(found)} in the meantime"] if found else []
+
+
+def _closed(
+    engines: Mapping[str, Engine],
+    stored: npt.NDArray[np.uint8],
+    inputs: Mapping[str, npt.NDArray[Any]],
+    plan: Plan,
+) -> Iterator[Case]:
+    """One query after the other, alone or in several streams."""
+    from export.image import time_image_to_class
+    from export.load import closed_loop
+
+    for boundary in plan.boundaries:
+        if boundary == "image_to_class":
+            for name, step in _steps(engines, stored).items():
+                yield Case(name, 1, boundary, partial(time_image_to_class, step))
+            continue
+        for batch in plan.batch_sizes:
+            images = {name: one_batch(inputs[name], batch) for name in engines}
+            for name, engine in engines.items():
+                timer = partial(engine.time, images[name], boundary=cast("Boundary", boundary))
+                yield Case(name, batch, boundary, timer)
+            # Streams at the first batch size: each number of them is one more case an engine.
+            for streams in (n for n in plan.streams if n > 1 and batch == plan.batch_sizes[0]):
+                for name, engine in engines.items():
+                    queries = engine.queries(
+                        images[name], boundary=cast("Boundary", boundary), streams=streams
+                    )
+                    together = partial(closed_loop, queries, batch=batch, boundary=boundary)
+                    yield Case(name, batch, boundary, together, streams=streams)
+
+
+def _paced(
+    engines: Mapping[str, Engine],
+    stored: npt.NDArray[np.uint8],
+    inputs: Mapping[str, npt.NDArray[Any]],
+    plan: Plan,
+) -> Iterator[Case]:
+    """Queries that come at a fixed rate: of one image, because a camera does not send batches."""
+    from export.load import fixed_rate
+
+    if plan.rate_fps is None:
+        return
+    queries: dict[str, Mapping[str, Callable[[], object]]] = {}
+    batch = min(plan.batch_sizes)
+    if "engine" in plan.boundaries:
+        queries["engine"] = {
+            name: engine.queries(one_batch(inputs[name], batch))[0] for name, engine in engines.items()
+        }
+    if "image_to_class" in plan.boundaries:
+        queries["image_to_class"] = _steps(engines, stored)
+    for boundary, members in queries.items():
+        images_a_query = batch if boundary == "engine" else 1
+        for name, query in members.items():
+            timer = partial(fixed_rate, query, rate=plan.rate_fps, batch=images_a_query, boundary=boundary)
+            yield Case(name, images_a_query, boundary, timer, rate_fps=plan.rate_fps)
+
+
+def _steps(
+    engines: Mapping[str, Engine], stored: npt.NDArray[np.uint8]
+) -> dict[str, Callable[[], dict[str, float]]]:
+    from export.image import image_to_class
+
+    encoded = [encode(image) for image in stored]
+    return {
+        # Graphs that normalise inside take [S, S, 3]; others need mean and deviation, which only training knows.
+        name: image_to_class(engine, encoded, stored.shape[1], engine.input_shape[0])
+        for name, engine in engines.items()
+    }
+
+
+def one_batch(inputs: npt.NDArray[Any], batch: int) -> npt.NDArray[Any]:
+    """So many images, repeated where there are fewer."""
+    import numpy as np
+
+    return np.ascontiguousarray(np.resize(inputs, (batch, *inputs.shape[1:])))
+
+
+def statistics(case: Case, found: Samples) -> dict[str, Any]:
+    """One row of JSON values."""
+    import numpy as np
+
+    from export.load import rate_figures
+    from export.measure import latency_stats
+
+    figures = latency_stats(
+        found.latency, batch=case.batch, wall_seconds=found.wall_seconds, rounds=found.rounds
+    )
+    figures["throughput"] = figures.pop("throughput_images_per_s")
+    warnings = [*figures.pop("warnings"), *found.notes]
+    row = {
+        "id": case.engine, "batch": case.batch, "boundary": case.boundary, "streams": case.streams,
+        "samples": case.name, **figures,
+    }  # fmt: skip
+    if case.power_mode:
+        row["power_mode"] = case.power_mode
+    if case.rate_fps:
+        paced = rate_figures(found, case.rate_fps)
+        warnings = [*paced.pop("warnings"), *warnings]
+        row |= paced
+    if found.resolution_ms:
+        row["resolution_ms"] = found.resolution_ms
+        warnings += coarse(found.resolution_ms, row["median"])
+    parts = {k: float(np.median(v)) for k, v in found.arrays.items() if k != "latency"}
+    return row | {"warnings": warnings} | ({"median_of_parts_ms": parts} if parts else {})
+
+
+def coarse(step_ms: float, median_ms: float) -> list[str]:
+    """What to say of a clock whose steps are more than 1 % of the median; empty where they are finer."""
+    if step_ms <= _FINE * median_ms:
+        return []
+    share = f" ({100 * step_ms / median_ms:.1f} % of the median)" if median_ms > 0 else ""
+    return [f"times come in steps of {1e3 * step_ms:.3g} µs{share}: no difference below that can be seen"]
+
+
+def encode(image: npt.NDArray[np.uint8]) -> bytes:
+    """A JPEG of uint8 [H, W, 3], as `image_to_class` decodes it."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=95)
+    return buffer.getvalue()
+
+
+def save_samples(path: Path, samples: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write raw samples (ms) as one .npz; the names are `<case>|<part>`, see `Case.name`."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    arrays = {f"{case}|{part}": values for case, parts in samples.items() for part, values in parts.items()}
+    np.savez_compressed(buffer, **{name.replace("/", ":"): values for name, values in arrays.items()})
+    write_bytes(path, buffer.getvalue())

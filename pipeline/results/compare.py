@@ -1,0 +1,370 @@
+"""Latency side by side, and now against an earlier result: like with like, and noise is no regression."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from export.stats import holm, slower_p
+from export.terminal import one_line
+from pipeline.core.errors import ConfigError
+from pipeline.core.files import read_json
+from pipeline.core.layout import Column, Grid, Prose
+from pipeline.places.latency import load_of
+from pipeline.results.evidence import Load
+from pipeline.results.result import BenchmarkDocument, BenchmarkRow, Latency, Result
+
+_EVEN_UNDER_LOAD = 2.0
+"""A fastest sample so many times the baseline's median is a regression, whoever else was at work."""
+Judgement = Literal["regression", "undecided", "slower", "faster", "noise"]
+Key = tuple[str, int, str, int, float | None, str]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One row against its row in the baseline; percent, positive is slower."""
+
+    row: BenchmarkRow
+    before: BenchmarkRow
+    percent: float
+    interval: tuple[float, float] | None
+    """What both medians' 95 % intervals leave possible; None if one of them has none."""
+    judgement: Judgement
+    p: float | None = None
+    """How probable such rounds are if nothing changed; None where there are too few of them."""
+
+    @property
+    def disturbed(self) -> bool:
+        """Others were at work while one of the two was timed."""
+        return self.row.disturbed or self.before.disturbed
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        row = self.row
+        return {
+            "id": row.id, "baseline_id": self.before.id, "batch": row.batch, "boundary": row.boundary,
+            "streams": row.streams, "rate_fps": row.rate_fps, "n": row.n,
+            "baseline_median_ms": self.before.median, "median_ms": row.median,
+            "change_percent": self.percent, "change_interval_percent": self.interval,
+            "judgement": self.judgement, "p_value": self.p, "disturbed": self.disturbed,
+        }  # fmt: skip
+
+
+def rows_of(result: Result) -> list[BenchmarkRow]:
+    """The latency rows of a result, each with its engine's id."""
+    here = load_of(result.machine)
+    loads = {e.target: result.loads.get(e.target) or (None if e.device else here) for e in result.engines}
+    return [
+        BenchmarkRow(
+            id=engine.id,
+            disturbed=(load := loads[engine.target]) is not None and load.disturbed,
+            **row.model_dump(exclude={"histogram"}),
+        )
+        for engine in result.engines
+        for row in engine.latency
+    ]
+
+
+def rows_from(statistics: Sequence[Mapping[str, Any]], load: Load | None = None) -> list[BenchmarkRow]:
+    """Rows of `latency.measure_engines`, and who else was at work meanwhile."""
+    known = {"id", *Latency.model_fields}
+    said = {"disturbed": load is not None and load.disturbed}
+    return [
+        BenchmarkRow.model_validate({k: v for k, v in row.items() if k in known} | said) for row in statistics
+    ]
+
+
+def read_baseline(path: Path) -> BenchmarkDocument:
+    """An earlier `result.json`, or what `benchmark --output` or `--json` wrote.
+
+    Raises:
+        ConfigError: the file is missing, or is neither.
+    """
+    where = f"--baseline {path}"
+    fix = "give a result.json of a run, or what `figkd-pipeline benchmark --output FILE` wrote"
+    try:
+        values = read_json(path)
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=where, fix=fix) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror or error}", where=where, fix=fix) from error
+    except ValueError as error:
+        raise ConfigError(
+            f"neither a result.json nor a benchmark of this version ({str(error)[:200]})",
+            where=where,
+            fix=fix,
+        ) from error
+    errors = []
+    for kind in (Result, BenchmarkDocument):
+        try:
+            found = kind.model_validate(values)
+        except ValidationError as error:
+            errors.append(error)
+            continue
+        if isinstance(found, Result):
+            found = BenchmarkDocument(
+                created=found.created, latency=rows_of(found), machine=found.machine, packages=found.packages,
+                outputs=found.outputs or _names_in(found),
+            )  # fmt: skip
+        elif (load := load_of(found.machine)) and load.disturbed:  # one of an earlier version, too
+            for timed in found.latency:
+                timed.disturbed = True
+        if row := next((row for row in found.latency if not _can_be_compared(row)), None):
+            raise ConfigError(f"a latency of {row.id[:80]!r} is no positive number", where=where, fix=fix)
+        return found
+    # The message of what it comes closest to.
+    first = min(errors, key=lambda error: error.error_count()).errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    raise ConfigError(
+        f"neither a result.json nor a benchmark of this version ({f'{place[:80]}: ' if place else ''}{first['msg']})",
+        where=where,
+        fix=fix,
+    )
+
+
+def check_classes(now: Sequence[str], before: Sequence[str], where: str) -> None:
+    """Refuse a baseline whose engines tell other classes apart; their order does not matter to latencies.
+
+    Raises:
+        ConfigError: both are known, and they differ.
+    """
+    from figkd.errors import LabelError
+    from figkd.labels import mapping
+
+    if not now or not before:
+        return
+    try:
+        mapping(before, now, what="the baseline", of="this measurement")
+    except LabelError as error:
+        raise ConfigError(
+            error.what, where=where, fix="compare with a result of the same classes, or measure that one anew"
+        ) from error
+
+
+def _names_in(result: Result) -> list[str]:
+    """Class names of a result that was written before it had `outputs`."""
+    names = result.data.get("class_names")
+    known = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return list(names) if known and isinstance(names, list) else []
+
+
+def _can_be_compared(row: BenchmarkRow) -> bool:
+    times = (row.median, *(row.intervals.get("median") or ()), *row.round_medians)
+    return all(0 < time < math.inf for time in times)
+
+
+def against(
+    rows: Sequence[BenchmarkRow], before: Sequence[BenchmarkRow], limit: float | None = None
+) -> list[Change]:
+    """Compare every row with the baseline's row of the same engine, batch, boundary, streams, rate and power mode.
+
+    An engine is found by its id; a file that lies elsewhere now by its name, where that is unique.
+
+    Args:
+        rows: now.
+        before: the baseline.
+        limit: percent that a median may be slower. Beyond it, and outside the noise, it is a regression: outside its
+            own interval, and by the ranks of its rounds, where every further row that is compared asks for more (Holm).
+            Where others were at work during one of the two measurements it is undecided, unless even the fastest
+            sample takes twice the baseline's median.
+    """
+    names = _names([row.id for row in rows], [row.id for row in before])
+    known = {_key(row, row.id): row for row in before}
+    found = []
+    for row in rows:
+        old = known.get(_key(row, names.get(row.id, row.id)))
+        if old is not None:
+            found.append(_change(row, old))
+    if limit is None:
+        return found
+    tested = [change for change in found if change.p is not None]
+    by_chance = {
+        id(change)
+        for change, sure in zip(tested, holm([c.p or 0.0 for c in tested]), strict=True)
+        if not sure
+    }
+    return [_limited(change, limit, by_chance=id(change) in by_chance) for change in found]
+
+
+def _key(row: BenchmarkRow, name: str) -> Key:
+    return name, row.batch, row.boundary, row.streams, row.rate_fps, row.power_mode
+
+
+def _names(now: Sequence[str], before: Sequence[str]) -> dict[str, str]:
+    """Ids now to ids in the baseline, for files of the same name in another folder."""
+    found = {}
+    for name in set(now) - set(before):
+        same = {old for old in before if Path(old).name == Path(name).name}
+        mine = {other for other in now if Path(other).name == Path(name).name}
+        if len(same) == 1 and len(mine) == 1:
+            found[name] = same.pop()
+    return found
+
+
+def _change(row: BenchmarkRow, old: BenchmarkRow) -> Change:
+    percent = 100 * (row.median / old.median - 1)
+    mine, theirs = row.intervals.get("median"), old.intervals.get("median")
+    if mine is None or theirs is None:
+        # Nothing is known about the noise, so the difference itself has to do.
+        judgement: Judgement = "slower" if percent > 0 else "faster" if percent < 0 else "noise"
+        interval = None
+    else:
+        interval = (100 * (mine[0] / theirs[1] - 1), 100 * (mine[1] / theirs[0] - 1))
+        judgement = "slower" if interval[0] > 0 else "faster" if interval[1] < 0 else "noise"
+    return Change(row, old, percent, interval, judgement, slower_p(row.round_medians, old.round_medians))
+
+
+def _limited(change: Change, limit: float, *, by_chance: bool) -> Change:
+    """A row that is slower than allowed, judged again; others as they are."""
+    if change.judgement != "slower" or change.percent <= limit:
+        return change
+    # Load of others can slow every sample, by sharing a core, but hardly the fastest one more than twice.
+    plain = change.row.min > _EVEN_UNDER_LOAD * change.before.median
+    doubtful = change.disturbed and not plain
+    judgement: Judgement = "noise" if by_chance else "undecided" if doubtful else "regression"
+    return replace(change, judgement=judgement)
+
+
+def remarks(changes: Sequence[Change], limit: float | None) -> list[str]:
+    """What must be said about a comparison: each regression, and each change beyond the limit that is noise."""
+    found = []
+    for change in sorted(changes, key=lambda c: -c.percent):
+        row = change.row
+        streams = f", {row.streams} streams" if row.streams > 1 else ""
+        what = f"{row.id} ({row.boundary}, batch {row.batch}{streams}) is {change.percent:.1f} % slower"
+        span = (
+            f"between {change.interval[0]:+.1f} and {change.interval[1]:+.1f} % with 95 % intervals"
+            if change.interval
+            else "no intervals to tell noise by"
+        )
+        if change.judgement == "undecided":
+            when = "this measurement" if row.disturbed else "the baseline"
+            found.append(
+                f"undecided: {what} than the baseline; allowed {limit:g} % ({span}), but others used the CPU during "
+                f"{when}, so not counted as a regression; measure again on a quiet machine"
+            )
+        elif change.judgement == "regression":
+            found.append(f"regression: {what} than the baseline; allowed {limit:g} % ({span})")
+        elif limit is not None and change.percent > limit:
+            found.append(
+                f"inside the noise: {what} ({span}), so not counted as a regression; "
+                "measure for longer, or on a quiet machine"
+            )
+    return found
+
+
+def other_machine(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """Says so if the baseline comes from another CPU or GPU; empty otherwise, and where it is not known."""
+
+    def of(machine: Mapping[str, Any]) -> tuple[Any, Any]:
+        facts = machine.get("before", machine)
+        cpu, gpus = (facts.get("cpu"), facts.get("gpus", [])) if isinstance(facts, Mapping) else (None, [])
+        if not isinstance(cpu, Mapping) or not isinstance(gpus, list):
+            return None, None
+        return cpu.get("model"), [gpu.get("name") for gpu in gpus if isinstance(gpu, Mapping)]
+
+    here, there = of(now), of(before)
+    if None in (here[0], there[0]) or here == there:
+        return ""
+    return f"the baseline was measured on another machine ({there[0]}; here {here[0]})"
+
+
+def parse_percent(text: str | None) -> float | None:
+    """`5%` or `5` as 5.0."""
+    if text is None:
+        return None
+    try:
+        value = float(text.rstrip("% "))
+    except ValueError:
+        raise ConfigError(
+            f"'{text}' is not a percentage", where="--max-regression", fix="for example 5%"
+        ) from None
+    if not value >= 0:
+        raise ConfigError(f"'{text}' must not be negative", where="--max-regression")
+    return value
+
+
+def tables(rows: Sequence[BenchmarkRow], changes: Sequence[Change]) -> RenderableType:
+    """Measured rows and a comparison, as they are printed."""
+    parts: list[RenderableType] = []
+    if rows:
+        parts += [_latency_table(rows), *_warnings(rows)]
+    if changes:
+        parts.append(_changes_table(changes))
+    return Group(*parts)
+
+
+def _latency_table(rows: Sequence[BenchmarkRow]) -> Grid:
+    columns = [
+        Column("engine"), Column("boundary"), Column("batch", right=True, said="batch {}"),
+        Column("n", right=True, said="n = {}"), Column("min", right=True, said="min {} ms"),
+        Column("median", right=True, said="median {} ms"), Column("95 % interval", said="95 % interval {} ms"),
+        Column("p90", right=True, said="p90 {} ms"), Column("p99", right=True, said="p99 {} ms"),
+        Column("images/s", right=True, said="{} images/s"), Column("times the first", said="{} times the first"),
+    ]  # fmt: skip
+    firsts: dict[Key, BenchmarkRow] = {}
+    cells = []
+    for row in rows:
+        first = firsts.setdefault(_key(row, ""), row)
+        interval = row.intervals.get("median")
+        cells.append([
+            row.id, _boundary(row), str(row.batch), str(row.n), f"{row.min:.3f}", f"{row.median:.3f}",
+            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "-", f"{row.p90:.3f}",
+            "-" if row.p99 is None else f"{row.p99:.3f}", f"{row.throughput:.0f}",
+            "" if row is first else _times(row, first),
+        ])  # fmt: skip
+    return Grid(columns, cells, title="latency, ms")
+
+
+def _warnings(rows: Sequence[BenchmarkRow]) -> Iterator[Prose]:
+    shared = [text for text in rows[0].warnings if all(text in row.warnings for row in rows)]
+    for text in shared:
+        yield Prose(Text(f"all: {text}"), hang=2)
+    for row in rows:
+        if own := [text for text in row.warnings if text not in shared]:
+            what = f"{one_line(row.id)}, {_boundary(row)}, batch {row.batch}"
+            yield Prose(Text(f"{what}: {'; '.join(own)}"), hang=2)
+
+
+def _changes_table(changes: Sequence[Change]) -> Grid:
+    columns = [
+        Column("engine"), Column("boundary"), Column("batch", right=True, said="batch {}"),
+        Column("n", right=True, said="n = {}"), Column("baseline ms", right=True, said="baseline {} ms"),
+        Column("now ms", right=True, said="now {} ms"), Column("change", right=True, said="change {}"),
+        Column("95 % interval", said="95 % interval {}"), Column("", said="{}"),
+    ]  # fmt: skip
+    cells = []
+    for change in changes:
+        row, span = change.row, change.interval
+        cells.append([
+            row.id, _boundary(row), str(row.batch), str(row.n), f"{change.before.median:.3f}",
+            f"{row.median:.3f}", f"{change.percent:+.1f} %",
+            f"{span[0]:+.1f} to {span[1]:+.1f} %" if span else "-",
+            "inside the noise" if change.judgement == "noise" else change.judgement,
+        ])  # fmt: skip
+    return Grid(columns, cells, title="against the baseline")
+
+
+def _boundary(row: Latency) -> str:
+    extra = f", {row.streams} streams" if row.streams > 1 else ""
+    if row.rate_fps:
+        extra += f", {row.rate_fps:g} fps: {row.deadline_misses} late"
+    extra += f" in {row.power_mode}" if row.power_mode else ""
+    return f"{row.boundary}{extra}"
+
+
+def _times(row: Latency, first: Latency) -> str:
+    """How many times the first row's median, round by round, with its interval."""
+    if not (row.round_medians and first.round_medians):
+        return f"{row.median / first.median:.2f}"
+    from export.stats import ratio
+
+    found = ratio(row.round_medians, first.round_medians)
+    return f"{found['ratio']:.2f} ({found['low']:.2f} to {found['high']:.2f})"

@@ -1,0 +1,1 @@
+"""Before and around the stages: what is checked first, which steps run, what is published."""

@@ -1,0 +1,210 @@
+"""ONNX and engine files given by path: timed and scored on the data of a config."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export.sizes import AS_THEY_ARE, Sizes
+from pipeline.config.schema import DeployConfig
+from pipeline.core.errors import ConfigError, EnvironmentFault
+from pipeline.core.store import Store
+from pipeline.run.conductor import Interface, Selection, artifacts_of, run
+from pipeline.stages.base import Work
+
+if TYPE_CHECKING:
+    from pipeline.places.latency import Measured
+
+
+@dataclass(frozen=True)
+class Without:
+    """How files are timed without a config."""
+
+    batch_sizes: tuple[int, ...] = (1,)
+    threads: int | None = None
+    streams: tuple[int, ...] = (1,)
+    rate_fps: float | None = None
+    seconds: float = 3.0
+    sizes: Sizes = AS_THEY_ARE
+    """Of inputs that the files leave open."""
+
+
+def time_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> Measured:
+    """Latency of the given files, taking turns, by the `benchmark` section of the config."""
+    from figkd.data import open_split
+    from pipeline.places.latency import Plan, measure_engines
+    from pipeline.stages.benchmark import IMAGES
+    from pipeline.stages.precision import inputs_of
+
+    with _opened(config, files, ui) as (work, engines, _):
+        stored = open_split(work.inputs["data"], "test").images[:IMAGES]
+        progress = ui.step_started("benchmark", "")
+        sizes = sorted({size for target in config.targets.values() for size in target.batch_sizes})
+        return measure_engines(
+            engines,
+            stored,
+            dict.fromkeys(engines, inputs_of(work, stored)),
+            plan=Plan.of({"batch_sizes": sizes, **config.benchmark.model_dump(mode="json")}),
+            progress=progress,
+        )
+
+
+def time_files_alone(files: Sequence[Path], how: Without, ui: Interface) -> Measured:
+    """Latency of the given files on random images, taking turns; they may take images of different sizes.
+
+    Raises:
+        ConfigError: a file is missing, cannot be run, or does not take the batch sizes.
+        EnvironmentFault: a back end is absent.
+    """
+    import numpy as np
+
+    from pipeline.places.latency import Plan, measure_engines
+
+    random = np.random.default_rng(0)
+    with _loaded(files, how.threads, how.sizes) as engines, _fitting("the options"):
+        inputs = {}
+        for name, engine in engines.items():
+            noise = random.integers(0, 256, (max(how.batch_sizes), *engine.input_shape), dtype=np.uint8)
+            inputs[name] = (
+                noise if engine.input_dtype == "uint8" else (noise / 127.5 - 1).astype(engine.input_dtype)
+            )
+        # Only a graph that normalises inside can be given an image.
+        normalise = all(e.input_dtype == "uint8" and e.input_shape[-1:] == (3,) for e in engines.values())
+        side = max(engine.input_shape[0] for engine in engines.values())
+        boundaries = ("engine", "engine+copies", *(["image_to_class"] if normalise else []))
+        plan = Plan(
+            batch_sizes=how.batch_sizes, boundaries=boundaries, streams=how.streams, rate_fps=how.rate_fps,
+            min_seconds=how.seconds, max_seconds=max(10.0, how.seconds),
+        )  # fmt: skip
+        stored = random.integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+        return measure_engines(engines, stored, inputs, plan=plan, progress=ui.step_started("benchmark", ""))
+
+
+def score_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> list[dict[str, Any]]:
+    """Accuracy of the given files on the test images; agreement where the config's student exists."""
+    from figkd.data import class_names, open_split
+    from pipeline.stages.engines import read_logits
+    from pipeline.stages.precision import inputs_of, score
+
+    with _opened(config, files, ui) as (work, engines, orders):
+        data = work.inputs["data"]
+        test, names = open_split(data, "test"), class_names(data)
+        student = work.inputs.get("distill")
+        reference = read_logits(student / "test_logits.npy") if student else None
+        images = inputs_of(work, test.images)
+        return [
+            {"id": name, **score(e, images, test.labels, names, reference, order=orders[name])}
+            for name, e in engines.items()
+        ]
+
+
+@contextmanager
+def _opened(
+    config: DeployConfig, files: Sequence[Path], ui: Interface
+) -> Iterator[tuple[Work, dict[str, Any], dict[str, list[int] | None]]]:
+    """Prepare the data if need be, and load every file with the back end that it belongs to; columns by file."""
+    store = Store(config.store)
+    threads = next((t.threads for t in config.targets.values() if t.engine == "onnxruntime"), None)
+    with _loaded(files, threads) as engines, _fitting("this config"):
+        run(config, store, ui, Selection(until="data"))
+        inputs = {step: artifact.path for step, artifact in artifacts_of(config, store).items()}
+        arguments = {"image_size": config.data.image_size, "input": config.export.input}
+        orders = {str(path): _columns(path, inputs["data"], ui) for path in files}
+        yield Work(arguments, inputs, {}, Path(), Path(), lambda done, total, note: None), engines, orders
+
+
+def _columns(path: Path, data: Path, ui: Interface) -> list[int] | None:
+    """The order of a file's columns against the data's classes.
+
+    Raises:
+        ConfigError: the file is of other classes.
+    """
+    from figkd.data import class_names
+    from figkd.errors import LabelError
+    from pipeline.results.class_order import columns, told_classes
+
+    if not told_classes(path):
+        ui.note(f"{path} does not name its classes; its outputs are taken to be in the order of the data's")
+    try:
+        return columns(path, class_names(data))
+    except LabelError as error:
+        raise ConfigError(error.what, where=str(path), fix="give the config of its data") from error
+
+
+@contextmanager
+def _fitting(what: str) -> Iterator[None]:
+    from export.errors import ExportError
+
+    try:
+        yield
+    except ExportError as error:
+        raise ConfigError(
+            f"a file does not fit {what}: {error.what}", where="--model", fix=error.fix
+        ) from error
+
+
+@contextmanager
+def _loaded(
+    files: Sequence[Path], threads: int | None, sizes: Sizes = AS_THEY_ARE
+) -> Iterator[dict[str, Any]]:
+    """Load every file with the back end that it belongs to; by the path as it was given."""
+    from export.engines import BACKENDS
+    from export.errors import BackendMissing, ExportError
+    from export.image_input import fixed_copy
+
+    for path in files:
+        if not path.is_file():
+            raise ConfigError("no such file", where=str(path))
+    engines: dict[str, Any] = {}
+    folder = tempfile.TemporaryDirectory(prefix="figkd-pipeline-")
+    try:
+        for number, path in enumerate(files):
+            try:
+                backend, file = BACKENDS[_backend_of(path)], path
+                if sizes and path.suffix == ".onnx":
+                    place = Path(folder.name) / str(number)  # two files may have one name
+                    place.mkdir()
+                    file = fixed_copy(path, sizes, place)
+                engines[str(path)] = backend.load(file, threads=threads)
+            except BackendMissing as error:
+                raise EnvironmentFault(error.what, where=str(path), fix=error.fix) from error
+            except (ExportError, ValueError, KeyError) as error:
+                what = (
+                    error.what.removeprefix(f"{path} ").removeprefix(f"{path.name} ")
+                    if isinstance(error, ExportError)
+                    else f"is no classifier that can be run: {error}"
+                )
+                raise ConfigError(what, where=str(path), fix=getattr(error, "fix", "")) from error
+        yield engines
+    finally:
+        for engine in engines.values():
+            engine.close()
+        folder.cleanup()
+
+
+def _backend_of(path: Path) -> str:
+    from export.engines import BACKENDS
+    from export.engines.sidecar import read_facts, sidecar_path
+    from export.errors import EngineError
+
+    if path.suffix == ".onnx":
+        return "onnxruntime"
+    where, beside = (
+        str(path),
+        f"put the engine's own {path.name}.json beside it, or give an .onnx file",
+    )
+    if not sidecar_path(path).exists():
+        raise ConfigError(
+            "an engine file needs its sidecar, which names its back end", where=where, fix=beside
+        )
+    try:
+        backend = str(read_facts(path)["backend"])
+    except EngineError as error:
+        raise ConfigError(error.what, where=where, fix=beside) from error
+    if backend not in BACKENDS:
+        raise ConfigError(f"{path.name}.json names the back end {backend[:80]!r}", where=where, fix=beside)
+    return backend
