@@ -1,0 +1,21 @@
+"""A bundle on the machine where it is used: checked, and run. Python 3.8, standard library and numpy.
+
+A bundle is a folder:
+
+    manifest.json            canonical JSON: what the bundle is, and the SHA-256 and size of every other file
+    engine/NAME              the engine, and NAME.json, its sidecar
+    labels.json  preprocess.json  golden/  measured.json  card.md  sbom.cdx.json  provenance.json  LICENSES/
+    run.pyz                  this code
+
+Its release id is the SHA-256 of manifest.json. Signatures lie beside the folder: FOLDER.KEYID8.sig, one a signer. A tar
+file of it holds the folder and, beside it, the signatures.
+
+`verify(folder, trust)` checks all of that and gives the manifest. `open_bundle(folder, trust)` does the same and gives
+what reads files: each read checks the very bytes that it returns.
+"""
+
+from export.runtime.bundle.errors import BundleRefused
+from export.runtime.bundle.manifest import Manifest, parse_manifest
+from export.runtime.bundle.verify import UNSIGNED, Bundle, open_bundle, verify
+
+__all__ = ["UNSIGNED", "Bundle", "BundleRefused", "Manifest", "open_bundle", "parse_manifest", "verify"]
