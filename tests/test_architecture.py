@@ -82,6 +82,55 @@ def test_no_circle_of_files() -> None:
         pytest.fail(f"files import each other: {' <- '.join(error.args[1])}")
 
 
+# The floors of `pipeline`, top to bottom: a file may import from its own floor and from those below.
+FLOORS = ("cli", "run", "stages", "places", "devices", "results", "config", "core")
+# Views: they read results and nothing else, and whoever shows a run imports them.
+REPORT_READS = {"results", "core"}
+REPORT_READERS = {"cli", "run", "stages.report"}
+# What still runs back up. An entry goes when its import is gone; none is added.
+ALLOWED = {
+    ("pipeline.places.device", "pipeline.stages.base"),
+    ("pipeline.places.device", "pipeline.stages.engines"),
+    ("pipeline.places.device_jobs", "pipeline.stages.base"),
+    ("pipeline.places.threads", "pipeline.report.words"),
+    ("pipeline.results.assemble", "pipeline.report.words"),
+    ("pipeline.results.assemble", "pipeline.stages.base"),
+    ("pipeline.results.assemble", "pipeline.stages.distill"),
+    ("pipeline.results.assemble", "pipeline.stages.engines"),
+    ("pipeline.results.budgets", "pipeline.report.words"),
+}
+
+
+def _floor(module: str) -> str:
+    """The folder of `pipeline` that a module is in; what lies loose at its top is as high as the command line."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and (parts[1] in FLOORS or parts[1] == "report") else "cli"
+
+
+def _runs_up(module: str, used: str) -> bool:
+    if used == "pipeline":  # the version
+        return False
+    above, below = _floor(module), _floor(used)
+    if above == "report":
+        return below not in REPORT_READS | {"report"}
+    if below == "report":
+        return not any(f"{module}.".startswith(f"pipeline.{reader}.") for reader in REPORT_READERS)
+    return FLOORS.index(above) > FLOORS.index(below)
+
+
+def test_nothing_runs_back_up() -> None:
+    """A floor knows those below it alone; imports inside functions count."""
+    modules = _modules()
+    found = {
+        (name, used)
+        for name, path in modules.items()
+        for used in _imported(name, path, modules)
+        if name.startswith("pipeline.") and used.startswith("pipeline") and _runs_up(name, used)
+    }
+    assert found <= ALLOWED, f"these run back up: {sorted(found - ALLOWED)}"
+    assert found == ALLOWED, f"these do so no more; take them off ALLOWED: {sorted(ALLOWED - found)}"
+
+
 @pytest.mark.parametrize(
     "package", ["figkd", "export", "pipeline", "figkd.data", "pipeline.stages", "figkd_pipeline.__main__"]
 )

@@ -165,8 +165,8 @@ def _time_files(
 
 def _document(measured: Measured) -> BenchmarkDocument:
     from pipeline.places import environment
-    from pipeline.places.latency import load_of
     from pipeline.results import compare
+    from pipeline.results.doubts import load_of
     from pipeline.results.result import BenchmarkDocument
 
     packages = environment.versions(("onnxruntime", "tensorrt", "tensorrt_rtx", "numpy"))

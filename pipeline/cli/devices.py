@@ -12,7 +12,7 @@ from export.terminal import one_line
 from pipeline.cli.options import JSON, SET, common, load
 
 if TYPE_CHECKING:
-    from pipeline.devices.address import Device
+    from pipeline.core.address import Device
 
 
 @click.group()

@@ -18,7 +18,7 @@ from figkd.loss.methods import METHODS
 from pipeline.config.modes import contradictions
 from pipeline.config.problems import Problem, did_you_mean, nearest
 from pipeline.config.schema import DeployConfig, Goal, Network, Remote, Target, method_section
-from pipeline.devices.address import LOCAL, PASSWORD, URL
+from pipeline.core.address import LOCAL, PASSWORD, URL
 
 COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 # The same as export.precision.calibration.MIN_CALIBRATION_IMAGES, which cannot be imported without onnx.

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.devices.address import Device
+from pipeline.core.address import Device
 
 OLDEST_PYTHON = (3, 8)
 _HERE = Path(__file__).parent

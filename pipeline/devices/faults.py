@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
-from pipeline.devices.address import Device
 from pipeline.devices.channel import ConnectionLost
 from pipeline.devices.messages import Failure
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
+from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
-from pipeline.devices.address import Device
 from pipeline.devices.agent.wire import PROTOCOL
 from pipeline.devices.archive import OLDEST_PYTHON, Archive, order, remote_command
 from pipeline.devices.channel import Bounds, Channel, TooMuch

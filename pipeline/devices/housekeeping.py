@@ -7,8 +7,8 @@ import time
 from export.terminal import one_line
 from pipeline.config.problems import did_you_mean
 from pipeline.config.schema import DeployConfig
+from pipeline.core.address import PASSWORD, URL, Device
 from pipeline.core.errors import ConfigError
-from pipeline.devices.address import PASSWORD, URL, Device
 from pipeline.devices.known import device_of
 from pipeline.devices.messages import Inventory
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing_extensions import TypedDict
 
 from pipeline.config.schema import Target
+from pipeline.core.address import LOCAL, Device
 from pipeline.core.errors import DeviceFault
 from pipeline.core.files import read_json, write_json
-from pipeline.devices.address import LOCAL, Device
 from pipeline.devices.facts import Facts
 from pipeline.devices.messages import Unfit, checked
 from pipeline.devices.session import connect

@@ -23,8 +23,8 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel
 
 from export.files import sha256
+from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
-from pipeline.devices.address import Device
 from pipeline.devices.archive import Archive, agent_archive
 from pipeline.devices.channel import Bounds, ConnectionLost, TooMuch
 from pipeline.devices.conversation import AGAIN, Conversation

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 
-from pipeline.devices.address import LOCAL, Device
+from pipeline.core.address import LOCAL, Device
 
 _used: set[Device] = set()
 _guard = threading.Lock()

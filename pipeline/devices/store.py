@@ -54,7 +54,7 @@ def fits(images: npt.NDArray[np.uint8], free: int) -> bool:
 def transform_of(student: Path | None, layout: str) -> dict[str, Any] | None:
     """How a device makes the graph's input of uint8 images; None where it takes them as they are.
 
-    The same numbers as `pipeline.stages.inputs.graph_inputs` uses.
+    The same numbers as `pipeline.places.images.graph_inputs` uses.
     """
     if layout == "uint8_nhwc":
         return None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from export.power import Counter, Sampled, Unavailable, nvml, rapl
 from pipeline.devices.agent.readings import TOTALS, rails
-from pipeline.devices.telemetry import board_power
+from pipeline.places.telemetry import board_power
 
 if TYPE_CHECKING:
     from export.engines.protocol import Engine, Query

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from export.cpu_layouts import cpu_layout, cpu_of
 from export.machine import architecture, cpu_features
 from pipeline.config.schema import DeployConfig
+from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
-from pipeline.devices.address import Device
 from pipeline.devices.known import KnownDevices, device_of
 
 TENSORRT = "tensorrt"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline.core.files import write_bytes
-from pipeline.results.evidence import Load
+from pipeline.results.doubts import MAX_OTHER_CORES, coarse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,12 +19,8 @@ if TYPE_CHECKING:
     from export.engines.protocol import Boundary, Engine, Samples
     from export.measure import Timer
 
-MAX_OTHER_CORES = 0.15
-"""CPU time of others, in cores, above which a round is taken again, and it is said if that did not help."""
 RATE_ARRIVALS = 1000
 """Arrivals of a fixed-rate measurement whose length is not given: the fewest that have a p99."""
-# A clock whose steps are more than this share of the median is worth a word.
-_FINE = 0.01
 
 
 @dataclass(frozen=True)
@@ -183,23 +179,6 @@ def _warm_up(
     return found
 
 
-def load_of(machine: Mapping[str, Any]) -> Load | None:
-    """Who else was at work during a measurement, from its facts of the machine; None where it is not known."""
-    from export.machine import is_disturbed
-
-    during = machine.get("during")
-    if not isinstance(during, Mapping) or not isinstance(during.get("seconds"), int | float):
-        return None
-    return Load(
-        others=during.get("other_cores", 0.0),
-        stolen=during.get("steal_cores", 0.0),
-        seconds=during["seconds"],
-        rounds=during.get("rounds", 0),
-        repeated=during.get("repeated_rounds", 0),
-        disturbed=is_disturbed(dict(during), MAX_OTHER_CORES),
-    )
-
-
 def _others(during: Mapping[str, float]) -> list[str]:
     """Who else was at work, if it was more than a system's own housekeeping."""
     others, stolen = during.get("other_cores", 0.0), during.get("steal_cores", 0.0)
@@ -311,14 +290,6 @@ def statistics(case: Case, found: Samples) -> dict[str, Any]:
         warnings += coarse(found.resolution_ms, row["median"])
     parts = {k: float(np.median(v)) for k, v in found.arrays.items() if k != "latency"}
     return row | {"warnings": warnings} | ({"median_of_parts_ms": parts} if parts else {})
-
-
-def coarse(step_ms: float, median_ms: float) -> list[str]:
-    """What to say of a clock whose steps are more than 1 % of the median; empty where they are finer."""
-    if step_ms <= _FINE * median_ms:
-        return []
-    share = f" ({100 * step_ms / median_ms:.1f} % of the median)" if median_ms > 0 else ""
-    return [f"times come in steps of {1e3 * step_ms:.3g} µs{share}: no difference below that can be seen"]
 
 
 def encode(image: npt.NDArray[np.uint8]) -> bytes:

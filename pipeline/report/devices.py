@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.places.latency import coarse
 from pipeline.report import words
+from pipeline.results.doubts import coarse
 from pipeline.results.result import Result
 
 Facts = Mapping[str, Any]

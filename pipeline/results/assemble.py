@@ -13,12 +13,12 @@ from export.predictions import Predictions, read_predictions
 from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json
 from pipeline.core.store import MANIFEST
-from pipeline.places.latency import load_of
 from pipeline.report import words
 from pipeline.results.budgets import choose, judge, run_verdict, scoped_misses, times
 from pipeline.results.clocks import Clocks, clocks_of
 from pipeline.results.composition import Composition, Outlook, int8_outlook
 from pipeline.results.data_summary import summarise
+from pipeline.results.doubts import load_of
 from pipeline.results.evidence import Confusion, Load, Mistake, Standing
 from pipeline.results.result import (
     Accuracy,

@@ -17,7 +17,7 @@ from export.terminal import one_line
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import read_json
 from pipeline.core.layout import Column, Grid, Prose
-from pipeline.places.latency import load_of
+from pipeline.results.doubts import load_of
 from pipeline.results.evidence import Load
 from pipeline.results.result import BenchmarkDocument, BenchmarkRow, Latency, Result
 

@@ -59,7 +59,7 @@ def lacks(
     """
     from export.engines import BACKENDS, trt_refusals
     from export.engines.tensorrt import TensorRTBackend
-    from pipeline.devices import roads
+    from pipeline.places import access
     from pipeline.stages import build
     from pipeline.stages.engines import tensorrt_options
 
@@ -70,13 +70,13 @@ def lacks(
             return
     arguments = build.STAGE.arguments(config, name)
     engine = arguments["engine"]
-    can = BACKENDS[engine].availability() if facts is None else roads.road_of(facts, engine)
+    can = BACKENDS[engine].availability() if facts is None else access.road_of(facts, engine)
     if not can.built:
         yield Lack(can.detail, can.fix, missing=True)
         return
     if engine == "onnxruntime":
         return
-    place = TensorRTBackend(engine).place() if facts is None else roads.place_of(facts, engine)
+    place = TensorRTBackend(engine).place() if facts is None else access.place_of(facts, engine)
     options = tensorrt_options(arguments)
     files = [trt_refusals.planned(precision, config.export.opset) for precision in arguments["precisions"]]
     found = trt_refusals.refusals(place, options, files)

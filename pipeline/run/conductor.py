@@ -21,20 +21,20 @@ from export.errors import BackendMissing, ExportError
 from figkd.data.content import FileDigests
 from figkd.distributed import ALONE, World
 from figkd.errors import FigkdError
-from figkd.progress import no_progress
+from figkd.progress import Progress, no_progress
 from pipeline.config.schema import DeployConfig
+from pipeline.core.address import LOCAL, Device
 from pipeline.core.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError, StageFailed
 from pipeline.core.faults import defect, environment_fault, out_of_memory
 from pipeline.core.files import read_json, write_json
 from pipeline.core.fingerprint import file_digests, fingerprint
 from pipeline.core.store import Artifact, Recipe, Store
-from pipeline.devices.address import LOCAL, Device
 from pipeline.devices.known import KnownDevices, device_of
 from pipeline.devices.session import abort_sessions
 from pipeline.places import environment
 from pipeline.places.int8_layouts import int8_layouts
 from pipeline.stages import REPORT, STAGES
-from pipeline.stages.base import Progress, Stage, Work, no_note
+from pipeline.stages.base import Stage, Work, no_note
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from rich.progress import Progress, Task, TaskID
 from rich.text import Text
 
 from export.terminal import one_line
+from figkd.progress import Progress as Callback
 from pipeline.core.errors import PipelineError
 from pipeline.core.layout import Prose
 from pipeline.core.terminal import Filtered, stderr
-from pipeline.stages.base import Progress as Callback
 
 _PLAIN_EVERY_S = 15.0
 _STEP_COLUMNS = 16

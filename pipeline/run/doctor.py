@@ -9,12 +9,12 @@ from collections.abc import Iterator
 
 from export.nvidia import present
 from pipeline.config.schema import DeployConfig
-from pipeline.devices.address import LOCAL
-from pipeline.devices.doctor import device_findings, lack_findings
+from pipeline.core.address import LOCAL
 from pipeline.places import environment
 from pipeline.run.accelerator import idle_gpu
 from pipeline.run.back_ends import Graph
 from pipeline.run.data_check import look_at_data
+from pipeline.run.device_check import device_findings, lack_findings
 from pipeline.run.findings import Finding
 from pipeline.run.foreseen import lacks
 from pipeline.run.preflight import existing_parent

@@ -9,13 +9,12 @@ from typing import Any
 
 from figkd.data.content import FileDigests, hash_files
 from figkd.distributed import ALONE, World
+from figkd.progress import Progress
 from pipeline.config.schema import DeployConfig
-from pipeline.devices.address import Device
+from pipeline.core.address import Device
 from pipeline.places.int8_layouts import Layouts
 
 Facts = Mapping[str, Any]
-Progress = Callable[[int, int, str], None]
-"""Called as `progress(done, total, note)`."""
 
 PREDICTIONS = "predictions.npz"
 """In the artifacts of `teacher` and `validate`: what it, or each engine that ran, answers to the test images."""

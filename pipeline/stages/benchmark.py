@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from figkd.progress import Progress
 from pipeline.config.modes import measured_modes
 from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json, write_json
 from pipeline.places import environment
 from pipeline.stages import build
-from pipeline.stages.base import Facts, Progress, Stage, Work
+from pipeline.stages.base import Facts, Stage, Work
 from pipeline.stages.engines import onnx_path
 from pipeline.stages.validate import where
 
@@ -66,7 +67,7 @@ def _run(work: Work) -> None:
     graphs = int8_graphs(rows, work.inputs, here=work.device is None)
     write_json(work.out / "graphs.json", graphs)
     if work.device is not None:
-        from pipeline.devices import remote
+        from pipeline.places import device as remote
 
         remote.benchmark(work, runnable, IMAGES)
         return

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.machine import architecture, l4t_release
+from figkd.progress import Progress
 from pipeline.config.modes import judged_mode
 from pipeline.config.schema import DeployConfig
 from pipeline.core.errors import EnvironmentFault
 from pipeline.core.files import read_json, write_json
 from pipeline.places import environment
 from pipeline.places.int8_layouts import TENSORRT, Layouts
-from pipeline.stages.base import Facts, Progress, Stage, Work
+from pipeline.stages.base import Facts, Stage, Work
 from pipeline.stages.engines import BUILDER_KEYS, engine_file, onnx_path, tensorrt_options
 from pipeline.stages.precision import NOT_MADE, onnx_file
 
@@ -72,7 +73,7 @@ def _environment(arguments: Mapping[str, Any]) -> dict[str, str]:
 
 def device_environment(facts: Facts, arguments: Mapping[str, Any]) -> dict[str, str]:
     """What makes an engine of a device useless elsewhere."""
-    from pipeline.devices.roads import environment_of
+    from pipeline.places.access import environment_of
 
     return environment_of(facts, arguments["engine"])
 
@@ -84,7 +85,7 @@ def _run(work: Work) -> None:
     arguments = work.arguments
     wanted = list(_rows(work))
     if work.device is not None:
-        from pipeline.devices import remote
+        from pipeline.places import device as remote
 
         remote.build(work, wanted)
         return

@@ -10,8 +10,8 @@ from pipeline.config.schema import DeployConfig
 from pipeline.core.errors import StageFailed
 from pipeline.core.files import read_json, write_json
 from pipeline.places import environment
+from pipeline.places.images import graph_inputs
 from pipeline.stages.base import Stage, Work
-from pipeline.stages.inputs import graph_inputs
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,11 +11,11 @@ from export.cpu_layouts import CPU_LAYOUTS, cpu_of
 from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json, write_json
 from pipeline.places import environment
+from pipeline.places.images import graph_inputs
 from pipeline.places.int8_layouts import TENSORRT, Layouts, exact_here
 from pipeline.results.class_order import in_order
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.engines import read_logits
-from pipeline.stages.inputs import graph_inputs
 from pipeline.stages.mixed import mixed_precision
 
 if TYPE_CHECKING:

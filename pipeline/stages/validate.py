@@ -43,7 +43,7 @@ def _run(work: Work) -> None:
     # A precision that could not be made has no file to score.
     rows = [row for row in read_json(built / "engines.json") if row["onnx"] in in_onnx_runtime]
     if work.device is not None:
-        from pipeline.devices import remote
+        from pipeline.places import device as remote
 
         scores, answers = remote.validate(work, rows, in_onnx_runtime)
         write_json(work.out / "accuracy.json", scores)

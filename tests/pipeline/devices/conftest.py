@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.devices.address import Device
+from pipeline.core.address import Device
 from tests.pipeline.devices.sshd import PROGRAM, Sshd, running_sshd
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline.devices.address import Device
+from pipeline.core.address import Device
 
 ALIAS = "figkd-test"
 PROGRAM = shutil.which("sshd", path=os.defpath + ":/usr/sbin:/sbin:/usr/local/sbin")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.devices.address import Device
+from pipeline.core.address import Device
 from pipeline.devices.faults import JobFailed
 from pipeline.devices.session import connect
 from tests.pipeline.devices.jobs import BREAK_JOB, COUNT_JOB, agent_for_tests

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.devices import roads
 from pipeline.devices.agent import cudart
 from pipeline.devices.agent.errors import JobError
+from pipeline.places import access
 
 HERE = Path(__file__).parent
 
@@ -73,7 +73,7 @@ def test_where_there_is_none_it_is_said_how_to_get_it(site: Path, tmp_path: Path
 def test_a_desktop_is_told_the_whole_list_at_once() -> None:
     """TensorRT-RTX's wheels require no CUDA runtime: who follows this can run an engine."""
     assert (
-        "tensorrt_rtx_cu13 nvidia-cuda-runtime numpy" in roads.road_of({"packages": {}}, "tensorrt_rtx").fix
+        "tensorrt_rtx_cu13 nvidia-cuda-runtime numpy" in access.road_of({"packages": {}}, "tensorrt_rtx").fix
     )
 
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipeline.devices.doctor import Look, _connection, judge
 from pipeline.devices.session import connect
+from pipeline.run.device_check import Look, _connection, judge
 from tests.pipeline.conftest import FONTS, figkd, sets
 from tests.pipeline.devices.jobs import agent_for_tests
 from tests.pipeline.devices.sshd import Sshd

@@ -162,8 +162,9 @@ def test_images_go_in_parts_where_the_disk_is_small(
     from pipeline.config import load_config
     from pipeline.core.files import read_json
     from pipeline.core.store import Store
-    from pipeline.devices import at_work, remote
     from pipeline.devices.store import Part, parts
+    from pipeline.places import device as remote
+    from pipeline.places import device_jobs
     from pipeline.run.conductor import Selection, plan
     from pipeline.stages.base import PREDICTIONS, Work
 
@@ -183,7 +184,7 @@ def test_images_go_in_parts_where_the_disk_is_small(
             made.append(part)
             yield part
 
-    monkeypatch.setattr(at_work, "parts", few)
+    monkeypatch.setattr(device_jobs, "parts", few)
     monkeypatch.setattr(remote, "fits", lambda images, free: False)
     device = on_device.server.device(folder=str(tmp_path / "small"))
     stage = next(p.step.stage for p in planned.values() if p.step.id == "validate@cpu")

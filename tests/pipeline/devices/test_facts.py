@@ -12,12 +12,12 @@ from pydantic import TypeAdapter
 
 from export.engines.options import TensorRTOptions
 from export.engines.trt_refusals import planned, refusals
-from pipeline.devices import roads, telemetry
 from pipeline.devices.agent import board
-from pipeline.devices.doctor import judge
 from pipeline.devices.facts import Facts
 from pipeline.devices.messages import Unfit, checked
+from pipeline.places import access, telemetry
 from pipeline.report.devices import device_facts
+from pipeline.run.device_check import judge
 from tests.pipeline.devices.hostile import FACTS as FACTS_OF_ONE
 from tests.pipeline.report.sample import sample
 
@@ -82,20 +82,20 @@ FACTS = st.fixed_dictionaries(
 def test_any_facts_are_judged(facts: Any) -> None:
     """Roads, keys, requests, doctor's findings and the report's rows of facts that the boundary lets through."""
     facts = ADAPTER.validate_json(json.dumps(facts))
-    assert isinstance(roads.describe(facts), str)
+    assert isinstance(access.describe(facts), str)
     for finding in judge(facts):
         assert isinstance(finding.found, str)
     for backend in ("onnxruntime", "tensorrt", "tensorrt_rtx"):
-        road = roads.road_of(facts, backend)
+        road = access.road_of(facts, backend)
         assert road.run <= road.built
-        assert all(isinstance(value, str) for value in roads.environment_of(facts, backend).values())
+        assert all(isinstance(value, str) for value in access.environment_of(facts, backend).values())
         if road.built:
             if backend != "onnxruntime":
                 files = [planned(precision, 20) for precision in ("fp16", "bf16")]
-                for refusal in refusals(roads.place_of(facts, backend), TensorRTOptions(False, 5), files):
+                for refusal in refusals(access.place_of(facts, backend), TensorRTOptions(False, 5), files):
                     assert refusal.what and refusal.fix and refusal.precisions
             source = {"name": "image", "dtype": "uint8", "shape": ["batch", 8, 8, 3]}
-            request = roads.build_request(
+            request = access.build_request(
                 facts, backend, name="a", engine_file="a.engine", onnx="0" * 64, source=source, precision="fp16",
                 batch_sizes=[1, 4], options={},
             )  # fmt: skip

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from pipeline.config import load_config
+from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
 from pipeline.core.files import read_json
 from pipeline.core.store import Store
-from pipeline.devices import remote
 from pipeline.devices import session as session_module
-from pipeline.devices.address import Device
+from pipeline.places import device as remote
 from pipeline.run.conductor import Selection, plan
 from pipeline.stages import build as build_stage
 from pipeline.stages.base import Work

@@ -10,8 +10,8 @@ import pytest
 
 from export.engines import BACKENDS
 from pipeline.devices.agent.errors import JobError
+from pipeline.places.images import graph_inputs
 from pipeline.places.latency import encode
-from pipeline.stages.inputs import graph_inputs
 from tests.pipeline.devices.tiny import IMAGE, Place, classifier, images
 
 
@@ -130,7 +130,7 @@ def test_raw_samples_of_every_case_come_back(place: Place, tmp_path: Path) -> No
 
 def test_golden_images_show_how_the_device_decodes(place: Place, tmp_path: Path) -> None:
     """With the same Pillow there is no difference; a device that resizes otherwise is found."""
-    from pipeline.devices.telemetry import golden
+    from pipeline.places.telemetry import golden
 
     request = _timing(place, classifier(tmp_path / "a.onnx", batch=None), min_samples=1, rounds=1)
     result = place.run("time", request)
@@ -152,7 +152,7 @@ def test_a_device_without_pillow_says_so(
 
 def test_a_sustained_run_is_thinned_and_keeps_its_times(place: Place, tmp_path: Path) -> None:
     """Beside the short runs; every engine for so long."""
-    from pipeline.devices.telemetry import sustained
+    from pipeline.places.telemetry import sustained
 
     request = _timing(place, classifier(tmp_path / "a.onnx", batch=None), rounds=1, sustained_s=0.6)
     result = place.run("time", request)
@@ -170,7 +170,7 @@ def test_energy_has_a_run_of_its_own(place: Place, tmp_path: Path, monkeypatch: 
     """Idle before anything is loaded, then each engine at work; where there are rails, and only there."""
     from pipeline.devices.agent import readings
     from pipeline.devices.agent.jobs import time as job
-    from pipeline.devices.telemetry import energy_per_image
+    from pipeline.places.telemetry import energy_per_image
 
     for module in (readings, job):
         monkeypatch.setattr(module, "rails", lambda root="/": {"VDD_IN": 5.0})

@@ -19,8 +19,8 @@ from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_options import HONOURED, asked
 from export.engines.trt_refusals import Place, refusals
 from export.errors import BuildError
-from pipeline.devices import roads
 from pipeline.devices.agent import tensorrt_api
+from pipeline.places import access
 from tests.export.engines.stand_ins import Cuda, tensorrt
 from tests.pipeline.devices.tiny import IMAGE, classifier
 
@@ -69,13 +69,15 @@ def _through(
 
 
 def _check(way: str, version: str, options: dict[str, Any]) -> None:
-    for refusal in refusals(roads.place_of(_facts(way, version), "tensorrt"), TensorRTOptions(**options), []):
+    for refusal in refusals(
+        access.place_of(_facts(way, version), "tensorrt"), TensorRTOptions(**options), []
+    ):
         raise BuildError(refusal.what, refusal.fix)
 
 
 def _request(way: str, version: str, options: dict[str, Any]) -> dict[str, Any]:
     _check(way, version, options)
-    return roads.build_request(
+    return access.build_request(
         _facts(way, version), "tensorrt", name="a", engine_file="a.engine", onnx="0", precision="fp16",
         batch_sizes=[1], options=options, source={"name": "image", "dtype": "uint8", "shape": [1, *IMAGE]},
         weak_flags=("FP16",),

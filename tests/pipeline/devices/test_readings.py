@@ -11,8 +11,8 @@ import pytest
 from pipeline.devices import messages
 from pipeline.devices.agent import board, memory, nvml, power_mode, readings
 from pipeline.devices.agent.errors import JobError
-from pipeline.devices.doctor import judge
 from pipeline.devices.facts import Reading
+from pipeline.run.device_check import judge
 from tests.pipeline.devices.boards import AGX_ORIN, ORIN_NANO, ORIN_NANO_LOCKED, RASPBERRY_PI, THOR, write
 
 

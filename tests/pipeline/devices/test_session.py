@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
-from pipeline.devices.address import Device
 from pipeline.devices.faults import JobFailed
 from pipeline.devices.messages import Event, Job
 from pipeline.devices.session import Session, connect

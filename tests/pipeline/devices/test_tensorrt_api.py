@@ -20,8 +20,7 @@ import pytest
 
 from export.engines.trt_built import LOG_MARK, read_layers, summary
 from export.graph import load_model
-from pipeline.devices import roads
-from pipeline.devices.address import Device
+from pipeline.core.address import Device
 from pipeline.devices.agent import cudart, layers, tensorrt_api
 from pipeline.devices.agent.batches import infer
 from pipeline.devices.agent.errors import JobError
@@ -31,6 +30,7 @@ from pipeline.devices.faults import JobFailed, job_failed
 from pipeline.devices.messages import Event, Failure, read
 from pipeline.devices.results import BUILD
 from pipeline.devices.session import connect
+from pipeline.places import access
 from tests.export.engines import stand_ins
 from tests.pipeline.devices.tiny import CLASSES, IMAGE, classifier, images
 
@@ -49,7 +49,7 @@ def _request(facts: dict[str, Any], onnx: str, **changes: Any) -> dict[str, Any]
         "source": {"name": "image", "dtype": "uint8", "shape": [1, *IMAGE]},
         "options": {"compute_capabilities": ["SM86"], "workspace_mb": 256},
     }  # fmt: skip
-    return roads.build_request(facts, "tensorrt_rtx", **(given | changes))
+    return access.build_request(facts, "tensorrt_rtx", **(given | changes))
 
 
 def test_an_engine_is_really_built_on_a_device_with_tensorrt_rtx(
@@ -62,7 +62,7 @@ def test_an_engine_is_really_built_on_a_device_with_tensorrt_rtx(
     events: list[Event] = []
     with connect(local_device) as session:
         facts = session.facts()
-        road = roads.road_of(facts, "tensorrt_rtx")
+        road = access.road_of(facts, "tensorrt_rtx")
         assert road.built and road.name == "python" and road.versions == {"tensorrt_rtx": rtx.__version__}
         done = session.run(BUILD, _request(facts, session.put(onnx)), events.append, detached=True)
         engine = session.fetch(done.job, done.result["file"], tmp_path / "engine", 1 << 24)
@@ -308,7 +308,7 @@ def test_a_build_without_strong_typing_is_told_flags_and_layers(
     onnx = classifier(tmp_path / "a.onnx")
     facts = {"tensorrt": {"python": version}, "packages": {"numpy": "1.17"}, "gpu": "Orin", "soc": "tegra234"}
     names = [node.name for node in load_model(onnx).graph.node]
-    request = roads.build_request(
+    request = access.build_request(
         facts, "tensorrt", name="orin/int8", engine_file="int8.engine", onnx="", precision="int8", batch_sizes=[1],
         source={"name": "image", "dtype": "uint8", "shape": [1, *IMAGE]},
         options={"optimization_level": 4}, weak_flags=("FP16", "INT8"), fp32_layers=names[1:3],
@@ -337,7 +337,7 @@ def builder(monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
 def _build(tmp_path: Path) -> JobError:
     facts = {"tensorrt": {"python": "10.3.0"}, "packages": {"numpy": "1.26"}, "gpu": "Orin"}
     onnx = classifier(tmp_path / "a.onnx")
-    request = roads.build_request(
+    request = access.build_request(
         facts, "tensorrt", name="orin/fp16", engine_file="a.engine", onnx="0", precision="fp16", batch_sizes=[1],
         source={"name": "image", "dtype": "uint8", "shape": [1, *IMAGE]}, options={},
     )  # fmt: skip

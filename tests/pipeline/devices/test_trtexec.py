@@ -15,13 +15,13 @@ from export.accuracy import predicted
 from export.engines import BACKENDS
 from export.engines.trt_built import read_layers, summary
 from export.engines.trt_remedies import Skipped, skipped_tactics
-from pipeline.devices import roads
-from pipeline.devices.address import Device
+from pipeline.core.address import Device
 from pipeline.devices.agent import trtexec
 from pipeline.devices.agent.errors import JobError
 from pipeline.devices.agent.jobs_folder import failure
 from pipeline.devices.faults import JobFailed, job_failed
 from pipeline.devices.messages import Failure, read
+from pipeline.places import access
 from tests.pipeline.devices import replay_trtexec
 from tests.pipeline.devices.tiny import IMAGE, Place, classifier, images
 
@@ -62,7 +62,7 @@ def _request(facts: dict[str, Any], place: Place, onnx: Path, **changes: Any) ->
         "name": "orin/int8", "engine_file": "int8.engine", "onnx": place.put(onnx), "precision": "int8",
         "source": {"name": "image", "dtype": "uint8", "shape": [1, *IMAGE]}, "batch_sizes": [1], "options": {},
     }  # fmt: skip
-    return roads.build_request(facts, "tensorrt", **(given | changes))
+    return access.build_request(facts, "tensorrt", **(given | changes))
 
 
 def _row(place: Place, result: dict[str, Any], sizes: list[int] | None = None) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def test_build_score_and_time(version: str, place: Place, tmp_path: Path) -> Non
     """Only options that the version knows are used; logits come back to six digits, times as trtexec wrote them."""
     facts = _facts(_program(tmp_path, version), version)
     assert trtexec.probe(facts["tensorrt"]["trtexec"]) == version
-    road = roads.road_of(facts, "tensorrt")
+    road = access.road_of(facts, "tensorrt")
     if version == "8.5.2":
         assert road.built and road.name == "trtexec"
     onnx = classifier(tmp_path / "a.onnx")
@@ -94,7 +94,7 @@ def test_build_score_and_time(version: str, place: Place, tmp_path: Path) -> Non
     assert place.run("build", _request(facts, place, onnx))["timing_cache"] == "reused"
 
     stored = images(5)
-    spec = roads.engine_spec(facts, _row(place, built), built["sha256"], {})
+    spec = access.engine_spec(facts, _row(place, built), built["sha256"], {})
     request = {"engine": spec, "parts": [place.part(stored)], "image": IMAGE, "transform": None, "repeat": 2}
     scored = place.run("infer", request)
     expected = BACKENDS["onnxruntime"].load(onnx, threads=1).infer(stored)
@@ -144,7 +144,7 @@ def test_several_batch_sizes_get_one_profile(place: Place, tmp_path: Path) -> No
     request = _request(facts, place, onnx, batch_sizes=[1, 4], source=source)
     assert "--optShapes=image:1x8x8x3" in request["trtexec"]["build"]
     built = place.run("build", request)
-    spec = roads.engine_spec(facts, _row(place, built, [1, 4]), built["sha256"], {})
+    spec = access.engine_spec(facts, _row(place, built, [1, 4]), built["sha256"], {})
     stored = images(6)
     scored = place.run(
         "infer", {"engine": spec, "parts": [place.part(stored)], "image": IMAGE, "transform": None}
@@ -173,7 +173,7 @@ def test_failures_are_told_in_trtexecs_words(
     monkeypatch.delenv("REPLAY_KILLED")
     built = place.run("build", _request(facts, place, onnx))
     newer = _facts(_program(tmp_path, "11.4.1"), "11.4.1")
-    spec = roads.engine_spec(newer, _row(place, built), built["sha256"], {})
+    spec = access.engine_spec(newer, _row(place, built), built["sha256"], {})
     request = {"engine": spec, "parts": [place.part(images(1))], "image": IMAGE, "transform": None}
     found = _failed(place, request, "infer")
     assert "Version tag does not match" in found.what and "--force build" in found.fix
@@ -243,7 +243,7 @@ def test_outputs_that_are_not_finite_come_back_as_they_are(place: Place, tmp_pat
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
     onnx.write_bytes(model.SerializeToString())
     built = place.run("build", _request(facts, place, onnx))
-    spec = roads.engine_spec(facts, _row(place, built), built["sha256"], {})
+    spec = access.engine_spec(facts, _row(place, built), built["sha256"], {})
     stored = images(2)
     scored = place.run(
         "infer", {"engine": spec, "parts": [place.part(stored)], "image": IMAGE, "transform": None}

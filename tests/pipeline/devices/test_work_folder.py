@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
-from pipeline.devices.address import Device
 from pipeline.devices.faults import JobFailed
 from pipeline.devices.session import connect
 from tests.pipeline.devices.jobs import COUNT_JOB, agent_for_tests

@@ -28,16 +28,16 @@ from export.precision import to_bf16, to_fp16, to_int8_tensorrt
 from pipeline.cli.planning import print_plan
 from pipeline.config import load_config
 from pipeline.config.schema import DeployConfig, Export
+from pipeline.core.address import Device
 from pipeline.core.errors import ConfigError, DeviceFault, EnvironmentFault
 from pipeline.core.files import read_json
-from pipeline.devices import remote
-from pipeline.devices.address import Device
-from pipeline.devices.doctor import _back_ends
 from pipeline.devices.faults import JobFailed
 from pipeline.devices.known import KnownDevices
+from pipeline.places import device as remote
 from pipeline.run import doctor
 from pipeline.run.back_ends import judge, lacks
 from pipeline.run.conductor import Selection
+from pipeline.run.device_check import _back_ends
 from pipeline.stages import build
 from pipeline.stages.base import Work
 from pipeline.stages.precision import onnx_file
@@ -63,7 +63,7 @@ ROADS = ("python", "trtexec")
 
 
 def facts_of(jetpack: str, road: str) -> dict[str, Any]:
-    """What a board says (job `facts`), as far as it decides; with one of the two roads."""
+    """What a board says (job `facts`), as far as it decides; with one of the two access."""
     l4t, capability, version, _ = JETPACKS[jetpack]
     program = road == "trtexec"
     return {

@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from pipeline.config import load_config
+from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault, EnvironmentFault
 from pipeline.core.store import Store
-from pipeline.devices.address import Device
 from pipeline.devices.known import KnownDevices
 from pipeline.run.conductor import plan
 from pipeline.run.preflight import CacheCost, cache_cost, few_views, preflight

@@ -9,7 +9,6 @@ from typing import Any, cast
 import onnx
 import pytest
 from onnx import helper
-from tests.pipeline.run.test_back_ends import _One, facts_of
 
 from pipeline.config import load_config
 from pipeline.core.errors import DeviceFault
@@ -21,6 +20,7 @@ from pipeline.run.conductor import plan
 from pipeline.run.preflight import preflight
 from pipeline.run.rehearsal import graph_of, untrained
 from tests.pipeline.conftest import FONTS, Finished
+from tests.pipeline.run.test_back_ends import _One, facts_of
 
 
 def test_random_weights_have_the_operators_of_trained_ones(finished: Finished) -> None:

@@ -11,8 +11,8 @@ import torch
 from figkd import checkpoint
 from figkd.data.store import SplitWriter
 from figkd.models import build_model
+from pipeline.places.images import graph_inputs
 from pipeline.stages.base import Work
-from pipeline.stages.inputs import graph_inputs
 from pipeline.stages.precision import _make, calibration_batches, onnx_file
 
 

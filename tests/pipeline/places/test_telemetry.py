@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.devices import telemetry
+from pipeline.places import telemetry
 
 
 def test_energy_is_the_trapezoid_above_idle() -> None:

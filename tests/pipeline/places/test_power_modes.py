@@ -17,9 +17,9 @@ import pytest
 
 from pipeline.config.modes import judged_mode, measured_modes, refused
 from pipeline.config.schema import Target
-from pipeline.devices import remote
 from pipeline.devices.agent import power_mode, serve, work
 from pipeline.devices.faults import JobFailed
+from pipeline.places import device as remote
 from pipeline.places.latency import Case
 from tests.pipeline.devices.boards import ORIN_NANO, write
 from tests.pipeline.devices.test_readings import _Nvpmodel

@@ -134,7 +134,7 @@ def sustained(arrays: Mapping[str, npt.NDArray[np.float64]], words: Mapping[str,
     import numpy as np
 
     from export.measure import latency_stats
-    from pipeline.places.latency import coarse
+    from pipeline.results.doubts import coarse
 
     latency, at = arrays["latency"], arrays["at"]
     stats = latency_stats(latency, batch=1, wall_seconds=words["wall_seconds"])

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pipeline.devices import results, roads
+from pipeline.devices import results
 from pipeline.devices.facts import Facts
 from pipeline.devices.faults import unfit
 from pipeline.devices.messages import Event, Job, Unfit
 from pipeline.devices.session import Done, Session, connect
 from pipeline.devices.store import Part, parts
+from pipeline.places import access
 from pipeline.stages.base import Work
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def engine_specs(
         digest = session.put(built / row["file"], amount_of(work, f"sending {row['file']}"))
         known = ("threads", "spinning", "denormals_as_zero")
         options = {key: work.arguments[key] for key in known if key in work.arguments}
-        specs[row["id"]] = roads.engine_spec(facts, row, digest, options)
+        specs[row["id"]] = access.engine_spec(facts, row, digest, options)
     return specs
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.devices.address import PASSWORD, URL, Device
+from pipeline.core.address import PASSWORD, URL, Device
 from pipeline.devices.archive import agent_archive, remote_command
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from export.engines.trt_remedies import Skipped
-from pipeline.devices import remote
+from pipeline.places import device as remote
 
 LOG = """\
 &&&& RUNNING TensorRT.trtexec [TensorRT v100300] # trtexec

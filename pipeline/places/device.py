@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from export.engines.trt_remedies import Skipped, skipped_tactics
 from pipeline.core.errors import DeviceFault, StageFailed
 from pipeline.core.files import read_json, write_json
-from pipeline.devices import results, roads
-from pipeline.devices.at_work import (
+from pipeline.devices import results
+from pipeline.devices.facts import Facts
+from pipeline.devices.faults import JobFailed, unfit
+from pipeline.devices.messages import Unfit
+from pipeline.devices.results import BUILD, INFER, TIME, TimedCase
+from pipeline.devices.session import Session
+from pipeline.devices.store import fits, transform_of
+from pipeline.places import access
+from pipeline.places.device_jobs import (
     amount_of,
     device_session,
     engine_specs,
@@ -20,12 +27,6 @@ from pipeline.devices.at_work import (
     put_bytes,
     run_job,
 )
-from pipeline.devices.facts import Facts
-from pipeline.devices.faults import JobFailed, unfit
-from pipeline.devices.messages import Unfit
-from pipeline.devices.results import BUILD, INFER, TIME, TimedCase
-from pipeline.devices.session import Session
-from pipeline.devices.store import fits, transform_of
 from pipeline.stages.base import Work
 from pipeline.stages.engines import accuracy_of_file, engine_file, onnx_path, read_logits, tensorrt_options
 
@@ -65,7 +66,7 @@ def build(work: Work, rows: list[dict[str, Any]]) -> None:
 
     arguments = work.arguments
     with device_session(work) as (session, facts):
-        road = roads.road_of(facts, arguments["engine"])
+        road = access.road_of(facts, arguments["engine"])
         if not road.built and arguments["required"]:
             where = f"targets.{arguments['target']}.engine on {session.device.name}"
             raise DeviceFault(road.detail, where=where, fix=road.fix)
@@ -73,7 +74,7 @@ def build(work: Work, rows: list[dict[str, Any]]) -> None:
         seconds: dict[str, float] = {}
         for done, row in enumerate(rows):
             work.progress(done, len(rows), row["id"])
-            known = {"device": f"{session.device.name}: {roads.describe(facts)}", "runs": False}
+            known = {"device": f"{session.device.name}: {access.describe(facts)}", "runs": False}
             if "state" in row:
                 finished.append(row | known)
                 continue
@@ -123,11 +124,11 @@ def _build_one(work: Work, session: Session, facts: Facts, row: Mapping[str, Any
     prepared = work.scratch / row["onnx"]
     described = _prepare(onnx, sizes, prepared)
     model = graph.load_model(prepared)
-    road = roads.road_of(facts, backend)
+    road = access.road_of(facts, backend)
     fitted = trt_fit.Fitted(model)
     typed = {}
     if backend != "onnxruntime":
-        place = roads.place_of(facts, backend)
+        place = access.place_of(facts, backend)
         trt_refusals.require(place, tensorrt_options(arguments), trt_build.onnx_file(model, onnx.name))
         fitted = trt_fit.fit(f"{backend} {place.version}", place.dialect, model)
         if fitted.model is not model:
@@ -136,7 +137,7 @@ def _build_one(work: Work, session: Session, facts: Facts, row: Mapping[str, Any
     options = {key: arguments[key] for key in _BUILD_KEYS if arguments.get(key) is not None}
     if row["compute_capability"]:
         options["compute_capabilities"] = [row["compute_capability"]]
-    request = roads.build_request(
+    request = access.build_request(
         facts,
         backend,
         name=row["id"],
@@ -210,7 +211,7 @@ def _write_sidecar(
         bytes=file.stat().st_size,
         build_seconds=made["seconds"],
         backend=row["backend"],
-        versions=roads.road_of(facts, row["backend"]).versions,
+        versions=access.road_of(facts, row["backend"]).versions,
         compute_capability=(capability,) if bound else (),
         batch_sizes=tuple(sizes) if bound or len(sizes) == 1 else (),
         inputs=tuple(made["inputs"]),
@@ -330,7 +331,7 @@ def benchmark(work: Work, rows: list[dict[str, Any]], images: int) -> None:
 
     from figkd.data import open_split
     from figkd.evaluate import centre_crop
-    from pipeline.devices import telemetry
+    from pipeline.places import telemetry
     from pipeline.places.latency import Plan, encode, save_samples
 
     arguments, plan = work.arguments, Plan.of(work.arguments)
@@ -418,7 +419,7 @@ def _in_each_mode(
 def _timed(
     work: Work, session: Session, request: dict[str, Any], encoded: list[bytes], *, several: bool
 ) -> _Timed:
-    from pipeline.devices import telemetry
+    from pipeline.places import telemetry
     from pipeline.places.latency import Case, statistics
 
     mode = request["power_mode"] if several else ""

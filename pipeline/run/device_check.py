@@ -9,8 +9,8 @@ from functools import partial
 from typing import Any
 
 from pipeline.config.schema import DeployConfig
+from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
-from pipeline.devices.address import Device
 from pipeline.devices.archive import OLDEST_PYTHON
 from pipeline.devices.known import device_of
 from pipeline.devices.session import connect
@@ -169,7 +169,7 @@ def _readings(facts: Facts) -> Iterator[Finding]:
 def _back_ends(
     facts: Facts, config: DeployConfig, targets: Iterable[str], graph: Graph = unknown_graph
 ) -> Iterator[Finding]:
-    from pipeline.devices.roads import road_of
+    from pipeline.places.access import road_of
 
     for name in targets:
         target = config.targets[name]

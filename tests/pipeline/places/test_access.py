@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from export.engines.trt_refusals import Place
-from pipeline.devices.roads import describe, environment_of, place_of, road_of, timing_cache
+from pipeline.places.access import describe, environment_of, place_of, road_of, timing_cache
 
 ORIN: dict[str, Any] = {
     "board": "NVIDIA Jetson Orin Nano Developer Kit", "jetpack": "6.2", "l4t": "36.4.3", "soc": "tegra234",

@@ -1,0 +1,38 @@
+"""What makes a measured latency doubtful: other processes at work, a clock with coarse steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.results.evidence import Load
+
+MAX_OTHER_CORES = 0.15
+"""CPU time of others, in cores, above which a round is taken again, and it is said if that did not help."""
+# A clock whose steps are more than this share of the median is worth a word.
+_FINE = 0.01
+
+
+def load_of(machine: Mapping[str, Any]) -> Load | None:
+    """Who else was at work during a measurement, from its facts of the machine; None where it is not known."""
+    from export.machine import is_disturbed
+
+    during = machine.get("during")
+    if not isinstance(during, Mapping) or not isinstance(during.get("seconds"), int | float):
+        return None
+    return Load(
+        others=during.get("other_cores", 0.0),
+        stolen=during.get("steal_cores", 0.0),
+        seconds=during["seconds"],
+        rounds=during.get("rounds", 0),
+        repeated=during.get("repeated_rounds", 0),
+        disturbed=is_disturbed(dict(during), MAX_OTHER_CORES),
+    )
+
+
+def coarse(step_ms: float, median_ms: float) -> list[str]:
+    """What to say of a clock whose steps are more than 1 % of the median; empty where they are finer."""
+    if step_ms <= _FINE * median_ms:
+        return []
+    share = f" ({100 * step_ms / median_ms:.1f} % of the median)" if median_ms > 0 else ""
+    return [f"times come in steps of {1e3 * step_ms:.3g} µs{share}: no difference below that can be seen"]
