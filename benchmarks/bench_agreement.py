@@ -49,12 +49,10 @@ def serve(model: str, boundary: str, threads: int, warmup: float) -> None:
 
 def loop_cost_us(samples: int = 200_000) -> dict[str, float]:
     """Microseconds a query of our loop alone: inside of what is timed, and in all."""
-    from export.engines.sampling import sample_query
+    from export.runtime.sampling import Limits, sample_query
 
-    found = sample_query(
-        lambda: None, batch=1, boundary="engine", warmup_s=0.1, min_samples=samples, min_seconds=0.0,
-        max_seconds=60.0,
-    )  # fmt: skip
+    limits = Limits(0.1, samples, 0.0, 60.0)
+    found = sample_query(lambda: None, limits, batch=1, boundary="engine")
     return {
         "inside_timed_region": 1000 * float(np.median(found.latency)),
         "in_all": 1e6 * found.wall_seconds / len(found.latency),

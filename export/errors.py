@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from export.runtime.errors import BackendMissing, EngineError, ExportError, first_line
 
-class ExportError(Exception):
-    """A failure with one clear sentence (`what`) and, where there is one, the remedy (`fix`)."""
-
-    def __init__(self, what: str, fix: str = "") -> None:
-        super().__init__(what if not fix else f"{what} ({fix})")
-        self.what = what
-        self.fix = fix
+__all__ = [
+    "BackendMissing",
+    "BuildError",
+    "EngineError",
+    "ExportError",
+    "ParityError",
+    "PrecisionError",
+    "first_line",
+]
 
 
 class ParityError(ExportError):
@@ -22,17 +25,3 @@ class PrecisionError(ExportError):
 
 class BuildError(ExportError):
     """An engine could not be built."""
-
-
-class EngineError(ExportError):
-    """An engine file could not be loaded, or failed while it ran."""
-
-
-class BackendMissing(ExportError):
-    """The library behind a back end is not installed or cannot be used here."""
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what a library says, at most 300 characters; its type where it says nothing."""
-    lines = (line.strip() for line in str(error).splitlines())
-    return next((line[:300] for line in lines if line), type(error).__name__)

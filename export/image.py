@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from export.engines.protocol import Engine, Samples
-from export.engines.sampling import sample
 from export.errors import ExportError
+from export.runtime.sampling import Limits, sample
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
@@ -156,15 +156,8 @@ def time_image_to_class(
     max_seconds: float = 10.0,
 ) -> Samples:
     """Host-measured samples of an `image_to_class` query; arguments as in `Engine.time`."""
-    return sample(
-        step,
-        batch=1,
-        boundary="image_to_class",
-        warmup_s=warmup_s,
-        min_samples=min_samples,
-        min_seconds=min_seconds,
-        max_seconds=max_seconds,
-    )
+    limits = Limits(warmup_s, min_samples, min_seconds, max_seconds)
+    return sample(step, limits, batch=1, boundary="image_to_class")
 
 
 def classify(engine: Engine, encoded: bytes, store_size: int, image_size: int) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from export.engines.protocol import Query, Samples
-from export.engines.sampling import warm_up
 from export.errors import ExportError
+from export.runtime.sampling import warm_up
 
 # Shortly before an arrival the clock is watched, because a sleeping thread wakes up late.
 _WATCH_NS = 200_000

@@ -14,6 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from export.runtime.cpu import features_in, usable_cores
+
 PACKAGES = (
     "torch",
     "torchvision",
@@ -29,12 +31,6 @@ PACKAGES = (
     "cuda-python",
     "pillow",
 )
-
-CPU_FEATURES = (
-    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
-    "asimd", "asimddp", "i8mm", "sve",
-)  # fmt: skip
-"""Of x86, then of ARM, as `/proc/cpuinfo` names them."""
 
 Facts = dict[str, Any]
 # `/proc/stat` counts in ticks, usually of 10 ms: so much is nobody's.
@@ -66,11 +62,6 @@ def machine_facts() -> Facts:
     return facts
 
 
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def cpu_facts() -> Facts:
     """Model, architecture, counts and, where readable, clock governor and current frequency."""
     facts: Facts = {"architecture": platform.machine()}
@@ -88,8 +79,7 @@ def cpu_facts() -> Facts:
     cores = {core for core in cores if None not in core}
     if cores:
         facts["cores"] = len(cores)
-    if hasattr(os, "sched_getaffinity"):
-        facts["usable"] = len(os.sched_getaffinity(0))
+    facts["usable"] = usable_cores()
     governor = _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
     if governor:
         facts["governor"] = governor
@@ -226,11 +216,7 @@ def cpu_features(cpuinfo: str | None = None) -> list[str]:
     Args:
         cpuinfo: content of `/proc/cpuinfo`; read from the machine by default.
     """
-    text = _read("/proc/cpuinfo") or "" if cpuinfo is None else cpuinfo
-    lists = re.findall(r"^(?:flags|Features)[ \t]*:(.*)$", text, re.MULTILINE)
-    # Cores may differ; what one lacks cannot be counted on.
-    common = set.intersection(*(set(words.split()) for words in lists)) if lists else set()
-    return sorted(common.intersection(CPU_FEATURES))
+    return features_in(_read("/proc/cpuinfo") or "" if cpuinfo is None else cpuinfo)
 
 
 def architecture() -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from export.engines.trt_remedies import remedy, with_meaning
 from export.errors import BackendMissing, EngineError
+from export.runtime.remedies import remedy, with_meaning
 
 _INSTALL = "pip install cuda-python"
 _SEE = "see the driver and the GPU's free memory"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import numpy as np
-
 from export.engines.options import TensorRTOptions
-from export.engines.trt_remedies import Skipped
 from export.progress import Progress
+from export.runtime.arrays import Array
+from export.runtime.remedies import Skipped
+from export.runtime.sampling import Query, Samples
 
-Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+__all__ = ["Array", "Availability", "Backend", "Boundary", "Engine", "EngineInfo", "Query", "Samples"]
+
 Boundary = Literal["engine", "engine+copies"]
-Query = Callable[[], None]
-"""One inference, ready to run: a call runs it and returns when its result is there."""
 
 
 @dataclass(frozen=True)
@@ -86,28 +85,6 @@ class EngineInfo:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""
         return asdict(self)
-
-
-@dataclass(frozen=True)
-class Samples:
-    """Raw timings of one engine and batch, all arrays float64 milliseconds of equal length."""
-
-    arrays: dict[str, Array]
-    """`latency` always; `h2d`, `compute`, `d2h`, `enqueue` or step names where they exist."""
-    batch: int
-    boundary: str
-    wall_seconds: float
-    """Host time from the first sample's start to the last one's end, summed over rounds."""
-    notes: tuple[str, ...] = ()
-    rounds: tuple[int, ...] = ()
-    """How many samples each turn took, where several cases took turns."""
-    resolution_ms: float = 0.0
-    """The steps in which the clock of the samples tells time, where they are worth knowing; 0 where they are not."""
-
-    @property
-    def latency(self) -> Array:
-        """The latency samples in ms."""
-        return self.arrays["latency"]
 
 
 class Engine(Protocol):

@@ -8,8 +8,8 @@ from typing import Any
 import onnx
 
 from export.engines.trt_built import LOG_MARK
-from export.engines.trt_remedies import remedy, understood, with_meaning
 from export.errors import BuildError, EngineError
+from export.runtime.remedies import remedy, understood, with_meaning
 
 _SHOWN = 3
 _MOST_WARNINGS = 10_000

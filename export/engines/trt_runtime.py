@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from export.engines import cuda
-from export.engines.batches import check_batch, check_input, in_batches
 from export.engines.protocol import Array, Boundary, Query, Samples
-from export.engines.sampling import sample
 from export.engines.trt_build import DTYPES
 from export.engines.trt_lane import Lane, Launch, Slot, Tensors
 from export.engines.trt_messages import engine_failure, make_logger, reason
 from export.engines.trt_timing import Copying, Resident
 from export.engines.trt_versions import Dialect
 from export.errors import EngineError
+from export.runtime.batches import check_batch, check_input, in_batches
+from export.runtime.sampling import Limits, sample
 
 
 class TensorRTEngine:
@@ -95,16 +95,8 @@ class TensorRTEngine:
         copies = boundary == "engine+copies"
         timer = Copying(lane.stream, slot, launch) if copies else Resident(lane.stream, launch)
         try:
-            return sample(
-                timer,
-                batch=len(batch),
-                boundary=boundary,
-                warmup_s=warmup_s,
-                min_samples=min_samples,
-                min_seconds=min_seconds,
-                max_seconds=max_seconds,
-                notes=(note,),
-            )
+            limits = Limits(warmup_s, min_samples, min_seconds, max_seconds)
+            return sample(timer, limits, batch=len(batch), boundary=boundary, notes=(note,))
         finally:
             timer.close()
             if graph is not None:

@@ -1,1 +1,5 @@
-"""What runs an engine: here, on a device, and inside a bundle. Python 3.8, standard library and numpy."""
+"""Load, run and time an engine: one piece for this machine, for the agent on a device, and inside a bundle.
+
+Python 3.8, the standard library, numpy, and the engine's own module. Imports inside the package are relative, so that
+it also runs from a zip archive or under another name. Nothing here reads a config, a sidecar or an ONNX graph.
+"""

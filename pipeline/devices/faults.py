@@ -98,7 +98,7 @@ _PAST_LOGGERS = re.compile(r"^\s*(NvMap|NvRm|terminate called|what\(\):|Killed)"
 
 def job_failed(device: Device, outcome: Failure) -> JobFailed:
     """What a device said of a job that failed, with what it means and what helps."""
-    from export.engines.trt_remedies import understood, with_meaning  # a package that imports onnx
+    from export.runtime.remedies import understood, with_meaning  # a package that imports onnx
 
     shown = outcome.said[:_SHOWN]
     more = f"; and {len(outcome.said) - _SHOWN} more lines" if len(outcome.said) > _SHOWN else ""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from export.engines.trt_remedies import Skipped, skipped_tactics
+from export.runtime.remedies import Skipped, skipped_tactics
 from pipeline.core.errors import DeviceFault, StageFailed
 from pipeline.core.files import read_json, write_json
 from pipeline.devices import results

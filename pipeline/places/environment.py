@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from export.machine import usable_cores
+from export.runtime.cpu import usable_cores
 
 # The distribution that provides each back end; the first one installed counts.
 DISTRIBUTIONS: dict[str, tuple[str, ...]] = {

@@ -306,7 +306,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="precision",
-    version=6,
+    version=7,
     inputs=("data", "distill", "export"),
     arguments=_arguments,
     layout_arguments=_layout_arguments,

@@ -211,7 +211,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="qad",
-    version=4,
+    version=5,
     inputs=("data", "teacher", "logits", "distill", "precision"),
     arguments=_arguments,
     layout_arguments=_layout_arguments,

@@ -81,7 +81,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="validate",
-    version=2,
+    version=3,
     inputs=("data", "distill", "precision", "qad", "build"),
     arguments=_arguments,
     run=_run,

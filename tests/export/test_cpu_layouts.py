@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.cpu_layouts import CPU_LAYOUTS, cpu_layout, cpu_of
-from export.machine import CPU_FEATURES, cpu_features
+from export.machine import cpu_features
+from export.runtime.cpu import CPU_FEATURES
 from pipeline.devices.agent import board
 
 CPUINFO = {

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from export import measure
 from export.engines.protocol import Samples
-from export.engines.sampling import sample
 from export.errors import ExportError
 from export.measure import latency_stats, measure_interleaved, measure_rounds, percentile
+from export.runtime.sampling import Limits, sample
 
 
 def test_percentiles_are_order_statistics() -> None:
@@ -128,11 +128,9 @@ def test_sampling_stops_when_it_should() -> None:
         calls.append(1)
         return {"latency": 1.0, "decode": 0.5}
 
-    few = sample(step, batch=1, boundary="b", warmup_s=0.0, min_samples=5, min_seconds=0.0, max_seconds=60.0)
+    few = sample(step, Limits(0.0, 5, 0.0, 60.0), batch=1, boundary="b")
     assert len(few.latency) == 5 and len(calls) == 6 and set(few.arrays) == {"latency", "decode"}
-    none = sample(
-        step, batch=1, boundary="b", warmup_s=0.0, min_samples=10**6, min_seconds=0.0, max_seconds=0.01
-    )
+    none = sample(step, Limits(0.0, 10**6, 0.0, 0.01), batch=1, boundary="b")
     assert 1 <= len(none.latency) < 10**6
 
 

@@ -12,7 +12,7 @@ class JobError(Exception):
     """A failure to be told to the user as it is.
 
     What a library said is passed on as it is: what it means, and what helps, the host knows
-    (`export.engines.trt_remedies`).
+    (`export.runtime.remedies`).
 
     Args:
         what: what happened.

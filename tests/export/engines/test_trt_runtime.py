@@ -25,8 +25,8 @@ from export.engines.options import TensorRTOptions
 from export.engines.sidecar import sidecar_path
 from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_layers import layers_path
-from export.engines.trt_remedies import Skipped
 from export.errors import BuildError, EngineError
+from export.runtime.remedies import Skipped
 from tests.export.engines.stand_ins import COMPUTE_MS, COPY_MS, Cuda, Error, tensorrt
 
 VERSION = "10.13.3.9"

@@ -14,7 +14,7 @@ from onnx import load_model, numpy_helper
 from export.accuracy import predicted
 from export.engines import BACKENDS
 from export.engines.trt_built import read_layers, summary
-from export.engines.trt_remedies import Skipped, skipped_tactics
+from export.runtime.remedies import Skipped, skipped_tactics
 from pipeline.core.address import Device
 from pipeline.devices.agent import trtexec
 from pipeline.devices.agent.errors import JobError

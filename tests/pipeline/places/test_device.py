@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from export.engines.trt_remedies import Skipped
+from export.runtime.remedies import Skipped
 from pipeline.places import device as remote
 
 LOG = """\

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from export.engines.protocol import Array, Samples
-from export.engines.sampling import sample_query
+from export.runtime.sampling import Limits, sample_query
 from pipeline.places.latency import Case, Plan, measure_engines, statistics
 from pipeline.results.result import Latency
 
@@ -35,7 +35,7 @@ class Sleeper:
         return [lambda: time.sleep(self.seconds)] * streams
 
     def time(self, batch: Array, *, boundary: str = "engine", **limits: Any) -> Samples:
-        return sample_query(self.queries(batch)[0], batch=len(batch), boundary=boundary, **limits)
+        return sample_query(self.queries(batch)[0], Limits(**limits), batch=len(batch), boundary=boundary)
 
 
 def _measure(seconds: float = 0.002, **plan: Any) -> dict[tuple[Any, ...], dict[str, Any]]:

@@ -14,8 +14,8 @@ import pytest
 from export.engines import BACKENDS
 from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
-from export.engines.trt_remedies import Skipped
 from export.errors import BuildError
+from export.runtime.remedies import Skipped
 from pipeline.config.schema import Target
 from pipeline.core.files import read_json, write_json
 from pipeline.stages.base import Work

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export.engines.trt_remedies import (
+from export.runtime.remedies import (
     REMEDIES,
     Skipped,
     remedy,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Callable, Sequence
 
 import numpy as np
 
-from export.errors import EngineError
+from .arrays import Array
+from .errors import EngineError
 
-Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
+FREE_BATCH = 32
+"""Images a call where an engine takes any number: enough for speed, and what a small device has memory for."""
+BOUNDARIES = ("engine", "engine+copies")
+"""What a timed query includes."""
 
 
 def check_input(images: Array, shape: tuple[int, ...], dtype: str) -> None:
@@ -39,8 +42,18 @@ def check_batch(batch: int, accepted: Sequence[int]) -> None:
         )
 
 
+def check_boundary(boundary: str) -> None:
+    """Refuse a timing boundary that there is not.
+
+    Raises:
+        EngineError: names those that there are.
+    """
+    if boundary not in BOUNDARIES:
+        raise EngineError(f"unknown timing boundary {boundary!r}", "use 'engine' or 'engine+copies'")
+
+
 def in_batches(
-    images: Array, accepted: Sequence[int], run: Callable[[Array], Array], free: int = 64
+    images: Array, accepted: Sequence[int], run: Callable[[Array], Array], free: int = FREE_BATCH
 ) -> Array:
     """Concatenated results of `run` over `images` in the largest accepted batches.
 
@@ -54,7 +67,7 @@ def in_batches(
     """
     if len(images) == 0:
         raise EngineError("no images were given", "give at least one")
-    results: list[Array] = []
+    results = []
     at = 0
     largest = max(accepted) if accepted else free
     while at < len(images):

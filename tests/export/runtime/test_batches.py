@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.engines.batches import check_batch, in_batches
 from export.errors import EngineError
+from export.runtime.batches import check_batch, in_batches
 
 
 @settings(max_examples=100, deadline=None)
