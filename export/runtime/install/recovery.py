@@ -1,0 +1,124 @@
+"""What a device does after whatever stopped it: the one function that install, runtime and boot alike begin with.
+
+Whoever calls it holds the lock. So nobody watches a trial that the state still names: it was cut off by a
+power cut, a crash or a kill, and the release that was committed before it serves again.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import Callable, Optional, Tuple
+
+from export.runtime.install import state as states
+from export.runtime.install.disk import ABSENT, remove_tree, replace_link
+from export.runtime.install.errors import Refused
+from export.runtime.install.site import ID, Site, load, note, prepare, save
+from export.runtime.install.state import Release, State
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """The state after a recovery, and what it found."""
+
+    state: State
+    notes: Tuple[str, ...]
+
+
+def decide(state: State, boot_id: str, is_good: Callable[[str], bool]) -> Recovered:
+    """The state to go on with; pure but for `is_good`.
+
+    Args:
+        state: as it was found.
+        boot_id: of now.
+        is_good: whether a release is here and passes verification.
+    """
+    notes = []
+    if state.trial is not None:
+        why = "the device restarted" if state.trial.boot_id != boot_id else "the install was stopped"
+        notes.append("{} while release {} was on trial: it was taken back".format(why, state.trial.to[:12]))
+        state = state.after_failure(state.trial.to, "{} during the trial".format(why))
+    candidates = [one.id for one in reversed(state.committed) if one.id not in state.withdrawn]
+    if state.active is not None:
+        candidates = [state.active, *(id for id in candidates if id != state.active)]
+    active = next((id for id in candidates if is_good(id)), None)
+    if active != state.active:
+        gone = "release {} is damaged or no longer trusted".format((state.active or "")[:12])
+        notes.append("{}: {} serves".format(gone, "release " + active[:12] if active else "nothing"))
+    return Recovered(replace(state, active=active), tuple(notes))
+
+
+def serving(state: State, boot_id: str, now: float, install_at_work: bool) -> Optional[str]:
+    """Id of the release that is to serve now, from reading alone; it is still verified when it is loaded.
+
+    A runtime that must not write, or meets the lock held, asks this.
+    """
+    trial = state.trial
+    if trial is not None and install_at_work and trial.boot_id == boot_id and now <= trial.deadline:
+        return trial.to
+    return state.active
+
+
+def recover(site: Site) -> Recovered:
+    """Bring the folder into a state from which everything else can start. Runs again after being cut off itself."""
+    prepare(site)
+    for folder in ("staging", "trash"):
+        for name in site.disk.names(site.path(folder)):
+            remove_tree(site.disk, site.path(folder, name))
+    notes = []  # type: list[str]
+    found = None  # type: Optional[State]
+    try:
+        state = found = load(site)
+    except ValueError as error:
+        state = _rebuilt(site)
+        notes.append("state.json is damaged ({}): made again from the releases that verify".format(error))
+    done = decide(state, site.machine.boot_id, site.is_good)
+    changed = follow(site, done.state)
+    if done.state != found:
+        save(site, done.state)
+    elif changed:
+        site.disk.sync(site.root)
+    notes += done.notes
+    for text in notes:
+        note(site, text)
+    return Recovered(done.state, tuple(notes))
+
+
+def follow(site: Site, state: State, serves: Optional[str] = None) -> bool:
+    """Let the links agree with the state, or with a release on trial; whether anything was changed. Not synced."""
+    changed = False
+    now = serves or state.active
+    before = state.active if serves else state.previous
+    for name, id in (("previous", before), ("current", now)):
+        path = site.path(name)
+        wanted = os.path.join("releases", id) if id else None
+        if wanted == site.disk.target(path) and (wanted or site.disk.kind(path) == ABSENT):
+            continue
+        if wanted:
+            replace_link(site.disk, path, wanted)
+        else:
+            site.disk.remove(path)
+        changed = True
+    return changed
+
+
+def _rebuilt(site: Site) -> State:
+    """A state from the releases that are here and verify: what was linked serves, then the highest sequence."""
+    releases = []
+    for name in site.disk.names(site.path("releases")):
+        if ID.match(name) and site.is_good(name):
+            try:
+                releases.append(site.verify(site.bundle(name)))
+            except Refused:  # it changed in between
+                continue
+    linked = os.path.basename(site.disk.target(site.path("current")) or "")
+    state = states.State()
+    for release in sorted(releases, key=lambda one: (one.id == linked, one.sequence, one.id)):
+        state = state.after_commit(release)
+    return state
+
+
+def is_older(state: State, release: Release) -> Optional[int]:
+    """The highest sequence that was committed in one of a release's lines, if it is above the release's own."""
+    above = [state.highest[line] for line in release.lines if state.highest.get(line, 0) > release.sequence]
+    return max(above, default=None)
