@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from figkd import own_network
 from figkd.errors import ModelError
 from figkd.model_names import known_model, suggest
 from figkd.networks import NETWORKS
@@ -65,8 +66,9 @@ def build_model(name: str, num_classes: int, *, pretrained: bool = False, image_
     """Build a classifier by name, in train mode on the CPU, its random weights from torch's global generator.
 
     Args:
-        name: "figkd/<x>" (see `figkd.model_names.BUILT_IN`), "timm/<x>" or "torchvision/<x>". A network has one
-            output: auxiliary heads of training (Inception, GoogLeNet) are left out, and where a distillation
+        name: "figkd/<x>" (see `figkd.model_names.BUILT_IN`), "timm/<x>", "torchvision/<x>", or a function of the
+            caller's own as "module:function" or "/path/file.py:function" (see `figkd.own_network`). A network has
+            one output: auxiliary heads of training (Inception, GoogLeNet) are left out, and where a distillation
             token has a head of its own (DeiT, LeViT) the two are averaged, in training too.
         num_classes: C, at least 2.
         pretrained: start from the published weights (timm and torchvision; may download them). Normalisation
@@ -77,7 +79,8 @@ def build_model(name: str, num_classes: int, *, pretrained: bool = False, image_
             interpolated to it.
 
     Raises:
-        ModelError: unknown name, no such weights, weights that cannot be fetched, or a refused image size.
+        ModelError: unknown name, no such weights, weights that cannot be fetched, a refused image size, or a
+            function that does not return such a network.
     """
     model = _built(name, num_classes, pretrained, image_size)
     _check_forward(model, name, num_classes, image_size)
@@ -135,6 +138,10 @@ def published(name: str) -> Published | None:
 def _built(name: str, num_classes: int, pretrained: bool, image_size: int) -> ImageClassifier:
     if num_classes < 2:
         raise ModelError(f"a classifier of {num_classes} classes", "at least 2 are needed")
+    if ":" in name:
+        if pretrained:
+            raise ModelError(f"{name} has no published weights", "set pretrained to false")
+        return ImageClassifier(own_network.build(name, num_classes, image_size))
     if not known_model(name):
         near = ", ".join(suggest(name))
         raise ModelError(f"unknown model {name!r}", f"did you mean: {near}?" if near else "")
@@ -282,6 +289,8 @@ def _check_forward(model: ImageClassifier, name: str, num_classes: int, image_si
     try:
         with torch.no_grad():
             logits = model(torch.zeros(1, image_size, image_size, 3, dtype=torch.uint8))
+    except ModelError:  # it returns something else than logits
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
@@ -291,4 +300,9 @@ def _check_forward(model: ImageClassifier, name: str, num_classes: int, image_si
     finally:
         model.train(training)
     if tuple(logits.shape) != (1, num_classes):
-        raise ModelError(f"{name} gives outputs of shape {tuple(logits.shape)}, not (1, {num_classes})")
+        raise ModelError(
+            f"{name} gives outputs of shape {tuple(logits.shape)}, not (1, {num_classes})",
+            "return logits of num_classes classes, without softmax"
+            if ":" in name
+            else "choose another model",
+        )

@@ -16,6 +16,7 @@ from figkd.data import DATASETS
 from figkd.loss.method import Weighted
 from figkd.loss.methods import METHODS
 from pipeline.config.modes import contradictions
+from pipeline.config.own_code import looks_own, own_problems
 from pipeline.config.problems import Problem, did_you_mean, nearest
 from pipeline.config.schema import DeployConfig, Goal, Network, Remote, Target, method_section
 from pipeline.core.address import LOCAL, PASSWORD, URL
@@ -98,13 +99,20 @@ def _is_a(value: object, wanted: type) -> bool:
 
 
 def _models(config: DeployConfig) -> Iterator[Problem]:
-    for key, name in (("teacher.model", config.teacher.model), ("student.model", config.student.model)):
+    for section, network in (("teacher", config.teacher), ("student", config.student)):
+        key, name = f"{section}.model", network.model
+        if looks_own(network):
+            yield from own_problems(section, network)
+            continue
+        if network.code is not None:
+            fix = "remove it, or write model: module:function"
+            yield Problem(f"{section}.code", f"is not used by model {name}", fix, str(network.code))
         if not model_names.known_model(name):
             close = model_names.suggest(name)
             fix = (
                 f"did you mean {' or '.join(repr(c) for c in close)}?"
                 if close
-                else ("write timm/<name>, torchvision/<name> or figkd/<name>")
+                else "write timm/<name>, torchvision/<name>, figkd/<name>, or module:function for your own"
             )
             yield Problem(key, "unknown model", fix, name)
 

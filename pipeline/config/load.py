@@ -7,6 +7,7 @@ from pathlib import Path
 
 from export.terminal import one_line
 from pipeline.config.layers import read_layers
+from pipeline.config.own_code import fill_code
 from pipeline.config.problems import raise_problems
 from pipeline.config.schema import DeployConfig
 from pipeline.config.validate import validate
@@ -22,7 +23,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> DeployConfig:
     Raises:
         ConfigError: with the problems of the config, each with key, value, reason and place.
     """
-    config, problems = validate(read_layers(path, overrides))
+    layered = read_layers(path, overrides)
+    fill_code(layered, path)
+    config, problems = validate(layered)
     raise_problems(problems, one_line(str(path)))
     assert config is not None  # without problems there is a config
     return config

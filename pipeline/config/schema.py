@@ -129,7 +129,11 @@ class Network(Section):
     """A network and the weights that it starts from."""
 
     model: str
-    """`timm/<name>`, `torchvision/<name>` or one of the small `figkd/<name>` networks."""
+    """`timm/<name>`, `torchvision/<name>`, one of the small `figkd/<name>` networks, or a function of your own as
+    `module:function` (docs/models.md)."""
+    code: FilePath | None = None
+    """For `module:function`: the module's file, whose code runs. Default: `<module>.py` (or the package's file) beside
+    the config, else the module is imported as an installed one."""
     pretrained: bool = False
     """Start from the library's published weights."""
     checkpoint: FilePath | None = None

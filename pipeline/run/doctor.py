@@ -17,6 +17,7 @@ from pipeline.run.data_check import look_at_data
 from pipeline.run.device_check import device_findings, lack_findings
 from pipeline.run.findings import Finding
 from pipeline.run.foreseen import lacks
+from pipeline.run.own_networks import own_network_faults
 from pipeline.run.preflight import existing_parent
 from pipeline.run.rehearsal import student
 
@@ -112,6 +113,8 @@ def _config(config: DeployConfig) -> Iterator[Finding]:
     if data.listed:
         for lack in lacks(config, data.listed):
             yield Finding(lack.where, "fault", lack.what, lack.fix)
+    for fault in own_network_faults(config):
+        yield Finding(fault.where, "fault", fault.what, fault.fix)
     folder = existing_parent(config.store)
     free = shutil.disk_usage(folder).free
     yield Finding(

@@ -24,6 +24,7 @@ from pipeline.run.accelerator import idle_gpu
 from pipeline.run.back_ends import Graph, judge, unknown_graph
 from pipeline.run.conductor import Planned
 from pipeline.run.data_check import DataFindings, Listed, look_at_data
+from pipeline.run.own_networks import own_network_faults
 from pipeline.run.rehearsal import graph_of, student
 from pipeline.stages import data as data_stage
 from pipeline.stages import start
@@ -212,6 +213,7 @@ def _models(
         ("teacher", config.teacher, config.teacher.epochs > 0),
         ("student", config.student, True),
     )
+    broken = False
     for key, network, trains in networks:
         as_published = network.pretrained and not trains
         names = class_names() if network.checkpoint is not None or as_published else None
@@ -219,13 +221,17 @@ def _models(
             if names and (fetch or not network.pretrained):
                 start.begin(start.start_in(config, network, trains=trains), names)
             else:
-                build_model(network.model, 2, image_size=size, pretrained=network.pretrained and fetch)
+                name = start.start_in(config, network, trains=trains).model
+                build_model(name, 2, image_size=size, pretrained=network.pretrained and fetch)
         except (CheckpointError, LabelError) as error:
             where = f"{key}.checkpoint" if network.checkpoint is not None else f"{key}.epochs"
             yield ConfigError(error.what, where=where, fix=error.fix)
         except FigkdError as error:
             kind = EnvironmentFault if network.pretrained and "weights" in error.what else ConfigError
             yield kind(error.what, where=f"{key}.model", fix=error.fix)
+            broken = True
+    if not broken:
+        yield from own_network_faults(config)
 
 
 def _class_names(config: DeployConfig, listed: Listed | None) -> list[str] | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.schema import DeployConfig
 from pipeline.run.back_ends import Graph
+from pipeline.stages.networks import located
 
 if TYPE_CHECKING:
     import onnx
@@ -36,18 +37,28 @@ def student(config: DeployConfig) -> Graph:
 
 
 def untrained(config: DeployConfig) -> onnx.ModelProto | None:
+    """`exported`; None where the student cannot be built or exported: what checks it, or the export, says why."""
+    from export.errors import ExportError
+    from figkd.errors import FigkdError
+
+    try:
+        return exported(config)
+    except (ExportError, FigkdError):
+        return None
+
+
+def exported(config: DeployConfig) -> onnx.ModelProto:
     """Export the student with random weights; takes seconds.
 
-    Returns:
-        None where it cannot be built or exported: what checks the network, or the export, says why.
+    Raises:
+        FigkdError: it cannot be built.
+        ExportError: it cannot be exported.
     """
     import numpy as np
     import torch
 
-    from export.errors import ExportError
     from export.onnx import export_onnx, fix_batch
     from figkd import models
-    from figkd.errors import FigkdError
     from pipeline.stages.export import graph_module
 
     size, layout = config.data.image_size, config.export.input
@@ -55,13 +66,11 @@ def untrained(config: DeployConfig) -> onnx.ModelProto | None:
     example = torch.from_numpy(np.zeros(shape, np.uint8 if layout == "uint8_nhwc" else np.float32))
     with tempfile.TemporaryDirectory(prefix="figkd-student-") as folder:
         path = Path(folder) / "student.onnx"
-        try:
-            network = models.build_model(config.student.model, _CLASSES, image_size=size)
-            export_onnx(
-                graph_module(network, layout), example, path, opset=config.export.opset, dynamic_batch=True
-            )
-        except (ExportError, FigkdError):
-            return None
+        name = located(config.student.model, config.student.code)
+        network = models.build_model(name, _CLASSES, image_size=size)
+        export_onnx(
+            graph_module(network, layout), example, path, opset=config.export.opset, dynamic_batch=True
+        )
         if not config.export.dynamic_batch:
             fix_batch(path, path, 1)
         return graph_of(path)

@@ -11,6 +11,7 @@ from pipeline.config.schema import DeployConfig, method_section
 from pipeline.core.files import read_json, write_json
 from pipeline.stages.base import Source, Stage, Work
 from pipeline.stages.logits import is_cached
+from pipeline.stages.networks import network_name, network_sources
 from pipeline.stages.start import begin, start_arguments, start_of, start_sources
 from pipeline.stages.training import (
     VOLATILE,
@@ -22,6 +23,7 @@ from pipeline.stages.training import (
 
 # Softens the teacher's probabilities on its own training images, where they are near 0 and 1.
 _CONFUSION_TEMPERATURE = 2.0
+_TEACHER_CODE = "teacher_network"
 WAVELET_ORDER = "wavelet_order.json"
 """The order in which the wavelet sees the classes; not that of the outputs."""
 
@@ -44,9 +46,10 @@ def _is_online(config: DeployConfig) -> bool:
 
 
 def method_sources(config: DeployConfig) -> Mapping[str, Source]:
-    """The hierarchy of the classes, if the method reads one."""
+    """The hierarchy of the classes, if the method reads one; the code of an online teacher of the user's own."""
     hierarchy = config.distill.figkd.hierarchy if config.distill.method == "figkd" else None
-    return {} if hierarchy is None else {"hierarchy": Source(hierarchy, lambda: [hierarchy])}
+    given = {} if hierarchy is None else {"hierarchy": Source(hierarchy, lambda: [hierarchy])}
+    return given | (network_sources(config.teacher, _TEACHER_CODE) if _is_online(config) else {})
 
 
 def method_arguments(config: DeployConfig) -> dict[str, Any]:
@@ -110,7 +113,9 @@ def lesson(work: Work) -> tuple[dict[str, Any], list[str] | None]:
     }
     if arguments["online_teacher"]:
         teacher = models.build_model(
-            arguments["online_teacher"], len(names), image_size=arguments["image_size"]
+            network_name(work, arguments["online_teacher"], _TEACHER_CODE),
+            len(names),
+            image_size=arguments["image_size"],
         )
         checkpoint.load_into(teacher, work.inputs["teacher"] / "model.pt", names)
         given["teacher"] = teacher

@@ -12,6 +12,7 @@ from pipeline.core.files import read_json, write_json
 from pipeline.places import environment
 from pipeline.places.images import graph_inputs
 from pipeline.stages.base import Stage, Work
+from pipeline.stages.networks import network_name, network_sources
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,7 +46,7 @@ def _run(work: Work) -> None:
     arguments, data = work.arguments, work.inputs["data"]
     size = arguments["image_size"]
     names = class_names(data)
-    classifier = models.build_model(arguments["student"], len(names), image_size=size)
+    classifier = models.build_model(network_name(work, arguments["student"]), len(names), image_size=size)
     checkpoint.load_into(classifier, work.inputs["distill"] / "model.pt", names)
 
     module = graph_module(classifier, arguments["input"])
@@ -148,6 +149,7 @@ STAGE = Stage(
     version=3,
     inputs=("data", "distill"),
     arguments=_arguments,
+    sources=lambda config: network_sources(config.student),
     run=_run,
     summary=_summary,
     environment=lambda _: environment.versions(_EXPORTERS),

@@ -14,6 +14,7 @@ from pipeline.config.schema import DeployConfig
 from pipeline.core.errors import StageFailed
 from pipeline.core.files import read_json, write_json
 from pipeline.stages.base import PREDICTIONS, Stage, Work
+from pipeline.stages.networks import network_name, network_sources
 from pipeline.stages.training import pick_device, views_arguments, views_of
 
 
@@ -43,7 +44,7 @@ def _run(work: Work) -> None:
     arguments, data = work.arguments, work.inputs["data"]
     _check_teacher(work)
     size, device, names = arguments["image_size"], pick_device(), class_names(data)
-    model = models.build_model(arguments["teacher"], len(names), image_size=size)
+    model = models.build_model(network_name(work, arguments["teacher"]), len(names), image_size=size)
     checkpoint.load_into(model, work.inputs["teacher"] / "model.pt", names)
     images = open_split(data, "train").images
     facts = {"images": len(images), "classes": len(names), "views": 0}
@@ -93,5 +94,11 @@ def _summary(out: Path) -> str:
 
 
 STAGE = Stage(
-    name="logits", version=3, inputs=("data", "teacher"), arguments=_arguments, run=_run, summary=_summary
+    name="logits",
+    version=3,
+    inputs=("data", "teacher"),
+    arguments=_arguments,
+    sources=lambda config: network_sources(config.teacher),
+    run=_run,
+    summary=_summary,
 )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config.schema import DeployConfig, Network
 from pipeline.stages.base import Source, Work
+from pipeline.stages.networks import located, network_name, network_sources
 
 if TYPE_CHECKING:
     from figkd.models import ImageClassifier
@@ -45,9 +46,10 @@ def start_arguments(network: Network) -> dict[str, Any]:
 
 
 def start_sources(network: Network) -> Mapping[str, Source]:
-    """The files of the user's that a network begins from."""
+    """The files of the user's that a network begins from; among them its code, where that is the user's own."""
     files = {"checkpoint": network.checkpoint, "classes": network.classes}
-    return {name: _source(file) for name, file in files.items() if isinstance(file, Path)}
+    given = {name: _source(file) for name, file in files.items() if isinstance(file, Path)}
+    return given | network_sources(network)
 
 
 def _source(file: Path) -> Source:
@@ -58,7 +60,8 @@ def start_of(work: Work, *, trains: bool) -> Start:
     """The start that a stage's arguments and sources describe."""
     arguments = work.arguments
     return Start(
-        model=arguments["model"], image_size=arguments["image_size"], seed=arguments["seed"], trains=trains,
+        model=network_name(work, arguments["model"]), image_size=arguments["image_size"],
+        seed=arguments["seed"], trains=trains,
         pretrained=arguments["pretrained"], checkpoint=work.sources.get("checkpoint"),
         classes=work.sources.get("classes") or arguments.get("classes"),
         mean=arguments.get("mean"), std=arguments.get("std"),
@@ -68,7 +71,7 @@ def start_of(work: Work, *, trains: bool) -> Start:
 def start_in(config: DeployConfig, network: Network, *, trains: bool) -> Start:
     """The start of a config's teacher or student."""
     return Start(
-        model=network.model, image_size=config.data.image_size, seed=config.seed, trains=trains,
+        model=located(network.model, network.code), image_size=config.data.image_size, seed=config.seed, trains=trains,
         pretrained=network.pretrained, checkpoint=network.checkpoint, classes=network.classes, mean=network.mean,
         std=network.std,
     )  # fmt: skip
