@@ -76,9 +76,10 @@ def evaluation_view(image: Image.Image, store_size: int, image_size: int) -> Arr
     width, height = image.size
     short = min(width, height)
     left, top = (width - short) / 2, (height - short) / 2
-    square = image.resize(
-        (store_size, store_size), Image.Resampling.BICUBIC, box=(left, top, left + short, top + short)
-    )
+    # Two calls: in one, Pillow 13 takes the rows first for some shapes, and other pixels come out.
+    bicubic = Image.Resampling.BICUBIC
+    across = image.resize((store_size, height), bicubic, box=(left, 0, left + short, height))
+    square = across.resize((store_size, store_size), bicubic, box=(0, top, store_size, top + short))
     margin = (store_size - image_size) // 2
     return np.asarray(square.crop((margin, margin, margin + image_size, margin + image_size)), np.uint8)
 

@@ -242,9 +242,9 @@ def _square(image: PILImage.Image, side: int) -> Pixels:
         raise DataError("an image without pixels")
     # Resizing only the central square gives the same pixels as resizing all and cropping, up to half a pixel.
     left, top = (width - short) / 2, (height - short) / 2
-    square = image.resize(
-        (side, side), PILImage.Resampling.BICUBIC, box=(left, top, left + short, top + short)
-    )
+    # Two calls: in one, Pillow 13 takes the rows first for some shapes, and other pixels come out.
+    across = image.resize((side, height), PILImage.Resampling.BICUBIC, box=(left, 0, left + short, height))
+    square = across.resize((side, side), PILImage.Resampling.BICUBIC, box=(0, top, side, top + short))
     return cast(Pixels, np.asarray(square.convert("RGB"), dtype=np.uint8))
 
 

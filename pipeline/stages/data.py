@@ -74,7 +74,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="data",
-    version=3,
+    version=4,
     inputs=(),
     arguments=_arguments,
     sources=_sources,
