@@ -14,8 +14,8 @@ file of it holds the folder and, beside it, the signatures.
 what reads files: each read checks the very bytes that it returns.
 """
 
-from export.runtime.bundle.errors import BundleRefused
-from export.runtime.bundle.manifest import Manifest, parse_manifest
-from export.runtime.bundle.verify import UNSIGNED, Bundle, open_bundle, verify
+from .errors import BundleRefused
+from .manifest import Manifest, parse_manifest
+from .verify import UNSIGNED, Bundle, open_bundle, verify
 
 __all__ = ["UNSIGNED", "Bundle", "BundleRefused", "Manifest", "open_bundle", "parse_manifest", "verify"]

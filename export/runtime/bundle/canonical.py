@@ -9,7 +9,7 @@ import json
 import re
 from typing import Any
 
-from export.runtime.bundle.errors import BundleRefused
+from .errors import BundleRefused
 
 DEPTH = 16
 _MOST = (1 << 63) - 1

@@ -5,8 +5,8 @@ import os
 import stat
 from typing import Dict, Iterator
 
-from export.runtime.bundle.errors import BundleRefused, shown
-from export.runtime.bundle.manifest import MOST_FILES
+from .errors import BundleRefused, shown
+from .manifest import MOST_FILES
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _BLOCK = 1 << 20

@@ -5,9 +5,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
-from export.runtime.bundle import canonical
-from export.runtime.bundle.errors import BundleRefused, shown
-from export.runtime.bundle.names import fault_of_name, fault_of_names
+from . import canonical
+from .errors import BundleRefused, shown
+from .names import fault_of_name, fault_of_names
 
 NAME = "manifest.json"
 FORMAT = 1

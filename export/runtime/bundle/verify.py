@@ -5,9 +5,9 @@ import os
 from dataclasses import dataclass
 from typing import Union
 
-from export.runtime.bundle import folder as disk
-from export.runtime.bundle.errors import BundleRefused, shown
-from export.runtime.bundle.manifest import MOST_BYTES, NAME, Manifest, names_of, parse_manifest
+from . import folder as disk
+from .errors import BundleRefused, shown
+from .manifest import MOST_BYTES, NAME, Manifest, names_of, parse_manifest
 
 
 @dataclass(frozen=True)
