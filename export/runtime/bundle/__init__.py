@@ -16,6 +16,17 @@ what reads files: each read checks the very bytes that it returns.
 
 from .errors import BundleRefused
 from .manifest import Manifest, parse_manifest
+from .trust import Trust, parse_trust
 from .verify import UNSIGNED, Bundle, open_bundle, verify
 
-__all__ = ["UNSIGNED", "Bundle", "BundleRefused", "Manifest", "open_bundle", "parse_manifest", "verify"]
+__all__ = [
+    "UNSIGNED",
+    "Bundle",
+    "BundleRefused",
+    "Manifest",
+    "Trust",
+    "open_bundle",
+    "parse_manifest",
+    "parse_trust",
+    "verify",
+]

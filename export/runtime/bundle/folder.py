@@ -61,6 +61,19 @@ def read_file(folder: str, name: str, size: int) -> bytes:
     return bytes(data)
 
 
+def size_of(folder: str, name: str) -> int:
+    """Bytes of a regular file.
+
+    Raises:
+        BundleRefused: it is missing or no regular file.
+    """
+    handle = _open(folder, name)
+    try:
+        return os.fstat(handle).st_size
+    finally:
+        os.close(handle)
+
+
 def blocks(folder: str, name: str) -> Iterator[bytes]:
     """The bytes of a regular file, in parts.
 
