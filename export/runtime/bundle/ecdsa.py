@@ -38,7 +38,9 @@ def key_bytes(pem: str) -> bytes:
     except (binascii.Error, ValueError):
         der = b""
     if not (der.startswith(_PREFIX) and len(der) == len(_PREFIX) + 64):
-        raise BundleRefused("this is no public key of ECDSA on P-256 in PEM", "figkd-pipeline key new makes one")
+        raise BundleRefused(
+            "this is no public key of ECDSA on P-256 in PEM", "figkd-pipeline key new makes one"
+        )
     return der
 
 

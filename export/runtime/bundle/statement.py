@@ -43,8 +43,7 @@ def statement(name: str, digests: Mapping[str, str]) -> bytes:
                 "ignore_paths": [],
             },
             "resources": [
-                {"name": path, "algorithm": "sha256", "digest": digest}
-                for path, digest in _ordered(digests)
+                {"name": path, "algorithm": "sha256", "digest": digest} for path, digest in _ordered(digests)
             ],
         },
     }

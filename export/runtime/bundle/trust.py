@@ -154,9 +154,7 @@ def follow(old: Trust, data: bytes, signatures: Mapping[str, bytes]) -> Trust:
     return new
 
 
-def require(
-    signatures: Mapping[str, bytes], trust: Trust, channel: str, when: str
-) -> dict[str, str]:
+def require(signatures: Mapping[str, bytes], trust: Trust, channel: str, when: str) -> dict[str, str]:
     """The signature files that count, by key id; at least as many as the threshold.
 
     Raises:

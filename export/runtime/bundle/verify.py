@@ -84,7 +84,9 @@ def open_bundle(folder: Path, trust: Choice, *, seen: str = "") -> Bundle:
     if listed[NAME] > MOST_BYTES:
         raise BundleRefused("%s has more than %d bytes" % (NAME, MOST_BYTES))
     manifest = parse_manifest(disk.read_file(place, NAME, listed[NAME]))
-    signers = () if isinstance(trust, Unsigned) else check_signatures(manifest, signatures_of(place), trust, seen)
+    signers = (
+        () if isinstance(trust, Unsigned) else check_signatures(manifest, signatures_of(place), trust, seen)
+    )
     known = set(names_of(manifest.files))
     for name in sorted(set(listed) - known):
         raise BundleRefused("%s is in the bundle, and not in its manifest" % shown(name))
