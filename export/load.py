@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from export.cautions import Caution
 from export.engines.protocol import Query, Samples
 from export.errors import ExportError
 from export.runtime.sampling import warm_up
@@ -161,7 +162,8 @@ def rate_figures(samples: Samples, rate: float) -> dict[str, Any]:
 
     Returns:
         `rate_fps`, `deadline_misses` (arrivals that had not ended when the next one came), `deadline_miss_percent`,
-        `keeps_rate` (the line did not grow: half of the last third waited less than one period), `warnings`.
+        `keeps_rate` (the line did not grow: half of the last third waited less than one period), `warnings`
+        (`export.cautions.Caution` as plain values).
     """
     period_ms = 1000.0 / rate
     late = samples.latency > period_ms
@@ -170,10 +172,8 @@ def rate_figures(samples: Samples, rate: float) -> dict[str, Any]:
     warnings = []
     if not keeps:
         service = float(samples.arrays["service"].mean())
-        warnings.append(
-            f"does not keep {rate:g} a second: one takes {service:.3f} ms on average, the next arrives after "
-            f"{period_ms:.3f} ms; the line grows, so percentiles depend on how long was measured"
-        )
+        values = {"rate_fps": rate, "service_ms": service, "period_ms": period_ms}
+        warnings.append(Caution("rate_not_kept", values).facts())
     return {
         "rate_fps": rate,
         "deadline_misses": int(late.sum()),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from export.accuracy import accuracy, identical_rows
+from export.cautions import Caution
 from export.engines.protocol import Array, Samples
 from export.errors import ExportError
 from export.machine import Facts, foreign_cores, is_disturbed, load_between, load_now
@@ -62,7 +63,8 @@ def latency_stats(
         1,000 samples), `std` (population), `cv_percent` (std / mean), `throughput_images_per_s` (n * batch /
         wall_seconds), `drift_percent` (median of the last third against the first), `outlier_percent` (beyond
         Tukey's far-out fence), `confidence_percent`, `intervals` (of `median`, see `stats.median_interval`, and of
-        `p90`, `p95`, `p99` by binomial ranks; None where the samples are too few), `round_medians`, `warnings`.
+        `p90`, `p95`, `p99` by binomial ranks; None where the samples are too few), `round_medians`, `warnings`
+        (`export.cautions.Caution` as plain values).
 
     Raises:
         ExportError: no samples, or one that is not a positive number.
@@ -105,32 +107,25 @@ def latency_stats(
         },
         "round_medians": round_medians(samples, rounds),
     }
-    return figures | {"warnings": list(_warnings(figures, fence, steady=third < 10))}
+    return figures | {"warnings": [w.facts() for w in _warnings(figures, fence, steady=third < 10)]}
 
 
-def _warnings(figures: dict[str, Any], fence: float, *, steady: bool) -> Iterator[str]:
+def _warnings(figures: dict[str, Any], fence: float, *, steady: bool) -> Iterator[Caution]:
     if figures["n"] < MIN_SAMPLES_P99:
-        yield f"{figures['n']} samples: fewer than {MIN_SAMPLES_P99}, so no p99 is given"
+        yield Caution("few_samples", {"n": figures["n"], "needed": MIN_SAMPLES_P99})
     if figures["cv_percent"] > MAX_CV_PERCENT:
-        yield (
-            f"unstable: coefficient of variation {figures['cv_percent']:.1f} % (above {MAX_CV_PERCENT} %); "
-            "other load or changing clocks"
-        )
+        yield Caution("unstable", {"cv_percent": figures["cv_percent"], "allowed": MAX_CV_PERCENT})
     if figures["outlier_percent"] > MAX_OUTLIER_PERCENT:
-        yield (
-            f"interference: {figures['outlier_percent']:.1f} % far outliers (above {fence:.3f} ms)"
-            + (", the p99 is one of them" if figures["p99"] is not None else "")
-        )
+        known = float(figures["p99"] is not None)
+        values = {"percent": figures["outlier_percent"], "fence_ms": fence, "p99": known}
+        yield Caution("far_outliers", values)
     interval = figures["intervals"]["median"]
     if len(figures["round_medians"]) > 1 and interval is not None:
         width = 100 * (interval[1] - interval[0]) / figures["median"] if figures["median"] else 0.0
         if width > MAX_ROUNDS_PERCENT:
-            yield f"the rounds disagree: their medians are {interval[0]:.3f} to {interval[1]:.3f} ms"
+            yield Caution("rounds_disagree", {"low_ms": interval[0], "high_ms": interval[1]})
     if not steady and abs(figures["drift_percent"]) > MAX_DRIFT_PERCENT:
-        yield (
-            f"drift: the last third's median is {figures['drift_percent']:+.1f} % off the first's; "
-            "warm up longer, check clocks"
-        )
+        yield Caution("drift", {"percent": figures["drift_percent"]})
 
 
 @dataclass(frozen=True)

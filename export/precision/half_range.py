@@ -54,21 +54,24 @@ class Finding:
 
     def says(self) -> str:
         """The finding in words."""
-        if self.kind == "weights":
-            return (
-                f"weights {self.tensor!r} are below FP16's normal numbers (6e-5), which changes the output by "
-                f"up to {100 * self.value:.2g} %"
-            )
-        if self.kind == "underflow":
-            return f"{self.tensor!r} reaches {self.value:.2g} at most, below FP16's normal numbers (6e-5)"
-        what = {"overflow": "", "sum": "a sum over ", "squares": "a sum of squares of "}[self.kind]
-        return (
-            f"{what}{self.tensor!r} reaches {self.value:.3g}; FP16 ends at 65504, a {MARGIN:g}th is kept free"
-        )
+        return says(self.kind, self.tensor, self.value)
 
     def facts(self) -> dict[str, Any]:
         """As plain values, with the sentence."""
         return asdict(self) | {"says": self.says()}
+
+
+def says(kind: str, tensor: str, value: float) -> str:
+    """A finding in words, from what `Finding` has."""
+    if kind == "weights":
+        return (
+            f"weights {tensor!r} are below FP16's normal numbers (6e-5), which changes the output by "
+            f"up to {100 * value:.2g} %"
+        )
+    if kind == "underflow":
+        return f"{tensor!r} reaches {value:.2g} at most, below FP16's normal numbers (6e-5)"
+    what = {"overflow": "", "sum": "a sum over ", "squares": "a sum of squares of "}[kind]
+    return f"{what}{tensor!r} reaches {value:.3g}; FP16 ends at 65504, a {MARGIN:g}th is kept free"
 
 
 def findings(model: onnx.ModelProto, seen: Observed) -> list[Finding]:

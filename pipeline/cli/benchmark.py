@@ -15,7 +15,7 @@ from pipeline.core.errors import ConfigError, Exit
 
 if TYPE_CHECKING:
     from pipeline.places.latency import Measured
-    from pipeline.results.result import BenchmarkDocument
+    from pipeline.results.latency import BenchmarkDocument
 
 
 def _dims(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, int]:
@@ -78,6 +78,7 @@ def benchmark(
     (or a missed budget of CONFIG), 4 a back end is missing.
     """
     from pipeline.core.terminal import print_json, stderr, stdout
+    from pipeline.report import comparison
     from pipeline.results import compare
 
     if max_regression is not None and baseline is None:
@@ -109,10 +110,10 @@ def benchmark(
     if as_json:
         print_json(document.model_dump_json(indent=1))
     else:
-        stdout().show(compare.tables(document.latency if files else [], changes))
-    if before and (other := compare.other_machine(document.machine, before.machine)):
+        stdout().show(comparison.tables(document.latency if files else [], changes))
+    if before and (other := comparison.other_machine(document.machine, before.machine)):
         stderr().say(other, label="note: ")
-    for remark in compare.remarks(changes, limit):
+    for remark in comparison.remarks(changes, limit):
         stderr().say(remark, hang=2)
     if any(change.judgement == "regression" for change in changes):
         code = code or Exit.BUDGET_MISSED
@@ -125,7 +126,7 @@ def _time_config(
 ) -> tuple[BenchmarkDocument, int]:  # fmt: skip
     """The engines of a config, through its benchmark stage, or files on its images."""
     from pipeline.results import compare
-    from pipeline.results.result import BenchmarkDocument
+    from pipeline.results.latency import BenchmarkDocument
     from pipeline.run.conductor import Selection
 
     if given := [name for name, value in options.items() if value]:
@@ -167,7 +168,7 @@ def _document(measured: Measured) -> BenchmarkDocument:
     from pipeline.places import environment
     from pipeline.results import compare
     from pipeline.results.doubts import load_of
-    from pipeline.results.result import BenchmarkDocument
+    from pipeline.results.latency import BenchmarkDocument
 
     packages = environment.versions(("onnxruntime", "tensorrt", "tensorrt_rtx", "numpy"))
     rows = compare.rows_from(measured.statistics, load_of(measured.machine))

@@ -248,11 +248,12 @@ def _follow(world: World) -> NoReturn:
 
 def _show(result: Result, folder: Path, *, quiet: bool) -> None:
     from pipeline.core.terminal import stdout
+    from pipeline.report.choice_words import summary
     from pipeline.report.terminal import render_table
 
     out = stdout()
     if quiet:
-        out.say(f"{result.verdict.replace('_', ' ')}: {result.summary}", hang=2)
+        out.say(f"{result.verdict.replace('_', ' ')}: {summary(result)}", hang=2)
     else:
         out.show(render_table(result))
     out.say(str(folder / "report.html"), label="report: ")

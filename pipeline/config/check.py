@@ -15,33 +15,17 @@ from figkd import model_names
 from figkd.data import DATASETS
 from figkd.loss.method import Weighted
 from figkd.loss.methods import METHODS
+from pipeline.config.metrics import SIDES
 from pipeline.config.modes import contradictions
 from pipeline.config.own_code import looks_own, own_problems
 from pipeline.config.problems import Problem, did_you_mean, nearest
-from pipeline.config.schema import DeployConfig, Goal, Network, Remote, Target, method_section
+from pipeline.config.schema import DeployConfig, Goal, Network, Remote, Target, goals_of, method_section
 from pipeline.core.address import LOCAL, PASSWORD, URL
 
 COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 # The same as export.precision.calibration.MIN_CALIBRATION_IMAGES, which cannot be imported without onnx.
 MIN_CALIBRATION_IMAGES = 32
-P99_SAMPLES = 1000
 _RELATIVE = "paths are relative to where the command runs"
-
-# Which sides of a goal make sense for each metric.
-_ACCURACY = frozenset({"min", "max_drop"})
-GOAL_SIDES: dict[str, frozenset[str]] = {
-    "top1": _ACCURACY,
-    "top5": _ACCURACY,
-    "mean_per_class": _ACCURACY,
-    "worst_class": _ACCURACY,
-    "agreement": frozenset({"min"}),
-    "latency_p50_ms": frozenset({"max"}),
-    "latency_p99_ms": frozenset({"max"}),
-    "throughput": frozenset({"min"}),
-    "deadline_miss_percent": frozenset({"max"}),
-    "energy_mj_per_image": frozenset({"max"}),
-    "engine_mb": frozenset({"max"}),
-}
 
 
 def check(config: DeployConfig) -> list[Problem]:
@@ -402,44 +386,22 @@ def _benchmark(config: DeployConfig) -> Iterator[Problem]:
             "benchmark.rate_fps", "is measured at boundaries engine and image_to_class, and neither is asked for",
             "add one to benchmark.boundaries", benchmark.rate_fps,
         )  # fmt: skip
-    if config.budgets.deadline_miss_percent is not None and benchmark.rate_fps is None:
-        yield Problem(
-            "budgets.deadline_miss_percent", "needs images at a fixed rate", "set benchmark.rate_fps"
-        )
-    if config.budgets.energy_mj_per_image is not None and benchmark.energy_s == 0:
-        yield Problem("budgets.energy_mj_per_image", "contradicts benchmark.energy_s = 0", "remove one")
     if benchmark.rate_seconds is not None and benchmark.rate_fps is None:
         yield Problem("benchmark.rate_seconds", "does nothing without benchmark.rate_fps", "set it too")
 
 
 def _budgets(config: DeployConfig) -> Iterator[Problem]:
-    for metric, sides in GOAL_SIDES.items():
-        goal: Goal | None = getattr(config.budgets, metric)
-        if goal is None:
-            continue
-        key = f"budgets.{metric}"
-        given = {side for side in ("min", "max", "max_drop") if getattr(goal, side) is not None}
+    for metric, goal in goals_of(config.budgets):
+        key = f"budgets.{metric.name}"
+        given = {side for side in SIDES if getattr(goal, side) is not None}
         if not given:
-            yield Problem(key, "sets no goal", f"give {' or '.join(sorted(sides))}")
-        for side in sorted(given - sides):
-            fix = f"use {' or '.join(sorted(sides))}"
-            yield Problem(f"{key}.{side}", f"makes no sense for {metric}", fix, getattr(goal, side))
-        if metric.startswith("latency") or metric == "throughput":
-            yield from _latency_budget(key, metric, config)
+            yield Problem(key, "sets no goal", f"give {' or '.join(sorted(metric.sides))}")
+        for side in sorted(given - set(metric.sides)):
+            fix = f"use {' or '.join(sorted(metric.sides))}"
+            yield Problem(f"{key}.{side}", f"makes no sense for {metric.name}", fix, getattr(goal, side))
+        if lacks := metric.unmeasured(config.benchmark):
+            yield Problem(key, *lacks)
         yield from _budget_scope(key, goal, config)
-
-
-def _latency_budget(key: str, metric: str, config: DeployConfig) -> Iterator[Problem]:
-    if "engine" not in config.benchmark.boundaries:
-        yield Problem(
-            key, "is judged at boundary 'engine', which is not measured", "add it to benchmark.boundaries"
-        )
-    if metric == "latency_p99_ms" and config.benchmark.min_samples < P99_SAMPLES:
-        yield Problem(
-            key,
-            f"a p99 needs {P99_SAMPLES} samples; benchmark.min_samples = {config.benchmark.min_samples}",
-            "raise it",
-        )
 
 
 def _budget_scope(key: str, goal: Goal, config: DeployConfig) -> Iterator[Problem]:

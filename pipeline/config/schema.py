@@ -31,6 +31,7 @@ from pipeline.config.bounds import (
     TrainingBatch,
 )
 from pipeline.config.method_sections import MethodName, sections
+from pipeline.config.metrics import METRICS, Metric
 from pipeline.config.section import Section
 
 if TYPE_CHECKING:
@@ -400,32 +401,35 @@ class Goal(Section):
     """Judge only engines of these targets, and fail the run if one of them misses."""
 
 
-class Budgets(Section):
+class _Budgets(Section):
     """What an engine must reach to be shipped. Accuracy in percent of the test set."""
 
-    top1: Goal | None = None
-    """Top-1 accuracy, percent."""
-    top5: Goal | None = None
-    """Top-5 accuracy, percent."""
-    mean_per_class: Goal | None = None
-    """Mean of the per-class accuracies, percent."""
-    worst_class: Goal | None = None
-    """Accuracy of the worst class, percent."""
-    agreement: Goal | None = None
-    """Images with the torch student's top-1, percent."""
-    latency_p50_ms: Goal | None = None
-    """Median latency at boundary `engine` and the first batch size, ms."""
-    latency_p99_ms: Goal | None = None
-    """99th percentile of the same, ms."""
-    throughput: Goal | None = None
-    """Images per second at boundary `engine` and the first batch size."""
-    deadline_miss_percent: Goal | None = None
-    """Images that were not done when the next one arrived, at `benchmark.rate_fps`, percent; boundary `image_to_class`
-    if that is measured, else `engine`."""
-    energy_mj_per_image: Goal | None = None
-    """Energy of one image above what the idle machine takes, mJ."""
-    engine_mb: Goal | None = None
-    """Size of the engine file, MB (10^6 bytes)."""
+
+if TYPE_CHECKING:
+
+    class Budgets(_Budgets):
+        """With the one goal that stages read; all others are handed on by `goals_of`."""
+
+        top1: Goal | None = None
+
+        def __init__(self, **goals: Goal) -> None: ...
+
+else:
+    Budgets = create_model(
+        "Budgets",
+        __base__=_Budgets,
+        __doc__=_Budgets.__doc__,
+        **{
+            metric.name: (Goal | None, Field(default=None, description=metric.meaning))
+            for metric in METRICS.values()
+        },
+    )
+
+
+def goals_of(budgets: Budgets) -> list[tuple[Metric, Goal]]:
+    """The goals that are set, each with its metric, in the order of `METRICS`."""
+    found = ((metric, getattr(budgets, name)) for name, metric in METRICS.items())
+    return [(metric, goal) for metric, goal in found if goal is not None]
 
 
 class DeployConfig(Section):

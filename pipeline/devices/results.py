@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required
 
-from pydantic import ConfigDict, Field, JsonValue, with_config
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from pipeline.devices.facts import Memory, PowerMode, Reading, Watts
@@ -113,6 +113,32 @@ class WarmedUp(TypedDict):
 
 
 @with_config(_CLOSED)
+class Times(TypedDict):
+    """How many times as long one takes as another, over `n` rounds."""
+
+    ratio: Number
+    low: Number
+    high: Number
+    n: Count
+
+
+@with_config(_CLOSED)
+class TriedThreads(TypedDict):
+    """A number of CPU threads that was not faster than the chosen one."""
+
+    threads: Count
+    times: Times
+
+
+_TRIED = TypeAdapter(Annotated[list[TriedThreads], Field(max_length=16)])
+
+
+def _engine_facts(facts: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    _TRIED.validate_python(facts.get("threads_tried", []))
+    return facts
+
+
+@with_config(_CLOSED)
 class TimesOf(TypedDict):
     """Of the job `time`; `index` says for each case and part where in the samples it lies (first value, how many)."""
 
@@ -124,7 +150,7 @@ class TimesOf(TypedDict):
     readings: Annotated[list[TimedReading], Field(max_length=1_000_000)]
     warm_up: NotRequired[Annotated[dict[Name, WarmedUp], _Cases]]
     golden: Literal["golden.npy"] | None
-    facts: Annotated[dict[Name, Plain], _Cases]
+    facts: Annotated[dict[Name, Annotated[Plain, AfterValidator(_engine_facts)]], _Cases]
     power_mode: PowerMode
     missing: Annotated[list[Prose], Field(max_length=1000)]
 

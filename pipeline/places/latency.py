@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from export.cautions import Caution
 from pipeline.core.files import write_bytes
 from pipeline.results.doubts import MAX_OTHER_CORES, coarse
 
@@ -179,12 +180,12 @@ def _warm_up(
     return found
 
 
-def _others(during: Mapping[str, float]) -> list[str]:
+def _others(during: Mapping[str, float]) -> list[dict[str, Any]]:
     """Who else was at work, if it was more than a system's own housekeeping."""
     others, stolen = during.get("other_cores", 0.0), during.get("steal_cores", 0.0)
-    found = [f"other processes used {others:.1f} CPU cores"] if others > MAX_OTHER_CORES else []
-    found += [f"the hypervisor took {stolen:.1f} CPU cores"] if stolen > MAX_OTHER_CORES else []
-    return [f"interference: {' and '.join(found)} in the meantime"] if found else []
+    if max(others, stolen) <= MAX_OTHER_CORES:
+        return []
+    return [Caution("others_at_work", {"others": others, "stolen": stolen}).facts()]
 
 
 def _closed(
@@ -274,10 +275,10 @@ def statistics(case: Case, found: Samples) -> dict[str, Any]:
         found.latency, batch=case.batch, wall_seconds=found.wall_seconds, rounds=found.rounds
     )
     figures["throughput"] = figures.pop("throughput_images_per_s")
-    warnings = [*figures.pop("warnings"), *found.notes]
+    warnings = figures.pop("warnings")
     row = {
         "id": case.engine, "batch": case.batch, "boundary": case.boundary, "streams": case.streams,
-        "samples": case.name, **figures,
+        "samples": case.name, "notes": list(found.notes), **figures,
     }  # fmt: skip
     if case.power_mode:
         row["power_mode"] = case.power_mode
@@ -287,7 +288,7 @@ def statistics(case: Case, found: Samples) -> dict[str, Any]:
         row |= paced
     if found.resolution_ms:
         row["resolution_ms"] = found.resolution_ms
-        warnings += coarse(found.resolution_ms, row["median"])
+        warnings += [each.facts() for each in coarse(found.resolution_ms, row["median"])]
     parts = {k: float(np.median(v)) for k, v in found.arrays.items() if k != "latency"}
     return row | {"warnings": warnings} | ({"median_of_parts_ms": parts} if parts else {})
 

@@ -129,12 +129,11 @@ def sustained(arrays: Mapping[str, npt.NDArray[np.float64]], words: Mapping[str,
     Returns:
         `seconds`, `queries`, `n` (samples kept), `median`, `p99`, `max` (ms), `first_median` and `last_median` of the
         first and last tenth, `slowdown_percent` between them, `series`: up to 60 pairs of seconds and median;
-        `resolution_ms` (0 where it does not count) and `notes`, which say where it does.
+        `resolution_ms` (0 where it does not count), and the run's `notes`.
     """
     import numpy as np
 
     from export.measure import latency_stats
-    from pipeline.results.doubts import coarse
 
     latency, at = arrays["latency"], arrays["at"]
     stats = latency_stats(latency, batch=1, wall_seconds=words["wall_seconds"])
@@ -153,7 +152,7 @@ def sustained(arrays: Mapping[str, npt.NDArray[np.float64]], words: Mapping[str,
         "slowdown_percent": 100 * (last / first - 1) if first > 0 else 0.0,
         "series": [[float(at[cut[-1]]), float(np.median(latency[cut]))] for cut in cuts],
         "resolution_ms": float(words.get("resolution_ms", 0.0)),
-        "notes": [*words["notes"], *coarse(float(words.get("resolution_ms", 0.0)), stats["median"])],
+        "notes": [*words["notes"]],
     }
 
 

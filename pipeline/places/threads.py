@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline.report import words
-from pipeline.results.result import Ratio
-
 if TYPE_CHECKING:
     import numpy.typing as npt
 
@@ -21,7 +18,7 @@ MARGIN = 0.02
 
 def fastest_threads(
     load: Callable[[int], Engine], counts: Sequence[int], images: npt.NDArray[Any], seconds: float
-) -> tuple[Engine, str]:
+) -> tuple[Engine, list[dict[str, Any]]]:
     """Load an engine with each number of threads, let them take turns, and keep the fastest.
 
     Args:
@@ -31,14 +28,16 @@ def fastest_threads(
         seconds: sampling time of each.
 
     Returns:
-        The engine (the others are closed), and the choice in words; empty if there was nothing to choose.
+        The engine (the others are closed), and what each other number of threads came to: `threads` and `times`, how
+        many times as long it takes as the chosen one (`export.stats.ratio`); empty if there was nothing to choose.
     """
     from export.measure import measure_interleaved
     from export.stats import ratio, round_medians
 
     ordered = sorted(set(counts))
     engines = {count: load(count) for count in ordered}
-    best, why = ordered[0], ""
+    best = ordered[0]
+    tried: list[dict[str, Any]] = []
     if len(ordered) > 1:
         samples = measure_interleaved(
             [(str(count), partial(engine.time, images)) for count, engine in engines.items()],
@@ -49,13 +48,8 @@ def fastest_threads(
         for count in ordered[1:]:
             if ratio(medians[best], medians[count])["ratio"] > 1 + MARGIN:
                 best = count
-        said = [
-            f"{n} take{'s' if n == 1 else ''} {words.ratio(Ratio.model_validate(ratio(medians[n], medians[best])))}"
-            for n in ordered
-            if n != best
-        ]
-        why = f"{best} thread{'s'[: best > 1]}: {', '.join(said)}"
+        tried = [{"threads": n, "times": ratio(medians[n], medians[best])} for n in ordered if n != best]
     for count, engine in engines.items():
         if count != best:
             engine.close()
-    return engines[best], why
+    return engines[best], tried

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report import words
+from pipeline.report import numbers
 from pipeline.results.clocks import Clock, Clocks
 from pipeline.results.result import Result
 
@@ -40,6 +40,6 @@ def _gpu(clock: Clock) -> str:
 
 
 def _range(clock: Clock) -> str:
-    low, high = words.count(clock.low), words.count(clock.high)
-    limit = f" of at most {words.count(clock.limit)}" if clock.limit and clock.limit > clock.high else ""
+    low, high = numbers.count(clock.low), numbers.count(clock.high)
+    limit = f" of at most {numbers.count(clock.limit)}" if clock.limit and clock.limit > clock.high else ""
     return f"{low if low == high else f'{low} to {high}'} MHz{limit}"

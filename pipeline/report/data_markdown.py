@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report import data_words, markup, words
+from pipeline.report import data_words, markup, numbers
 from pipeline.results.data_summary import DataSummary
 
 
@@ -13,7 +13,7 @@ def render(data: DataSummary) -> str:
         [markup.text(fact.label), "; ".join(map(markup.text, fact.values))] for fact in data_words.facts(data)
     ]
     classes = data_words.class_table(data)
-    rows = [[str(row.output), markup.text(row.name), *map(words.count, row.images)] for row in classes.rows]
+    rows = [[str(row.output), markup.text(row.name), *map(numbers.count, row.images)] for row in classes.rows]
     parts = [
         "## Your data",
         "\n".join(worries),

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from pipeline.core.layout import Column, Grid, Prose
-from pipeline.report import data_words, words
+from pipeline.report import data_words, numbers
 from pipeline.report.terminal import TONE_MARK, TONE_STYLE
 from pipeline.results.data_summary import DataSummary
 
@@ -20,7 +20,7 @@ def render_data(data: DataSummary) -> RenderableType:
     splits = [Column(split, right=True, said=f"{{}} {split}") for split in classes.splits]
     table = Grid(
         [Column("class"), Column("output", right=True, said="output {}"), *splits],
-        [[row.name, str(row.output), *map(words.count, row.images)] for row in classes.rows],
+        [[row.name, str(row.output), *map(numbers.count, row.images)] for row in classes.rows],
     )
     rest = [Prose(Text(classes.rest, style="dim"), hang=2)] if classes.rest else []
     facts = [

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from figkd.data import SplitName, copies, left_out, tally
-from pipeline.report import words
+from pipeline.report import numbers
 from pipeline.report.worry import Worry, worst_first
 from pipeline.results.data_summary import DataSummary, Spread, Unused
 
@@ -77,8 +77,8 @@ def class_table(data: DataSummary) -> ClassTable:
     ordered = sorted(everyone, key=lambda row: (data.images["train"][row.output], row.output))
     between = [data.images["train"][row.output] for row in ordered[_FEWEST:-_LARGEST]]
     rest = (
-        f"The {_FEWEST} smallest and the {_LARGEST} largest classes. The {words.count(len(between))} between them have "
-        f"{_range(between[0], between[-1])} training images each; result.json and `data --json` have them all."
+        f"The {_FEWEST} smallest and the {_LARGEST} largest classes. The {numbers.count(len(between))} between them "
+        f"have {_range(between[0], between[-1])} training images each; result.json and `data --json` have them all."
     )
     return ClassTable(splits, [*ordered[:_FEWEST], *ordered[-_LARGEST:]], rest)
 
@@ -93,9 +93,9 @@ def _class_worries(data: DataSummary) -> Iterator[Worry]:
     train = data.images["train"]
     few = sorted((n, index) for index, n in enumerate(train) if n < FEW_IMAGES)
     if few:
-        named = ", ".join(f"“{data.classes[index]}” ({words.count(n)})" for n, index in few[:_NAMED])
-        more = f" and {words.count(len(few) - _NAMED)} more" if len(few) > _NAMED else ""
-        have = "1 class has" if len(few) == 1 else f"{words.count(len(few))} classes have"
+        named = ", ".join(f"“{data.classes[index]}” ({numbers.count(n)})" for n, index in few[:_NAMED])
+        more = f" and {numbers.count(len(few) - _NAMED)} more" if len(few) > _NAMED else ""
+        have = "1 class has" if len(few) == 1 else f"{numbers.count(len(few))} classes have"
         yield Worry(
             "miss",
             f"{have} fewer than {FEW_IMAGES} training images: {named}{more}. More images help these most.",
@@ -105,7 +105,7 @@ def _class_worries(data: DataSummary) -> Iterator[Worry]:
         large, small = data.classes[train.index(most)], data.classes[train.index(least)]
         yield Worry(
             "miss",
-            f"“{large}” has {words.count(round(most / max(least, 1)))} times as many training images as “{small}”. "
+            f"“{large}” has {numbers.count(round(most / max(least, 1)))} times as many training images as “{small}”. "
             "The share of right answers (top-1) then tells mostly about the large classes: read the mean per class "
             "beside it.",
         )
@@ -152,15 +152,15 @@ def _image_worries(data: DataSummary) -> Iterator[Worry]:
             "network sees. Enlarging adds no detail; a smaller data.image_size may do as well, and is faster.",
         )
     if skipped := sum(found.count for found in data.skipped.values()):
-        which = "1 image" if skipped == 1 else f"{words.count(skipped)} images"
+        which = "1 image" if skipped == 1 else f"{numbers.count(skipped)} images"
         yield Worry("off", f"{which} could not be decoded, and {'is' if skipped == 1 else 'are'} not used.")
     for said in left_out.sentences({r: entry.model_dump() for r, entry in data.left_out.items()}):
         yield Worry("off", f"{said[0].upper()}{said[1:]}.")
 
 
 def _splits(data: DataSummary) -> str:
-    parts = [f"{words.count(s.images)} {s.name} ({ORIGINS[s.origin]})" for s in data.splits]
-    return f"{words.count(sum(s.images for s in data.splits))}: {', '.join(parts)}"
+    parts = [f"{numbers.count(s.images)} {s.name} ({ORIGINS[s.origin]})" for s in data.splits]
+    return f"{numbers.count(sum(s.images for s in data.splits))}: {', '.join(parts)}"
 
 
 def _classes(data: DataSummary) -> str:
@@ -170,18 +170,18 @@ def _classes(data: DataSummary) -> str:
         if least and most >= 1.1 * least
         else ""
     )
-    return f"{words.count(len(data.classes))}, {_range(least, most)} training images each{ratio}"
+    return f"{numbers.count(len(data.classes))}, {_range(least, most)} training images each{ratio}"
 
 
 def _formats(data: DataSummary) -> str:
     ordered = sorted(data.sources.formats.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{words.count(n)} {FORMATS.get(name, name)}" for name, n in ordered)
+    return ", ".join(f"{numbers.count(n)} {FORMATS.get(name, name)}" for name, n in ordered)
 
 
 def _spread(axis: str, found: Spread) -> str:
     if found.min == found.max:
-        return f"{axis} {words.count(found.min)} px"
-    return f"{axis} {words.count(found.median)} px (median; {_range(found.min, found.max)})"
+        return f"{axis} {numbers.count(found.min)} px"
+    return f"{axis} {numbers.count(found.median)} px (median; {_range(found.min, found.max)})"
 
 
 def _view(data: DataSummary) -> str:
@@ -206,18 +206,18 @@ def _known(data: DataSummary) -> list[tuple[left_out.Reason, Unused]]:
 
 def _unused(reason: str, found: Unused) -> str:
     more = ", ..." if found.count > len(found.examples[:2]) else ""
-    return f"{words.count(found.count)} x {reason} ({', '.join(found.examples[:2])}{more})"
+    return f"{numbers.count(found.count)} x {reason} ({', '.join(found.examples[:2])}{more})"
 
 
 def _times(ratio: float) -> str:
-    return f"{ratio:.1f}" if ratio < 10 else words.count(round(ratio))
+    return f"{ratio:.1f}" if ratio < 10 else numbers.count(round(ratio))
 
 
 def _part(count: int, whole: int, what: str) -> str:
     percent = 100 * count / max(whole, 1)
     shown = f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}" if percent >= 0.01 else "below 0.01"
-    return f"{words.count(count)} of {words.count(whole)} {what} ({shown} %)"
+    return f"{numbers.count(count)} of {numbers.count(whole)} {what} ({shown} %)"
 
 
 def _range(low: int, high: int) -> str:
-    return words.count(low) if low == high else f"{words.count(low)} to {words.count(high)}"
+    return numbers.count(low) if low == high else f"{numbers.count(low)} to {numbers.count(high)}"

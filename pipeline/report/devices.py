@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pipeline.report import words
+from pipeline.report import latency_words, numbers
 from pipeline.results.doubts import coarse
 from pipeline.results.result import Result
 
@@ -41,7 +41,8 @@ def _rows(machine: Facts) -> Iterator[tuple[str, str]]:
         free = facts.get("memory_free_mb", {}).get("available")
         yield (
             "memory",
-            f"{words.count(facts['memory_mb'])} MiB" + (f", {words.count(free)} MiB free" if free else ""),
+            f"{numbers.count(facts['memory_mb'])} MiB"
+            + (f", {numbers.count(free)} MiB free" if free else ""),
         )
     packages = facts.get("packages", {})
     if packages:
@@ -58,7 +59,7 @@ def _rows(machine: Facts) -> Iterator[tuple[str, str]]:
     golden = machine.get("golden")
     yield (
         "golden images",
-        f"{golden['n']} images decoded there and here: {words.percent(golden['differing_percent'])} % of the values "
+        f"{golden['n']} images decoded there and here: {numbers.percent(golden['differing_percent'])} % of the values "
         f"differ, at most by {golden['max_abs']} of 255"
         if golden
         else "not compared: the device does not decode images itself here",
@@ -85,7 +86,7 @@ def _modes(modes: Facts) -> Iterator[tuple[str, str]]:
         parts += [f"throttling: {', '.join(found['throttled'])}"] if found.get("throttled") else []
         for engine, energy in found.get("energy", {}).items():
             if energy:
-                parts.append(f"{engine} {words.fixed(energy['mj_per_image'], 2)} mJ an image above idle")
+                parts.append(f"{engine} {numbers.fixed(energy['mj_per_image'], 2)} mJ an image above idle")
         yield f"in {mode}", "; ".join(parts)
 
 
@@ -94,9 +95,12 @@ def _clocks(machine: Facts) -> Iterator[tuple[str, str]]:
     for label, key in (("CPU clock", "cpu"), ("GPU clock", "gpu")):
         first, last = before.get(key, {}), after.get(key, {})
         if "mhz" in first:
-            limit = f" of {words.count(first['max_mhz'])}" if "max_mhz" in first else ""
+            limit = f" of {numbers.count(first['max_mhz'])}" if "max_mhz" in first else ""
             governor = f", governor {first['governor']}" if "governor" in first else ""
-            yield label, f"{words.count(first['mhz'])} → {words.count(last.get('mhz'))}{limit} MHz{governor}"
+            yield (
+                label,
+                f"{numbers.count(first['mhz'])} → {numbers.count(last.get('mhz'))}{limit} MHz{governor}",
+            )
 
 
 def _temperature(zones: Facts) -> str:
@@ -113,9 +117,9 @@ def _none_seen(machine: Facts) -> str:
 
 def _sustained(runs: Facts) -> Iterator[tuple[str, str]]:
     for name, found in runs.items():
-        whole = f"{words.seconds(found['seconds'])}, {words.count(found['queries'])} queries"
-        speed = f"median {words.ms(found['median'])} ms, p99 {words.ms(found['p99'])} ms"
-        ends = f"{words.ms(found['first_median'])} ms, last tenth {words.ms(found['last_median'])} ms"
+        whole = f"{numbers.seconds(found['seconds'])}, {numbers.count(found['queries'])} queries"
+        speed = f"median {numbers.ms(found['median'])} ms, p99 {numbers.ms(found['p99'])} ms"
+        ends = f"{numbers.ms(found['first_median'])} ms, last tenth {numbers.ms(found['last_median'])} ms"
         yield (
             f"sustained {name}",
             "; ".join(
@@ -129,4 +133,5 @@ def _sustained(runs: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _remarks(run: Facts) -> list[str]:
-    return coarse(run["resolution_ms"], run["median"]) if run.get("resolution_ms") else []
+    step = run.get("resolution_ms")
+    return [latency_words.caution(each) for each in coarse(step, run["median"])] if step else []

@@ -13,11 +13,27 @@ from markupsafe import Markup
 
 from export.terminal import visible
 from pipeline.core.layout import tight
-from pipeline.report import clocks, data_words, layers, parity, plain, plots, words
+from pipeline.report import (
+    choice_words,
+    clocks,
+    data_words,
+    engine_words,
+    goal_words,
+    latency_words,
+    layers,
+    numbers,
+    parity,
+    plain,
+    plots,
+    precision_words,
+    words,
+)
 from pipeline.report.contact_sheet import ContactSheet
 from pipeline.report.devices import device_facts
 from pipeline.report.worry import Tone
-from pipeline.results.result import Engine, Judged, Result
+from pipeline.results.choice import Judged
+from pipeline.results.engine import Engine
+from pipeline.results.result import Result
 
 
 @dataclass(frozen=True)
@@ -40,6 +56,15 @@ class Goals:
     """By engine id, in the order of the columns; None where a goal does not concern the engine."""
 
 
+_WORDS = {
+    "words": words,
+    "numbers": numbers,
+    "choice_words": choice_words,
+    "engine_words": engine_words,
+    "goal_words": goal_words,
+    "latency_words": latency_words,
+    "precision_words": precision_words,
+}
 MARKS: dict[Tone, str] = {"pass": "✓", "miss": "!", "fail": "✕", "off": "○"}
 
 
@@ -57,7 +82,7 @@ def render_html(
     template = templates().get_template("report.html.j2")
     return template.render(
         r=result,
-        w=words,
+        **_WORDS,
         plain=plain,
         layers=layers,
         clocks=clocks,
@@ -65,7 +90,7 @@ def render_html(
         mark=MARKS,
         sheet=sheet or ContactSheet(),
         pictures=pictures or {},
-        targets=[(name, engines, remarks(engines)) for name, engines in words.by_target(result)],
+        targets=[(name, engines, remarks(engines)) for name, engines in engine_words.by_target(result)],
         goals=goals(result.engines),
         ships={c.engine: c.text.lower() for s in result.shipping if (c := plain.choice(result, s)).engine},
         scatter=plots.accuracy_against_latency(result),
@@ -84,8 +109,8 @@ def remarks(engines: list[Engine]) -> list[Remark]:
     """Reasons and fixes of a target's engines, each said once."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for engine in engines:
-        for why, fix in words.remarks(engine):
-            found.setdefault((engine.state, why, fix), []).append(words.short_id(engine))
+        for why, fix in engine_words.remarks(engine):
+            found.setdefault((engine.state, why, fix), []).append(engine_words.short_id(engine))
     return [Remark(state, ids, reason, fix) for (state, reason, fix), ids in found.items()]
 
 
@@ -117,7 +142,7 @@ def machine_facts(result: Result) -> list[tuple[str, str, str]]:
     old, new = dict(flatten(first)), dict(flatten(second))
     known = {f"packages.{name}": version for name, version in result.packages.items()}
     return [
-        (key, old.get(key, words.DASH), new.get(key, words.DASH) if old.get(key) != new.get(key) else "")
+        (key, old.get(key, numbers.DASH), new.get(key, numbers.DASH) if old.get(key) != new.get(key) else "")
         for key in dict.fromkeys([*old, *new])
         if known.get(key) != old.get(key) or old.get(key) is None
     ]
@@ -130,7 +155,7 @@ def flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, s
         if isinstance(value, Mapping):
             yield from flatten(value, f"{name}.")
         elif isinstance(value, list | tuple):
-            yield name, ", ".join(str(v) for v in value) or words.DASH
+            yield name, ", ".join(str(v) for v in value) or numbers.DASH
         elif value is not None:
             yield name, str(value)
 
@@ -158,16 +183,16 @@ def templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": words.percent,
-        "ms": words.ms,
-        "mb": words.mb,
-        "rate": words.rate,
-        "count": words.count,
-        "fixed": words.fixed,
-        "drop": words.signed_drop,
-        "magnitude": words.magnitude,
-        "seconds": words.seconds,
-        "size": words.size,
+        "percent": numbers.percent,
+        "ms": numbers.ms,
+        "mb": numbers.mb,
+        "rate": numbers.rate,
+        "count": numbers.count,
+        "fixed": numbers.fixed,
+        "drop": numbers.signed_drop,
+        "magnitude": numbers.magnitude,
+        "seconds": numbers.seconds,
+        "size": numbers.size,
         "tight": tight,
         "svg": lambda chart: Markup(chart.svg),
     }

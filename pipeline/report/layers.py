@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pipeline.report import words
+from pipeline.report import numbers
 from pipeline.results.composition import BuiltEngine
-from pipeline.results.result import Engine, Result
+from pipeline.results.engine import Engine
+from pipeline.results.result import Result
 
 HEAD = ["engine", "layers", "only reformat", "requantise", "convolutions and products", "written MB"]
 MEANING = (
@@ -23,11 +24,11 @@ def rows(result: Result) -> list[list[str]]:
     return [
         [
             engine.id,
-            words.count(built.layers),
-            words.count(built.reformats),
-            words.count(built.requantise),
-            _computing(built) or words.DASH,
-            words.mb(None if built.written_bytes is None else built.written_bytes / 1e6),
+            numbers.count(built.layers),
+            numbers.count(built.reformats),
+            numbers.count(built.requantise),
+            _computing(built) or numbers.DASH,
+            numbers.mb(None if built.written_bytes is None else built.written_bytes / 1e6),
         ]
         for engine in result.engines
         if (built := engine.composition.engine) is not None
@@ -59,14 +60,14 @@ def against(engine: Engine, rival: Engine) -> str:
     if ours is None or theirs is None:
         return ""
     other = rival.precision.upper()
-    parts = [f"{words.count(ours.layers)} layers against {words.count(theirs.layers)} of {other}"]
+    parts = [f"{numbers.count(ours.layers)} layers against {numbers.count(theirs.layers)} of {other}"]
     if ours.requantise:
         verb = "layer requantises" if ours.requantise == 1 else "layers requantise"
-        parts.append(f"{words.count(ours.requantise)} {verb}")
+        parts.append(f"{numbers.count(ours.requantise)} {verb}")
     if types := _computing(ours):
         parts.append(f"convolutions and products: {types}")
     if ours.written_bytes is not None and theirs.written_bytes is not None:
-        mine, its = (words.fixed(built.written_bytes / 1e6, 1 if theirs.written_bytes >= 1e6 else 3)
+        mine, its = (numbers.fixed(built.written_bytes / 1e6, 1 if theirs.written_bytes >= 1e6 else 3)
                      for built in (ours, theirs) if built.written_bytes is not None)  # fmt: skip
         parts.append(f"bytes written {mine} MB against {its} MB")
     return f"INT8 engine: {'; '.join(parts)}"

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-from pipeline.report import clocks, data_markdown, layers, markup, parity, plain, words
+from pipeline.report import (
+    choice_words,
+    clocks,
+    data_markdown,
+    engine_words,
+    goal_words,
+    latency_words,
+    layers,
+    markup,
+    numbers,
+    parity,
+    plain,
+    precision_words,
+    words,
+)
 from pipeline.report.devices import device_facts
-from pipeline.results.result import Accuracy, Engine, Network, Result
+from pipeline.results.engine import Engine
+from pipeline.results.network import Accuracy, Network
+from pipeline.results.result import Result
 
 _JUDGED_MARKS = {"pass": "✅", "miss": "❌", "not_judged": "⚪"}
 
@@ -48,17 +64,16 @@ def _head(result: Result) -> str:
     for shipping in result.shipping:
         choice = plain.choice(result, shipping)
         what = choice.text.lower() + (f" {markup.code(choice.engine)}" if choice.engine else "")
-        lines.append(
-            f"- {markup.MARKS[choice.tone]} **{markup.text(shipping.target)}**: {what}. {markup.text(shipping.why)}"
-        )
+        head = f"- {markup.MARKS[choice.tone]} **{markup.text(shipping.target)}**: {what}."
+        lines.append(f"{head} {markup.text(choice_words.why(result, shipping))}")
     for step, failure in result.failures.items():
         fix = f". Fix: {markup.text(str(failure['fix']))}" if failure.get("fix") else ""
         lines.append(f"- ❌ **{markup.text(step)}** failed: {markup.text(str(failure.get('what', '')))}{fix}")
     tested = result.student.test.n
     lines += [
         "",
-        f"Data set {markup.code(data.get('dataset', ''))}, {words.count(_classes_of(result))} classes, "
-        f"{words.count(tested)} test images. Made {markup.text(result.created)}.",
+        f"Data set {markup.code(data.get('dataset', ''))}, {numbers.count(_classes_of(result))} classes, "
+        f"{numbers.count(tested)} test images. Made {markup.text(result.created)}.",
     ]
     return "\n".join(lines)
 
@@ -78,20 +93,20 @@ def _engines(result: Result) -> str:
     ]
     shipped = {s.engine for s in result.shipping}
     rows = [_engine_row(engine, engine.id in shipped) for engine in result.engines]
-    timed = [row for _, row in words.timed(result.engines)]
+    timed = [row for _, row in latency_words.timed(result.engines)]
     notes = ["Change: against the torch student on the same images."]
     if timed:
         batches = ", ".join(str(b) for b in sorted({row.batch for row in timed}))
         notes.append(
-            f"Latency: boundary `engine` ({words.BOUNDARY_MEANING['engine']}), batch {batches}, "
-            f"{words.n_range(timed)} samples an engine."
+            f"Latency: boundary `engine` ({latency_words.BOUNDARY_MEANING['engine']}), batch {batches}, "
+            f"{latency_words.n_range(timed)} samples an engine."
         )
-    if any(words.measured_elsewhere(e) for e in result.engines):
+    if any(engine_words.measured_elsewhere(e) for e in result.engines):
         notes.append("† accuracy of the ONNX file in ONNX Runtime; the engine did not run here.")
     reasons: dict[tuple[str, str, str], list[str]] = {}
     for engine in result.engines:
-        for why, fix in words.remarks(engine):
-            reasons.setdefault((words.STATES[engine.state], why, fix), []).append(engine.id)
+        for why, fix in engine_words.remarks(engine):
+            reasons.setdefault((engine_words.STATES[engine.state], why, fix), []).append(engine.id)
     remarks = [
         f"- {', '.join(map(markup.code, ids))}: {state}"
         + (f": {markup.text(why)}" if why else "")
@@ -99,25 +114,25 @@ def _engines(result: Result) -> str:
         for (state, why, fix), ids in reasons.items()
     ]
     remarks += [f"- {markup.code(name)}: {markup.text(said)}" for name, said in layers.outlooks(result)]
-    remarks += [f"- {markup.text(words.fine_tuning(tuning))}" for tuning in result.qad]
+    remarks += [f"- {markup.text(precision_words.fine_tuning(tuning))}" for tuning in result.qad]
     table = markup.table(head, rows, "ll" + "r" * 7 + "l")
     return "\n\n".join(["## Engines", table, " ".join(notes), *(["\n".join(remarks)] if remarks else [])])
 
 
 def _engine_row(engine: Engine, ship: bool) -> list[str]:
     accuracy, latency = engine.accuracy, engine.latency_at("engine")
-    mark = " †" if words.measured_elsewhere(engine) else ""
+    mark = " †" if engine_words.measured_elsewhere(engine) else ""
     return [
-        (f"**{markup.code(engine.id)}**" if ship else markup.code(engine.id)) + words.tag(engine),
-        words.STATES[engine.state],
-        words.mb(engine.engine_mb),
-        f"{words.percent(accuracy.top1)}{mark}" if accuracy else words.DASH,
-        words.signed_drop(engine.drop),
-        words.percent(accuracy.mean_per_class) if accuracy else words.DASH,
-        words.ms(latency.median if latency else None),
-        words.ms(latency.p99 if latency else None),
-        words.rate(latency.throughput if latency else None),
-        words.budget_summary(engine),
+        (f"**{markup.code(engine.id)}**" if ship else markup.code(engine.id)) + engine_words.tag(engine),
+        engine_words.STATES[engine.state],
+        numbers.mb(engine.engine_mb),
+        f"{numbers.percent(accuracy.top1)}{mark}" if accuracy else numbers.DASH,
+        numbers.signed_drop(engine.drop),
+        numbers.percent(accuracy.mean_per_class) if accuracy else numbers.DASH,
+        numbers.ms(latency.median if latency else None),
+        numbers.ms(latency.p99 if latency else None),
+        numbers.rate(latency.throughput if latency else None),
+        goal_words.budget_summary(engine),
     ]
 
 
@@ -125,10 +140,10 @@ def _budgets(result: Result) -> str:
     rows = [
         [
             markup.code(engine.id),
-            markup.text(words.goal(j)),
-            words.value(j),
+            markup.text(goal_words.goal(j)),
+            goal_words.value(j),
             f"{_JUDGED_MARKS[j.verdict]} {_verdict(j.verdict)}",
-            words.gap(j) or words.DASH,
+            goal_words.gap(j) or numbers.DASH,
         ]
         for engine in result.engines
         for j in engine.budgets
@@ -149,25 +164,26 @@ def _precisions(result: Result) -> str:
     rows = [
         [
             markup.code(file.onnx),
-            ", ".join(markup.text(words.BACKENDS.get(name, name)) for name in file.engines) or words.DASH,
-            words.mb(file.mb),
-            words.percent(file.top1),
-            words.fixed(file.int8_macs_percent, 1),
-            markup.text(file.calibration or "") or words.DASH,
+            ", ".join(markup.text(engine_words.BACKENDS.get(name, name)) for name in file.engines)
+            or numbers.DASH,
+            numbers.mb(file.mb),
+            numbers.percent(file.top1),
+            numbers.fixed(file.int8_macs_percent, 1),
+            markup.text(precision_words.calibration(file.calibration)) or numbers.DASH,
         ]
         for file in result.precisions
     ]
     parts = ["## Precision", markup.table(head, rows, "llrrrl")]
     if any(file.precision == "int8" for file in result.precisions):
-        parts.append(markup.text(words.INT8_LAYOUTS))
-    if cpus := [(file, text) for file in result.precisions if (text := words.cpu(file))]:
+        parts.append(markup.text(precision_words.INT8_LAYOUTS))
+    if cpus := [(file, text) for file in result.precisions if (text := precision_words.cpu(file))]:
         parts.append("\n".join(f"- {markup.code(file.onnx)}: {markup.text(text)}" for file, text in cpus))
-    said = [(file, words.mixed(file)) for file in result.precisions]
+    said = [(file, precision_words.mixed(file)) for file in result.precisions]
     if any(text for _, text in said):
-        parts.append(words.TWO_DROPS)
+        parts.append(precision_words.TWO_DROPS)
         parts.append(
             "\n".join(
-                f"- {markup.code(file.onnx)}: {markup.text(text)} {words.on_test(result, file)}".rstrip()
+                f"- {markup.code(file.onnx)}: {markup.text(text)} {precision_words.on_test(result, file)}".rstrip()
                 for file, text in said
                 if text
             )
@@ -175,10 +191,10 @@ def _precisions(result: Result) -> str:
     kept = [
         [
             markup.code(file.onnx),
-            markup.code(row.what),
-            words.CAUSES[row.cause],
-            words.fixed(row.macs_percent, 1),
-            markup.text(row.why),
+            markup.code(precision_words.kept_out(row)),
+            precision_words.CAUSES[row.cause],
+            numbers.fixed(row.macs_percent, 1),
+            markup.text(precision_words.why_kept_out(row)),
         ]
         for file in result.precisions
         for row in file.kept_out
@@ -202,21 +218,21 @@ def _layers(result: Result) -> str:
 
 def _latency(result: Result) -> str:
     rows = []
-    for boundary in words.BOUNDARIES:
-        for engine, row in words.at_boundary(result.engines, boundary):
+    for boundary in latency_words.BOUNDARIES:
+        for engine, row in latency_words.at_boundary(result.engines, boundary):
             rows.append(
                 [
-                    markup.code(engine.id) + markup.text(words.in_mode(row)),
-                    words.BOUNDARIES[row.boundary],
+                    markup.code(engine.id) + markup.text(latency_words.in_mode(row)),
+                    latency_words.BOUNDARIES[row.boundary],
                     str(row.batch),
                     str(row.streams),
-                    words.count(row.n),
-                    *(words.ms(x) for x in (row.min, row.mean, row.median)),
-                    words.interval(row) or words.DASH,
-                    *(words.ms(x) for x in (row.p90, row.p95, row.p99, row.max, row.std)),
-                    words.fixed(row.cv_percent, 1),
-                    words.rate(row.throughput),
-                    markup.text("; ".join(row.warnings)),
+                    numbers.count(row.n),
+                    *(numbers.ms(x) for x in (row.min, row.mean, row.median)),
+                    latency_words.interval(row) or numbers.DASH,
+                    *(numbers.ms(x) for x in (row.p90, row.p95, row.p99, row.max, row.std)),
+                    numbers.fixed(row.cv_percent, 1),
+                    numbers.rate(row.throughput),
+                    markup.text("; ".join(latency_words.cautions(row))),
                 ]
             )
     if not rows:
@@ -240,14 +256,16 @@ def _latency(result: Result) -> str:
         "img/s",
         "warnings",
     ]
-    meaning = "; ".join(f"{words.BOUNDARIES[b]}: {m}" for b, m in words.BOUNDARY_MEANING.items())
+    meaning = "; ".join(
+        f"{latency_words.BOUNDARIES[b]}: {m}" for b, m in latency_words.BOUNDARY_MEANING.items()
+    )
     table = markup.table(head, rows, "ll" + "r" * 14 + "l")
     notes = f"{_doubts(result)}{_clocks(result)}{_threads(result)}{_paced(result)}{_energy(result)}"
     return f"## Latency\n\nMilliseconds. {meaning}.\n\n{table}{notes}"
 
 
 def _doubts(result: Result) -> str:
-    return "".join(f"\n\n⚠️ {markup.text(said)}." for said in words.doubts(result))
+    return "".join(f"\n\n⚠️ {markup.text(said)}." for said in latency_words.doubts(result))
 
 
 def _clocks(result: Result) -> str:
@@ -256,7 +274,7 @@ def _clocks(result: Result) -> str:
 
 
 def _threads(result: Result) -> str:
-    chosen = words.chosen_threads(result.engines)
+    chosen = engine_words.chosen_threads(result.engines)
     return f"\n\nCPU threads, chosen by measurement: {markup.text('; '.join(chosen))}." if chosen else ""
 
 
@@ -264,8 +282,8 @@ def _energy(result: Result) -> str:
     rows = [
         [
             markup.code(engine.id),
-            *(words.fixed(x, 2) for x in (e.mj_per_image, e.mj_per_image_total, e.load_w, e.idle_w)),
-            words.count(e.n),
+            *(numbers.fixed(x, 2) for x in (e.mj_per_image, e.mj_per_image_total, e.load_w, e.idle_w)),
+            numbers.count(e.n),
             markup.text(f"{e.source}: {e.covers}"),
         ]
         for engine in result.engines
@@ -282,19 +300,19 @@ def _paced(result: Result) -> str:
     rows = [
         [
             markup.code(engine.id),
-            words.BOUNDARIES[row.boundary],
+            latency_words.BOUNDARIES[row.boundary],
             f"{row.rate_fps:g}",
             "yes" if row.keeps_rate else "no",
-            f"{words.count(row.deadline_misses)} of {words.count(row.n)}",
-            *(words.ms(x) for x in (row.median_of_parts_ms.get("service"), row.median, row.p99, row.max)),
-            markup.text("; ".join(row.warnings)),
+            f"{numbers.count(row.deadline_misses)} of {numbers.count(row.n)}",
+            *(numbers.ms(x) for x in (row.median_of_parts_ms.get("service"), row.median, row.p99, row.max)),
+            markup.text("; ".join(latency_words.cautions(row))),
         ]
-        for engine, row in words.paced(result.engines)
+        for engine, row in latency_words.paced(result.engines)
     ]
     if not rows:
         return ""
     head = ["engine", "boundary", "fps", "kept", "late", "service", "median", "p99", "max", "warnings"]
-    return f"\n\nAt a fixed rate, {words.PACED_MEANING}.\n\n" + markup.table(head, rows, "llrlrrrrrl")
+    return f"\n\nAt a fixed rate, {latency_words.PACED_MEANING}.\n\n" + markup.table(head, rows, "llrlrrrrrl")
 
 
 def _networks(result: Result) -> str:
@@ -315,13 +333,13 @@ def _networks(result: Result) -> str:
         return [
             role,
             markup.code(network.model),
-            words.count(network.parameters),
-            words.percent(test.top1),
-            words.percent(test.top5),
-            words.percent(test.mean_per_class),
+            numbers.count(network.parameters),
+            numbers.percent(test.top1),
+            numbers.percent(test.top5),
+            numbers.percent(test.mean_per_class),
             _worst(test),
-            words.percent(network.val_top1),
-            words.count(test.n),
+            numbers.percent(network.val_top1),
+            numbers.count(test.n),
         ]
 
     table = markup.table(head, [row("teacher", result.teacher), row("student", result.student)], "llrrrrlrr")
@@ -332,9 +350,9 @@ def _networks(result: Result) -> str:
 
 def _worst(accuracy: Accuracy) -> str:
     if not accuracy.worst_classes:
-        return words.DASH
+        return numbers.DASH
     worst = accuracy.worst_classes[0]
-    return f"{words.fixed(worst['accuracy'], 1)} ({markup.text(str(worst['name']))}, n = {words.count(worst['n'])})"
+    return f"{numbers.fixed(worst['accuracy'], 1)} ({markup.text(str(worst['name']))}, n = {numbers.count(worst['n'])})"
 
 
 def _classes(result: Result) -> str:
@@ -342,15 +360,15 @@ def _classes(result: Result) -> str:
     if not confused:
         return ""
     rows = [
-        [markup.text(str(c["true"])), markup.text(str(c["predicted"])), words.count(c["count"])]
+        [markup.text(str(c["true"])), markup.text(str(c["predicted"])), numbers.count(c["count"])]
         for c in confused
     ]
     table = markup.table(["true", "predicted", "images"], rows, "llr")
-    n = words.count(result.student.test.n)
+    n = numbers.count(result.student.test.n)
     parts = [f"## Most frequent mistakes of the student\n\nOn {n} test images.\n\n{table}"]
     if result.mistakes:
         sure = [
-            [str(m.index), markup.text(m.true), markup.text(m.predicted), words.fixed(m.confidence, 1)]
+            [str(m.index), markup.text(m.true), markup.text(m.predicted), numbers.fixed(m.confidence, 1)]
             for m in result.mistakes
         ]
         parts.append(f"The most confident mistakes of {markup.code(result.looked_at)}:")
@@ -367,7 +385,7 @@ def _outputs(result: Result) -> str:
     )
     return (
         "## Classes by output\n\nOutput `i` of the student and of every engine is the score of this class.\n\n"
-        f"<details><summary>{words.count(len(result.outputs))} classes</summary>\n\n{table}\n\n</details>"
+        f"<details><summary>{numbers.count(len(result.outputs))} classes</summary>\n\n{table}\n\n</details>"
     )
 
 
@@ -376,11 +394,11 @@ def _parity(result: Result) -> str:
         [
             markup.text(r.what),
             str(r.batch),
-            words.count(r.n),
-            words.magnitude(r.max_abs),
-            words.magnitude(r.allowed),
-            words.fixed(r.cosine, 6),
-            words.percent(r.agreement),
+            numbers.count(r.n),
+            numbers.magnitude(r.max_abs),
+            numbers.magnitude(r.allowed),
+            numbers.fixed(r.cosine, 6),
+            numbers.percent(r.agreement),
             "✅ ok" if r.ok else "❌ failed",
         ]
         for r in parity.summarise(result.parity)
@@ -405,15 +423,15 @@ def _provenance(result: Result) -> str:
             markup.code(str(s.get("step", ""))),
             markup.code(str(s.get("key", ""))[:16]),
             markup.code(str(s.get("digest", ""))[:12]),
-            words.seconds(s.get("seconds")),
-            words.size(s.get("bytes")),
+            numbers.seconds(s.get("seconds")),
+            numbers.size(s.get("bytes")),
         ]
         for s in result.steps
     ]
     packages = ", ".join(f"{markup.text(k)} {markup.text(v)}" for k, v in sorted(result.packages.items()))
     facts = [
         f"- git: {markup.code(result.git) if result.git else 'not a working copy'}",
-        f"- seed: {result.config.get('seed', words.DASH)}",
+        f"- seed: {result.config.get('seed', numbers.DASH)}",
         f"- packages: {packages}",
     ]
     return "\n\n".join(

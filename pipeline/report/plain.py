@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.report import data_words, words
+from pipeline.report import choice_words, data_words, engine_words, latency_words, numbers, words
 from pipeline.report.worry import Tone, Worry, worst_first
+from pipeline.results.choice import Shipping
+from pipeline.results.engine import Engine
 from pipeline.results.evidence import Load, Share, Standing
-from pipeline.results.result import Engine, Result, Shipping
+from pipeline.results.result import Result
 
 TONES: dict[str, Tone] = {
     "pass": "pass",
@@ -61,7 +63,7 @@ def headline(result: Result) -> str:
     engine, standing = looked_at(result)
     ships = " and ".join(s.engine for s in result.shipping if s.engine)
     accuracy = engine.accuracy if engine and engine.accuracy else result.student.test
-    right = f"right on {words.percent(accuracy.top1)} % of {words.count(accuracy.n)} test images"
+    right = f"right on {numbers.percent(accuracy.top1)} % of {numbers.count(accuracy.n)} test images"
     if result.verdict == "pass":
         return f"Ship {ships}: {right}, and every goal is met."
     if result.verdict == "no_goal":
@@ -83,12 +85,12 @@ def _what_failed(result: Result) -> str:
         return f"{step} failed: {failure.get('what', '')}. What was made before it is kept."
     failed = [engine for engine in result.engines if engine.state == "failed"]
     if len(failed) == 1:
-        return f"{failed[0].id} failed: {words.reason(failed[0])}. Everything else is kept."
+        return f"{failed[0].id} failed: {engine_words.reason(failed[0])}. Everything else is kept."
     if failed:
         return f"{len(failed)} engines failed, and the rows below say why. Everything else is kept."
     for shipping in result.shipping:
         if shipping.state == "failed":
-            return f"Nothing can be shipped for {shipping.target}: {shipping.why}."
+            return f"Nothing can be shipped for {shipping.target}: {choice_words.why(result, shipping)}."
     return "A step failed; what was made before it is kept."
 
 
@@ -126,18 +128,18 @@ def levels(result: Result) -> list[Level]:
         always = f"Always answering “{standing.majority_class}”"
         found.append(Level(always, standing.majority.percent, _interval(standing.majority)))
     if classes := words.classes(result):
-        found.append(Level(f"Guessing among {words.count(classes)}", 100 / classes, None))
+        found.append(Level(f"Guessing among {numbers.count(classes)}", 100 / classes, None))
     return found
 
 
 def level(found: Level) -> str:
     """A line of the comparison in words: 'This model: 66.62 % (64.57 to 68.60 %)'."""
     span = (
-        f" ({words.percent(found.interval[0])} to {words.percent(found.interval[1])} %)"
+        f" ({numbers.percent(found.interval[0])} to {numbers.percent(found.interval[1])} %)"
         if found.interval
         else ""
     )
-    return f"{found.who}: {words.percent(found.percent)} %{span}"
+    return f"{found.who}: {numbers.percent(found.percent)} %{span}"
 
 
 def worries(result: Result) -> list[Worry]:
@@ -161,8 +163,8 @@ def _answers(standing: Standing) -> Iterator[Worry]:
         than = "only as often as" if gap.points == 0 else "less often than"
         yield Worry(
             "fail",
-            f"It is right {than} {always}: {words.percent(standing.top1.percent)} % against "
-            f"{words.percent(standing.majority.percent)} %. Train it for longer, at another learning rate, or on "
+            f"It is right {than} {always}: {numbers.percent(standing.top1.percent)} % against "
+            f"{numbers.percent(standing.majority.percent)} %. Train it for longer, at another learning rate, or on "
             "more images.",
         )
     if standing.only_class is not None:
@@ -170,13 +172,13 @@ def _answers(standing: Standing) -> Iterator[Worry]:
     if "not_clearly_better_than_majority" in standing.findings:
         yield Worry(
             "miss",
-            f"It is not clearly better than {always}: {words.percent(gap.points)} points better on these images, "
-            f"{words.percent(gap.low)} to {words.percent(gap.high)} in general.",
+            f"It is not clearly better than {always}: {numbers.percent(gap.points)} points better on these images, "
+            f"{numbers.percent(gap.low)} to {numbers.percent(gap.high)} in general.",
         )
     if standing.at_chance_count and standing.only_class is None:
         named = [f"{c.name} ({c.correct} of {c.n} right)" for c in standing.at_chance[:_NAMED]]
         who = _listed(named, standing.at_chance_count)
-        many = f"{words.count(standing.at_chance_count)} of {words.count(standing.classes)} classes"
+        many = f"{numbers.count(standing.at_chance_count)} of {numbers.count(standing.classes)} classes"
         verb = "is" if standing.at_chance_count == 1 else "are"
         yield Worry("miss", f"{many} {verb} answered no better than by guessing: {who}.")
 
@@ -194,8 +196,8 @@ def _images(standing: Standing) -> Iterator[Worry]:
     if standing.top1.high - standing.top1.low > 2 * _UNSURE:
         yield Worry(
             "off",
-            f"{words.count(standing.n)} test images are few: of all such images, {words.percent(standing.top1.low)} to "
-            f"{words.percent(standing.top1.high)} % may be answered right.",
+            f"{numbers.count(standing.n)} test images are few: of all such images, "
+            f"{numbers.percent(standing.top1.low)} to {numbers.percent(standing.top1.high)} % may be answered right.",
         )
 
 
@@ -205,20 +207,20 @@ def _losses(result: Result, standing: Standing | None) -> Iterator[Worry]:
     if teacher and teacher.over_majority.low <= 0:
         yield Worry(
             "miss",
-            f"The teacher is not clearly better than guessing: {words.percent(teacher.top1.percent)} % against "
-            f"{words.percent(teacher.majority.percent)} %. What this model learnt from it may be noise.",
+            f"The teacher is not clearly better than guessing: {numbers.percent(teacher.top1.percent)} % against "
+            f"{numbers.percent(teacher.majority.percent)} %. What this model learnt from it may be noise.",
         )
     gap = standing.over_teacher if standing else None
     if gap is not None and gap.high < -_BEHIND:
         yield Worry(
             "off",
-            f"The teacher is {words.percent(-gap.points)} points better ({words.percent(-gap.high)} to "
-            f"{words.percent(-gap.low)}). A larger student, or more epochs, may come closer.",
+            f"The teacher is {numbers.percent(-gap.points)} points better ({numbers.percent(-gap.high)} to "
+            f"{numbers.percent(-gap.low)}). A larger student, or more epochs, may come closer.",
         )
     if engine is not None and engine.drop is not None and engine.drop > _LOST:
         yield Worry(
             "off",
-            f"{engine.id} is {words.percent(engine.drop)} points worse than the network that it was made from.",
+            f"{engine.id} is {numbers.percent(engine.drop)} points worse than the network that it was made from.",
         )
 
 
@@ -232,7 +234,7 @@ def _disturbed(shipping: Shipping, load: Load | None) -> Worry | None:
     else:
         doubt = " Another engine may be the fastest."
     text = (
-        f"The times of {shipping.target} are doubtful: {words.load(load)}.{doubt} On a quiet machine, "
+        f"The times of {shipping.target} are doubtful: {latency_words.load(load)}.{doubt} On a quiet machine, "
         "figkd-pipeline benchmark CONFIG measures again."
     )
     return Worry("miss" if shipping.disturbed else "off", text)
@@ -240,7 +242,7 @@ def _disturbed(shipping: Shipping, load: Load | None) -> Worry | None:
 
 def _listed(named: Sequence[str], count: int) -> str:
     more = count - len(named)
-    return ", ".join(named) + (f" and {words.count(more)} more" if more else "")
+    return ", ".join(named) + (f" and {numbers.count(more)} more" if more else "")
 
 
 def _interval(share: Share | None) -> tuple[float, float] | None:

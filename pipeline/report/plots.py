@@ -22,8 +22,11 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from export.terminal import one_line
-from pipeline.report import words
-from pipeline.results.result import Engine, Latency, Network, Result
+from pipeline.report import engine_words, latency_words, numbers
+from pipeline.results.engine import Engine
+from pipeline.results.latency import Latency
+from pipeline.results.network import Network
+from pipeline.results.result import Result
 
 # Stand-ins that matplotlib draws with, and the CSS variables that replace them in the SVG.
 _INK, _MUTED, _GRID, _LIMIT, _PAPER = "#010101", "#010102", "#010103", "#010104", "#010105"
@@ -80,19 +83,19 @@ class Chart:
 
 def accuracy_against_latency(result: Result) -> Chart | None:
     """Top-1 over median latency of the engines that ran, at boundary `engine` and the first batch size."""
-    points = [(e, row, e.accuracy) for e, row in words.timed(result.engines)]
+    points = [(e, row, e.accuracy) for e, row in latency_words.timed(result.engines)]
     shown = [(e, row, accuracy.top1) for e, row, accuracy in points if accuracy is not None]
     if not shown:
         return None
     batches = ", ".join(str(b) for b in sorted({row.batch for _, row, _ in shown}))
     n = max(a.n for _, _, a in points if a is not None)
     title = "Accuracy against latency of the engines that ran: " + "; ".join(
-        f"{e.id} {words.percent(top1)} % at {words.ms(row.median)} ms" for e, row, top1 in shown
+        f"{e.id} {numbers.percent(top1)} % at {numbers.ms(row.median)} ms" for e, row, top1 in shown
     )
-    samples = words.n_range([row for _, row, _ in shown])
+    samples = latency_words.n_range([row for _, row, _ in shown])
     caption = (
         "Up and to the left is better. Marker: median; whisker: to the p99. Boundary engine, "
-        f"batch {batches}, {samples} samples an engine; top-1 of n = {words.count(n)} test images."
+        f"batch {batches}, {samples} samples an engine; top-1 of n = {numbers.count(n)} test images."
     )
     height = _height(len(shown))
 
@@ -105,15 +108,15 @@ def accuracy_against_latency(result: Result) -> Chart | None:
 
 def latency_distributions(result: Result) -> Chart | None:
     """Histograms of the engines that ran, one above the other on one time axis."""
-    shown = [(e, row) for e, row in words.timed(result.engines) if len(row.histogram) > 1]
+    shown = [(e, row) for e, row in latency_words.timed(result.engines) if len(row.histogram) > 1]
     if not shown:
         return None
     batches = ", ".join(str(b) for b in sorted({row.batch for _, row in shown}))
     title = "Latency distributions: " + "; ".join(
-        f"{e.id} median {words.ms(row.median)} ms, p99 {words.ms(row.p99)} ms" for e, row in shown
+        f"{e.id} median {numbers.ms(row.median)} ms, p99 {numbers.ms(row.p99)} ms" for e, row in shown
     )
     log = _wide([row for _, row in shown])
-    samples = words.n_range([row for _, row in shown])
+    samples = latency_words.n_range([row for _, row in shown])
     caption = (
         f"Samples up to the 99th percentile, each scaled to its own peak{'; log axis' if log else ''}. "
         f"Line: median; triangle: p99. Boundary engine, batch {batches}, {samples} samples an engine."
@@ -137,12 +140,12 @@ def validation_curves(result: Result) -> Chart | None:
     if not runs:
         return None
     title = "Validation top-1 over the epochs: " + "; ".join(
-        f"{role} from {words.percent(points[0][1])} % to {words.percent(points[-1][1])} % "
+        f"{role} from {numbers.percent(points[0][1])} % to {numbers.percent(points[-1][1])} % "
         f"in {len(points)} epochs"
         for role, _, points, _ in runs
     )
     images = (result.data.get("counts") or {}).get("val")
-    n = f", n = {words.count(images)} validation images" if images else ""
+    n = f", n = {numbers.count(images)} validation images" if images else ""
     caption = f"Top-1 after each epoch{n}."
 
     def draw(figure: Figure) -> None:
@@ -257,7 +260,7 @@ def _scatter(
             markeredgewidth=1.2,
             zorder=3,
         )
-        text = one_line(engine.id if several else words.short_id(engine))
+        text = one_line(engine.id if several else engine_words.short_id(engine))
         place, align = _free_place((x, y), 6.6 * len(text), taken, axes.bbox)
         taken.append(place)
         beside = x - 2 if align == "left" else x + 2
@@ -349,7 +352,7 @@ def _ridges(axes: Any, shown: Sequence[tuple[Engine, Latency]], log: bool) -> No
             [base + 0.58 * d / peak for d in dense], edges, baseline=base, color=colour, linewidth=1.1
         )
         axes.plot([row.median] * 2, [base, base + 0.58], color=colour, linewidth=1.6)
-        label = one_line(engine.id if several else words.short_id(engine))
+        label = one_line(engine.id if several else engine_words.short_id(engine))
         axes.text(
             0.0,
             base + 0.66,
@@ -359,11 +362,11 @@ def _ridges(axes: Any, shown: Sequence[tuple[Engine, Latency]], log: bool) -> No
             fontweight="bold",
             va="bottom",
         )
-        tail = "" if row.p99 is None else f" · p99 {words.ms(row.p99)}"
+        tail = "" if row.p99 is None else f" · p99 {numbers.ms(row.p99)}"
         axes.text(
             1.0,
             base + 0.66,
-            f"median {words.ms(row.median)}{tail} ms",
+            f"median {numbers.ms(row.median)}{tail} ms",
             transform=axes.get_yaxis_transform(),
             ha="right",
             va="bottom",

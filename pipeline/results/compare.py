@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
-from rich.console import Group, RenderableType
-from rich.text import Text
 
 from export.stats import holm, slower_p
-from export.terminal import one_line
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import read_json
-from pipeline.core.layout import Column, Grid, Prose
 from pipeline.results.doubts import load_of
 from pipeline.results.evidence import Load
-from pipeline.results.result import BenchmarkDocument, BenchmarkRow, Latency, Result
+from pipeline.results.latency import BenchmarkDocument, BenchmarkRow, Latency
+from pipeline.results.result import Result
+from pipeline.results.upgrade import upgraded, upgraded_benchmark
 
 _EVEN_UNDER_LOAD = 2.0
 """A fastest sample so many times the baseline's median is a regression, whoever else was at work."""
@@ -101,32 +99,39 @@ def read_baseline(path: Path) -> BenchmarkDocument:
             where=where,
             fix=fix,
         ) from error
-    errors = []
-    for kind in (Result, BenchmarkDocument):
-        try:
-            found = kind.model_validate(values)
-        except ValidationError as error:
-            errors.append(error)
-            continue
-        if isinstance(found, Result):
-            found = BenchmarkDocument(
-                created=found.created, latency=rows_of(found), machine=found.machine, packages=found.packages,
-                outputs=found.outputs or _names_in(found),
-            )  # fmt: skip
-        elif (load := load_of(found.machine)) and load.disturbed:  # one of an earlier version, too
-            for timed in found.latency:
-                timed.disturbed = True
-        if row := next((row for row in found.latency if not _can_be_compared(row)), None):
-            raise ConfigError(f"a latency of {row.id[:80]!r} is no positive number", where=where, fix=fix)
-        return found
-    # The message of what it comes closest to.
-    first = min(errors, key=lambda error: error.error_count()).errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    raise ConfigError(
-        f"neither a result.json nor a benchmark of this version ({f'{place[:80]}: ' if place else ''}{first['msg']})",
-        where=where,
-        fix=fix,
-    )
+    try:
+        found = _document(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        what = f"{place[:80]}: " if place else ""
+        raise ConfigError(
+            f"neither a result.json nor a benchmark of this version ({what}{first['msg']})",
+            where=where,
+            fix=fix,
+        ) from error
+    if row := next((row for row in found.latency if not _can_be_compared(row)), None):
+        raise ConfigError(f"a latency of {row.id[:80]!r} is no positive number", where=where, fix=fix)
+    return found
+
+
+def _document(values: Any) -> BenchmarkDocument:
+    """Of a benchmark, or of a run's result; of earlier versions, too.
+
+    Raises:
+        ValidationError: it is neither.
+    """
+    if isinstance(values, dict) and "schema_version" in values:
+        result = Result.model_validate(upgraded(values))
+        return BenchmarkDocument(
+            created=result.created, latency=rows_of(result), machine=result.machine, packages=result.packages,
+            outputs=result.outputs or _names_in(result),
+        )  # fmt: skip
+    found = BenchmarkDocument.model_validate(upgraded_benchmark(values))
+    if (load := load_of(found.machine)) and load.disturbed:  # one of an earlier version, too
+        for timed in found.latency:
+            timed.disturbed = True
+    return found
 
 
 def check_classes(now: Sequence[str], before: Sequence[str], where: str) -> None:
@@ -144,7 +149,9 @@ def check_classes(now: Sequence[str], before: Sequence[str], where: str) -> None
         mapping(before, now, what="the baseline", of="this measurement")
     except LabelError as error:
         raise ConfigError(
-            error.what, where=where, fix="compare with a result of the same classes, or measure that one anew"
+            error.what,
+            where=where,
+            fix="compare with a result of the same classes, or measure that one again",
         ) from error
 
 
@@ -176,10 +183,10 @@ def against(
             sample takes twice the baseline's median.
     """
     names = _names([row.id for row in rows], [row.id for row in before])
-    known = {_key(row, row.id): row for row in before}
+    known = {key(row, row.id): row for row in before}
     found = []
     for row in rows:
-        old = known.get(_key(row, names.get(row.id, row.id)))
+        old = known.get(key(row, names.get(row.id, row.id)))
         if old is not None:
             found.append(_change(row, old))
     if limit is None:
@@ -193,7 +200,8 @@ def against(
     return [_limited(change, limit, by_chance=id(change) in by_chance) for change in found]
 
 
-def _key(row: BenchmarkRow, name: str) -> Key:
+def key(row: BenchmarkRow, name: str) -> Key:
+    """What must be the same in two rows that are compared."""
     return name, row.batch, row.boundary, row.streams, row.rate_fps, row.power_mode
 
 
@@ -232,50 +240,6 @@ def _limited(change: Change, limit: float, *, by_chance: bool) -> Change:
     return replace(change, judgement=judgement)
 
 
-def remarks(changes: Sequence[Change], limit: float | None) -> list[str]:
-    """What must be said about a comparison: each regression, and each change beyond the limit that is noise."""
-    found = []
-    for change in sorted(changes, key=lambda c: -c.percent):
-        row = change.row
-        streams = f", {row.streams} streams" if row.streams > 1 else ""
-        what = f"{row.id} ({row.boundary}, batch {row.batch}{streams}) is {change.percent:.1f} % slower"
-        span = (
-            f"between {change.interval[0]:+.1f} and {change.interval[1]:+.1f} % with 95 % intervals"
-            if change.interval
-            else "no intervals to tell noise by"
-        )
-        if change.judgement == "undecided":
-            when = "this measurement" if row.disturbed else "the baseline"
-            found.append(
-                f"undecided: {what} than the baseline; allowed {limit:g} % ({span}), but others used the CPU during "
-                f"{when}, so not counted as a regression; measure again on a quiet machine"
-            )
-        elif change.judgement == "regression":
-            found.append(f"regression: {what} than the baseline; allowed {limit:g} % ({span})")
-        elif limit is not None and change.percent > limit:
-            found.append(
-                f"inside the noise: {what} ({span}), so not counted as a regression; "
-                "measure for longer, or on a quiet machine"
-            )
-    return found
-
-
-def other_machine(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
-    """Says so if the baseline comes from another CPU or GPU; empty otherwise, and where it is not known."""
-
-    def of(machine: Mapping[str, Any]) -> tuple[Any, Any]:
-        facts = machine.get("before", machine)
-        cpu, gpus = (facts.get("cpu"), facts.get("gpus", [])) if isinstance(facts, Mapping) else (None, [])
-        if not isinstance(cpu, Mapping) or not isinstance(gpus, list):
-            return None, None
-        return cpu.get("model"), [gpu.get("name") for gpu in gpus if isinstance(gpu, Mapping)]
-
-    here, there = of(now), of(before)
-    if None in (here[0], there[0]) or here == there:
-        return ""
-    return f"the baseline was measured on another machine ({there[0]}; here {here[0]})"
-
-
 def parse_percent(text: str | None) -> float | None:
     """`5%` or `5` as 5.0."""
     if text is None:
@@ -289,82 +253,3 @@ def parse_percent(text: str | None) -> float | None:
     if not value >= 0:
         raise ConfigError(f"'{text}' must not be negative", where="--max-regression")
     return value
-
-
-def tables(rows: Sequence[BenchmarkRow], changes: Sequence[Change]) -> RenderableType:
-    """Measured rows and a comparison, as they are printed."""
-    parts: list[RenderableType] = []
-    if rows:
-        parts += [_latency_table(rows), *_warnings(rows)]
-    if changes:
-        parts.append(_changes_table(changes))
-    return Group(*parts)
-
-
-def _latency_table(rows: Sequence[BenchmarkRow]) -> Grid:
-    columns = [
-        Column("engine"), Column("boundary"), Column("batch", right=True, said="batch {}"),
-        Column("n", right=True, said="n = {}"), Column("min", right=True, said="min {} ms"),
-        Column("median", right=True, said="median {} ms"), Column("95 % interval", said="95 % interval {} ms"),
-        Column("p90", right=True, said="p90 {} ms"), Column("p99", right=True, said="p99 {} ms"),
-        Column("images/s", right=True, said="{} images/s"), Column("times the first", said="{} times the first"),
-    ]  # fmt: skip
-    firsts: dict[Key, BenchmarkRow] = {}
-    cells = []
-    for row in rows:
-        first = firsts.setdefault(_key(row, ""), row)
-        interval = row.intervals.get("median")
-        cells.append([
-            row.id, _boundary(row), str(row.batch), str(row.n), f"{row.min:.3f}", f"{row.median:.3f}",
-            f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else "-", f"{row.p90:.3f}",
-            "-" if row.p99 is None else f"{row.p99:.3f}", f"{row.throughput:.0f}",
-            "" if row is first else _times(row, first),
-        ])  # fmt: skip
-    return Grid(columns, cells, title="latency, ms")
-
-
-def _warnings(rows: Sequence[BenchmarkRow]) -> Iterator[Prose]:
-    shared = [text for text in rows[0].warnings if all(text in row.warnings for row in rows)]
-    for text in shared:
-        yield Prose(Text(f"all: {text}"), hang=2)
-    for row in rows:
-        if own := [text for text in row.warnings if text not in shared]:
-            what = f"{one_line(row.id)}, {_boundary(row)}, batch {row.batch}"
-            yield Prose(Text(f"{what}: {'; '.join(own)}"), hang=2)
-
-
-def _changes_table(changes: Sequence[Change]) -> Grid:
-    columns = [
-        Column("engine"), Column("boundary"), Column("batch", right=True, said="batch {}"),
-        Column("n", right=True, said="n = {}"), Column("baseline ms", right=True, said="baseline {} ms"),
-        Column("now ms", right=True, said="now {} ms"), Column("change", right=True, said="change {}"),
-        Column("95 % interval", said="95 % interval {}"), Column("", said="{}"),
-    ]  # fmt: skip
-    cells = []
-    for change in changes:
-        row, span = change.row, change.interval
-        cells.append([
-            row.id, _boundary(row), str(row.batch), str(row.n), f"{change.before.median:.3f}",
-            f"{row.median:.3f}", f"{change.percent:+.1f} %",
-            f"{span[0]:+.1f} to {span[1]:+.1f} %" if span else "-",
-            "inside the noise" if change.judgement == "noise" else change.judgement,
-        ])  # fmt: skip
-    return Grid(columns, cells, title="against the baseline")
-
-
-def _boundary(row: Latency) -> str:
-    extra = f", {row.streams} streams" if row.streams > 1 else ""
-    if row.rate_fps:
-        extra += f", {row.rate_fps:g} fps: {row.deadline_misses} late"
-    extra += f" in {row.power_mode}" if row.power_mode else ""
-    return f"{row.boundary}{extra}"
-
-
-def _times(row: Latency, first: Latency) -> str:
-    """How many times the first row's median, round by round, with its interval."""
-    if not (row.round_medians and first.round_medians):
-        return f"{row.median / first.median:.2f}"
-    from export.stats import ratio
-
-    found = ratio(row.round_medians, first.round_medians)
-    return f"{found['ratio']:.2f} ({found['low']:.2f} to {found['high']:.2f})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from export.cautions import Caution
 from pipeline.results.evidence import Load
 
 MAX_OTHER_CORES = 0.15
@@ -30,9 +31,8 @@ def load_of(machine: Mapping[str, Any]) -> Load | None:
     )
 
 
-def coarse(step_ms: float, median_ms: float) -> list[str]:
-    """What to say of a clock whose steps are more than 1 % of the median; empty where they are finer."""
+def coarse(step_ms: float, median_ms: float) -> list[Caution]:
+    """The caution of a clock whose steps are more than 1 % of the median; none where they are finer."""
     if step_ms <= _FINE * median_ms:
         return []
-    share = f" ({100 * step_ms / median_ms:.1f} % of the median)" if median_ms > 0 else ""
-    return [f"times come in steps of {1e3 * step_ms:.3g} µs{share}: no difference below that can be seen"]
+    return [Caution("coarse_clock", {"step_ms": step_ms, "median_ms": median_ms})]

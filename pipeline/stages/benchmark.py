@@ -78,8 +78,8 @@ def _run(work: Work) -> None:
     try:
         for done, row in enumerate(runnable):
             work.progress(done, len(runnable), f"loading {row['id']}")
-            engines[row["id"]], why = load_tuned(row["backend"], built / row["file"], inputs, arguments)
-            told[row["id"]] = engines[row["id"]].facts | ({"threads_chosen": why} if why else {})
+            engines[row["id"]], tried = load_tuned(row["backend"], built / row["file"], inputs, arguments)
+            told[row["id"]] = engines[row["id"]].facts | ({"threads_tried": tried} if tried else {})
         found = measure_engines(
             engines,
             stored,
@@ -100,11 +100,11 @@ def _run(work: Work) -> None:
 
 def load_tuned(
     backend: str, path: Path, inputs: npt.NDArray[Any], arguments: Mapping[str, Any]
-) -> tuple[Engine, str]:
+) -> tuple[Engine, list[dict[str, Any]]]:
     """Load an engine as its target says; where that leaves the threads open, with the fastest number of them.
 
     Returns:
-        The engine, and the choice of threads in words; empty if it was none.
+        The engine, and the other numbers of threads that were tried (`threads.fastest_threads`).
     """
     from export.engines import BACKENDS
     from pipeline.places.latency import one_batch
@@ -119,7 +119,7 @@ def load_tuned(
         )
 
     if arguments["threads"] is not None or backend != "onnxruntime":
-        return load(arguments["threads"]), ""
+        return load(arguments["threads"]), []
     images = one_batch(inputs, arguments["batch_sizes"][0])
     seconds = min(CHOOSING_S, arguments["min_seconds"])
     return fastest_threads(load, (1, environment.cores()), images, seconds)
@@ -181,7 +181,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="benchmark",
-    version=5,
+    version=6,
     inputs=("data", "distill", "precision", "qad", "build"),
     arguments=_arguments,
     run=_run,

@@ -52,8 +52,8 @@ def onnx_accuracy(inputs: Mapping[str, Path]) -> dict[str, Any]:
 
 def accuracy_of_file(row: Mapping[str, Any], in_onnx_runtime: Mapping[str, Any]) -> dict[str, Any]:
     """What stands for an engine that does not run: its ONNX file's accuracy, and where that comes from."""
-    how = "emulated in" if row["precision"] == "bf16" else "in"
-    return {"source": f"{row['onnx']} {how} ONNX Runtime", **in_onnx_runtime[row["onnx"]]}
+    source = "onnx_emulated" if row["precision"] == "bf16" else "onnx"
+    return {"source": source, **in_onnx_runtime[row["onnx"]]}
 
 
 def read_logits(path: Path) -> npt.NDArray[np.float32]:

@@ -20,9 +20,12 @@ def _run(work: Work) -> None:
     from pipeline.report.markdown import render_markdown
     from pipeline.report.pictures import pictures
     from pipeline.results.assemble import assemble
+    from pipeline.stages.findings import read_findings
 
     work.progress(0, 3, "result.json")
-    result = assemble(work.arguments["config"], work.inputs, work.arguments.get("failures", {}))
+    config = DeployConfig.model_validate(work.arguments["config"])
+    failures = work.arguments.get("failures", {})
+    result = assemble(config, read_findings(list(config.targets), work.inputs, failures))
     write_json(work.out / "result.json", result.model_dump(mode="json"))
     work.progress(1, 3, "report.html")
     data, side = work.inputs["data"], work.arguments["config"]["data"]["image_size"]
@@ -39,7 +42,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="report",
-    version=3,
+    version=4,
     inputs=(
         "data",
         "teacher",

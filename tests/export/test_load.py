@@ -80,7 +80,9 @@ def test_a_rate_that_is_not_kept_grows_a_line(clock: Clock) -> None:
     figures = rate_figures(found, 200)
     assert not figures["keeps_rate"] and figures["deadline_miss_percent"] == 100
     assert found.latency[-1] == pytest.approx(10 + 29 * 5, abs=0.1)
-    assert "does not keep 200 a second" in figures["warnings"][0]
+    (warning,) = figures["warnings"]
+    assert warning["code"] == "rate_not_kept"
+    assert warning["values"] == {"rate_fps": 200, "service_ms": pytest.approx(10, abs=0.1), "period_ms": 5}
 
 
 def test_one_stall_is_charged_to_all_that_wait_behind_it(clock: Clock) -> None:

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pipeline.results.result import BenchmarkDocument
+from pipeline.results.latency import BenchmarkDocument
 from tests.pipeline.conftest import figkd
 
 FAST = ("--seconds", "0.05", "--threads", "1")

@@ -92,10 +92,9 @@ def test_a_device_that_slows_down_is_seen() -> None:
     assert found["resolution_ms"] == 0 and found["notes"] == ["one sample in 10 was kept"]
 
 
-def test_a_coarse_clock_is_said() -> None:
-    """120 s of trtexec: 7.8 µs are 3.9 % of 0.2 ms, and 0.4 % of 2 ms."""
+def test_the_steps_of_a_coarse_clock_are_kept() -> None:
+    """120 s of trtexec; the views say where the steps are too wide."""
     words = {"wall_seconds": 120.0, "queries": 100, "notes": [], "resolution_ms": 0.0078125}
-    for median, said in ((0.2, ["times come in steps of 7.81 µs (3.9 % of the median): "
-                                "no difference below that can be seen"]), (2.0, [])):  # fmt: skip
+    for median in (0.2, 2.0):
         found = telemetry.sustained({"latency": np.full(100, median), "at": np.arange(100.0)}, words)
-        assert found["resolution_ms"] == 0.0078125 and found["notes"] == said
+        assert (found["resolution_ms"], found["median"], found["notes"]) == (0.0078125, median, [])

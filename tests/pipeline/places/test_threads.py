@@ -28,16 +28,17 @@ class Fake:
     ids=["small", "large", "tie"],
 )
 def test_the_faster_one(one: float, two: float, best: int) -> None:
-    """The others are closed, and the words say by how much."""
+    """The others are closed, and it is told how many times as long they take."""
     made = {1: Fake(one), 2: Fake(two)}
     load: Any = made.__getitem__
-    engine, why = fastest_threads(load, (1, 2), np.zeros((1, 1)), 0.05)
+    engine, tried = fastest_threads(load, (1, 2), np.zeros((1, 1)), 0.05)
     assert engine is made[best]
     assert [count for count, fake in made.items() if fake.closed] == [3 - best]
-    assert why.startswith(f"{best} thread") and "times as long" in why
+    assert [each["threads"] for each in tried] == [3 - best]
+    assert tried[0]["times"]["n"] == 6 and tried[0]["times"]["ratio"] > 0.98
 
 
 def test_one_core_has_nothing_to_choose() -> None:
     """Nothing is timed."""
     fake: Any = Fake(60.0)
-    assert fastest_threads(lambda _: fake, (1, 1), np.zeros((1, 1)), 0.05) == (fake, "")
+    assert fastest_threads(lambda _: fake, (1, 1), np.zeros((1, 1)), 0.05) == (fake, [])

@@ -5,20 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any, Literal
 
+from pipeline.results.choice import Judged, Ratio, Reason, Rival, Shipping
+from pipeline.results.engine import Engine
 from pipeline.results.evidence import ClassCount, Confusion, Gap, Load, Mistake, Share, Standing
-from pipeline.results.result import (
-    Accuracy,
-    Engine,
-    Epoch,
-    Judged,
-    KeptOut,
-    Latency,
-    Mixed,
-    Network,
-    PrecisionFile,
-    Result,
-    Shipping,
-)
+from pipeline.results.latency import Latency, Warned
+from pipeline.results.network import Accuracy, Epoch, Network
+from pipeline.results.precision import Calibration, KeptOut, Mixed, OutOfRange, PrecisionFile
+from pipeline.results.result import Result
 from tests.pipeline.report.data_sample import data_sample
 
 CLASSES = [
@@ -45,6 +38,7 @@ CLASSES = [
     "Computer Modern Typewriter",
 ]
 N_TEST = 2100
+RIVAL = Rival(id="cpu/fp32", median=0.148, times=Ratio(ratio=1.22, low=1.21, high=1.24, n=10))
 SECONDS = {
     "data": 6.4,
     "teacher": 98.2,
@@ -59,7 +53,10 @@ SECONDS = {
 }
 
 
-def accuracy(top1: float, source: str = "engine", agreement: float | None = 99.1) -> Accuracy:
+Source = Literal["engine", "onnx", "torch"]
+
+
+def accuracy(top1: float, source: Source = "engine", agreement: float | None = 99.1) -> Accuracy:
     worst = [
         ("Computer Modern Roman", 0.42),
         ("STIX General", 0.47),
@@ -120,9 +117,10 @@ def sample_useless() -> Result:
         at_chance_count=7, too_few_count=0, not_tested=["waves"], not_tested_count=1, only_class="cars",
         findings=["no_better_than_majority", "one_class_only", "classes_at_chance", "classes_not_tested"],
     )  # fmt: skip
-    result = sample(name="useless", verdict="no_better_than_guessing", summary="cpu: nothing")
-    why = "cpu/fp32 is right on 10.89 % of 101 test images; always answering flags would be on 23.76 %"
-    result.shipping = [Shipping(target="cpu", engine=None, state="no_better_than_guessing", why=why)]
+    result = sample(name="useless", verdict="no_better_than_guessing")
+    result.engines[0].standing = standing
+    reason = Reason(code="guess", about="cpu/fp32")
+    result.shipping = [Shipping(target="cpu", engine=None, state="no_better_than_guessing", reason=reason)]
     result.student.standing = standing
     result.looked_at = "student"
     result.loads = {"cpu": Load(others=1.7, stolen=0.0, seconds=30.0, rounds=10, repeated=10, disturbed=True)}
@@ -178,7 +176,7 @@ def latency(
         cv_percent=cv,
         throughput=1000 / median * 0.985,
         drift_percent=0.4,
-        warnings=[f"unstable: coefficient of variation {cv:.1f} % > 2.5 %"] if cv > 2.5 else [],
+        warnings=[Warned(code="unstable", values={"cv_percent": cv, "allowed": 2.5})] if cv > 2.5 else [],
         samples=f"{key}|1|{boundary}",
         histogram=list(zip(edges, counts, strict=True)),
         median_of_parts_ms={"decode": 0.21, "resize": 0.05, "infer": median - 0.26}
@@ -252,7 +250,7 @@ def rtx_engine(precision: str, capability: str, mb: float) -> Engine:
         onnx_mb=0.04,
         engine_mb=mb,
         build_seconds=4.4,
-        accuracy=accuracy(top1, f"{precision}.onnx in ONNX Runtime"),
+        accuracy=accuracy(top1, "onnx"),
         drop=67.14 - top1,
         latency=[],
         budgets=[
@@ -297,22 +295,21 @@ def precisions() -> list[PrecisionFile]:
         KeptOut(
             what="backbone.blocks.2",
             cause="accuracy",
-            why="in floating point it brings the divergence from FP32 from 0.031 to 0.012 nats",
+            divergence=(0.031, 0.012),
             products=2,
             macs_percent=11.5,
         ),
         KeptOut(
             what="classifier",
             cause="rule",
-            why="Its errors reach the logits unattenuated, and for one image it is bound by reading its weights.",
             products=1,
             macs_percent=0.2,
         ),
     ]
     wide = KeptOut(
-        what="0031_Mul (FP32)",
+        what="0031_Mul",
         cause="range",
-        why="'scaled' reaches 2.1e+05; FP16 ends at 65504, a 4th is kept free",
+        range=OutOfRange(kind="overflow", tensor="scaled", value=2.1e5),
         products=None,
         macs_percent=None,
     )
@@ -336,7 +333,7 @@ def precisions() -> list[PrecisionFile]:
             mb=0.0344,
             top1=66.62,
             int8_macs_percent=88.3,
-            calibration="entropy, 512 images",
+            calibration=Calibration(method="entropy", images=512),
             kept_out=kept,
             mixed=mixed,
         ),
@@ -349,15 +346,14 @@ def sample(**changes: Any) -> Result:
         "name": "fonts_cpu",
         "created": "2026-01-31T09:26:53Z",
         "verdict": "pass",
-        "summary": "cpu: ship cpu/int8. rtx: 9 engines built, none can run here.",
         "shipping": [
             Shipping(
                 target="cpu",
                 engine="cpu/int8",
                 state="ship",
-                why="fastest of 2 within budget: median 0.121 ms (others: fp32 0.148 ms)",
+                reason=Reason(code="fastest", rivals=[RIVAL]),
             ),
-            Shipping(target="rtx", engine=None, state="not_run", why="9 engines built, none can run here"),
+            Shipping(target="rtx", engine=None, state="not_run", reason=Reason(code="built_only")),
         ],
         "data": {
             "dataset": "fonts",
@@ -493,25 +489,24 @@ def sample_missed() -> Result:
     )
     return sample(
         verdict="budget_missed",
-        summary="cpu: no engine meets every budget. rtx and jetson: nothing ran.",
         shipping=[
             Shipping(
                 target="cpu",
                 engine=None,
                 state="budget_missed",
-                why="no engine meets every budget; closest is cpu/int8: top1 >= 70: 66.620, missed by 3.380",
+                reason=Reason(code="misses", about="cpu/int8"),
             ),
             Shipping(
                 target="rtx",
                 engine=None,
                 state="failed",
-                why="node Conv_12: no tactic for FP32 with this padding",
+                reason=Reason(code="recorded", text="node Conv_12: no tactic for FP32 with this padding"),
             ),
             Shipping(
                 target="jetson",
                 engine=None,
                 state="not_run",
-                why="the Python module `tensorrt` is not installed",
+                reason=Reason(code="recorded", text="the Python module `tensorrt` is not installed"),
             ),
         ],
         engines=[*tight, failed, *rows[5:8], missing],
@@ -544,10 +539,11 @@ def sample_crowded() -> Result:
     return sample(
         name="crowded",
         engines=ran,
-        summary="rtx: ship rtx/int8-SM86.",
         shipping=[
-            Shipping(target="rtx", engine="rtx/int8-SM86", state="ship", why="fastest of 9 within budget"),
-            Shipping(target="cpu", engine="cpu/int8", state="ship", why="fastest of 2 within budget"),
+            Shipping(target="rtx", engine="rtx/int8-SM86", state="ship", reason=Reason(code="fastest")),
+            Shipping(
+                target="cpu", engine="cpu/int8", state="ship", reason=Reason(code="fastest", rivals=[RIVAL])
+            ),
         ],
     )
 
@@ -563,7 +559,6 @@ def sample_bare() -> Result:
     )
     return sample(
         name="bare",
-        summary="",
         engines=[engine],
         teacher=network,
         student=network,
@@ -580,7 +575,5 @@ def sample_bare() -> Result:
         mistakes=[],
         confusion=None,
         verdict="failed",
-        shipping=[
-            Shipping(target="rtx", engine=None, state="not_run", why="1 engines built, none can run here")
-        ],
+        shipping=[Shipping(target="rtx", engine=None, state="not_run", reason=Reason(code="built_only"))],
     )

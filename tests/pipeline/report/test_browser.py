@@ -17,6 +17,7 @@ from sample import sample, sample_bare, sample_crowded, sample_missed, sample_us
 
 from pipeline.report.data_page import render_data_page
 from pipeline.report.html import render_html
+from pipeline.results.choice import Reason
 from pipeline.results.result import Result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -85,11 +86,10 @@ def long_names() -> Result:
     result.confusion.classes[3] = result.mistakes[0].true = result.engines[2].standing.majority_class = (
         endless
     )
-    result.shipping[0].why = endless * 2
+    result.shipping[0].reason = Reason(code="recorded", text=endless * 2)
     result.machine["cpu"] = endless * 2
     result.engines[0].detail = endless * 2
     result.engines[2].file = f"{endless}/{endless}.onnx"
-    result.summary = endless * 2
     result.failures["benchmark@cpu"] = {"what": endless * 2, "fix": endless}
     return result
 

@@ -51,7 +51,7 @@ def hidden(text: str) -> set[str]:
 def poisoned(request: pytest.FixtureRequest) -> Result:
     result: Result = request.param()
     poison(result)
-    assert result.engines[0].id.endswith(HOSTILE) and result.summary.endswith(HOSTILE)
+    assert result.engines[0].id.endswith(HOSTILE)
     return result
 
 

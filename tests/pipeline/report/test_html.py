@@ -176,7 +176,7 @@ def test_hostile_names_stay_text() -> None:
         )
 
     raw = poison(raw)
-    raw["name"] = raw["summary"] = raw["git"] = HOSTILE
+    raw["name"] = raw["git"] = HOSTILE
     raw["packages"][HOSTILE] = HOSTILE
     raw["config"][HOSTILE] = HOSTILE
     raw["machine"][HOSTILE] = [HOSTILE]

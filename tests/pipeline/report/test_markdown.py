@@ -8,7 +8,7 @@ from sample import sample, sample_bare, sample_crowded, sample_missed
 
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
-from pipeline.results.result import Energy
+from pipeline.results.engine import Energy
 
 
 def cells(line: str) -> list[str]:

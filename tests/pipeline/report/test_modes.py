@@ -8,12 +8,12 @@ import pytest
 from rich.console import Console
 from sample import sample
 
-from pipeline.report import words
+from pipeline.config.metrics import METRICS
+from pipeline.report import latency_words, numbers
 from pipeline.report.devices import device_facts
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
 from pipeline.report.terminal import render_table
-from pipeline.results.budgets import metric
 from pipeline.results.clocks import summarise
 from pipeline.results.compare import against, rows_of
 from pipeline.results.result import Result
@@ -37,9 +37,9 @@ def result() -> Result:
 
 def test_budgets_are_judged_in_the_first_mode(result: Result) -> None:
     engine = next(e for e in result.engines if e.id == "cpu/int8")
-    assert metric(engine, "latency_p50_ms") == 1.5
-    assert words.other_modes(result.engines) == [
-        f"cpu/int8 in 25W: 0.750 ms median, p99 {words.ms(engine.latency[1].p99)} ms"
+    assert METRICS["latency_p50_ms"].of(engine) == 1.5
+    assert latency_words.other_modes(result.engines) == [
+        f"cpu/int8 in 25W: 0.750 ms median, p99 {numbers.ms(engine.latency[1].p99)} ms"
     ]
 
 

@@ -12,6 +12,7 @@ from sample import sample, sample_bare, sample_crowded, sample_missed, sample_us
 from pipeline.report import plain
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
+from pipeline.results.choice import Reason
 from pipeline.results.evidence import Load
 from pipeline.results.result import Result
 
@@ -125,9 +126,12 @@ def test_what_failed_is_named_in_the_headline() -> None:
 def test_outputs_that_are_not_finite_are_no_failed_step() -> None:
     """Nothing failed to run, and still nothing can be shipped: the reason is the headline."""
     result = sample(verdict="failed", failures={})
-    result.shipping[0].state, result.shipping[0].why = "failed", "outputs are not finite"
+    result.shipping[0].state, result.shipping[0].reason = "failed", Reason(code="unsound")
     result.shipping[0].engine = None
-    assert plain.headline(result) == "Nothing can be shipped for cpu: outputs are not finite."
+    assert plain.headline(result) == (
+        "Nothing can be shipped for cpu: engines within budget give outputs that are not finite, "
+        "or differ for the same image."
+    )
 
 
 @pytest.mark.parametrize(

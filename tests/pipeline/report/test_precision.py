@@ -9,11 +9,11 @@ from rich.console import Console
 from sample import precisions, sample
 
 from pipeline.core.files import write_json
-from pipeline.report import words
+from pipeline.report import precision_words
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
 from pipeline.report.terminal import render_table
-from pipeline.results.assemble import precision_files
+from pipeline.stages.findings import precision_files
 
 
 def printed(result: Any) -> str:
@@ -44,7 +44,7 @@ def test_all_views_say_what_left_int8() -> None:
 def test_nothing_to_say_is_not_said() -> None:
     """A run without remarks has no note in the terminal, and an old result no section."""
     (quiet,) = (f for f in precisions() if f.precision == "fp32")
-    assert words.mixed(quiet) == "" and words.noteworthy([quiet]) == []
+    assert precision_words.mixed(quiet) == "" and precision_words.noteworthy([quiet]) == []
     assert "left INT8" not in printed(sample(precisions=[quiet]))
     assert "## Precision" not in render_markdown(sample(precisions=[]))
     assert 'id="precision"' not in render_html(sample(precisions=[]))
@@ -55,10 +55,10 @@ def test_a_budget_that_was_not_held_is_said() -> None:
     file = precisions()[-1]
     assert file.mixed is not None
     failed = file.model_copy(update={"mixed": file.mixed.model_copy(update={"met": False})})
-    assert words.mixed(failed).endswith("0.30 points remain; the budget could not be held.")
+    assert precision_words.mixed(failed).endswith("0.30 points remain; the budget could not be held.")
     alone = failed.model_copy(update={"mixed": failed.mixed.model_copy(update={"groups": 0})})  # type: ignore[union-attr]
-    assert words.mixed(alone).endswith("nothing could be taken out of it.")
-    assert words.noteworthy([failed, alone]) == [failed, alone]
+    assert precision_words.mixed(alone).endswith("nothing could be taken out of it.")
+    assert precision_words.noteworthy([failed, alone]) == [failed, alone]
 
 
 def test_what_the_stage_wrote_becomes_rows(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_what_the_stage_wrote_becomes_rows(tmp_path: Path) -> None:
         "int8_macs_percent": 80.0,
         "calibration": {"method": "percentile", "percentile": 99.99, "images": 64},
         "excluded": {"nodes": ["c"], "products": ["c"], "macs_percent": 5.0},
-        "out_of_range": [{"node": "m", "says": "'t' reaches 1e5"}],
+        "out_of_range": [{"node": "m", "op": "Mul", "kind": "overflow", "tensor": "t", "value": 1e5, "says": ""}],
         "rules": {
             "classifier": {"because": "why.", "nodes": ["d"], "products": ["d"], "macs_percent": 3.0},
             "preprocessing": {"because": "why.", "nodes": ["e"], "products": [], "macs_percent": 0.0},
@@ -86,7 +86,11 @@ def test_what_the_stage_wrote_becomes_rows(tmp_path: Path) -> None:
     write_json(tmp_path / "accuracy.json", {n: {"top1": 1.0} for n in ("fp32.onnx", "int8_cpu_u8s8.onnx")})
     plain, quantised = precision_files(tmp_path, sample().engines)
     assert plain.kept_out == [] and plain.mixed is None and plain.calibration is None
-    assert quantised.precision == "int8" and quantised.calibration == "percentile 99.99 %, 64 images"
+    assert quantised.precision == "int8" and precision_words.calibration(quantised.calibration) == (
+        "percentile 99.99 %, 64 images"
+    )
     assert [row.cause for row in quantised.kept_out] == ["accuracy", "range", "config", "rule"]
-    assert quantised.kept_out[0].why.endswith("from 0.2 to 0.01 nats")
+    why = [precision_words.why_kept_out(row) for row in quantised.kept_out]
+    assert why[0].endswith("from 0.2 to 0.01 nats") and why[1].startswith("'t' reaches 1e+05; FP16 ends at")
+    assert why[2] == "the config names them" and "logits" in why[3]
     assert quantised.mixed is not None and quantised.mixed.macs_percent == 12.0

@@ -9,6 +9,7 @@ from rich.console import Console
 from sample import sample, sample_bare, sample_crowded, sample_missed, sample_useless
 
 from pipeline.report.terminal import render_table
+from pipeline.results.choice import Reason
 from pipeline.results.result import Result
 
 
@@ -70,7 +71,7 @@ def test_images_that_were_left_out_are_counted() -> None:
 def test_names_are_not_markup() -> None:
     """`[bold]` in a message of somebody's library is text."""
     result = sample()
-    result.shipping[0].why = "[bold]x[/bold] [/nonsense]"
+    result.shipping[0].reason = Reason(code="recorded", text="[bold]x[/bold] [/nonsense]")
     result.engines[0].id = "cpu/[red]"
     text = "\n".join(printed(result))
     assert "[bold]x[/bold] [/nonsense]" in text and "cpu/[red]" in text

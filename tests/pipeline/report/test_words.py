@@ -10,27 +10,27 @@ from rich.console import Console
 from sample import accuracy, judged, sample, sample_bare
 from scipy.stats import binomtest
 
-from pipeline.report import words
+from pipeline.report import engine_words, goal_words, numbers, words
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
 from pipeline.report.terminal import render_table
-from pipeline.results.result import SkippedTactics
+from pipeline.results.engine import SkippedTactics
 
 
 def test_not_measured_is_never_zero() -> None:
     """A dash for what is null; zero only for what is zero."""
     for show in (
-        words.percent,
-        words.ms,
-        words.mb,
-        words.rate,
-        words.count,
-        words.signed_drop,
-        words.seconds,
-        words.magnitude,
-        words.size,
+        numbers.percent,
+        numbers.ms,
+        numbers.mb,
+        numbers.rate,
+        numbers.count,
+        numbers.signed_drop,
+        numbers.seconds,
+        numbers.magnitude,
+        numbers.size,
     ):
-        assert show(None) == words.DASH
+        assert show(None) == numbers.DASH
         assert "0" in show(0.0)
 
 
@@ -40,18 +40,18 @@ def test_not_measured_is_never_zero() -> None:
 )
 def test_change_has_the_right_sign(drop: float, text: str) -> None:
     """A drop is a negative change; a change that rounds to nothing has no sign."""
-    assert words.signed_drop(drop) == text
+    assert numbers.signed_drop(drop) == text
 
 
 def test_units_and_digits() -> None:
     """Digits that the measurement supports, thousands apart, powers of ten."""
-    assert words.ms(0.1234) == "0.123" and words.ms(1234.56) == "1,234.6"
-    assert words.mb(0.0344) == "0.034" and words.mb(12.34) == "12.3"
-    assert words.rate(8140.4) == "8,140" and words.rate(12.34) == "12.3"
-    assert words.magnitude(3.14e-6) == "3.1 × 10⁻⁶" and words.magnitude(0.0) == "0"
-    assert words.seconds(98.2) == "1 min 38 s" and words.seconds(0.44) == "0.4 s"
-    assert words.size(1_234_567) == "1.2 MB" and words.size(12) == "12 B"
-    assert words.percent(float("nan")) == "nan"
+    assert numbers.ms(0.1234) == "0.123" and numbers.ms(1234.56) == "1,234.6"
+    assert numbers.mb(0.0344) == "0.034" and numbers.mb(12.34) == "12.3"
+    assert numbers.rate(8140.4) == "8,140" and numbers.rate(12.34) == "12.3"
+    assert numbers.magnitude(3.14e-6) == "3.1 × 10⁻⁶" and numbers.magnitude(0.0) == "0"
+    assert numbers.seconds(98.2) == "1 min 38 s" and numbers.seconds(0.44) == "0.4 s"
+    assert numbers.size(1_234_567) == "1.2 MB" and numbers.size(12) == "12 B"
+    assert numbers.percent(float("nan")) == "nan"
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_units_and_digits() -> None:
 )
 def test_budgets_in_words(budget: words.Judged, goal: str, gap: str) -> None:
     """Which budget, which limit with its unit, and by how much."""
-    assert (words.goal(budget), words.gap(budget)) == (goal, gap)
+    assert (goal_words.goal(budget), goal_words.gap(budget)) == (goal, gap)
 
 
 @pytest.mark.parametrize(("right", "n"), [(1410, 2100), (2100, 2100), (0, 7), (3, 4)])
@@ -99,10 +99,10 @@ def test_an_engine_that_was_built_with_too_little_memory_is_marked(
     found: SkippedTactics, said: str, fix: str
 ) -> None:
     """In every view, also where it ran."""
-    assert said in words.skipped_tactics(found)[0] and fix in words.skipped_tactics(found)[1]
+    assert said in engine_words.skipped_tactics(found)[0] and fix in engine_words.skipped_tactics(found)[1]
     result = sample()
     result.engines[0].skipped_tactics = found
-    assert (words.remarks(result.engines[0])[-1]) == words.skipped_tactics(found)
+    assert (engine_words.remarks(result.engines[0])[-1]) == engine_words.skipped_tactics(found)
     page = " ".join(
         html.unescape(render_html(result)).split()
     )  # where a space may not break, it is another one
@@ -110,7 +110,7 @@ def test_an_engine_that_was_built_with_too_little_memory_is_marked(
     console = Console(width=400, record=True, file=io.StringIO())
     console.print(render_table(result))
     assert said in console.export_text()
-    assert not words.remarks(sample().engines[0])
+    assert not engine_words.remarks(sample().engines[0])
 
 
 def test_parts_of_the_loss() -> None:

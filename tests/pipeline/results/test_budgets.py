@@ -7,23 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.schema import Budgets, DeployConfig, Goal
-from pipeline.report import words
-from pipeline.results.budgets import choose, judge, miss, run_verdict, times
+from pipeline.config.schema import Budgets, Goal
+from pipeline.report import choice_words, engine_words, goal_words
+from pipeline.results.budgets import choose, fastest_rival, judge, run_verdict
+from pipeline.results.choice import Judged, Shipping
 from pipeline.results.composition import BuiltEngine, Composition
-from pipeline.results.result import (
-    Accuracy,
-    Energy,
-    Engine,
-    EngineState,
-    Int8Share,
-    Judged,
-    Latency,
-    Network,
-    RunVerdict,
-    Shipping,
-)
+from pipeline.results.engine import Energy, Engine, EngineState, Int8Share
+from pipeline.results.latency import Latency
+from pipeline.results.network import Accuracy, Network
+from pipeline.results.result import RunVerdict
 from pipeline.results.standing import standing
+from tests.pipeline.report.sample import sample
 
 
 def _accuracy(top1: float, *, finite: bool = True) -> Accuracy:
@@ -60,6 +54,11 @@ def _engine(
         accuracy=_accuracy(top1, finite=finite), drop=None, budgets=[],
         latency=[_latency(median, rounds=rounds)] if ran else [],
     )  # fmt: skip
+
+
+def _why(choice: Shipping, engines: list[Engine]) -> str:
+    """The reason in words."""
+    return choice_words.why(sample(engines=engines, shipping=[choice]), choice)
 
 
 STUDENT = _accuracy(91.0)
@@ -124,8 +123,10 @@ def test_nothing_to_ship_says_why() -> None:
     missed = _engine(top1=50)
     missed.budgets = judge(missed, Budgets(top1=Goal(min=80)), STUDENT)
     choice = choose("cpu", [missed])
-    assert choice.state == "budget_missed" and "top-1 ≥ 80 %: 50.00 % (30.00 points short)" in choice.why
-    assert miss(missed.budgets[0]) in choice.why
+    assert choice.state == "budget_missed" and "right answers ≥ 80 %: 50.00 % (30.00 points short)" in _why(
+        choice, [missed]
+    )
+    assert goal_words.miss(missed.budgets[0]) in _why(choice, [missed])
     assert choose("cpu", [_engine(state="built")]).state == "not_run"
     assert choose("cpu", [_engine(state="failed")]).state == "failed"
 
@@ -145,7 +146,7 @@ def test_engines_that_contradict_themselves_are_not_shipped() -> None:
     assert engine.accuracy is not None
     engine.accuracy.identical_rows = False
     choice = choose("cpu", [engine])
-    assert choice.state == "failed" and "differ for the same image" in choice.why
+    assert choice.state == "failed" and "differ for the same image" in _why(choice, [engine])
 
 
 LOAD = [1.0, 1.3, 1.0, 2.0, 1.1, 1.0, 1.0, 1.5, 1.0, 1.0]  # of the machine, in ten rounds
@@ -161,15 +162,18 @@ def test_a_tie_is_said_and_the_smaller_file_wins() -> None:
     engines = [_timed("fp32", 1.00, 4.0), _timed("fp16", 1.03, 2.0, jitter=0.05), _timed("int8", 1.5, 1.0)]
     choice = choose("cpu", engines)
     assert choice.engine == "cpu/fp16"
-    assert "a tie with fp32 1.000 ms, 0.9" in choice.why and "smallest file" in choice.why
-    assert "slower: int8 1.500 ms, 1." in choice.why
+    assert "a tie with fp32 1.000 ms, 0.9" in _why(choice, engines) and "smallest file" in _why(
+        choice, engines
+    )
+    assert "slower: int8 1.500 ms, 1." in _why(choice, engines)
 
 
 def test_a_sure_difference_decides_and_one_that_does_not_matter_does_not() -> None:
     """The load of the rounds falls on both; half a percent is no reason for twice the file."""
-    sure = choose("cpu", [_timed("fp32", 1.00, 4.0), _timed("fp16", 1.03, 2.0)])
-    assert (
-        sure.engine == "cpu/fp32" and "slower: fp16 1.030 ms, 1.03 times as long (1.03 to 1.03)" in sure.why
+    timed = [_timed("fp32", 1.00, 4.0), _timed("fp16", 1.03, 2.0)]
+    sure = choose("cpu", timed)
+    assert sure.engine == "cpu/fp32" and "slower: fp16 1.030 ms, 1.03 times as long (1.03 to 1.03)" in _why(
+        sure, timed
     )
     assert choose("cpu", [_timed("fp32", 1.000, 4.0), _timed("fp16", 1.005, 2.0)]).engine == "cpu/fp16"
 
@@ -191,9 +195,9 @@ def test_select(select: str, engine: str, said: str) -> None:
     """What the config asks for, and that it did so."""
     engines = [_timed("fp32", 3, 4.0), _timed("fp16", 1, 2.0), _timed("int8", 2, 1.0)]
     choice = choose("cpu", engines, select)
-    assert choice.engine == engine and said in choice.why
+    assert choice.engine == engine and said in _why(choice, engines)
     if select == "prefer_int8":
-        assert "faster: fp16 1.000 ms, 0.50 times as long" in choice.why
+        assert "faster: fp16 1.000 ms, 0.50 times as long" in _why(choice, engines)
 
 
 def test_a_preferred_precision_must_meet_the_budgets_too() -> None:
@@ -202,7 +206,7 @@ def test_a_preferred_precision_must_meet_the_budgets_too() -> None:
     for engine in engines:
         engine.budgets = judge(engine, Budgets(top1=Goal(max_drop=2)), STUDENT)
     preferred = choose("cpu", engines, "prefer_int8")
-    assert preferred.engine == "cpu/fp16" and "no INT8 engine is within budget" in preferred.why
+    assert preferred.engine == "cpu/fp16" and "no INT8 engine is within budget" in _why(preferred, engines)
     assert choose("cpu", engines, "int8").state == "budget_missed"
     assert choose("cpu", engines, "fp32").state == "failed"
 
@@ -210,15 +214,15 @@ def test_a_preferred_precision_must_meet_the_budgets_too() -> None:
 def test_int8_that_is_not_faster_is_explained() -> None:
     """By what stays in floating point, what is converted, and how small the network is."""
     int8, fp32 = _timed("int8", 2.0, 1.0), _timed("fp32", 1.0, 4.0)
-    found = times(int8, fp32)
-    assert found is not None and (found.ratio, found.n) == (2.0, 10)
+    rival = fastest_rival(int8, [fp32])
+    assert rival is not None and rival.times is not None and (rival.times.ratio, rival.times.n) == (2.0, 10)
     layer = {"name": "stem", "op": "Conv", "macs_percent": 60.0}
     int8.int8 = Int8Share(
         layers=10, int8_layers=4, macs=1_000_000, int8_macs=400_000, depthwise_macs=200_000, quantize=9,
         dequantize=9, float_layers=[layer], operators={"QLinearConv": 4, "DequantizeLinear": 6, "HardSigmoid": 3},
     )  # fmt: skip
     int8.composition = Composition(engine=BuiltEngine(layers=12, reformats=3, requantise=4))
-    story = words.int8_story(int8, fp32, found)
+    story = engine_words.int8_story(int8, rival)
     assert story.startswith("INT8 is slower than fp32 here: 2.00 times as long (2.00 to 2.00), n = 10 rounds")
     for text in (
         "4 of 10 layers and 40.0 % of 1.0 million multiply-accumulates are INT8", "stem (60 %)",
@@ -260,7 +264,7 @@ def test_what_is_no_better_than_guessing_is_never_shipped() -> None:
     assert choose("cpu", [slow, fast]).engine == "cpu/fp32"
     alone = choose("cpu", [fast])
     assert (alone.state, alone.engine) == ("no_better_than_guessing", None)
-    assert "always answering flags would be on 60.00 %" in alone.why
+    assert "always answering flags would be on 60.00 %" in _why(alone, [fast])
     assert choose("cpu", [fast], "fp32").state == "failed", "no such engine"
 
 
@@ -286,18 +290,12 @@ def test_which_goals_say_how_good_is_good_enough(budgets: Budgets, absolute: boo
 def _run(
     engines: list[Engine], *, student: bool | None = None, failures: bool = False, required: bool = True
 ) -> RunVerdict:
-    config = DeployConfig.model_validate(
-        {
-            "name": "x", "data": {"dataset": "fonts", "image_size": 32}, "teacher": {"model": "figkd/resnet_tiny"},
-            "student": {"model": "figkd/dsconv_nano"},
-            "targets": {"cpu": {"engine": "onnxruntime", "required": required}},
-        }
-    )  # fmt: skip
     network = Network(model="m", parameters=1, test=STUDENT, val_top1=90, history=[])
     if student is not None:
         network.standing = _guess(_engine(), right=student).standing
     shipping = [choose("cpu", engines)]
-    return run_verdict(engines, shipping, {"x": {}} if failures else {}, config, network)
+    failed, needed = ["x"] if failures else [], ["cpu"] if required else []
+    return run_verdict(engines, shipping, network, failures=failed, required=needed)
 
 
 def _judged(engine: Engine, **budgets: Goal) -> Engine:

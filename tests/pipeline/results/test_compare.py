@@ -12,16 +12,15 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import ConfigError
+from pipeline.report.comparison import other_machine, remarks
 from pipeline.results.compare import (
     against,
     check_classes,
-    other_machine,
     parse_percent,
     read_baseline,
-    remarks,
     rows_from,
 )
-from pipeline.results.result import BenchmarkDocument, BenchmarkRow
+from pipeline.results.latency import BenchmarkDocument, BenchmarkRow
 
 
 def _row(median: float, noise: float | None = 0.01, **other: Any) -> BenchmarkRow:

@@ -18,8 +18,8 @@ from figkd.models import build_model
 from pipeline.config.load import load_config
 from pipeline.core.files import read_json, write_json
 from pipeline.places.images import graph_inputs
-from pipeline.report.words import fine_tuning
-from pipeline.results.result import FineTuning
+from pipeline.report.precision_words import fine_tuning
+from pipeline.results.precision import FineTuning
 from pipeline.stages import qad
 from pipeline.stages.base import Work
 from pipeline.stages.engines import onnx_accuracy, onnx_path

@@ -9,7 +9,7 @@ from pipeline.stages.engines import accuracy_of_file
 
 @pytest.mark.parametrize(
     ("precision", "source"),
-    [("fp16", "a.onnx in ONNX Runtime"), ("bf16", "a.onnx emulated in ONNX Runtime")],
+    [("fp16", "onnx"), ("bf16", "onnx_emulated")],
 )
 def test_an_emulated_accuracy_is_said_to_be_one(precision: str, source: str) -> None:
     """Here and for engines of a device alike."""

@@ -98,12 +98,12 @@ def _fastest_threads(
     opened: dict[str, Any],
     images: Any,
     emit: Callable[[dict[str, Any]], None],
-) -> dict[str, dict[str, str]]:
+) -> dict[str, dict[str, Any]]:
     """Where the config leaves the threads of ONNX Runtime open: one against all cores, in turns; keeps the faster.
 
-    As `pipeline.places.threads` on this machine's side. Returns the choice in words, by engine.
+    As `pipeline.places.threads` on this machine's side. Returns what was tried, by engine.
     """
-    chosen: dict[str, dict[str, str]] = {}
+    chosen: dict[str, dict[str, Any]] = {}
     seconds = min(_CHOOSING_S, request["min_seconds"])
     limits = Limits(seconds / 5, _CHOOSING_ROUNDS, seconds, max(2 * seconds, 0.01))
     batch = _batch(images, request["cases"][0]["batch"])
@@ -123,11 +123,10 @@ def _fastest_threads(
         best = 1 if medians[0] > medians[1] * (1 + _MARGIN) else 0
         opened[spec["id"]] = engines[best]
         engines[1 - best].close()
-        words = ["1 thread", f"{every.threads} threads"]
-        verb = "take" if best == 0 else "takes"
-        times = f"{medians[1 - best] / medians[best]:.2f} times as long"
-        told = f"{words[best]}: {words[1 - best].split()[0]} {verb} {times}"
-        chosen[spec["id"]] = {"threads_chosen": told}
+        other = [1, every.threads][1 - best]
+        times = medians[1 - best] / medians[best]
+        ratio = {"ratio": times, "low": times, "high": times, "n": 1}
+        chosen[spec["id"]] = {"threads_tried": [{"threads": other, "times": ratio}]}
     return chosen
 
 

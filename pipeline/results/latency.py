@@ -1,0 +1,102 @@
+"""Latency rows of a result and of the `benchmark` command."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from export.cautions import Code
+from pipeline.results.evidence import Part
+
+
+class Warned(Part):
+    """What makes a latency less sure than it looks; codes and values as `export.cautions.Caution` lists them."""
+
+    code: Code
+    values: dict[str, float] = {}
+
+
+class Latency(Part):
+    """Latency of one engine, batch size and boundary, in trtexec's terms; ms unless said."""
+
+    batch: int
+    boundary: Literal["engine", "engine+copies", "image_to_class"]
+    n: int
+    """Samples."""
+    min: float
+    mean: float
+    median: float
+    p90: float
+    p95: float
+    p99: float | None
+    """Null below 1,000 samples."""
+    intervals: dict[str, tuple[float, float] | None] = {}
+    """95 % confidence intervals of `median`, `p90`, `p95`, `p99`, distribution-free; null where samples are too few.
+    The median's covers the differences between the rounds, too."""
+    round_medians: list[float] = []
+    """The median of each round; engines of a target took their turns side by side, so that rounds can be compared."""
+    max: float
+    std: float
+    cv_percent: float
+    """Standard deviation over mean, percent."""
+    throughput: float
+    """Images per second of wall time."""
+    drift_percent: float | None
+    """Median of the last third against the first third, percent."""
+    outlier_percent: float | None = None
+    """Samples above the third quartile + 3 interquartile ranges, percent."""
+    streams: int = 1
+    """Inferences at once."""
+    rate_fps: float | None = None
+    """Images arrived at this rate and did not wait; latency counts from the scheduled arrival. Null: a closed loop, an
+    inference begins when the one before has ended."""
+    power_mode: str = ""
+    """Of a device that was measured in several modes; the rows that budgets are judged at come first. Empty: see the
+    device's `power_mode`."""
+    deadline_misses: int | None = None
+    """Images that were not done when the next one arrived."""
+    deadline_miss_percent: float | None = None
+    """The same, percent of all."""
+    keeps_rate: bool | None = None
+    """The line of waiting images did not grow."""
+    resolution_ms: float = 0.0
+    """The steps in which the clock of the samples tells time; 0 where they are far below any latency."""
+    warnings: list[Warned] = []
+    """What makes the row less sure than it looks."""
+    notes: list[str] = []
+    """What the engine's runtime said of how it was timed, such as `CUDA graph`."""
+    samples: str
+    """Name of the raw samples in the benchmark artifact's samples.npz."""
+    histogram: list[tuple[float, int]] = []
+    """(upper edge in ms, count) of the raw samples up to their 99th percentile, in bins of equal ratio."""
+    median_of_parts_ms: dict[str, float] = {}
+    """Medians of the parts, such as `decode` and `infer`."""
+
+    @property
+    def plain(self) -> bool:
+        """One inference after the other."""
+        return self.streams == 1 and self.rate_fps is None
+
+
+class BenchmarkRow(Latency):
+    """A latency row of `figkd-pipeline benchmark`."""
+
+    id: str
+    """Engine id, or the file as it was given."""
+    disturbed: bool = False
+    """Others were at work while it was timed."""
+
+
+class BenchmarkDocument(Part):
+    """What `figkd-pipeline benchmark --json` and `--output` write, and `--baseline` reads."""
+
+    benchmark_version: Literal[2] = 2
+    created: str
+    """UTC."""
+    latency: list[BenchmarkRow]
+    comparison: list[dict[str, Any]] = []
+    """Against the baseline: `change_percent` of the median with its interval, and the `judgement`: `regression`,
+    `undecided` (it would be one, but one of the two measurements was disturbed), `slower`, `faster` or `noise`."""
+    machine: dict[str, Any] = {}
+    packages: dict[str, str] = {}
+    outputs: list[str] = []
+    """The class of each output of the engines, where it is known."""
