@@ -19,6 +19,7 @@ from pipeline.config.text import MAX_BYTES
 from pipeline.config.yaml_tree import MAX_DEPTH, MAX_TEXT, MAX_VALUES
 from pipeline.core.errors import Exit
 from pipeline.core.files import write_text
+from pipeline.stages.table import STAGES
 
 _INTRO = f"""\
 # Configuration reference
@@ -168,6 +169,12 @@ def rules_table() -> str:
     return "\n".join(rows)
 
 
+def stages_table() -> str:
+    """The stages as a table."""
+    rows = [f"| `{stage.name}` | {stage.does} | {stage.leaves} |" for stage in STAGES]
+    return "\n".join(["| stage | does | leaves |", "| --- | --- | --- |", *rows])
+
+
 def between(text: str, mark: str, content: str) -> str:
     """`text` with `content` between its lines `<!-- mark: begin -->` and `<!-- mark: end -->`."""
     begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->"
@@ -180,6 +187,8 @@ def main() -> None:
     root = Path(__file__).resolve().parent.parent
     precision = root / "docs" / "precision.md"
     write_text(precision, between(precision.read_text(encoding="utf-8"), "rules", rules_table()))
+    readme = root / "README.md"
+    write_text(readme, between(readme.read_text(encoding="utf-8"), "stages", stages_table()))
     write_text(root / "deploy_configs" / "deploy.schema.json", json.dumps(json_schema(), indent=1) + "\n")
     write_text(root / "docs" / "configuration.md", configuration_reference())
 

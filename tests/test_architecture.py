@@ -127,7 +127,8 @@ def test_nothing_runs_back_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "package", ["figkd", "export", "pipeline", "figkd.data", "pipeline.stages", "figkd_pipeline.__main__"]
+    "package",
+    ["figkd", "export", "pipeline", "figkd.data", "pipeline.stages.table", "figkd_pipeline.__main__"],
 )
 def test_packages_import_no_framework(package: str) -> None:
     """Importing a package is quick; heavy modules come when they are used."""

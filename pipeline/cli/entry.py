@@ -12,16 +12,17 @@ import click
 from export.terminal import close_streams, open_streams
 from pipeline.cli import benchmark, configs, data, devices, doctor, planning, running
 from pipeline.core.errors import ConfigError, EnvironmentFault, Exit, PipelineError
+from pipeline.stages import STAGE_NAMES
 
 PROGRAM = "figkd-pipeline"
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"]}, epilog=f"Stages: {', '.join(STAGE_NAMES)}."
+)
 @click.version_option(package_name="figkd-pipeline")
 def cli() -> None:
     """From labelled images and one YAML file to a validated, benchmarked inference engine.
-
-    Stages: data, teacher, logits, distill, export, precision, build, validate, benchmark, report.
 
     Exit codes: 0 ok, 1 a stage failed, 2 config or usage, 3 a budget is missed (everything is kept),
     4 environment, 5 device, 130 interrupted.

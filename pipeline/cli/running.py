@@ -124,16 +124,18 @@ def validate(
 def report(config_path: Path, overrides: tuple[str, ...], as_json: bool, open_page: bool) -> int:
     """Write the report again from what there is; runs nothing else."""
     from pipeline.run.conductor import Selection, plan
+    from pipeline.stages.report import NEEDS
 
     config = load(config_path, overrides)
     missing = [
         p.step.id
-        for p in plan(config, store_of(config))
-        if p.state == "run" and p.step.stage.name != "report"
+        for p in plan(config, store_of(config), Selection(until="report"))
+        if p.state == "run" and p.step.stage.name in NEEDS
     ]
     if missing:
         raise ConfigError(f"not finished yet: {', '.join(missing)}", fix=f"figkd-pipeline run {config_path}")
-    _, code = carry_out(config, Selection(force=frozenset({"report"})), as_json=as_json, verbosity=-1)
+    selection = Selection(until="report", force=frozenset({"report"}), only_forced=True)
+    _, code = carry_out(config, selection, as_json=as_json, verbosity=-1)
     if open_page:
         click.launch(str(config.output / config.name / "report.html"))
     return code

@@ -33,8 +33,8 @@ from pipeline.devices.known import KnownDevices, device_of
 from pipeline.devices.session import abort_sessions
 from pipeline.places import environment
 from pipeline.places.int8_layouts import int8_layouts
-from pipeline.stages import REPORT, STAGES
 from pipeline.stages.base import Stage, Work, no_note
+from pipeline.stages.table import REPORT, STAGES
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Selection:
     first: str | None = None
     until: str | None = None
     force: frozenset[str] = frozenset()
+    only_forced: bool = False
+    """What is not there of the other stages is done without."""
 
     def forced(self, stage: Stage) -> bool:
         """Whether this stage runs even if its artifact exists."""
@@ -268,7 +270,8 @@ def _run_lane(lane: Sequence[Step], running: _Running) -> None:
         if running.stopped.is_set():
             return
         broken = [i for i in _input_ids(step, config) if i not in outcome.artifacts]
-        if broken and step.target:
+        without = running.selection.only_forced and not running.selection.forced(step.stage)
+        if broken and (step.target or without):
             continue  # its target failed earlier, and said so
         try:
             _done(step, running)
@@ -286,6 +289,8 @@ def _done(step: Step, running: _Running) -> None:
             step, running.config, running.store, outcome.artifacts, outcome.failures, running.known
         )
         artifact = _make(step, recipe, running)
+        if artifact is None:
+            return
         with running.guard:
             outcome.artifacts[step.id] = artifact
             running.last[step.id] = artifact.path.name
@@ -294,7 +299,8 @@ def _done(step: Step, running: _Running) -> None:
         raise environment_fault(error, step.id) from error
 
 
-def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact:
+def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
+    """The artifact of a step; None where it is not there, and only others are asked for."""
     config, store, ui, selection = running.config, running.store, running.ui, running.selection
     outcome, world = running.outcome, running.world
     with store.lock(recipe, lambda: ui.note(f"{step.id}: another run is making this; waiting for it")):
@@ -309,6 +315,8 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact:
         if artifact is not None and not forced:
             ui.step_cached(step.id, step.stage.summary(artifact.path))
             return artifact
+        if selection.only_forced and not forced:
+            return None
         if selection.first is not None and not forced:
             raise ConfigError(
                 f"--from {selection.first} needs the artifact of '{step.id}', which does not exist",

@@ -1,34 +1,18 @@
-"""The stages in the order in which they run; a new one is one entry here and one module beside it."""
+"""The stages in the order in which they run: a new one is one name here, and a module of that name with its `STAGE`.
 
-from __future__ import annotations
+The names alone, so that `--help` can list them without importing what the stages need; `table.STAGES` has the stages.
+"""
 
-from pipeline.stages import (
-    benchmark,
-    build,
-    data,
-    distill,
-    export,
-    logits,
-    precision,
-    qad,
-    report,
-    teacher,
-    validate,
+STAGE_NAMES: tuple[str, ...] = (
+    "data",
+    "teacher",
+    "logits",
+    "distill",
+    "export",
+    "precision",
+    "qad",
+    "build",
+    "validate",
+    "benchmark",
+    "report",
 )
-from pipeline.stages.base import Stage
-
-STAGES: tuple[Stage, ...] = (
-    data.STAGE,
-    teacher.STAGE,
-    logits.STAGE,
-    distill.STAGE,
-    export.STAGE,
-    precision.STAGE,
-    qad.STAGE,
-    build.STAGE,
-    validate.STAGE,
-    benchmark.STAGE,
-    report.STAGE,
-)
-STAGE_NAMES: tuple[str, ...] = tuple(stage.name for stage in STAGES)
-REPORT = report.STAGE.name

@@ -75,6 +75,8 @@ class Stage:
         volatile: files that are kept and verified, but that differ from run to run.
         per_target: one step for each of the config's targets.
         together: under torchrun every process runs it; what the others than rank 0 write is thrown away.
+        does: for the documentation.
+        leaves: the same.
     """
 
     name: str
@@ -90,3 +92,5 @@ class Stage:
     volatile: frozenset[str] = field(default_factory=frozenset)
     per_target: bool = False
     together: bool = False
+    does: str = ""
+    leaves: str = ""

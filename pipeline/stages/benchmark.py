@@ -181,6 +181,8 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="benchmark",
+    does="latency with named boundaries, engines taking turns",
+    leaves="statistics and raw samples",
     version=6,
     inputs=("data", "distill", "precision", "qad", "build"),
     arguments=_arguments,

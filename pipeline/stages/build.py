@@ -204,6 +204,8 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="build",
+    does="engines: ONNX Runtime, TensorRT, TensorRT-RTX",
+    leaves="plain engine files with sidecars",
     version=5,
     inputs=("precision", "qad"),
     arguments=_arguments,

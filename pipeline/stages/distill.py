@@ -164,6 +164,8 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="distill",
+    does="trains the student on labels and logits",
+    leaves="checkpoint, history, wavelet order of the classes",
     version=6,
     inputs=("data", "teacher", "logits"),
     arguments=_arguments,

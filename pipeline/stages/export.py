@@ -146,6 +146,8 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="export",
+    does="ONNX with normalisation inside (uint8 in); stops unless it agrees with torch",
+    leaves="`student.onnx`, parity report",
     version=3,
     inputs=("data", "distill"),
     arguments=_arguments,

@@ -95,6 +95,8 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="logits",
+    does="runs the teacher once over every view that the student will see",
+    leaves="one memory-mapped file",
     version=3,
     inputs=("data", "teacher"),
     arguments=_arguments,

@@ -211,6 +211,8 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="qad",
+    does="fine-tunes an INT8 file that misses its accuracy budget, by the same distillation",
+    leaves="the file with new weights and scales",
     version=5,
     inputs=("data", "teacher", "logits", "distill", "precision"),
     arguments=_arguments,

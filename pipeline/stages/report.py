@@ -9,6 +9,20 @@ from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json, write_json, write_text
 from pipeline.stages.base import Stage, Work
 
+NEEDS = (
+    "data",
+    "teacher",
+    "logits",
+    "distill",
+    "export",
+    "precision",
+    "qad",
+    "build",
+    "validate",
+    "benchmark",
+)
+"""Stages without which there is nothing to report."""
+
 
 def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     return {"config": config.model_dump(mode="json")}
@@ -42,19 +56,10 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="report",
+    does="budgets, what to ship",
+    leaves="`report.html`, `report.md`, `result.json`",
     version=4,
-    inputs=(
-        "data",
-        "teacher",
-        "logits",
-        "distill",
-        "export",
-        "precision",
-        "qad",
-        "build",
-        "validate",
-        "benchmark",
-    ),
+    inputs=NEEDS,  # and all others that run before it: see `table`
     arguments=_arguments,
     run=_run,
     summary=_summary,

@@ -68,6 +68,8 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="teacher",
+    does="trains the teacher, or takes a checkpoint or pretrained network",
+    leaves="checkpoint, history",
     version=2,
     inputs=("data",),
     arguments=_arguments,
