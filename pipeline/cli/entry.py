@@ -10,7 +10,7 @@ from typing import TextIO
 import click
 
 from export.terminal import close_streams, open_streams
-from pipeline.cli import benchmark, configs, data, devices, doctor, planning, running
+from pipeline.cli import benchmark, configs, data, devices, doctor, listing, planning, running, stores
 from pipeline.core.errors import ConfigError, EnvironmentFault, Exit, PipelineError
 from pipeline.stages import STAGE_NAMES
 
@@ -31,7 +31,7 @@ def cli() -> None:
 
 for command in (
     running.run, planning.plan, running.validate, running.report, benchmark.benchmark, doctor.doctor,
-    devices.device, configs.config, configs.init, data.data, data.download,
+    devices.device, configs.config, configs.init, data.data, data.download, listing.list_, stores.store,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -6,6 +6,7 @@
     <root>/locks/<step>.<key>                   held while that key is made
     <root>/damaged/                             artifacts whose contents no longer match their manifest
     <root>/caches/                              what saves time and changes no result, such as timing caches
+    <root>/in_use/                              what running processes work with (`pipeline.core.pins`)
 
 The key says what an artifact is made *from* (stage, version, arguments, digests of its inputs,
 environment). The digest says what it *contains*; it leaves out the files that a stage calls volatile
@@ -43,6 +44,7 @@ from pipeline.core.manifest import (
     read_manifest,
     sha256_json,
 )
+from pipeline.core.pins import Pins, pinned
 
 __all__ = ["MANIFEST", "Artifact", "Manifest", "Recipe", "Store"]
 
@@ -89,6 +91,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._pins = Pins(root)
 
     @property
     def caches(self) -> Path:
@@ -105,6 +108,54 @@ class Store:
             return None
         found = Artifact(self._artifacts(step) / name, read_manifest(self._artifacts(step) / name))
         return found if found.manifest else None
+
+    def artifact(self, step: str, name: str) -> Artifact:
+        """What lies in the folder `name` of a step, whatever it is."""
+        path = self._artifacts(step) / name
+        return Artifact(path, read_manifest(path))
+
+    def pin(self, artifact: Artifact) -> None:
+        """Keep an artifact from `discard` until this process ends; call it while the recipe's lock is held."""
+        self._pins.add(f"{artifact.path.parent.name}/{artifact.path.name}")
+
+    def foreign(self, artifact: Artifact) -> str:
+        """Why a folder is not exactly what this store once wrote; empty if it is. Sizes are compared, not contents."""
+        if artifact.path.is_symlink() or not artifact.path.is_dir():
+            return "is no folder"
+        if artifact.manifest is None:
+            return f"{MANIFEST} is missing or unreadable"
+        present = _files(artifact.path)
+        if extra := sorted(set(present) - set(artifact.manifest.files) - {MANIFEST}):
+            return f"unexpected file {extra[0]}"
+        if strange := sorted(name for name, regular in present.items() if not regular):
+            return f"{strange[0]} is no regular file"
+        for name, facts in artifact.manifest.files.items():
+            if name in present and (artifact.path / name).stat().st_size != facts.bytes:
+                return f"{name} has another size than was written"
+        return ""
+
+    def discard(self, artifact: Artifact) -> str:
+        """Remove an artifact that the store made and nobody uses; the reason if it stays.
+
+        It disappears at once; if this process is killed then, the next run removes the rest.
+        """
+        if reason := self.foreign(artifact):
+            return reason
+        assert artifact.manifest is not None
+        step, key = artifact.manifest.step, artifact.manifest.key[:KEY_CHARS]
+        lock, drafts = self.root / "locks" / f"{step}.{key}", self.root / "drafts"
+        for folder in (lock.parent, drafts):
+            folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(lock).acquire(timeout=0):
+                if f"{step}/{artifact.path.name}" in pinned(self.root):
+                    return "a running process uses it"
+                grave = tempfile.mkdtemp(prefix=f"{step}.{key}.", dir=drafts)
+                os.replace(artifact.path, grave)
+                shutil.rmtree(grave, ignore_errors=True)
+        except Timeout:
+            return "a running process makes it"
+        return ""
 
     def damage(self, artifact: Artifact) -> str:
         """What is wrong with an artifact's contents; empty if nothing is."""

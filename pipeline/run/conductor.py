@@ -215,7 +215,10 @@ def last_artifact(step: str, config: DeployConfig, store: Store) -> Artifact | N
 
 def artifacts_of(config: DeployConfig, store: Store) -> dict[str, Artifact]:
     """The finished artifacts of a config, by step, as far as they follow from each other."""
-    return {p.step.id: p.artifact for p in plan(config, store) if p.artifact is not None}
+    made = {p.step.id: p.artifact for p in plan(config, store) if p.artifact is not None}
+    for artifact in made.values():
+        store.pin(artifact)
+    return made
 
 
 @dataclass
@@ -313,6 +316,7 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
             artifact = None
         forced = selection.forced(step.stage)
         if artifact is not None and not forced:
+            store.pin(artifact)
             ui.step_cached(step.id, step.stage.summary(artifact.path))
             return artifact
         if selection.only_forced and not forced:
@@ -358,6 +362,7 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
             artifact = store.commit(
                 recipe, draft, volatile=step.stage.volatile, provenance=_provenance(config, seconds)
             )
+            store.pin(artifact)
         outcome.ran.append(step.id)
         ui.step_finished(step.id, step.stage.summary(artifact.path), seconds, artifact.path)
         return artifact

@@ -1,0 +1,143 @@
+"""What lies in a store, who refers to it, and what can go: data for `store du` and `store gc`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.core.files import read_json
+from pipeline.core.manifest import read_manifest
+from pipeline.core.pins import pinned
+from pipeline.core.store import Artifact, Store
+
+FOLDERS = ("artifacts", "scratch", "drafts", "caches", "damaged")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An entry of the store's artifacts.
+
+    Attributes:
+        step: such as `teacher` or `build@cpu`.
+        name: of its folder.
+        bytes: of its files as the manifest says; 0 if it has none.
+        created: UTC; empty without a manifest.
+        configs: names of the configs whose last run used it.
+        foreign: why it is none of ours, and is never removed; empty if it is.
+    """
+
+    step: str
+    name: str
+    bytes: int
+    created: str
+    configs: tuple[str, ...]
+    foreign: str
+
+
+@dataclass(frozen=True)
+class Usage:
+    """A store: its artifacts, ordered by step and age, and the bytes in its folders."""
+
+    artifacts: Sequence[Stored]
+    folders: Mapping[str, int]
+
+
+@dataclass
+class Collected:
+    """What `collect` removed, or would remove, and what it left with the reason."""
+
+    removed: list[Stored] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Of what was removed."""
+        return sum(stored.bytes for stored in self.removed)
+
+
+def survey(store: Store) -> Usage:
+    """Look at a store; reads manifests and sizes, not contents."""
+    used = references(store)
+    found = []
+    for path in _folders(store.root / "artifacts"):
+        step, manifest = path.parent.name, read_manifest(path)
+        configs = sorted(name for name, steps in used.items() if steps.get(step) == path.name)
+        artifact = Artifact(path, manifest)
+        found.append(
+            Stored(
+                step,
+                path.name,
+                artifact.bytes,
+                manifest.created if manifest else "",
+                tuple(configs),
+                store.foreign(artifact),
+            )
+        )
+    found.sort(key=lambda stored: (stored.step, stored.created, stored.name))
+    return Usage(found, {name: _size(store.root / name) for name in FOLDERS})
+
+
+def references(store: Store) -> dict[str, dict[str, str]]:
+    """For each config that ran in a store: the folder name of each step's artifact in its last run."""
+    found: dict[str, dict[str, str]] = {}
+    for path in sorted((store.root / "last").glob("*.json")):
+        try:
+            steps = read_json(path)
+        except (OSError, ValueError):
+            continue
+        if isinstance(steps, dict):
+            found[path.stem] = {step: name for step, name in steps.items() if isinstance(name, str)}
+    return found
+
+
+def collect(store: Store, usage: Usage, keep: Collection[str] | None, *, delete: bool) -> Collected:
+    """Remove the artifacts that no config refers to.
+
+    Args:
+        store: the store.
+        usage: its survey.
+        keep: configs whose references count; None for all.
+        delete: False only says what would go.
+
+    What running processes use or make stays, and so does whatever the store did not make.
+    """
+    done = Collected()
+    busy = pinned(store.root)
+    for stored in usage.artifacts:
+        path = f"{stored.step}/{stored.name}"
+        if _is_kept(stored.configs, keep):
+            continue
+        if stored.foreign:
+            done.left[path] = stored.foreign
+        elif path in busy:
+            done.left[path] = "a running process uses it"
+        elif not delete:
+            done.removed.append(stored)
+        elif refusal := store.discard(store.artifact(stored.step, stored.name)):
+            done.left[path] = refusal
+        else:
+            done.removed.append(stored)
+    return done
+
+
+def _is_kept(configs: Iterable[str], keep: Collection[str] | None) -> bool:
+    return any(keep is None or config in keep for config in configs)
+
+
+def _folders(artifacts: Path) -> list[Path]:
+    return [path for step in sorted(artifacts.glob("*")) if step.is_dir() for path in sorted(step.glob("*"))]
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the regular files below a folder; links are not followed."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                facts = os.lstat(os.path.join(place, name))
+            except OSError:  # removed meanwhile
+                continue
+            total += facts.st_size
+    return total
