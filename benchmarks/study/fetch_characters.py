@@ -4,10 +4,10 @@
     python benchmarks/study/fetch_characters.py data/radicals --radicals
 
 Trained on thirteen fonts, validated on three and tested on four others. Of every radical the ten characters that look
-most alike are taken. Writes an `image_folder` of train/, val/ and test/, one class a character, or one a radical. Needs `apt-get` and `dpkg-deb` (any Debian or Ubuntu); nothing is
-installed. Licences: the fonts are free, each under the licence in its package (Arphic, IPA, M+, OFL, GPL with font
-exception, Apache, GlyphWiki); radicals and grades come from KANJIDIC (Electronic Dictionary Research and Development
-Group, CC BY-SA 4.0). Nothing of them is part of this project.
+most alike are taken. Writes an `image_folder` of train/, val/ and test/, one class a character, or one a radical. Needs
+`apt-get` and `dpkg-deb` (any Debian or Ubuntu); nothing is installed. Licences: the fonts are free, each under the
+licence in its package (Arphic, IPA, M+, OFL, GPL with font exception, Apache, GlyphWiki); radicals and grades come from
+KANJIDIC (Electronic Dictionary Research and Development Group, CC BY-SA 4.0). Nothing of them is part of this project.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@
     python benchmarks/study/fetch_emoji.py data/emoji
     python benchmarks/study/fetch_emoji.py data/emoji_families --families
 
-Trained on five sets by four vendors, validated on a sixth set and tested on a seventh, each by a vendor of its own: the
-faces are the same, the drawings are not. Writes an `image_folder` of train/, val/ and test/, one class a face, or one a
+Trained on four sets, validated on two and tested on one, each by vendors of its own: the faces are the same, the
+drawings are not. Writes an `image_folder` of train/, val/ and test/, one class a face, or one a
 family (Unicode's subgroups). The sets come from iconify's packages; nothing is installed, and nothing of them may be
 committed without its licence: Noto Emoji and its first version Apache-2.0, Twemoji and EmojiOne 2 CC-BY-4.0, EmojiOne 1
 and OpenMoji CC-BY-SA-4.0, Fluent Emoji MIT. Needs npm.
@@ -30,9 +30,9 @@ SETS: dict[str, tuple[str, str]] = {
     "noto": ("train", "1.2.9"),
     "noto-v1": ("train", "1.2.5"),
     "twemoji": ("train", "1.2.5"),
-    "emojione": ("train", "1.2.3"),
-    "emojione-v1": ("train", "1.2.3"),
-    "openmoji": ("val", "1.2.29"),
+    "emojione": ("val", "1.2.3"),
+    "emojione-v1": ("val", "1.2.3"),
+    "openmoji": ("train", "1.2.29"),
     "fluent-emoji-flat": ("test", "1.2.6"),
 }
 """Which split a set is for, and the version of its package."""
