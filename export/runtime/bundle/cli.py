@@ -10,7 +10,7 @@ import argparse
 import json
 import os
 import sys
-from typing import Callable, Dict, Sequence
+from typing import Callable, Dict, List, Sequence
 
 from .errors import WRONG_USE, BundleError, CannotRun, ImageRefused
 from .trust import MOST_BYTES as MOST_TRUST_BYTES
@@ -97,10 +97,11 @@ def _open(place: str, arguments: argparse.Namespace) -> Bundle:
 def _classify(place: str, arguments: argparse.Namespace) -> int:
     from .model import Model
 
-    code, rows = 0, []
+    code = 0
+    rows: List[Dict[str, object]] = []
     with Model(_open(place, arguments)) as model:
         for file in arguments.images:
-            row = {"file": file}  # type: Dict[str, Any]
+            row: Dict[str, object] = {"file": file}
             try:
                 labels = model.classify(file, arguments.top)
             except ImageRefused as error:

@@ -50,7 +50,8 @@ def load_engine(data: bytes, manifest: Manifest, threads: int | None = None) -> 
     require_machine(manifest)
     chosen = threads or manifest.engine.threads or None
     try:
-        return _LOADERS[manifest.engine.backend](data, chosen)
+        engine: Engine = _LOADERS[manifest.engine.backend](data, chosen)
+        return engine
     except ExportError as error:
         raise CannotRun(error.what, error.fix) from error
 

@@ -10,16 +10,18 @@ with load("bundles/photos-cpu-3f9a", UNSIGNED) as model:
 from __future__ import annotations
 
 import os
+import stat
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 import numpy as np
 
+from ..errors import ExportError
 from . import canonical
 from .decode import MOST_BYTES as MOST_IMAGE_BYTES
 from .engine import check_fit, load_engine
-from .errors import BundleRefused, ImageRefused, shown
+from .errors import BundleRefused, CannotRun, ImageRefused
 from .preprocess import Preprocessing, from_json
 from .verify import Bundle, Choice, open_bundle
 
@@ -90,9 +92,6 @@ class Model:
             CannotRun: the engine fails.
             BundleRefused: it answers with another number of classes than there are names.
         """
-        from ..errors import ExportError
-        from .errors import CannotRun
-
         try:
             logits = self.engine.infer(self.preprocessing.batch(views))
         except ExportError as error:
@@ -106,8 +105,6 @@ class Model:
 
     def labels(self, logits: Array, top: int) -> list[Label]:
         """The likeliest classes by the logits [C] of one image."""
-        from .errors import CannotRun
-
         if not np.isfinite(logits).all():
             raise CannotRun("the engine's answer is not finite", "see run.pyz self-test")
         shares = probabilities(logits)
@@ -140,8 +137,9 @@ def load(folder: Path, trust: Choice) -> Model:
 def probabilities(logits: Array) -> Array:
     """Softmax of logits [..., C], float64."""
     shifted = np.asarray(logits, np.float64) - np.max(logits, axis=-1, keepdims=True)
-    shares = np.exp(shifted)
-    return shares / shares.sum(axis=-1, keepdims=True)
+    shares: Array = np.exp(shifted)
+    shares /= shares.sum(axis=-1, keepdims=True)
+    return shares
 
 
 def read_image(path: Path) -> bytes:
@@ -150,17 +148,15 @@ def read_image(path: Path) -> bytes:
     Raises:
         ImageRefused: it is missing, no regular file, or too large.
     """
-    shown_path = shown(os.fspath(path))
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise ImageRefused("the image is no regular file", "give an image file")
         with os.fdopen(handle, "rb") as file:
-            import stat
-
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise ImageRefused("%s is no regular file" % shown_path, "give an image file")
             data = file.read(MOST_IMAGE_BYTES + 1)
     except OSError as error:
-        raise ImageRefused("%s cannot be read: %s" % (shown_path, error.strerror or error)) from None
+        raise ImageRefused("the image cannot be read: %s" % (error.strerror or error)) from None
     return data
 
 
