@@ -28,8 +28,9 @@ from pipeline.config import load_config
 from pipeline.core.files import write_json
 from pipeline.core.store import Store
 from pipeline.places import environment
-from pipeline.run.conductor import Selection, run
+from pipeline.run.conductor import run
 from pipeline.run.console import ConsoleInterface
+from pipeline.run.planning import Selection
 from pipeline.stages.base import Work
 from pipeline.stages.precision import calibration_batches, inputs_of
 

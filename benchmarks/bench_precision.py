@@ -27,8 +27,9 @@ from pipeline.core.store import Store
 from pipeline.docs import between
 from pipeline.places import environment
 from pipeline.places.int8_layouts import layout_here
-from pipeline.run.conductor import Selection, run
+from pipeline.run.conductor import run
 from pipeline.run.console import ConsoleInterface
+from pipeline.run.planning import Selection
 from pipeline.stages.engines import onnx_accuracy
 from pipeline.stages.precision import onnx_file
 

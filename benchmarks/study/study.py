@@ -39,8 +39,9 @@ from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json, write_json
 from pipeline.core.store import Artifact, Store
 from pipeline.places import environment
-from pipeline.run.conductor import Selection, run
+from pipeline.run.conductor import run
 from pipeline.run.console import ConsoleInterface
+from pipeline.run.planning import Selection
 from pipeline.stages import distill
 from pipeline.stages.base import Work
 

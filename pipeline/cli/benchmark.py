@@ -127,7 +127,7 @@ def _time_config(
     """The engines of a config, through its benchmark stage, or files on its images."""
     from pipeline.results import compare
     from pipeline.results.latency import BenchmarkDocument
-    from pipeline.run.conductor import Selection
+    from pipeline.run.planning import Selection
 
     if given := [name for name, value in options.items() if value]:
         name = {"batches": "batch", "dims": "dim"}.get(given[0], given[0].replace("_", "-"))

@@ -29,7 +29,7 @@ def data(config_path: Path, overrides: tuple[str, ...], as_json: bool, quiet: bo
     from pipeline.report.data_page import check_place, render_data_page
     from pipeline.report.data_terminal import render_data
     from pipeline.results.data_summary import summarise
-    from pipeline.run.conductor import Selection, last_artifact
+    from pipeline.run.planning import Selection, last_artifact
 
     config = load(config_path, overrides)
     path = page or config.output / config.name / "data.html"

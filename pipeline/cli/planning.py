@@ -13,7 +13,7 @@ from pipeline.core.errors import DeviceFault, Exit
 
 if TYPE_CHECKING:
     from pipeline.config import DeployConfig
-    from pipeline.run.conductor import Selection
+    from pipeline.run.planning import Selection
 
 _REASON_AT = 27
 
@@ -32,7 +32,7 @@ def plan(
     force: tuple[str, ...],
 ) -> int:
     """Show what `run` would do, and why."""
-    from pipeline.run.conductor import Selection
+    from pipeline.run.planning import Selection
 
     selection = Selection(first, until, frozenset(force))
     return print_plan(load(config_path, overrides), selection, as_json=as_json)
@@ -43,8 +43,8 @@ def print_plan(config: DeployConfig, selection: Selection, *, as_json: bool) -> 
     from pipeline.core.terminal import print_json, stderr, stdout
     from pipeline.run import foreseen
     from pipeline.run.back_ends import device_faults, judge
-    from pipeline.run.conductor import digests_of, known_devices, last_artifact, plan
     from pipeline.run.data_check import DataFindings, look_at_data
+    from pipeline.run.planning import digests_of, known_devices, last_artifact, plan
     from pipeline.run.preflight import cache_cost, few_views
 
     store = store_of(config)

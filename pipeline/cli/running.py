@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from figkd.distributed import World
     from pipeline.config import DeployConfig
     from pipeline.results.result import Result, RunVerdict
-    from pipeline.run.conductor import Outcome, Selection
+    from pipeline.run.conductor import Outcome
+    from pipeline.run.planning import Selection
 
 _VERDICT_CODES: dict[RunVerdict, Exit] = {
     "pass": Exit.OK,
@@ -67,7 +68,7 @@ def run(
     torchrun: str | None,
 ) -> int:
     """Run every stage that is not done yet, and write the report."""
-    from pipeline.run.conductor import Selection
+    from pipeline.run.planning import Selection
 
     code = int(Exit.OK)
     with _group(torchrun) as world:
@@ -96,7 +97,7 @@ def validate(
     models: tuple[Path, ...],
 ) -> int:
     """Score the engines on the test images again (and only that), or files given with --model."""
-    from pipeline.run.conductor import Selection
+    from pipeline.run.planning import Selection
 
     config = load(config_path, overrides)
     if not models:
@@ -123,7 +124,7 @@ def validate(
 @click.option("--open", "open_page", is_flag=True, help="Open the page in the browser.")
 def report(config_path: Path, overrides: tuple[str, ...], as_json: bool, open_page: bool) -> int:
     """Write the report again from what there is; runs nothing else."""
-    from pipeline.run.conductor import Selection, plan
+    from pipeline.run.planning import Selection, plan
     from pipeline.stages.report import NEEDS
 
     config = load(config_path, overrides)
@@ -153,20 +154,20 @@ def carry_out(
     """Preflight, run, publish, show; the result (None before the report stage) and the exit code it deserves."""
     from pipeline.core.terminal import print_json
     from pipeline.results.result import Result
-    from pipeline.run import conductor
+    from pipeline.run import conductor, planning
     from pipeline.run.preflight import check_places, preflight
 
     store, ui = store_of(config), interface(verbosity)
     try:
         check_places(config)
-        known = conductor.known_devices(store, ui)
-        before = conductor.last_artifact("data", config, store)
+        known = planning.known_devices(store, ui.note)
+        before = planning.last_artifact("data", config, store)
         preflight(
             config,
-            conductor.plan(config, store, selection, known),
+            planning.plan(config, store, selection, known),
             ui.note,
             known,
-            digests=conductor.digests_of(config, store),
+            digests=planning.digests_of(config, store),
             before=before.path if before else None,
         )
         outcome = conductor.run(config, store, ui, selection, world, known)

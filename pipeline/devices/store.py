@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,17 +49,3 @@ def parts(images: npt.NDArray[np.uint8], folder: Path, limit: int = PART_BYTES) 
 def fits(images: npt.NDArray[np.uint8], free: int) -> bool:
     """Whether a disk with so many free bytes holds all images at once."""
     return int(images.nbytes) + SPARE_BYTES <= free
-
-
-def transform_of(student: Path | None, layout: str) -> dict[str, Any] | None:
-    """How a device makes the graph's input of uint8 images; None where it takes them as they are.
-
-    The same numbers as `pipeline.places.images.graph_inputs` uses.
-    """
-    if layout == "uint8_nhwc":
-        return None
-    from figkd import checkpoint
-
-    assert student is not None  # float input is only asked for where there is a student
-    state = checkpoint.load(student).state
-    return {key: state[key].numpy().reshape(-1).tolist() for key in ("mean", "std")}

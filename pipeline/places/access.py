@@ -1,24 +1,26 @@
 """How a back end is used on a device, from what the device said of itself: pure functions.
 
-A road is `onnxruntime`, `python` (the Python API of TensorRT or TensorRT-RTX) or `trtexec`.
+An access method is `onnxruntime`, `python` (the Python API of TensorRT or TensorRT-RTX) or `trtexec`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from export.engines import trtexec
 from export.engines.trt_refusals import Place, newer
 from export.engines.trt_versions import Dialect, dialect
 from export.errors import BackendMissing
+from pipeline.devices.requests import BuildOptions, BuildRequest, DialectWords, EngineSpec, LoadOptions
+from pipeline.results.rows.engines import EngineRow, Tensor
 
 Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Road:
+class AccessMethod:
     """Whether and how a back end can be used on a device; mirrors `export.engines.Availability`."""
 
     name: str
@@ -29,8 +31,8 @@ class Road:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-def road_of(facts: Facts, backend: str) -> Road:
-    """The road for a back end on a device that said `facts` (job `facts`)."""
+def access_of(facts: Facts, backend: str) -> AccessMethod:
+    """The access method for a back end on a device that said `facts` (job `facts`)."""
     packages: Mapping[str, str] = facts.get("packages", {})
     if backend == "onnxruntime":
         return _onnxruntime(facts, packages)
@@ -39,12 +41,14 @@ def road_of(facts: Facts, backend: str) -> Road:
     return _tensorrt(facts)
 
 
-def _onnxruntime(facts: Facts, packages: Mapping[str, str]) -> Road:
+def _onnxruntime(facts: Facts, packages: Mapping[str, str]) -> AccessMethod:
     found = packages.get("onnxruntime")
     if found:
-        return Road("onnxruntime", True, True, f"onnxruntime {found}, CPU", "", {"onnxruntime": found})
+        return AccessMethod(
+            "onnxruntime", True, True, f"onnxruntime {found}, CPU", "", {"onnxruntime": found}
+        )
     python = facts.get("executable", "python3")
-    return Road(
+    return AccessMethod(
         "onnxruntime",
         False,
         False,
@@ -54,25 +58,27 @@ def _onnxruntime(facts: Facts, packages: Mapping[str, str]) -> Road:
     )
 
 
-def _tensorrt_rtx(facts: Facts, packages: Mapping[str, str]) -> Road:
+def _tensorrt_rtx(facts: Facts, packages: Mapping[str, str]) -> AccessMethod:
     found = packages.get("tensorrt_rtx")
     if not found:
         fix = "on the device: pip install tensorrt_rtx_cu13 nvidia-cuda-runtime numpy (x86-64 Linux)"
-        return Road("python", False, False, "tensorrt_rtx is not installed for the device's Python", fix)
+        return AccessMethod(
+            "python", False, False, "tensorrt_rtx is not installed for the device's Python", fix
+        )
     versions = {"tensorrt_rtx": found}
     try:
         dialect("tensorrt_rtx", found)
     except BackendMissing as error:
-        return Road("python", False, False, f"{error.what} on the device", error.fix, versions)
+        return AccessMethod("python", False, False, f"{error.what} on the device", error.fix, versions)
     if not facts.get("gpu"):
         fix = "run engines on a device with an NVIDIA RTX GPU and its driver"
-        return Road(
+        return AccessMethod(
             "python", True, False, f"tensorrt_rtx {found}; no NVIDIA GPU on the device", fix, versions
         )
-    return Road("python", True, True, f"tensorrt_rtx {found}", "", versions)
+    return AccessMethod("python", True, True, f"tensorrt_rtx {found}", "", versions)
 
 
-def _tensorrt(facts: Facts) -> Road:
+def _tensorrt(facts: Facts) -> AccessMethod:
     trt: Mapping[str, str] = facts.get("tensorrt", {})
     module, program = trt.get("python", ""), trt.get("trtexec_version", "")
     too_old = ""
@@ -84,12 +90,12 @@ def _tensorrt(facts: Facts) -> Road:
         except BackendMissing as error:  # trtexec serves where the Python API is too old
             too_old = too_old or error.what
             continue
-        return _tensorrt_road(facts, name, version)
+        return _tensorrt_through(facts, name, version)
     if too_old:
         fix = newer(_place(facts, "tensorrt", "python", ""))
-        return Road("python", False, False, f"{too_old} on the device", fix)
+        return AccessMethod("python", False, False, f"{too_old} on the device", fix)
     there = ": its library is there, but neither its Python module nor trtexec" if trt.get("library") else ""
-    return Road(
+    return AccessMethod(
         "python",
         False,
         False,
@@ -98,15 +104,19 @@ def _tensorrt(facts: Facts) -> Road:
     )
 
 
-def _tensorrt_road(facts: Facts, name: str, version: str) -> Road:
+def _tensorrt_through(facts: Facts, name: str, version: str) -> AccessMethod:
     versions = {"tensorrt": version}
     if not facts.get("gpu"):
         fix = "run on a device with an NVIDIA GPU and its driver"
-        return Road(name, False, False, f"TensorRT {version}; no NVIDIA GPU on the device", fix, versions)
+        return AccessMethod(
+            name, False, False, f"TensorRT {version}; no NVIDIA GPU on the device", fix, versions
+        )
     if not facts.get("packages", {}).get("numpy"):
         detail = f"TensorRT {version}, but there is no numpy for the device's Python"
-        return Road(name, True, False, detail, "on the device: sudo apt install python3-numpy", versions)
-    return Road(
+        return AccessMethod(
+            name, True, False, detail, "on the device: sudo apt install python3-numpy", versions
+        )
+    return AccessMethod(
         name, True, True, f"TensorRT {version} through {'Python' if name == 'python' else name}", "", versions
     )
 
@@ -114,17 +124,17 @@ def _tensorrt_road(facts: Facts, name: str, version: str) -> Road:
 def place_of(facts: Facts, backend: str) -> Place:
     """The device, as far as it decides which engines of TensorRT or TensorRT-RTX can be built there.
 
-    Only for a back end whose road is `built`.
+    Only for a back end whose access method is `built`.
     """
-    road = road_of(facts, backend)
-    return _place(facts, backend, road.name, road.versions[backend])
+    method = access_of(facts, backend)
+    return _place(facts, backend, method.name, method.versions[backend])
 
 
-def _place(facts: Facts, backend: str, road: str, version: str) -> Place:
+def _place(facts: Facts, backend: str, method: str, version: str) -> Place:
     return Place(
         backend,
         version,
-        "trtexec" if road == "trtexec" else "python",
+        "trtexec" if method == "trtexec" else "python",
         jetson=bool(facts.get("l4t")),
         gpu=bool(facts.get("gpu")),
         capability=facts.get("compute_capability") or "",
@@ -134,7 +144,7 @@ def _place(facts: Facts, backend: str, road: str, version: str) -> Place:
 def environment_of(facts: Facts, backend: str) -> dict[str, str]:
     """What makes an engine of this device useless elsewhere: it goes into the key of what is built there."""
     return {
-        backend: next(iter(road_of(facts, backend).versions.values()), "none"),
+        backend: next(iter(access_of(facts, backend).versions.values()), "none"),
         "gpu": facts.get("gpu") or "none",
         "compute_capability": facts.get("compute_capability") or "none",
         "l4t": facts.get("l4t") or "none",
@@ -150,13 +160,13 @@ def build_request(
     name: str,
     engine_file: str,
     onnx: str,
-    source: Mapping[str, Any],
+    source: Tensor,
     precision: str,
     batch_sizes: Sequence[int],
-    options: Mapping[str, Any],
+    options: BuildOptions,
     weak_flags: Sequence[str] = (),
     fp32_layers: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> BuildRequest:
     """Request of the job `build`.
 
     Args:
@@ -165,7 +175,7 @@ def build_request(
         name: id of the engine.
         engine_file: file name to give it.
         onnx: digest of the uploaded ONNX file.
-        source: the graph's input: `name`, `dtype`, `shape` with the batch.
+        source: the graph's input, with the batch.
         precision: `fp32`, `fp16` or `int8`; counts where TensorRT is too old for strong typing.
         batch_sizes: sizes that it accepts; one makes a static engine, and the file has it already.
         options: keys of the target that the job takes by the same names, where given.
@@ -174,28 +184,27 @@ def build_request(
 
     `export.engines.trt_refusals` has let it through.
     """
-    road = road_of(facts, backend)
-    request: dict[str, Any] = {
+    method = access_of(facts, backend)
+    fields: BuildRequest = {
         "id": name,
         "backend": backend,
-        "road": road.name,
+        "road": method.name,
         "onnx": onnx,
         "name": engine_file,
         "batch_sizes": list(batch_sizes),
-        **options,
     }
-    version = next(iter(road.versions.values()), "")
-    if road.name == "python":
-        request["dialect"] = _words(place_of(facts, backend).dialect, options.get("strong_typing", True)) | {
-            "weak_flags": list(weak_flags),
-            "fp32_layers": list(fp32_layers),
-        }
-    if road.name == "trtexec":
+    request = cast("BuildRequest", {**fields, **options})
+    version = next(iter(method.versions.values()), "")
+    if method.name == "python":
+        request["dialect"] = _words(
+            place_of(facts, backend).dialect, options.get("strong_typing", True), weak_flags, fp32_layers
+        )
+    if method.name == "trtexec":
         table = trtexec.flags(version)
         shapes = (
             []
             if len(batch_sizes) == 1
-            else trtexec.shape_flags(source["name"], source["shape"][1:], batch_sizes)
+            else trtexec.shape_flags(source.name, [int(size) for size in source.shape[1:]], batch_sizes)
         )
         request["trtexec"] = {
             "path": facts["tensorrt"]["trtexec"],
@@ -214,30 +223,28 @@ def build_request(
     return request
 
 
-def engine_spec(
-    facts: Facts, row: Mapping[str, Any], file: str, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def engine_spec(facts: Facts, row: EngineRow, file: str, options: LoadOptions) -> EngineSpec:
     """How the agent loads an engine (`engines.open_engine`).
 
     Args:
         facts: of the device.
-        row: of `engines.json`.
+        row: of the engine.
         file: digest of the engine file.
-        options: `threads`, `spinning`, `denormals_as_zero` of ONNX Runtime, where given.
+        options: of ONNX Runtime, where given.
     """
-    road = road_of(facts, row["backend"])
-    batch, *image = row["inputs"][0]["shape"]
-    spec: dict[str, Any] = {
-        "id": row["id"],
-        "backend": row["backend"],
-        "road": road.name,
+    method, source = access_of(facts, row.backend), row.engine.inputs[0]
+    batch, *image = source.shape
+    fields: EngineSpec = {
+        "id": row.id,
+        "backend": row.backend,
+        "road": method.name,
         "file": file,
-        **options,
-        "batch_sizes": [batch] if isinstance(batch, int) else row["batch_sizes"],
-        "input": {"name": row["inputs"][0]["name"], "dtype": row["inputs"][0]["dtype"], "shape": image},
+        "batch_sizes": [batch] if isinstance(batch, int) else list(row.engine.batch_sizes),
+        "input": {"name": source.name, "dtype": source.dtype, "shape": image},
     }
-    if road.name == "trtexec":
-        table = trtexec.flags(next(iter(road.versions.values())))
+    spec = cast("EngineSpec", {**fields, **options})
+    if method.name == "trtexec":
+        table = trtexec.flags(next(iter(method.versions.values())))
         spec["trtexec"] = {
             "path": facts["tensorrt"]["trtexec"],
             "infer": list(table.infer),
@@ -246,7 +253,9 @@ def engine_spec(
     return spec
 
 
-def _words(chosen: Dialect, strong_typing: bool) -> dict[str, Any]:
+def _words(
+    chosen: Dialect, strong_typing: bool, weak_flags: Sequence[str], fp32_layers: Sequence[str]
+) -> DialectWords:
     """What the agent needs of a version's dialect."""
     return {
         "strong_typing": strong_typing and chosen.strong_typing,
@@ -255,6 +264,8 @@ def _words(chosen: Dialect, strong_typing: bool) -> dict[str, Any]:
         "timing_cache": chosen.timing_cache,
         "optimization_level": chosen.optimization_level,
         "compute_capabilities": chosen.compute_capabilities,
+        "weak_flags": list(weak_flags),
+        "fp32_layers": list(fp32_layers),
     }
 
 

@@ -1,20 +1,24 @@
-"""What the stages' work on a device has in common: the session, a job, and the files that go to and fro."""
+"""What work on a device has in common: the session, a job, and the files that travel."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipeline.core.address import Device
 from pipeline.devices import results
 from pipeline.devices.facts import Facts
 from pipeline.devices.faults import unfit
 from pipeline.devices.messages import Event, Job, Unfit
+from pipeline.devices.requests import Blob, EngineSpec, LoadOptions, Transform
 from pipeline.devices.session import Done, Session, connect
 from pipeline.devices.store import Part, parts
 from pipeline.places import access
-from pipeline.stages.base import Work
+from pipeline.places.images import Images
+from pipeline.places.place import Context
+from pipeline.results.rows.engines import EngineRow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,50 +28,61 @@ R = TypeVar("R")
 
 
 @contextlib.contextmanager
-def device_session(work: Work) -> Iterator[tuple[Session, Facts]]:
-    """A session with the target's device, and what it says of itself."""
-    assert work.device is not None  # the stage asked for a device
-    with connect(work.device, note=work.note) as session:
+def device_session(device: Device, context: Context) -> Iterator[tuple[Session, Facts]]:
+    """A session with a device, and what it says of itself."""
+    with connect(device, note=context.note) as session:
         yield session, session.facts()
 
 
-def run_job(work: Work, session: Session, job: Job[R], request: dict[str, Any], what: str) -> Done[R]:
+def run_job(
+    context: Context, session: Session, job: Job[R], request: Mapping[str, Any], what: str
+) -> Done[R]:
     """Run a job that outlives the connection; a job of an earlier run that asked for the same is taken."""
 
-    def told(event: Event) -> None:
+    def on_event(event: Event) -> None:
         if event.progress is not None:
             done, total, note = event.progress
-            work.progress(done, total, f"{what}: {note}")
+            context.progress(done, total, f"{what}: {note}")
 
-    done = session.run(job, request, told, detached=True)
+    done = session.run(job, request, on_event, detached=True)
     if done.found:
-        work.note(
+        context.note(
             f"{what}: the job '{job.name}' of an earlier run was found on {session.device.name} and taken"
         )
     return done
 
 
 def engine_specs(
-    session: Session, work: Work, facts: Facts, built: Path, rows: list[dict[str, Any]]
-) -> dict[str, dict[str, Any]]:
+    session: Session,
+    context: Context,
+    facts: Facts,
+    built: Path,
+    rows: Sequence[EngineRow],
+    options: LoadOptions,
+) -> dict[str, EngineSpec]:
     """Engine files sent (those built there are there already), and how they are loaded."""
     specs = {}
     for row in rows:
-        digest = session.put(built / row["file"], amount_of(work, f"sending {row['file']}"))
-        known = ("threads", "spinning", "denormals_as_zero")
-        options = {key: work.arguments[key] for key in known if key in work.arguments}
-        specs[row["id"]] = access.engine_spec(facts, row, digest, options)
+        file = row.engine.file
+        digest = session.put(built / file, amount_of(context, f"sending {file}"))
+        specs[row.id] = access.engine_spec(facts, row, digest, options)
     return specs
 
 
+def transform(images: Images) -> Transform | None:
+    """How the agent makes the graph's input of uint8 images; None where it takes them as they are."""
+    found = images.normalisation()
+    return None if found is None else {"mean": found.mean, "std": found.std}
+
+
 def image_groups(
-    work: Work, session: Session, images: npt.NDArray[np.uint8], *, together: bool
-) -> Iterator[list[dict[str, Any]]]:
+    context: Context, session: Session, images: npt.NDArray[np.uint8], *, together: bool
+) -> Iterator[list[Blob]]:
     """Parts of the images that are on the device: all of them, or one after the other."""
-    group: list[dict[str, Any]] = []
+    group: list[Blob] = []
     sent = 0
-    for part in parts(images, work.scratch / "images"):
-        group.append(_sent(session, part, work, sent, len(images)))
+    for part in parts(images, context.scratch / "images"):
+        group.append(_sent(session, part, context, sent, len(images)))
         sent += part.count
         if not together:
             yield group
@@ -76,9 +91,9 @@ def image_groups(
         yield group
 
 
-def _sent(session: Session, part: Part, work: Work, before: int, total: int) -> dict[str, Any]:
+def _sent(session: Session, part: Part, context: Context, before: int, total: int) -> Blob:
     def amount(done: int, size: int) -> None:
-        work.progress(before + part.count * done // max(1, size), total, "test images on the device")
+        context.progress(before + part.count * done // max(1, size), total, "test images on the device")
 
     return {"blob": session.put(part.path, amount), "count": part.count}
 
@@ -106,6 +121,6 @@ def fetch_array(
         path.unlink()
 
 
-def amount_of(work: Work, what: str) -> Callable[[int, int], None]:
+def amount_of(context: Context, what: str) -> Callable[[int, int], None]:
     """Progress of a file that is sent."""
-    return lambda done, total: work.progress(done >> 10, max(1, total >> 10), f"{what} (kB)")
+    return lambda done, total: context.progress(done >> 10, max(1, total >> 10), f"{what} (kB)")

@@ -1,7 +1,8 @@
-"""Prepared images as the exported graph takes them."""
+"""Prepared images as the exported graph takes them, here and on a device."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,28 +10,57 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+UINT8_NHWC = "uint8_nhwc"
+"""The layout of graphs that normalise inside."""
 
-def graph_inputs(
-    stored: npt.NDArray[np.uint8], *, image_size: int, layout: str, student: Path | None
-) -> npt.NDArray[Any]:
-    """The evaluation view of prepared images, in the exported graph's input layout.
 
-    Args:
-        stored: uint8 [N, S, S, 3].
+@dataclass(frozen=True)
+class Normalisation:
+    """How float images are made of uint8 ones, by channel: (x / 255 - mean) / std."""
+
+    mean: list[float]
+    std: list[float]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Images of a split, and how the graph takes them.
+
+    Attributes:
+        stored: uint8 [N, S, S, 3], may be memory-mapped.
         image_size: side of the centre crop, pixels.
         layout: `uint8_nhwc`: [N, H, W, 3] as it is. `float32_nchw`: [N, 3, H, W], normalised.
         student: the student's checkpoint, which holds the normalisation; not read for `uint8_nhwc`.
     """
-    from figkd.evaluate import centre_crop
 
-    cropped = centre_crop(stored, image_size)
-    if layout == "uint8_nhwc":
-        return cropped
-    import numpy as np
+    stored: npt.NDArray[np.uint8]
+    image_size: int
+    layout: str
+    student: Path | None
 
-    from figkd import checkpoint
+    def cropped(self) -> npt.NDArray[np.uint8]:
+        """The evaluation view, uint8 [N, H, W, 3]."""
+        from figkd.evaluate import centre_crop
 
-    assert student is not None  # float input is only asked for where there is a student
-    state = checkpoint.load(student).state
-    scaled = (cropped.astype(np.float32) / 255 - state["mean"].numpy()) / state["std"].numpy()
-    return np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))
+        return centre_crop(self.stored, self.image_size)
+
+    def normalisation(self) -> Normalisation | None:
+        """How the graph's input is made of the evaluation view; None where it takes that as it is."""
+        if self.layout == UINT8_NHWC:
+            return None
+        from figkd import checkpoint
+
+        assert self.student is not None  # float input is only asked for where there is a student
+        state = checkpoint.load(self.student).state
+        mean, std = (state[key].numpy().reshape(-1).tolist() for key in ("mean", "std"))
+        return Normalisation(mean, std)
+
+    def inputs(self) -> npt.NDArray[Any]:
+        """The evaluation view in the graph's layout."""
+        import numpy as np
+
+        cropped, wanted = self.cropped(), self.normalisation()
+        if wanted is None:
+            return cropped
+        mean, std = (np.array(values, np.float32) for values in (wanted.mean, wanted.std))
+        return np.ascontiguousarray(((cropped.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))

@@ -6,11 +6,9 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from export.cautions import Caution
-from pipeline.core.files import write_bytes
 from pipeline.results.doubts import MAX_OTHER_CORES, coarse
 
 if TYPE_CHECKING:
@@ -73,12 +71,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Case:
-    """One row of the statistics and what takes its samples."""
+    """One row of the statistics."""
 
     engine: str
     batch: int
     boundary: str
-    timer: Timer
     streams: int = 1
     rate_fps: float | None = None
     power_mode: str = ""
@@ -137,7 +134,7 @@ def measure_engines(
             continue
         after = plan.rounds * len(paced) if cases is closed else 0
         found = measure_rounds(
-            [(case.name, case.timer) for case in cases],
+            [(case.name, timer) for case, timer in cases],
             rounds=plan.rounds,
             max_load=MAX_OTHER_CORES,
             progress=lambda now, of, note, done=done, after=after: progress(
@@ -150,7 +147,7 @@ def measure_engines(
         repeated += found.repeated
         done += (plan.rounds + found.repeated) * len(cases)
     during = load_together(loads) | {"rounds": len(loads), "repeated_rounds": repeated}
-    rows = [statistics(case, samples[case.name]) for case in (*closed, *paced)]
+    rows = [statistics(case, samples[case.name]) for case, _ in (*closed, *paced)]
     for row in rows:
         row["warnings"] += _others(during)
     raw = {name: dict(found.arrays) for name, found in samples.items()}
@@ -193,7 +190,7 @@ def _closed(
     stored: npt.NDArray[np.uint8],
     inputs: Mapping[str, npt.NDArray[Any]],
     plan: Plan,
-) -> Iterator[Case]:
+) -> Iterator[tuple[Case, Timer]]:
     """One query after the other, alone or in several streams."""
     from export.image import time_image_to_class
     from export.load import closed_loop
@@ -201,13 +198,13 @@ def _closed(
     for boundary in plan.boundaries:
         if boundary == "image_to_class":
             for name, step in _steps(engines, stored).items():
-                yield Case(name, 1, boundary, partial(time_image_to_class, step))
+                yield Case(name, 1, boundary), partial(time_image_to_class, step)
             continue
         for batch in plan.batch_sizes:
             images = {name: one_batch(inputs[name], batch) for name in engines}
             for name, engine in engines.items():
                 timer = partial(engine.time, images[name], boundary=cast("Boundary", boundary))
-                yield Case(name, batch, boundary, timer)
+                yield Case(name, batch, boundary), timer
             # Streams at the first batch size: each number of them is one more case an engine.
             for streams in (n for n in plan.streams if n > 1 and batch == plan.batch_sizes[0]):
                 for name, engine in engines.items():
@@ -215,7 +212,7 @@ def _closed(
                         images[name], boundary=cast("Boundary", boundary), streams=streams
                     )
                     together = partial(closed_loop, queries, batch=batch, boundary=boundary)
-                    yield Case(name, batch, boundary, together, streams=streams)
+                    yield Case(name, batch, boundary, streams=streams), together
 
 
 def _paced(
@@ -223,7 +220,7 @@ def _paced(
     stored: npt.NDArray[np.uint8],
     inputs: Mapping[str, npt.NDArray[Any]],
     plan: Plan,
-) -> Iterator[Case]:
+) -> Iterator[tuple[Case, Timer]]:
     """Queries that come at a fixed rate: of one image, because a camera does not send batches."""
     from export.load import fixed_rate
 
@@ -241,7 +238,7 @@ def _paced(
         images_a_query = batch if boundary == "engine" else 1
         for name, query in members.items():
             timer = partial(fixed_rate, query, rate=plan.rate_fps, batch=images_a_query, boundary=boundary)
-            yield Case(name, images_a_query, boundary, timer, rate_fps=plan.rate_fps)
+            yield Case(name, images_a_query, boundary, rate_fps=plan.rate_fps), timer
 
 
 def _steps(
@@ -300,13 +297,3 @@ def encode(image: npt.NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=95)
     return buffer.getvalue()
-
-
-def save_samples(path: Path, samples: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write raw samples (ms) as one .npz; the names are `<case>|<part>`, see `Case.name`."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    arrays = {f"{case}|{part}": values for case, parts in samples.items() for part, values in parts.items()}
-    np.savez_compressed(buffer, **{name.replace("/", ":"): values for name, values in arrays.items()})
-    write_bytes(path, buffer.getvalue())

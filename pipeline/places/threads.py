@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,9 +16,17 @@ MARGIN = 0.02
 """More threads must win by this much: what they do not need is left to others."""
 
 
+class Tried(TypedDict):
+    """A number of threads that was not chosen: how many times as long it takes as the chosen one."""
+
+    threads: int
+    times: Mapping[str, float]
+    """As `export.stats.ratio` has it."""
+
+
 def fastest_threads(
     load: Callable[[int], Engine], counts: Sequence[int], images: npt.NDArray[Any], seconds: float
-) -> tuple[Engine, list[dict[str, Any]]]:
+) -> tuple[Engine, list[Tried]]:
     """Load an engine with each number of threads, let them take turns, and keep the fastest.
 
     Args:
@@ -28,8 +36,8 @@ def fastest_threads(
         seconds: sampling time of each.
 
     Returns:
-        The engine (the others are closed), and what each other number of threads came to: `threads` and `times`, how
-        many times as long it takes as the chosen one (`export.stats.ratio`); empty if there was nothing to choose.
+        The engine (the others are closed), and what each other number of threads came to; empty if there was nothing to
+        choose.
     """
     from export.measure import measure_interleaved
     from export.stats import ratio, round_medians
@@ -37,7 +45,7 @@ def fastest_threads(
     ordered = sorted(set(counts))
     engines = {count: load(count) for count in ordered}
     best = ordered[0]
-    tried: list[dict[str, Any]] = []
+    tried: list[Tried] = []
     if len(ordered) > 1:
         samples = measure_interleaved(
             [(str(count), partial(engine.time, images)) for count, engine in engines.items()],

@@ -60,8 +60,8 @@ def lacks(
     from export.engines import BACKENDS, trt_refusals
     from export.engines.tensorrt import TensorRTBackend
     from pipeline.places import access
+    from pipeline.places.builder import tensorrt_options
     from pipeline.stages import build
-    from pipeline.stages.engines import tensorrt_options
 
     if facts is not None:
         what, fix = refused(measured_modes(config.targets[name]), facts)
@@ -70,7 +70,7 @@ def lacks(
             return
     arguments = build.STAGE.arguments(config, name)
     engine = arguments["engine"]
-    can = BACKENDS[engine].availability() if facts is None else access.road_of(facts, engine)
+    can = BACKENDS[engine].availability() if facts is None else access.access_of(facts, engine)
     if not can.built:
         yield Lack(can.detail, can.fix, missing=True)
         return

@@ -1,8 +1,7 @@
-"""Which steps a config needs, which of them are done already, and doing the others.
+"""Runs the steps of a config that are not done.
 
-Each step's recipe names the digests of its inputs, so a plan is exact up to the first step that has to
-run; what follows it is planned again once its outcome is known. Targets on different devices are worked on at the same
-time; those of this machine come after them, alone, so that nothing disturbs what is timed here.
+Targets on different devices are worked on at the same time; those of this machine come after them, alone, so that
+nothing disturbs what is timed here.
 """
 
 from __future__ import annotations
@@ -10,71 +9,44 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from export.errors import BackendMissing, ExportError
-from figkd.data.content import FileDigests
 from figkd.distributed import ALONE, World
 from figkd.errors import FigkdError
 from figkd.progress import Progress, no_progress
 from pipeline.config.schema import DeployConfig
-from pipeline.core.address import LOCAL, Device
+from pipeline.core.address import LOCAL
 from pipeline.core.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError, StageFailed
 from pipeline.core.faults import defect, environment_fault, out_of_memory
-from pipeline.core.files import read_json, write_json
-from pipeline.core.fingerprint import file_digests, fingerprint
+from pipeline.core.files import write_json
 from pipeline.core.store import Artifact, Recipe, Store
-from pipeline.devices.known import KnownDevices, device_of
+from pipeline.devices.known import KnownDevices
 from pipeline.devices.session import abort_sessions
 from pipeline.places import environment
-from pipeline.places.int8_layouts import int8_layouts
-from pipeline.stages.base import Stage, Work, no_note
-from pipeline.stages.table import REPORT, STAGES
-
-
-@dataclass(frozen=True)
-class Step:
-    """A stage, for one target if it is per target."""
-
-    stage: Stage
-    target: str = ""
-
-    @property
-    def id(self) -> str:
-        """Name in messages and folders, such as `distill` or `build@cpu`."""
-        return f"{self.stage.name}@{self.target}" if self.target else self.stage.name
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which steps to run anew and where to stop, by stage name."""
-
-    first: str | None = None
-    until: str | None = None
-    force: frozenset[str] = frozenset()
-    only_forced: bool = False
-    """What is not there of the other stages is done without."""
-
-    def forced(self, stage: Stage) -> bool:
-        """Whether this stage runs even if its artifact exists."""
-        order = [s.name for s in STAGES]
-        after_first = self.first is not None and order.index(stage.name) >= order.index(self.first)
-        return after_first or stage.name in self.force
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What would happen to a step, and why."""
-
-    step: Step
-    state: Literal["cached", "run"]
-    reason: str
-    artifact: Artifact | None = None
+from pipeline.places.device import OnDevice
+from pipeline.places.here import HERE
+from pipeline.places.place import no_note
+from pipeline.run.planning import (
+    EVERYTHING,
+    Selection,
+    Step,
+    device_at,
+    digests_of,
+    input_ids,
+    known_devices,
+    last_path,
+    read_last,
+    recipe_of,
+    steps_of,
+    why_run,
+)
+from pipeline.stages.base import Work
+from pipeline.stages.table import STAGES
 
 
 @dataclass
@@ -105,55 +77,11 @@ class Interface(Protocol):
         """Something worth a line."""
 
 
-def steps_of(config: DeployConfig, until: str | None = None) -> list[Step]:
-    """The steps of a config in the order in which they run."""
-    steps: list[Step] = []
-    for stage in STAGES:
-        steps += [Step(stage, target) for target in config.targets] if stage.per_target else [Step(stage)]
-        if stage.name == until:
-            break
-    return steps
-
-
-def plan(
-    config: DeployConfig, store: Store, selection: Selection = Selection(), known: KnownDevices | None = None
-) -> list[Planned]:
-    """What `run` would do, without doing it; devices are asked for their facts."""
-    known = known or known_devices(store)
-    done: dict[str, Artifact] = {}
-    planned: list[Planned] = []
-    last = _read_last(store, config)
-    for step in steps_of(config, selection.until):
-        waiting = [i for i in _input_ids(step, config) if i not in done]
-        if waiting:
-            planned.append(Planned(step, "run", f"after {', '.join(waiting)}"))
-            continue
-        if step.target:
-            known.ask(device for target in config.targets.values() if (device := device_of(target)))
-        try:
-            recipe = _recipe(step, config, store, done, {}, known)
-        except DeviceFault as fault:
-            planned.append(Planned(step, "run", fault.what))
-            continue
-        artifact = store.find(recipe)
-        if artifact is None:
-            why = _why(recipe, store.named(step.id, last.get(step.id)), begun=store.begun(recipe))
-            planned.append(Planned(step, "run", why))
-        elif selection.forced(step.stage):
-            planned.append(Planned(step, "run", "asked for"))
-        elif damage := store.damage(artifact):
-            planned.append(Planned(step, "run", f"its artifact is damaged: {damage}"))
-        else:
-            done[step.id] = artifact
-            planned.append(Planned(step, "cached", "", artifact))
-    return planned
-
-
 def run(
     config: DeployConfig,
     store: Store,
     ui: Interface,
-    selection: Selection = Selection(),
+    selection: Selection = EVERYTHING,
     world: World = ALONE,
     known: KnownDevices | None = None,
 ) -> Outcome:
@@ -168,8 +96,8 @@ def run(
     """
     steps = steps_of(config, selection.until)
     store.clean_drafts({step.id for step in steps if selection.forced(step.stage)})
-    known = known or known_devices(store, ui)
-    running = _Running(config, store, ui, selection, world, known, _read_last(store, config))
+    known = known or known_devices(store, ui.note)
+    running = _Running(config, store, ui, selection, world, known, read_last(store, config))
     for lanes in _lanes(steps, config):
         remote = [lane for device, lane in lanes.items() if device != LOCAL]
         if len(remote) > 1:
@@ -181,11 +109,6 @@ def run(
     outcome = running.outcome
     outcome.failures = {s.id: outcome.failures[s.id] for s in steps if s.id in outcome.failures}
     return outcome
-
-
-def known_devices(store: Store, ui: Interface | None = None) -> KnownDevices:
-    """The devices of a run, as far as a store remembers them."""
-    return KnownDevices(store.root / "devices", ui.note if ui else no_note)
 
 
 def follow(world: World) -> None:
@@ -206,19 +129,6 @@ def follow(world: World) -> None:
 def dismiss(world: World) -> None:
     """End `follow` in the other processes."""
     world.broadcast(None)
-
-
-def last_artifact(step: str, config: DeployConfig, store: Store) -> Artifact | None:
-    """What a step of this config came to in the run before, if that is still there."""
-    return store.named(step, _read_last(store, config).get(step))
-
-
-def artifacts_of(config: DeployConfig, store: Store) -> dict[str, Artifact]:
-    """The finished artifacts of a config, by step, as far as they follow from each other."""
-    made = {p.step.id: p.artifact for p in plan(config, store) if p.artifact is not None}
-    for artifact in made.values():
-        store.pin(artifact)
-    return made
 
 
 @dataclass
@@ -272,7 +182,7 @@ def _run_lane(lane: Sequence[Step], running: _Running) -> None:
     for step in lane:
         if running.stopped.is_set():
             return
-        broken = [i for i in _input_ids(step, config) if i not in outcome.artifacts]
+        broken = [i for i in input_ids(step, config) if i not in outcome.artifacts]
         without = running.selection.only_forced and not running.selection.forced(step.stage)
         if broken and (step.target or without):
             continue  # its target failed earlier, and said so
@@ -288,7 +198,7 @@ def _run_lane(lane: Sequence[Step], running: _Running) -> None:
 def _done(step: Step, running: _Running) -> None:
     outcome = running.outcome
     try:
-        recipe = _recipe(
+        recipe = recipe_of(
             step, running.config, running.store, outcome.artifacts, outcome.failures, running.known
         )
         artifact = _make(step, recipe, running)
@@ -297,7 +207,7 @@ def _done(step: Step, running: _Running) -> None:
         with running.guard:
             outcome.artifacts[step.id] = artifact
             running.last[step.id] = artifact.path.name
-            write_json(_last_path(running.store, running.config), running.last)
+            write_json(last_path(running.store, running.config), running.last)
     except OSError as error:  # outside the stage: a lock, a draft, a manifest
         raise environment_fault(error, step.id) from error
 
@@ -326,13 +236,13 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
                 f"--from {selection.first} needs the artifact of '{step.id}', which does not exist",
                 fix="run once without --from",
             )
-        device = _device(step, config)
+        device = device_at(step, config)
         if device is not None and (fault := running.known.fault(device)):
             raise DeviceFault(fault.what, where=step.id, fix=fault.fix)
         reason = (
             "asked for"
             if artifact is not None
-            else _why(recipe, store.named(step.id, running.last.get(step.id)), begun=store.begun(recipe))
+            else why_run(recipe, store.named(step.id, running.last.get(step.id)), begun=store.begun(recipe))
         )
         progress = ui.step_started(step.id, reason)
         started = time.monotonic()
@@ -341,14 +251,14 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
             work = Work(
                 arguments=recipe.arguments,
                 inputs={
-                    i: outcome.artifacts[i].path for i in _input_ids(step, config) if i in outcome.artifacts
+                    i: outcome.artifacts[i].path for i in input_ids(step, config) if i in outcome.artifacts
                 },
                 sources={name: source.root for name, source in step.stage.sources(config).items()},
                 out=draft,
                 scratch=scratch,
                 progress=progress,
                 world=world,
-                device=device,
+                place=OnDevice(device) if device else HERE,
                 note=ui.note,
                 caches=store.caches,
                 digests=digests_of(config, store),
@@ -386,90 +296,6 @@ def _run_stage(step: Step, work: Work, store: Store) -> None:
         raise defect(error, step.id, store.root / "logs") from error
 
 
-def _input_ids(step: Step, config: DeployConfig) -> list[str]:
-    """Ids of the steps that a step reads; for the report, whatever there is of each target."""
-    by_name = {stage.name: stage for stage in STAGES}
-    ids: list[str] = []
-    for name in step.stage.inputs:
-        if not by_name[name].per_target:
-            ids.append(name)
-        elif step.target:
-            ids.append(f"{name}@{step.target}")
-        else:
-            ids += [f"{name}@{target}" for target in config.targets]
-    return ids
-
-
-def _recipe(
-    step: Step,
-    config: DeployConfig,
-    store: Store,
-    done: Mapping[str, Artifact],
-    failures: Mapping[str, PipelineError],
-    known: KnownDevices,
-) -> Recipe:
-    arguments = step.stage.arguments(config, step.target)
-    if step.stage.layout_arguments is not None:
-        arguments |= step.stage.layout_arguments(config, step.target, int8_layouts(config, known))
-    if step.stage.name == REPORT:
-        arguments["failures"] = {
-            i: {"what": e.what, "fix": e.fix, "exit_code": int(e.exit_code)} for i, e in failures.items()
-        }
-    inputs = {i: done[i].digest for i in _input_ids(step, config) if i in done}
-    for name, source in step.stage.sources(config).items():
-        try:
-            digest = fingerprint(source.root, source.files(), _memory(config, store))
-        except FigkdError as error:
-            raise EnvironmentFault(error.what, where=f"{step.id}: {name}", fix=error.fix) from error
-        except OSError as error:
-            raise environment_fault(error, f"{step.id}: {name}") from error
-        inputs[f"source:{name}"] = digest
-    device = _device(step, config)
-    if device is None:
-        facts = step.stage.environment(arguments)
-    else:
-        facts = step.stage.device_environment(known.facts(device), arguments)
-    return Recipe(step.id, step.stage.version, arguments, inputs, dict(facts))
-
-
-def digests_of(config: DeployConfig, store: Store) -> FileDigests:
-    """The sha256 of source files, as far as possible remembered from when a key was made."""
-    return partial(file_digests, memory=_memory(config, store))
-
-
-def _memory(config: DeployConfig, store: Store) -> Path:
-    return store.root / "fingerprints" / f"{config.name}.json"
-
-
-def _device(step: Step, config: DeployConfig) -> Device | None:
-    return device_of(config.targets[step.target]) if step.target else None
-
-
-def _why(recipe: Recipe, old: Artifact | None, *, begun: bool) -> str:
-    """Why a step has to run: it was begun, or what differs from the artifact that this config used before."""
-    if begun:
-        return "begun before, and not finished"
-    if old is None or old.manifest is None:
-        return "never made"
-    before = old.manifest.recipe
-    changes = ["the stage itself changed"] if before.version != recipe.version else []
-    changes += _differences(before.arguments, recipe.arguments, "")
-    for name in sorted(set(before.inputs) | set(recipe.inputs)):
-        if before.inputs.get(name) != recipe.inputs.get(name):
-            changes.append(f"{name} has other contents")
-    changes += _differences(before.environment, recipe.environment, "environment ")
-    return "; ".join(changes) or "its artifact is gone"
-
-
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    for key in sorted(set(before) | set(now)):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            yield from _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            yield f"{prefix}{key}: {old} -> {new}"
-
-
 def _provenance(config: DeployConfig, seconds: float) -> dict[str, Any]:
     from pipeline import __version__
 
@@ -483,16 +309,3 @@ def _provenance(config: DeployConfig, seconds: float) -> dict[str, Any]:
         "gpu": environment.gpu_name(),
         "packages": environment.versions(packages),
     }
-
-
-def _last_path(store: Store, config: DeployConfig) -> Path:
-    return store.root / "last" / f"{config.name}.json"
-
-
-def _read_last(store: Store, config: DeployConfig) -> dict[str, str]:
-    try:
-        found = read_json(_last_path(store, config))
-    except (OSError, ValueError):
-        return {}
-    names = found.items() if isinstance(found, dict) else ()
-    return {step: name for step, name in names if isinstance(name, str)}

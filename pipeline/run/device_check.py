@@ -169,13 +169,13 @@ def _readings(facts: Facts) -> Iterator[Finding]:
 def _back_ends(
     facts: Facts, config: DeployConfig, targets: Iterable[str], graph: Graph = unknown_graph
 ) -> Iterator[Finding]:
-    from pipeline.places.access import road_of
+    from pipeline.places.access import access_of
 
     for name in targets:
         target = config.targets[name]
         found = list(lack_findings(config, name, facts, graph))
         if all(finding.state != "fault" for finding in found):
-            road = road_of(facts, target.engine)
+            road = access_of(facts, target.engine)
             program = (facts.get("tensorrt") or {}).get("trtexec")
             detail = road.detail + (
                 f"; trtexec at {program}" if target.engine == "tensorrt" and program else ""

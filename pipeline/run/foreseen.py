@@ -10,8 +10,8 @@ from pipeline.config.check import MIN_CALIBRATION_IMAGES
 from pipeline.config.schema import DeployConfig
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import read_json
-from pipeline.run.conductor import Planned
 from pipeline.run.data_check import Listed
+from pipeline.run.planning import Planned
 
 
 def prepared(planned: Sequence[Planned]) -> Listed | None:

@@ -13,7 +13,8 @@ from export.sizes import AS_THEY_ARE, Sizes
 from pipeline.config.schema import DeployConfig
 from pipeline.core.errors import ConfigError, EnvironmentFault
 from pipeline.core.store import Store
-from pipeline.run.conductor import Interface, Selection, artifacts_of, run
+from pipeline.run.conductor import Interface, run
+from pipeline.run.planning import Selection, artifacts_of
 from pipeline.stages.base import Work
 
 if TYPE_CHECKING:
@@ -96,9 +97,13 @@ def score_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> l
         student = work.inputs.get("distill")
         reference = read_logits(student / "test_logits.npy") if student else None
         images = inputs_of(work, test.images)
+        scores = {
+            name: score(engine, images, test.labels, names, reference, order=orders[name])
+            for name, engine in engines.items()
+        }
         return [
-            {"id": name, **score(e, images, test.labels, names, reference, order=orders[name])}
-            for name, e in engines.items()
+            {"id": name, **found.model_dump(mode="json", exclude_defaults=True)}
+            for name, found in scores.items()
         ]
 
 

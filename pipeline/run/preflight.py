@@ -22,9 +22,9 @@ from pipeline.places.int8_layouts import undecided
 from pipeline.run import foreseen
 from pipeline.run.accelerator import idle_gpu
 from pipeline.run.back_ends import Graph, judge, unknown_graph
-from pipeline.run.conductor import Planned
 from pipeline.run.data_check import DataFindings, Listed, look_at_data
 from pipeline.run.own_networks import own_network_faults
+from pipeline.run.planning import Planned
 from pipeline.run.rehearsal import graph_of, student
 from pipeline.stages import data as data_stage
 from pipeline.stages import start

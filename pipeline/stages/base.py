@@ -11,17 +11,16 @@ from figkd.data.content import FileDigests, hash_files
 from figkd.distributed import ALONE, World
 from figkd.progress import Progress
 from pipeline.config.schema import DeployConfig
-from pipeline.core.address import Device
+from pipeline.places.here import HERE
 from pipeline.places.int8_layouts import Layouts
+from pipeline.places.place import Context, Place, no_note
 
 Facts = Mapping[str, Any]
+Arguments = dict[str, Any]
+"""What decides a stage's result: plain JSON values, which go into its key."""
 
 PREDICTIONS = "predictions.npz"
 """In the artifacts of `teacher` and `validate`: what it, or each engine that ran, answers to the test images."""
-
-
-def no_note(text: str) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class Source:
 class Work:
     """One run of a stage: what it is given, where it writes, and the processes that run it together.
 
-    `device` is where a target's work is done, None for this machine. `note` is told what is worth a line.
+    `place` is where a target's work is done. `note` is told what is worth a line.
     `digests` gives the sha256 of source files, remembered from when the key was made. `scratch` is what this step
     resumes from; `caches` is a folder that all runs share, for what saves time and changes no result.
     """
@@ -48,10 +47,15 @@ class Work:
     scratch: Path
     progress: Progress
     world: World = ALONE
-    device: Device | None = None
+    place: Place = HERE
     note: Callable[[str], None] = no_note
     caches: Path = Path()
     digests: FileDigests = hash_files
+
+    @property
+    def context(self) -> Context:
+        """What work at the place is given."""
+        return Context(self.scratch, self.progress, self.note)
 
 
 @dataclass(frozen=True)
@@ -82,10 +86,10 @@ class Stage:
     name: str
     version: int
     inputs: tuple[str, ...]
-    arguments: Callable[[DeployConfig, str], dict[str, Any]]
+    arguments: Callable[[DeployConfig, str], Arguments]
     run: Callable[[Work], None]
     summary: Callable[[Path], str]
-    layout_arguments: Callable[[DeployConfig, str, Layouts], dict[str, Any]] | None = None
+    layout_arguments: Callable[[DeployConfig, str, Layouts], Arguments] | None = None
     sources: Callable[[DeployConfig], Mapping[str, Source]] = lambda _: {}
     environment: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda _: {}
     device_environment: Callable[[Facts, Mapping[str, Any]], Mapping[str, str]] = lambda facts, _: {}

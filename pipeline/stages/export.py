@@ -10,7 +10,7 @@ from pipeline.config.schema import DeployConfig
 from pipeline.core.errors import StageFailed
 from pipeline.core.files import read_json, write_json
 from pipeline.places import environment
-from pipeline.places.images import graph_inputs
+from pipeline.places.images import Images
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.networks import network_name, network_sources
 
@@ -52,9 +52,7 @@ def _run(work: Work) -> None:
     module = graph_module(classifier, arguments["input"])
     noise = np.random.default_rng(arguments["seed"]).integers(0, 256, (6, size, size, 3), dtype=np.uint8)
     images, noise = (
-        graph_inputs(
-            raw, image_size=size, layout=arguments["input"], student=work.inputs["distill"] / "model.pt"
-        )
+        Images(raw, size, arguments["input"], work.inputs["distill"] / "model.pt").inputs()
         for raw in (open_split(data, "test").images[:_PARITY_IMAGES], noise)
     )
 

@@ -14,7 +14,7 @@ from pipeline.core.store import MANIFEST
 from pipeline.results.assemble import Answers, Findings, Provenance, TargetFindings
 from pipeline.results.composition import Composition
 from pipeline.results.data_summary import summarise
-from pipeline.results.engine import Energy, Engine, Int8Share, SkippedTactics
+from pipeline.results.engine import Energy, Engine
 from pipeline.results.latency import Latency
 from pipeline.results.network import Accuracy, Epoch, Network
 from pipeline.results.precision import (
@@ -26,6 +26,10 @@ from pipeline.results.precision import (
     OutOfRange,
     PrecisionFile,
 )
+from pipeline.results.rows.engines import read_engines
+from pipeline.results.rows.graphs import read_graphs
+from pipeline.results.rows.samples import RawSamples
+from pipeline.results.rows.scores import Score, read_scores
 from pipeline.stages.base import PREDICTIONS
 from pipeline.stages.distill import WAVELET_ORDER
 from pipeline.stages.engines import read_logits
@@ -94,7 +98,7 @@ def _network(folder: Path) -> Network:
     return Network(
         model=facts["model"],
         parameters=facts["parameters"],
-        test=_accuracy({"source": "torch", **facts["test"]}),
+        test=_accuracy(Score.model_validate({"source": "torch", **facts["test"]})),
         val_top1=facts["val"]["top1"],
         history=[
             Epoch.model_validate(_known(Epoch, record)) for record in read_json(folder / "history.json")
@@ -104,7 +108,8 @@ def _network(folder: Path) -> Network:
     )
 
 
-def _accuracy(facts: Mapping[str, Any]) -> Accuracy:
+def _accuracy(score: Score) -> Accuracy:
+    facts = score.model_dump(mode="json")
     return Accuracy.model_validate(_known(Accuracy, facts) | {"confused": facts["confusions"]})
 
 
@@ -117,74 +122,72 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
     if built is None:
         return []
     validated, timed = inputs.get(f"validate@{target}"), inputs.get(f"benchmark@{target}")
-    accuracy = read_json(validated / "accuracy.json") if validated else {}
+    scores = read_scores(validated) if validated else {}
     latency = read_json(timed / "latency.json") if timed else []
-    samples = dict(np.load(timed / "samples.npz")) if timed else {}
-    graphs: dict[str, Any] = (_optional(timed / "graphs.json") if timed else None) or {}
+    samples = RawSamples(timed) if timed else None
+    graphs = read_graphs(timed) if timed else {}
     runtime: dict[str, Any] = (_optional(timed / "runtime.json") if timed else None) or {}
     energy = read_json(timed / "machine.json").get("energy", {}) if timed else {}
     seconds = read_json(built / "timing.json")
-    tuned = read_json(inputs["qad"] / "accuracy.json")
+    tuned = read_scores(inputs["qad"])
     engines = []
-    for row in read_json(built / "engines.json"):
-        measured = [_latency(facts, samples) for facts in latency if facts["id"] == row["id"]]
-        ran = row["runs"] and bool(measured) and row["id"] in accuracy
+    for row in read_engines(built):
+        measured = [_latency(facts, samples) for facts in latency if samples and facts["id"] == row.id]
+        ran = row.runs and bool(measured) and row.id in scores
+        made = row.made
         engines.append(
             Engine(
-                id=row["id"],
+                id=row.id,
                 target=target,
-                backend=row["backend"],
-                precision=row["precision"],
-                compute_capability=row["compute_capability"],
-                state="ran" if ran else row["state"],
-                detail=row["detail"],
-                fix=row["fix"],
-                onnx=row["onnx"],
-                onnx_mb=None if row["onnx_bytes"] is None else row["onnx_bytes"] / 1e6,
-                engine_mb=row["bytes"] / 1e6 if "bytes" in row else None,
-                build_seconds=seconds.get(row["id"]),
-                accuracy=_accuracy(accuracy[row["id"]]) if row["id"] in accuracy else None,
+                backend=row.backend,
+                precision=row.precision,
+                compute_capability=row.compute_capability,
+                state="ran" if ran else row.state,
+                detail=row.detail,
+                fix=row.fix,
+                onnx=row.onnx,
+                onnx_mb=None if row.onnx_bytes is None else row.onnx_bytes / 1e6,
+                engine_mb=made.bytes / 1e6 if made else None,
+                build_seconds=seconds.get(row.id),
+                accuracy=_accuracy(scores[row.id]) if row.id in scores else None,
                 drop=None,
                 latency=measured,
-                int8=Int8Share.model_validate(graphs[row["id"]]) if row["id"] in graphs else None,
-                composition=Composition.model_validate(row.get("composition") or {}),
-                skipped_tactics=SkippedTactics.model_validate(row["skipped_tactics"])
-                if "skipped_tactics" in row
-                else None,
-                runtime={k: v for k, v in runtime.get(row["id"], {}).items() if k != "threads_tried"},
-                threads_tried=runtime.get(row["id"], {}).get("threads_tried", []),
-                energy=_energy(energy.get(row["id"])),
+                int8=graphs.get(row.id),
+                composition=made.composition if made else Composition(),
+                skipped_tactics=made.skipped_tactics if made else None,
+                runtime={k: v for k, v in runtime.get(row.id, {}).items() if k != "threads_tried"},
+                threads_tried=runtime.get(row.id, {}).get("threads_tried", []),
+                energy=_energy(energy.get(row.id)),
                 budgets=[],
-                file=f"engines/{target}/{row['file']}" if "file" in row else None,
-                device=row.get("device", ""),
-                qad=row["onnx"] in tuned,
+                file=f"engines/{target}/{made.file}" if made else None,
+                device=row.device,
+                qad=row.onnx in tuned,
             )
         )
     return engines
 
 
 def _fine_tunings(inputs: Mapping[str, Path], student: Network) -> list[FineTuning]:
-    before = read_json(inputs["precision"] / "accuracy.json")
-    after = read_json(inputs["qad"] / "accuracy.json")
+    before, after = read_scores(inputs["precision"]), read_scores(inputs["qad"])
     tunings = []
     for name, facts in read_json(inputs["qad"] / "qad.json").items():
-        drops = {"drop_before": student.test.top1 - before[name]["top1"]}
+        drops = {"drop_before": student.test.top1 - before[name].top1}
         if name in after:
-            drops["drop_after"] = student.test.top1 - after[name]["top1"]
+            drops["drop_after"] = student.test.top1 - after[name].top1
         tunings.append(FineTuning.model_validate({"onnx": name, **facts, **drops}))
     return tunings
 
 
 def precision_files(folder: Path, engines: Sequence[Engine]) -> list[PrecisionFile]:
     """What the `precision` stage says of each file: what is not in its precision, and why."""
-    accuracy = read_json(folder / "accuracy.json")
+    scores = read_scores(folder)
     return [
         PrecisionFile(
             onnx=name,
             precision=name.removesuffix(".onnx").split("_cpu")[0],
             engines=sorted({engine.backend for engine in engines if engine.onnx == name}),
             mb=facts["bytes"] / 1e6,
-            top1=accuracy[name]["top1"],
+            top1=scores[name].top1,
             int8_macs_percent=facts.get("int8_macs_percent"),
             calibration=_calibration(facts.get("calibration")),
             kept_out=_kept_out(facts),
@@ -264,8 +267,8 @@ def _mixed(facts: Mapping[str, Any] | None) -> Mixed | None:
     )
 
 
-def _latency(facts: Mapping[str, Any], samples: Mapping[str, np.ndarray]) -> Latency:
-    raw = samples[f"{facts['samples']}|latency".replace("/", ":")]
+def _latency(facts: Mapping[str, Any], samples: RawSamples) -> Latency:
+    raw = samples.of(facts["samples"])
     return Latency.model_validate(_known(Latency, facts) | {"histogram": _histogram(raw)})
 
 

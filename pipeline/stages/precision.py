@@ -11,10 +11,12 @@ from export.cpu_layouts import CPU_LAYOUTS, cpu_of
 from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json, write_json
 from pipeline.places import environment
-from pipeline.places.images import graph_inputs
+from pipeline.places.images import Images
 from pipeline.places.int8_layouts import TENSORRT, Layouts, exact_here
 from pipeline.results.class_order import in_order
-from pipeline.stages.base import Stage, Work
+from pipeline.results.rows.engines import NotMade, read_not_made, write_not_made
+from pipeline.results.rows.scores import Score, read_scores, write_scores
+from pipeline.stages.base import Arguments, Stage, Work
 from pipeline.stages.engines import read_logits
 from pipeline.stages.mixed import mixed_precision
 
@@ -28,16 +30,14 @@ if TYPE_CHECKING:
     from figkd.data import SplitName
 
 
-NOT_MADE = "not_made.json"
-"""Files of precisions that could not be made, by name: `detail` and `fix`."""
 DEFAULT_MAX_DROP = 1.0
 """Loss of INT8 against FP32 that is accepted where no budget says otherwise, percentage points."""
 
 
-def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+def _arguments(config: DeployConfig, _target: str) -> Arguments:
     precision = config.precision
     modes = sorted({"fp32", *precision.modes})
-    arguments: dict[str, Any] = {
+    arguments: Arguments = {
         "modes": modes,
         "image_size": config.data.image_size,
         "input": config.export.input,
@@ -59,7 +59,7 @@ def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
     return arguments
 
 
-def _layout_arguments(_config: DeployConfig, _target: str, layouts: Layouts) -> dict[str, Any]:
+def _layout_arguments(_config: DeployConfig, _target: str, layouts: Layouts) -> Arguments:
     """Each layout is made only where a target reads it; targets with the same one share the file."""
     return {"layouts": sorted(set(layouts.values()))}
 
@@ -93,14 +93,14 @@ def _run(work: Work) -> None:
     data = work.inputs["data"]
     source = work.inputs["export"] / "student.onnx"
     shutil.copyfile(source, work.out / "fp32.onnx")
-    facts: dict[str, Any] = {"fp32.onnx": {"bytes": source.stat().st_size}}
+    facts: Arguments = {"fp32.onnx": {"bytes": source.stat().st_size}}
     made, lacking = _make(work, source)
     facts |= made
 
     test = open_split(data, "test")
     names = class_names(data)
     reference = read_logits(work.inputs["distill"] / "test_logits.npy")
-    scores: dict[str, Any] = {}
+    scores: dict[str, Score] = {}
     for done, name in enumerate(list(facts)):
         work.progress(done, len(facts), f"accuracy of {name}")
         try:
@@ -116,23 +116,23 @@ def _run(work: Work) -> None:
             scores[name] = score(engine, inputs_of(work, test.images), test.labels, names, reference)
         finally:
             engine.close()
-    write_json(work.out / NOT_MADE, {name: {"detail": e.what, "fix": e.fix} for name, e in lacking.items()})
+    write_not_made(work.out, {name: NotMade(detail=e.what, fix=e.fix) for name, e in lacking.items()})
     write_json(work.out / "timing.json", {n: s.pop("seconds") for n, s in facts.items() if "seconds" in s})
     write_json(
         work.out / "precision.json",
         {n: {k: v for k, v in s.items() if k != "file"} for n, s in facts.items()},
     )
-    write_json(work.out / "accuracy.json", scores)
+    write_scores(work.out, scores)
     work.progress(len(facts), len(facts), "done")
 
 
-def _make(work: Work, source: Path) -> tuple[dict[str, dict[str, Any]], dict[str, ExportError]]:
+def _make(work: Work, source: Path) -> tuple[dict[str, Arguments], dict[str, ExportError]]:
     """Write the files of all modes but FP32; what their makers say, and why some cannot be made, by file name."""
     from export import precision
     from export.errors import ExportError, PrecisionError
 
     arguments = work.arguments
-    facts: dict[str, dict[str, Any]] = {}
+    facts: dict[str, Arguments] = {}
     lacking: dict[str, ExportError] = {}
     if "half" not in arguments:
         return facts, lacking
@@ -152,21 +152,21 @@ def _make(work: Work, source: Path) -> tuple[dict[str, dict[str, Any]], dict[str
         except PrecisionError as error:
             blind = error
 
-    def attempt(name: str, make: Callable[[], dict[str, Any]]) -> None:
+    def attempt(name: str, make: Callable[[], Arguments]) -> None:
         try:
             facts[name] = make()
         except ExportError as error:
             lacking[name] = error
             (work.out / name).unlink(missing_ok=True)
 
-    def fp16() -> dict[str, Any]:
+    def fp16() -> Arguments:
         if blind:
             raise blind
         return precision.to_fp16(
             source, work.out / "fp16.onnx", keep_fp32=keep, force_fp16=half["force_fp16"], seen=seen
         )
 
-    def int8(layout: str) -> dict[str, Any]:
+    def int8(layout: str) -> Arguments:
         if seen is None:
             raise blind or PrecisionError("no calibration images were looked at")
         if seen.images < precision.MIN_CALIBRATION_IMAGES:
@@ -186,16 +186,16 @@ def _make(work: Work, source: Path) -> tuple[dict[str, dict[str, Any]], dict[str
     return facts, lacking
 
 
-def _int8(work: Work, source: Path, layout: str, seen: Observed, out: Path) -> dict[str, Any]:
+def _int8(work: Work, source: Path, layout: str, seen: Observed, out: Path) -> Arguments:
     """Write the INT8 file of a layout, groups that cost too much left out; what its maker says."""
     from export import precision
 
     half, keys = work.arguments["half"], work.arguments["int8"]
-    options: dict[str, Any] = {
+    options: Arguments = {
         "method": keys["calibration_method"],
         **{key: keys[key] for key in ("percentile", "weights", "exclude", "without_rules")},
     }
-    facts: dict[str, Any] = {"mixed": None}
+    facts: Arguments = {"mixed": None}
     if keys["max_drop"] is not None:
         images, labels = balanced_images(work, "val", keys["validation_images"])
         outcome, macs = mixed_precision(work, source, layout, seen, images, labels)
@@ -229,12 +229,15 @@ def onnx_engine(path: Path, threads: int | None = None) -> Engine:
     return BACKENDS["onnxruntime"].load(path, threads=threads)
 
 
-def inputs_of(work: Work, stored: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-    """`graph_inputs` for a stage whose arguments have `image_size` and `input`."""
+def images_of(work: Work, stored: npt.NDArray[np.uint8]) -> Images:
+    """Stored images for a stage whose arguments have `image_size` and `input`."""
     student = work.inputs["distill"] / "model.pt" if "distill" in work.inputs else None
-    return graph_inputs(
-        stored, image_size=work.arguments["image_size"], layout=work.arguments["input"], student=student
-    )
+    return Images(stored, work.arguments["image_size"], work.arguments["input"], student)
+
+
+def inputs_of(work: Work, stored: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """The same as the graph takes them."""
+    return images_of(work, stored).inputs()
 
 
 def calibration_batches(work: Work, count: int) -> list[npt.NDArray[Any]]:
@@ -269,38 +272,43 @@ def score(
     reference: npt.NDArray[np.float32] | None,
     *,
     order: Sequence[int] | None = None,
-) -> dict[str, Any]:
+) -> Score:
     """Run an engine over a data set and score it; `order` is of the engine's columns (`results.class_order`)."""
-    return score_logits(in_order(engine.infer(images), order), engine, images, labels, names, reference)
+    from export.accuracy import identical_rows
+
+    logits = in_order(engine.infer(images), order)
+    # One image several times: rows of a batch, or calls of a batch-1 engine, must not differ.
+    same = identical_rows(engine, images[0], max((4, *engine.batch_sizes)))
+    return score_of(logits, labels, names, reference, identical_rows=same)
 
 
-def score_logits(
+def score_of(
     logits: npt.NDArray[np.float32],
-    engine: Engine,
-    images: npt.NDArray[Any],
     labels: npt.NDArray[np.int64],
     names: list[str],
     reference: npt.NDArray[np.float32] | None,
-) -> dict[str, Any]:
-    """Score what an engine said about a data set, and whether it says the same of one image several times."""
-    from export.accuracy import accuracy, identical_rows
+    *,
+    identical_rows: bool,
+    source: str = "",
+) -> Score:
+    """Score what was answered to a data set; the fields are those of `Score`."""
+    from export.accuracy import accuracy
 
-    facts = accuracy(logits, labels, names, reference_logits=reference)
-    # One image several times: rows of a batch, or calls of a batch-1 engine, must not differ.
-    return facts | {"identical_rows": identical_rows(engine, images[0], max((4, *engine.batch_sizes)))}
+    figures = accuracy(logits, labels, names, reference_logits=reference)
+    return Score.model_validate(figures | {"identical_rows": identical_rows, "source": source})
 
 
 def _summary(out: Path) -> str:
-    scores, facts = read_json(out / "accuracy.json"), read_json(out / "precision.json")
-    parts = [f"{name.removesuffix('.onnx')} {found['top1']:.1f} %" for name, found in scores.items()]
+    scores, facts = read_scores(out), read_json(out / "precision.json")
+    parts = [f"{name.removesuffix('.onnx')} {found.top1:.1f} %" for name, found in scores.items()]
     said = "top-1 in ONNX Runtime: " + ", ".join(parts)
     for name, file in facts.items():
         if returned := (file.get("mixed") or {}).get("returned"):
             share = sum(group["macs_percent"] for group in returned)
             groups = f"{len(returned)} group{'s' * (len(returned) > 1)}"
             said += f"; {name.removesuffix('.onnx')}: {groups} out of INT8 ({share:.0f} % of the work)"
-    for name, why in read_json(out / NOT_MADE).items():
-        said += f"; {name.removesuffix('.onnx')} not made: {why['detail']}"
+    for name, why in read_not_made(out).items():
+        said += f"; {name.removesuffix('.onnx')} not made: {why.detail}"
     return said
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json, write_json
 from pipeline.places.int8_layouts import Layouts
+from pipeline.results.rows.scores import Score, write_scores
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.distill import lesson, method_arguments, method_sources
 from pipeline.stages.engines import read_logits
@@ -71,7 +72,7 @@ def _run(work: Work) -> None:
 
     arguments, first = work.arguments, work.world.first
     facts: dict[str, Any] = {}
-    accuracy: dict[str, Any] = {}
+    accuracy: dict[str, Score] = {}
     for name, allowed in arguments["files"].items():
         before = work.inputs["precision"] / name
         if not before.is_file():  # `precision` says why
@@ -115,7 +116,7 @@ def _run(work: Work) -> None:
         finally:
             engine.close()
     write_json(work.out / "qad.json", facts)
-    write_json(work.out / "accuracy.json", accuracy)
+    write_scores(work.out, accuracy)
 
 
 def too_far(student: float, quantised: float, allowed: float | None) -> bool:

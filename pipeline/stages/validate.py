@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.schema import DeployConfig, Target
-from pipeline.core.files import read_json, write_json
+from pipeline.places.place import ScoreTask
 from pipeline.results.class_order import columns, in_order
+from pipeline.results.rows.engines import read_engines
+from pipeline.results.rows.scores import ENGINE, Score, read_scores, write_scores
 from pipeline.stages import build
-from pipeline.stages.base import PREDICTIONS, Stage, Work
+from pipeline.stages.base import PREDICTIONS, Arguments, Stage, Work
 from pipeline.stages.engines import accuracy_of_file, onnx_accuracy, read_logits
-from pipeline.stages.precision import inputs_of, score_logits
+from pipeline.stages.precision import images_of, score_of
 
 
 def where(target: Target) -> dict[str, str]:
@@ -19,7 +20,7 @@ def where(target: Target) -> dict[str, str]:
     return {} if target.device == "local" else {"device": target.device}
 
 
-def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
+def _arguments(config: DeployConfig, target: str) -> Arguments:
     section = config.targets[target]
     return {
         "target": target,
@@ -32,7 +33,6 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
 
 
 def _run(work: Work) -> None:
-    from export.engines import BACKENDS
     from export.predictions import Predictions, save_predictions
     from figkd.data import class_names, open_split
 
@@ -41,42 +41,36 @@ def _run(work: Work) -> None:
     reference = read_logits(work.inputs["distill"] / "test_logits.npy")
     in_onnx_runtime = onnx_accuracy(work.inputs)
     # A precision that could not be made has no file to score.
-    rows = [row for row in read_json(built / "engines.json") if row["onnx"] in in_onnx_runtime]
-    if work.device is not None:
-        from pipeline.places import device as remote
-
-        scores, answers = remote.validate(work, rows, in_onnx_runtime)
-        write_json(work.out / "accuracy.json", scores)
-        save_predictions(work.out / PREDICTIONS, answers)
-        return
-    results: dict[str, Any] = {}
-    said: dict[str, Predictions] = {}
-    for done, row in enumerate(rows):
-        work.progress(done, len(rows), row["id"])
-        if not row["runs"]:
-            results[row["id"]] = accuracy_of_file(row, in_onnx_runtime)
-            continue
-        engine = BACKENDS[row["backend"]].load(built / row["file"], threads=work.arguments["threads"])
-        try:
-            images = inputs_of(work, test.images)
-            logits = in_order(engine.infer(images), columns(built / row["file"], names))
-            facts = score_logits(logits, engine, images, test.labels, names, reference)
-            results[row["id"]] = {"source": "engine", **facts}
-            said[row["id"]] = Predictions.of(logits)
-        finally:
-            engine.close()
-    write_json(work.out / "accuracy.json", results)
-    save_predictions(work.out / PREDICTIONS, said)
-    work.progress(len(rows), len(rows), "done")
+    rows = {row.id: row for row in read_engines(built) if row.onnx in in_onnx_runtime}
+    task = ScoreTask(
+        target=work.arguments["target"],
+        rows=[row for row in rows.values() if row.runs],
+        built=built,
+        images=images_of(work, test.images),
+        classes=len(names),
+        threads=work.arguments["threads"],
+    )
+    scores: dict[str, Score] = {}
+    answered: dict[str, Predictions] = {}
+    for answers in work.place.score(task, work.context):
+        file = built / rows[answers.engine].engine.file
+        logits = in_order(answers.logits, columns(file, names))
+        scores[answers.engine] = score_of(
+            logits, test.labels, names, reference, identical_rows=answers.identical_rows, source=ENGINE
+        )
+        answered[answers.engine] = Predictions.of(logits)
+    for name in rows.keys() - scores.keys():
+        scores[name] = accuracy_of_file(rows[name], in_onnx_runtime)
+    write_scores(work.out, scores)
+    save_predictions(work.out / PREDICTIONS, answered)
 
 
 def _summary(out: Path) -> str:
-    results = read_json(out / "accuracy.json")
-    ran = {name: facts for name, facts in results.items() if facts["source"] == "engine"}
+    ran = {name: score for name, score in read_scores(out).items() if score.source == ENGINE}
     if not ran:
         return "no engine ran here; accuracy is that of the ONNX files"
-    parts = (f"{name.split('/', 1)[1]} {facts['top1']:.1f} %" for name, facts in ran.items())
-    return f"top-1 on {next(iter(ran.values()))['n']} test images: " + ", ".join(parts)
+    parts = (f"{name.split('/', 1)[1]} {score.top1:.1f} %" for name, score in ran.items())
+    return f"top-1 on {next(iter(ran.values())).n} test images: " + ", ".join(parts)
 
 
 STAGE = Stage(

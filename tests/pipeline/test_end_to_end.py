@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.results.result import Result
+from pipeline.results.rows.samples import RawSamples
 from tests.pipeline.conftest import CPU_FILE, FONTS, TINY, Finished, figkd, sets
 
 STEPS = [
@@ -64,10 +65,10 @@ def test_a_run_leaves_report_engines_and_a_table(finished: Finished) -> None:
 def test_numbers_in_the_result_come_from_the_samples_on_disk(finished: Finished) -> None:
     """A median of the report can be computed again from the raw samples."""
     (folder,) = (finished.folder / ".figkd/artifacts/benchmark@cpu").iterdir()
-    samples = np.load(folder / "samples.npz")
+    samples = RawSamples(folder)
     for engine in _result(finished).engines:
         for row in engine.latency:
-            raw = samples[f"{row.samples}|latency".replace("/", ":")]
+            raw = samples.of(row.samples)
             assert len(raw) == row.n >= 30
             assert np.median(raw) == pytest.approx(row.median)
             assert row.p99 is None or row.n >= 1000

@@ -73,7 +73,8 @@ def test_where_there_is_none_it_is_said_how_to_get_it(site: Path, tmp_path: Path
 def test_a_desktop_is_told_the_whole_list_at_once() -> None:
     """TensorRT-RTX's wheels require no CUDA runtime: who follows this can run an engine."""
     assert (
-        "tensorrt_rtx_cu13 nvidia-cuda-runtime numpy" in access.road_of({"packages": {}}, "tensorrt_rtx").fix
+        "tensorrt_rtx_cu13 nvidia-cuda-runtime numpy"
+        in access.access_of({"packages": {}}, "tensorrt_rtx").fix
     )
 
 

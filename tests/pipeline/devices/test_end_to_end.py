@@ -17,6 +17,7 @@ import pytest
 from export import graph
 from export.predictions import read_predictions
 from pipeline.results.result import Result
+from pipeline.results.rows.samples import RawSamples
 from tests.pipeline.conftest import FONTS, TINY, Done, Finished, figkd, sets
 from tests.pipeline.devices.sshd import PROGRAM, Sshd, running_sshd
 
@@ -80,14 +81,14 @@ def test_every_engine_ran_on_the_device(on_device: OnDevice, finished: Finished)
         (finished.folder / "runs/fonts_cpu/result.json").read_text(encoding="utf-8")
     )
     expected = {e.id: e.accuracy for e in here.engines}
-    samples = np.load(on_device.artifact("benchmark@cpu") / "samples.npz")
+    samples = RawSamples(on_device.artifact("benchmark@cpu"))
     for engine in result.engines:
         assert engine.state == "ran" and engine.accuracy is not None
         assert engine.accuracy.source == "engine" and engine.accuracy.identical_rows
         assert engine.accuracy == expected[engine.id]
         assert {row.boundary for row in engine.latency} == {"engine", "engine+copies", "image_to_class"}
         for row in engine.latency:
-            raw = samples[f"{row.samples}|latency".replace("/", ":")]
+            raw = samples.of(row.samples)
             assert len(raw) == row.n >= 30 and np.median(raw) == pytest.approx(row.median)
         assert engine.file is not None and (on_device.folder / "runs/fonts_cpu" / engine.file).is_file()
 
@@ -157,15 +158,13 @@ def test_images_go_in_parts_where_the_disk_is_small(
     on_device: OnDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Part by part, each removed after the last engine; the logits are the same."""
-    from dataclasses import replace
-
     from pipeline.config import load_config
-    from pipeline.core.files import read_json
     from pipeline.core.store import Store
     from pipeline.devices.store import Part, parts
-    from pipeline.places import device as remote
-    from pipeline.places import device_jobs
-    from pipeline.run.conductor import Selection, plan
+    from pipeline.places import device_jobs, device_score
+    from pipeline.places.device import OnDevice
+    from pipeline.results.rows.scores import read_scores
+    from pipeline.run.planning import Selection, plan
     from pipeline.stages.base import PREDICTIONS, Work
 
     monkeypatch.chdir(on_device.folder)
@@ -185,16 +184,22 @@ def test_images_go_in_parts_where_the_disk_is_small(
             yield part
 
     monkeypatch.setattr(device_jobs, "parts", few)
-    monkeypatch.setattr(remote, "fits", lambda images, free: False)
+    monkeypatch.setattr(device_score, "fits", lambda images, free: False)
     device = on_device.server.device(folder=str(tmp_path / "small"))
     stage = next(p.step.stage for p in planned.values() if p.step.id == "validate@cpu")
     work = Work(
-        stage.arguments(config, "cpu"), inputs, {}, tmp_path, tmp_path, lambda *_: None, device=device
+        stage.arguments(config, "cpu"),
+        inputs,
+        {},
+        tmp_path,
+        tmp_path,
+        lambda *_: None,
+        place=OnDevice(device),
     )
-    rows = read_json(inputs["build@cpu"] / "engines.json")
-    found, answers = remote.validate(replace(work), rows, {})
+    stage.run(work)
     assert [part.count for part in made] == [30, 30, 24]
-    assert found == read_json(inputs["validate@cpu"] / "accuracy.json")
+    assert read_scores(work.out) == read_scores(inputs["validate@cpu"])
+    answers = read_predictions(work.out / PREDICTIONS)
     kept = read_predictions(inputs["validate@cpu"] / PREDICTIONS)
     assert {name: a.classes.tolist() for name, a in answers.items()} == {
         name: a.classes.tolist() for name, a in kept.items()

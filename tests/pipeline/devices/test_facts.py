@@ -17,6 +17,7 @@ from pipeline.devices.facts import Facts
 from pipeline.devices.messages import Unfit, checked
 from pipeline.places import access, telemetry
 from pipeline.report.devices import device_facts
+from pipeline.results.rows.engines import Tensor
 from pipeline.run.device_check import judge
 from tests.pipeline.devices.hostile import FACTS as FACTS_OF_ONE
 from tests.pipeline.report.sample import sample
@@ -86,7 +87,7 @@ def test_any_facts_are_judged(facts: Any) -> None:
     for finding in judge(facts):
         assert isinstance(finding.found, str)
     for backend in ("onnxruntime", "tensorrt", "tensorrt_rtx"):
-        road = access.road_of(facts, backend)
+        road = access.access_of(facts, backend)
         assert road.run <= road.built
         assert all(isinstance(value, str) for value in access.environment_of(facts, backend).values())
         if road.built:
@@ -94,7 +95,7 @@ def test_any_facts_are_judged(facts: Any) -> None:
                 files = [planned(precision, 20) for precision in ("fp16", "bf16")]
                 for refusal in refusals(access.place_of(facts, backend), TensorRTOptions(False, 5), files):
                     assert refusal.what and refusal.fix and refusal.precisions
-            source = {"name": "image", "dtype": "uint8", "shape": ["batch", 8, 8, 3]}
+            source = Tensor(name="image", dtype="uint8", shape=("batch", 8, 8, 3))
             request = access.build_request(
                 facts, backend, name="a", engine_file="a.engine", onnx="0" * 64, source=source, precision="fp16",
                 batch_sizes=[1, 4], options={},

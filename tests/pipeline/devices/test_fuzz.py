@@ -6,19 +6,17 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from pipeline.config import load_config
 from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
-from pipeline.core.files import read_json
 from pipeline.core.store import Store
 from pipeline.devices import session as session_module
-from pipeline.places import device as remote
-from pipeline.run.conductor import Selection, plan
-from pipeline.stages import build as build_stage
+from pipeline.places.device import OnDevice
+from pipeline.run.planning import Selection, plan
+from pipeline.stages import benchmark
 from pipeline.stages.base import Work
 from tests.memory import growth
 from tests.pipeline.conftest import FONTS, TINY, Finished
@@ -49,25 +47,26 @@ def stages(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     device = Device("local", folder=str(tmp_path / "device"), python=python, silence_s=5, job_s=60)
     found: dict[str, Played] = {}
 
-    def rows(work: Work) -> Any:
-        return read_json(work.inputs["build@cpu"] / "engines.json")
-
-    runs: dict[str, Callable[[Work], object]] = {
-        "build": lambda work: remote.build(work, list(build_stage._rows(work))),
-        "validate": lambda work: remote.validate(work, rows(work), {}),
-        "benchmark": lambda work: remote.benchmark(work, rows(work), 4),
-    }
-    for name, run in runs.items():
+    monkeypatch.setattr(benchmark, "IMAGES", 4)
+    for name in ("build", "validate", "benchmark"):
         step = planned[f"{name}@cpu"].step
         out = tmp_path / name
         out.mkdir()
         arguments = step.stage.arguments(config, "cpu")
-        work = Work(arguments, dict(inputs), {}, out, tmp_path / "scratch", lambda *_: None, device=device)
+        work = Work(
+            arguments, dict(inputs), {}, out, tmp_path / "scratch", lambda *_: None, place=OnDevice(device)
+        )
         (tmp_path / "transcript").unlink(missing_ok=True)
-        run(work)
-        found[name] = Played(run, work, (tmp_path / "transcript").read_bytes())
+        step.stage.run(work)
+        found[name] = Played(step.stage.run, work, (tmp_path / "transcript").read_bytes())
         inputs[f"{name}@cpu"] = out
     return found
+
+
+def _replayed(work: Work, python: str) -> OnDevice:
+    """The place of work, its device replaced by one that repeats what was said."""
+    assert isinstance(work.place, OnDevice)
+    return OnDevice(replace(work.place.device, python=python))
 
 
 def _fuzz(stages: Mapping[str, Played], place: Path, seeds: range) -> dict[str, int]:
@@ -82,10 +81,9 @@ def _fuzz(stages: Mapping[str, Played], place: Path, seeds: range) -> dict[str, 
         python = replaying_python(place / "replaying", place / "said")
         out, scratch = place / "fuzz-out", place / "fuzz-scratch"
         out.mkdir()
-        assert played.work.device is not None
-        device = replace(played.work.device, python=python)
+        place_of_work = _replayed(played.work, python)
         try:
-            played.run(replace(played.work, out=out, scratch=scratch, device=device))
+            played.run(replace(played.work, out=out, scratch=scratch, place=place_of_work))
             counts["done"] += 1
         except DeviceFault as fault:
             assert fault.exit_code == 5 and "local" in f"{fault.where} {fault.what}", (seed, fault)
@@ -105,10 +103,9 @@ def test_a_replay_of_the_truth_is_believed(stages: Mapping[str, Played], tmp_pat
     for name, played in stages.items():
         (tmp_path / "said").write_bytes(played.transcript)
         python = replaying_python(tmp_path / "replaying", tmp_path / "said")
-        assert played.work.device is not None
         out = tmp_path / f"again-{name}"
         out.mkdir()
-        played.run(replace(played.work, out=out, device=replace(played.work.device, python=python)))
+        played.run(replace(played.work, out=out, place=_replayed(played.work, python)))
         assert {p.name for p in out.iterdir()} == {p.name for p in played.work.out.iterdir()}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from export.engines import BACKENDS
 from pipeline.devices.agent.errors import JobError
-from pipeline.places.images import graph_inputs
+from pipeline.places.images import Images
 from pipeline.places.latency import encode
 from tests.pipeline.devices.tiny import IMAGE, Place, classifier, images
 
@@ -61,9 +61,7 @@ def test_a_graph_with_float_input_is_fed_with_the_hosts_own_bits(place: Place, t
     found = on_the_device(stored, {"mean": mean, "std": std})
     np.testing.assert_array_equal(found, ours.transpose(0, 3, 1, 2))
     assert found.flags.c_contiguous and found.dtype == np.float32
-    np.testing.assert_array_equal(
-        on_the_device(stored, None), graph_inputs(stored, image_size=8, layout="uint8_nhwc", student=None)
-    )
+    np.testing.assert_array_equal(on_the_device(stored, None), Images(stored, 8, "uint8_nhwc", None).inputs())
 
 
 def test_parts_are_removed_where_the_disk_is_small(place: Place, tmp_path: Path) -> None:

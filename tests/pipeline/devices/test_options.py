@@ -21,6 +21,7 @@ from export.engines.trt_refusals import Place, refusals
 from export.errors import BuildError
 from pipeline.devices.agent import tensorrt_api
 from pipeline.places import access
+from pipeline.results.rows.engines import Tensor
 from tests.export.engines.stand_ins import Cuda, tensorrt
 from tests.pipeline.devices.tiny import IMAGE, classifier
 
@@ -79,7 +80,7 @@ def _request(way: str, version: str, options: dict[str, Any]) -> dict[str, Any]:
     _check(way, version, options)
     return access.build_request(
         _facts(way, version), "tensorrt", name="a", engine_file="a.engine", onnx="0", precision="fp16",
-        batch_sizes=[1], options=options, source={"name": "image", "dtype": "uint8", "shape": [1, *IMAGE]},
+        batch_sizes=[1], options=options, source=Tensor(name="image", dtype="uint8", shape=(1, *IMAGE)),
         weak_flags=("FP16",),
     )  # fmt: skip
 
@@ -142,7 +143,7 @@ def test_what_is_refused_says_why(
 def test_the_configs_own_defaults_are_never_refused() -> None:
     """The target's section gives each key, most of them with what the library does anyway."""
     from pipeline.config.schema import Target
-    from pipeline.stages.engines import BUILDER_KEYS
+    from pipeline.places.builder import BUILDER_KEYS
 
     section = Target(engine="tensorrt")
     keys = {field.name for field in fields(TensorRTOptions)} & set(BUILDER_KEYS["tensorrt"])

@@ -31,6 +31,7 @@ from pipeline.devices.messages import Event, Failure, read
 from pipeline.devices.results import BUILD
 from pipeline.devices.session import connect
 from pipeline.places import access
+from pipeline.results.rows.engines import Tensor
 from tests.export.engines import stand_ins
 from tests.pipeline.devices.tiny import CLASSES, IMAGE, classifier, images
 
@@ -46,7 +47,7 @@ def _request(facts: dict[str, Any], onnx: str, **changes: Any) -> dict[str, Any]
     given: dict[str, Any] = {
         "name": "pc/fp32-SM86", "engine_file": "fp32-SM86.engine", "onnx": onnx, "precision": "fp32",
         "batch_sizes": [1],
-        "source": {"name": "image", "dtype": "uint8", "shape": [1, *IMAGE]},
+        "source": Tensor(name="image", dtype="uint8", shape=(1, *IMAGE)),
         "options": {"compute_capabilities": ["SM86"], "workspace_mb": 256},
     }  # fmt: skip
     return access.build_request(facts, "tensorrt_rtx", **(given | changes))
@@ -62,7 +63,7 @@ def test_an_engine_is_really_built_on_a_device_with_tensorrt_rtx(
     events: list[Event] = []
     with connect(local_device) as session:
         facts = session.facts()
-        road = access.road_of(facts, "tensorrt_rtx")
+        road = access.access_of(facts, "tensorrt_rtx")
         assert road.built and road.name == "python" and road.versions == {"tensorrt_rtx": rtx.__version__}
         done = session.run(BUILD, _request(facts, session.put(onnx)), events.append, detached=True)
         engine = session.fetch(done.job, done.result["file"], tmp_path / "engine", 1 << 24)
@@ -310,7 +311,7 @@ def test_a_build_without_strong_typing_is_told_flags_and_layers(
     names = [node.name for node in load_model(onnx).graph.node]
     request = access.build_request(
         facts, "tensorrt", name="orin/int8", engine_file="int8.engine", onnx="", precision="int8", batch_sizes=[1],
-        source={"name": "image", "dtype": "uint8", "shape": [1, *IMAGE]},
+        source=Tensor(name="image", dtype="uint8", shape=(1, *IMAGE)),
         options={"optimization_level": 4}, weak_flags=("FP16", "INT8"), fp32_layers=names[1:3],
     )  # fmt: skip
     assert request["road"] == "python" and not request["dialect"]["strong_typing"]
@@ -339,7 +340,7 @@ def _build(tmp_path: Path) -> JobError:
     onnx = classifier(tmp_path / "a.onnx")
     request = access.build_request(
         facts, "tensorrt", name="orin/fp16", engine_file="a.engine", onnx="0", precision="fp16", batch_sizes=[1],
-        source={"name": "image", "dtype": "uint8", "shape": [1, *IMAGE]}, options={},
+        source=Tensor(name="image", dtype="uint8", shape=(1, *IMAGE)), options={},
     )  # fmt: skip
     with pytest.raises(JobError) as caught:
         tensorrt_api.build(

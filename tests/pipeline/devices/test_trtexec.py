@@ -22,8 +22,10 @@ from pipeline.devices.agent.jobs_folder import failure
 from pipeline.devices.faults import JobFailed, job_failed
 from pipeline.devices.messages import Failure, read
 from pipeline.places import access
+from pipeline.results.rows.engines import EngineRow, Tensor
 from tests.pipeline.devices import replay_trtexec
 from tests.pipeline.devices.tiny import IMAGE, Place, classifier, images
+from tests.pipeline.rows import engine_row
 
 VERSIONS = ["8.5.2", "8.6.2", "10.3.0", "11.4.1"]
 
@@ -60,16 +62,14 @@ def _facts(program: str, version: str) -> dict[str, Any]:
 def _request(facts: dict[str, Any], place: Place, onnx: Path, **changes: Any) -> dict[str, Any]:
     given = {
         "name": "orin/int8", "engine_file": "int8.engine", "onnx": place.put(onnx), "precision": "int8",
-        "source": {"name": "image", "dtype": "uint8", "shape": [1, *IMAGE]}, "batch_sizes": [1], "options": {},
+        "source": Tensor(name="image", dtype="uint8", shape=(1, *IMAGE)), "batch_sizes": [1], "options": {},
     }  # fmt: skip
     return access.build_request(facts, "tensorrt", **(given | changes))
 
 
-def _row(place: Place, result: dict[str, Any], sizes: list[int] | None = None) -> dict[str, Any]:
-    return {
-        "id": "orin/int8", "backend": "tensorrt", "batch_sizes": sizes or [1],
-        "inputs": [{"name": "image", "dtype": "uint8", "shape": [1 if not sizes else "batch", *IMAGE]}],
-    }  # fmt: skip
+def _row(place: Place, result: dict[str, Any], sizes: tuple[int, ...] = ()) -> EngineRow:
+    image = Tensor(name="image", dtype="uint8", shape=("batch" if sizes else 1, *IMAGE))
+    return engine_row("orin/int8", backend="tensorrt", inputs=(image,), batch_sizes=sizes or (1,))
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -77,7 +77,7 @@ def test_build_score_and_time(version: str, place: Place, tmp_path: Path) -> Non
     """Only options that the version knows are used; logits come back to six digits, times as trtexec wrote them."""
     facts = _facts(_program(tmp_path, version), version)
     assert trtexec.probe(facts["tensorrt"]["trtexec"]) == version
-    road = access.road_of(facts, "tensorrt")
+    road = access.access_of(facts, "tensorrt")
     if version == "8.5.2":
         assert road.built and road.name == "trtexec"
     onnx = classifier(tmp_path / "a.onnx")
@@ -140,11 +140,11 @@ def test_several_batch_sizes_get_one_profile(place: Place, tmp_path: Path) -> No
     """Shapes are given for a dynamic engine, and only for one."""
     facts = _facts(_program(tmp_path, "10.3.0"), "10.3.0")
     onnx = classifier(tmp_path / "a.onnx", batch=None)
-    source = {"name": "image", "dtype": "uint8", "shape": ["batch", *IMAGE]}
+    source = Tensor(name="image", dtype="uint8", shape=("batch", *IMAGE))
     request = _request(facts, place, onnx, batch_sizes=[1, 4], source=source)
     assert "--optShapes=image:1x8x8x3" in request["trtexec"]["build"]
     built = place.run("build", request)
-    spec = access.engine_spec(facts, _row(place, built, [1, 4]), built["sha256"], {})
+    spec = access.engine_spec(facts, _row(place, built, (1, 4)), built["sha256"], {})
     stored = images(6)
     scored = place.run(
         "infer", {"engine": spec, "parts": [place.part(stored)], "image": IMAGE, "transform": None}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from export.engines.trt_refusals import Place
-from pipeline.places.access import describe, environment_of, place_of, road_of, timing_cache
+from pipeline.places.access import access_of, describe, environment_of, place_of, timing_cache
 
 ORIN: dict[str, Any] = {
     "board": "NVIDIA Jetson Orin Nano Developer Kit", "jetpack": "6.2", "l4t": "36.4.3", "soc": "tegra234",
@@ -36,7 +36,7 @@ def test_the_python_api_comes_first_and_trtexec_serves_where_it_cannot(
     trt: dict[str, Any], name: str, version: str
 ) -> None:
     """A Python module that is too old does not hide a program that is not."""
-    road = road_of(ORIN | trt, "tensorrt")
+    road = access_of(ORIN | trt, "tensorrt")
     assert (road.name, road.built, road.run, road.versions) == (name, True, True, {"tensorrt": version})
     assert place_of(ORIN | trt, "tensorrt") == Place("tensorrt", version, road.name, True, True, "SM87")
 
@@ -52,24 +52,26 @@ def test_the_python_api_comes_first_and_trtexec_serves_where_it_cannot(
 )
 def test_what_is_missing_is_said(facts: dict[str, Any], detail: str, fix: str) -> None:
     """With what helps."""
-    road = road_of(facts, "tensorrt")
+    road = access_of(facts, "tensorrt")
     assert not road.built and not road.run and detail in road.detail and fix in road.fix
 
 
 def test_without_numpy_an_engine_can_be_built_and_not_run() -> None:
     """Images cannot be fed to it."""
-    road = road_of(ORIN | _trt("10.3.0") | {"packages": {}}, "tensorrt")
+    road = access_of(ORIN | _trt("10.3.0") | {"packages": {}}, "tensorrt")
     assert road.built and not road.run and "python3-numpy" in road.fix
 
 
 def test_other_back_ends() -> None:
     """By the packages of the device's Python; TensorRT-RTX builds without a GPU."""
-    assert road_of({"packages": {"onnxruntime": "1.23.2"}}, "onnxruntime").run
-    missing = road_of({"packages": {}, "python": "3.10.12", "executable": "/usr/bin/python3"}, "onnxruntime")
+    assert access_of({"packages": {"onnxruntime": "1.23.2"}}, "onnxruntime").run
+    missing = access_of(
+        {"packages": {}, "python": "3.10.12", "executable": "/usr/bin/python3"}, "onnxruntime"
+    )
     assert not missing.built and "remote.python" in missing.fix and "/usr/bin/python3" in missing.detail
-    rtx = road_of({"packages": {"tensorrt_rtx": "1.7.1"}}, "tensorrt_rtx")
+    rtx = access_of({"packages": {"tensorrt_rtx": "1.7.1"}}, "tensorrt_rtx")
     assert rtx.built and not rtx.run
-    old = road_of({"packages": {"tensorrt_rtx": "1.2.0"}, "gpu": "RTX"}, "tensorrt_rtx")
+    old = access_of({"packages": {"tensorrt_rtx": "1.2.0"}, "gpu": "RTX"}, "tensorrt_rtx")
     assert not old.built and "1.2.0 is too old" in old.detail
 
 

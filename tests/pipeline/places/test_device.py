@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from export.runtime.remedies import Skipped
-from pipeline.places import device as remote
+from pipeline.devices.requests import Case
+from pipeline.places.device_build import append_log
+from pipeline.places.device_time import samples_of
 
 LOG = """\
 &&&& RUNNING TensorRT.trtexec [TensorRT v100300] # trtexec
@@ -29,8 +31,7 @@ def _kept(tmp_path: Path, content: bytes, engine: str) -> Skipped | None:
     scratch = tmp_path / "scratch"
     scratch.mkdir(exist_ok=True)
     session: Any = SimpleNamespace(fetch=fetch)
-    work: Any = SimpleNamespace(scratch=scratch, out=tmp_path)
-    return remote._append_log(session, "build-0", engine, work)
+    return append_log(session, "build-0", engine, scratch, tmp_path)
 
 
 def test_a_devices_log_tells_which_tactics_were_skipped(tmp_path: Path) -> None:
@@ -43,8 +44,8 @@ def test_a_devices_log_tells_which_tactics_were_skipped(tmp_path: Path) -> None:
 
 def test_the_step_of_a_devices_clock_comes_along() -> None:
     """Into the samples that statistics are made of; an agent that tells none has none to tell."""
-    case = {"engine": "orin/fp16", "batch": 1, "boundary": "engine"}
+    case: Case = {"name": "orin/fp16|1|engine", "engine": "orin/fp16", "batch": 1, "boundary": "engine"}
     timed: Any = {"notes": [], "rounds": [], "wall_seconds": 1.0, "queries": 3}
     arrays = {"latency": np.ones(3), "at": np.arange(3.0)}
-    assert remote._samples(case, arrays, timed).resolution_ms == 0
-    assert remote._samples(case, arrays, timed | {"resolution_ms": 0.0078125}).resolution_ms == 0.0078125
+    assert samples_of(case, arrays, timed).resolution_ms == 0
+    assert samples_of(case, arrays, timed | {"resolution_ms": 0.0078125}).resolution_ms == 0.0078125

@@ -19,8 +19,9 @@ from pipeline.config.modes import judged_mode, measured_modes, refused
 from pipeline.config.schema import Target
 from pipeline.devices.agent import power_mode, serve, work
 from pipeline.devices.faults import JobFailed
-from pipeline.places import device as remote
+from pipeline.places import device_time
 from pipeline.places.latency import Case
+from pipeline.places.place import Context
 from tests.pipeline.devices.boards import ORIN_NANO, write
 from tests.pipeline.devices.test_readings import _Nvpmodel
 
@@ -119,12 +120,12 @@ def test_the_watcher_of_a_job_that_was_killed_puts_back(
 
 
 class Device:
-    """What `remote` sees of a device that measures in every mode but those that need a reboot."""
+    """What `places.device_time` sees of a device that measures in every mode but those that need a reboot."""
 
     def __init__(self, reboot: tuple[str, ...] = ()) -> None:
         self.reboot, self.asked = reboot, list[str]()
 
-    def job(self, work: Any, session: Any, job: Any, request: dict[str, Any], what: str) -> Any:
+    def job(self, context: Any, session: Any, job: Any, request: dict[str, Any], what: str) -> Any:
         mode = request["power_mode"]
         self.asked.append(what)
         if mode in self.reboot:
@@ -157,10 +158,11 @@ def measure(
     device: Device, modes: list[str | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[list[Any], list[str], list[str]]:
     notes: list[str] = []
-    monkeypatch.setattr(remote, "run_job", device.job)
-    stage: Any = SimpleNamespace(scratch=tmp_path, note=notes.append, arguments={"target": "o"})
+    monkeypatch.setattr(device_time, "run_job", device.job)
+    context = Context(tmp_path, note=notes.append)
     session: Any = device
-    timed, lacking = remote._in_each_mode(stage, session, dict(REQUEST), modes, [])
+    request: Any = REQUEST
+    timed, lacking = device_time.in_each_mode(context, session, request, modes, [], "o")
     return timed, lacking, notes
 
 
@@ -174,7 +176,7 @@ def test_there_is_a_row_for_each_engine_and_mode(tmp_path: Path, monkeypatch: py
     for each in timed:
         assert set(each.samples) == {row["samples"] for row in each.rows}
     assert timed[1].summary["clocks"]["gpu"]["locked"] is False
-    assert Case("e", 1, "engine", remote._timed_elsewhere, power_mode="25W").name == "e|1|engine|25W"
+    assert Case("e", 1, "engine", power_mode="25W").name == "e|1|engine|25W"
 
 
 def test_one_mode_is_as_it_always_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

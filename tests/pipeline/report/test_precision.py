@@ -13,7 +13,9 @@ from pipeline.report import precision_words
 from pipeline.report.html import render_html
 from pipeline.report.markdown import render_markdown
 from pipeline.report.terminal import render_table
+from pipeline.results.rows.scores import write_scores
 from pipeline.stages.findings import precision_files
+from tests.pipeline.rows import score
 
 
 def printed(result: Any) -> str:
@@ -83,7 +85,7 @@ def test_what_the_stage_wrote_becomes_rows(tmp_path: Path) -> None:
         },
     }  # fmt: skip
     write_json(tmp_path / "precision.json", {"fp32.onnx": {"bytes": 9000}, "int8_cpu_u8s8.onnx": int8})
-    write_json(tmp_path / "accuracy.json", {n: {"top1": 1.0} for n in ("fp32.onnx", "int8_cpu_u8s8.onnx")})
+    write_scores(tmp_path, {name: score(1.0) for name in ("fp32.onnx", "int8_cpu_u8s8.onnx")})
     plain, quantised = precision_files(tmp_path, sample().engines)
     assert plain.kept_out == [] and plain.mixed is None and plain.calibration is None
     assert quantised.precision == "int8" and precision_words.calibration(quantised.calibration) == (

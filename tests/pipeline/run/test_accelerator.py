@@ -14,7 +14,7 @@ from pipeline.core.errors import EnvironmentFault
 from pipeline.core.store import Store
 from pipeline.run import doctor
 from pipeline.run.accelerator import Torch, idle_gpu, judge
-from pipeline.run.conductor import plan
+from pipeline.run.planning import plan
 from pipeline.run.preflight import preflight
 from tests.pipeline.conftest import FONTS
 

@@ -30,14 +30,15 @@ from pipeline.config import load_config
 from pipeline.config.schema import DeployConfig, Export
 from pipeline.core.address import Device
 from pipeline.core.errors import ConfigError, DeviceFault, EnvironmentFault
-from pipeline.core.files import read_json
 from pipeline.devices.faults import JobFailed
 from pipeline.devices.known import KnownDevices
-from pipeline.places import device as remote
+from pipeline.places import device_build
+from pipeline.places.device import OnDevice
+from pipeline.results.rows.engines import read_engines, write_not_made
 from pipeline.run import doctor
 from pipeline.run.back_ends import judge, lacks
-from pipeline.run.conductor import Selection
 from pipeline.run.device_check import _back_ends
+from pipeline.run.planning import Selection
 from pipeline.stages import build
 from pipeline.stages.base import Work
 from pipeline.stages.precision import onnx_file
@@ -158,31 +159,27 @@ def what_build_says(
     """By precision, why the stage `build` did not ask the device for an engine; empty where it did."""
 
     @contextmanager
-    def session(work: Work) -> Iterator[Any]:
+    def session(device: Device, context: Any) -> Iterator[Any]:
         yield SimpleNamespace(device=Device("ssh://orin"), put=lambda path, amount=None: "0" * 64), facts
 
     def job(*request: Any) -> None:
         raise JobFailed(REACHED)
 
-    monkeypatch.setattr(remote, "device_session", session)
-    monkeypatch.setattr(remote, "run_job", job)
+    monkeypatch.setattr(device_build, "device_session", session)
+    monkeypatch.setattr(device_build, "run_job", job)
     (folder / "out").mkdir(parents=True)
     arguments = build.STAGE.arguments(config, "orin")
-    rows = [
-        {
-            "id": f"orin/{precision}", "target": "orin", "backend": "tensorrt", "precision": precision,
-            "compute_capability": "", "onnx": onnx_file(precision), "onnx_bytes": 1,
-        }
-        for precision in arguments["precisions"]
-    ]  # fmt: skip
     inputs = {"precision": files, "qad": folder}
-    work = Work(arguments, inputs, {}, folder / "out", folder / "scratch", lambda *step: None)
+    write_not_made(files, {})
+    work = Work(
+        arguments, inputs, {}, folder / "out", folder / "scratch", lambda *step: None,
+        place=OnDevice(Device("ssh://orin")),
+    )  # fmt: skip
     try:
-        remote.build(work, rows)
+        build.STAGE.run(work)
     except DeviceFault as fault:
         return dict.fromkeys(arguments["precisions"], fault.what)
-    made = read_json(folder / "out/engines.json")
-    return {row["precision"]: row["detail"].replace(REACHED, "") for row in made}
+    return {row.precision: row.detail.replace(REACHED, "") for row in read_engines(folder / "out")}
 
 
 def what_run_says(config: DeployConfig, facts: dict[str, Any]) -> dict[str, str]:
@@ -365,7 +362,7 @@ def test_plan_says_it_too(
     config = config_of(store=tmp_path)
     for jetpack, code, says in (("5.0.2", 5, "8.4.1 is too old"), ("6.2", 0, "bf16: tensorrt 10.3.0")):
         known = _One(facts_of(jetpack, "python"))
-        monkeypatch.setattr("pipeline.run.conductor.known_devices", lambda *given, known=known: known)
+        monkeypatch.setattr("pipeline.run.planning.known_devices", lambda *given, known=known: known)
         assert print_plan(config, Selection(), as_json=False) == code
         told = capsys.readouterr()
         assert says in told.err + told.out

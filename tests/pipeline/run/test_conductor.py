@@ -13,7 +13,7 @@ import pytest
 from figkd.progress import no_progress
 from pipeline.core.errors import EnvironmentFault, Exit
 from pipeline.core.store import Store
-from pipeline.run import conductor
+from pipeline.run import conductor, planning
 from pipeline.stages.base import Stage, Work
 
 CONFIG: Any = SimpleNamespace(name="c", targets={})
@@ -44,7 +44,7 @@ def stage(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         (work.out / "file").write_text("x")
 
     made = Stage("data", 1, (), lambda config, target: {}, write, lambda out: "")
-    monkeypatch.setattr(conductor, "STAGES", [made])
+    monkeypatch.setattr(planning, "STAGES", [made])
     return ran
 
 
@@ -103,10 +103,10 @@ def test_a_stage_that_was_begun_is_not_said_to_be_never_made(
         raise KeyboardInterrupt
 
     made = Stage("data", 1, (), lambda config, target: {}, stop, lambda out: "")
-    monkeypatch.setattr(conductor, "STAGES", [made])
-    assert [step.reason for step in conductor.plan(CONFIG, Store(tmp_path))] == ["never made"]
+    monkeypatch.setattr(planning, "STAGES", [made])
+    assert [step.reason for step in planning.plan(CONFIG, Store(tmp_path))] == ["never made"]
     with pytest.raises(KeyboardInterrupt):
         conductor.run(CONFIG, Store(tmp_path), _Quiet())
-    assert [step.reason for step in conductor.plan(CONFIG, Store(tmp_path))] == [
+    assert [step.reason for step in planning.plan(CONFIG, Store(tmp_path))] == [
         "begun before, and not finished"
     ]

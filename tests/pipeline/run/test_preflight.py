@@ -14,7 +14,7 @@ from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault, EnvironmentFault
 from pipeline.core.store import Store
 from pipeline.devices.known import KnownDevices
-from pipeline.run.conductor import plan
+from pipeline.run.planning import plan
 from pipeline.run.preflight import CacheCost, cache_cost, few_views, preflight
 from tests.pipeline.conftest import FONTS, TINY, Finished, figkd, sets
 

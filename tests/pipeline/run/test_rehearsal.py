@@ -16,7 +16,7 @@ from pipeline.core.store import Store
 from pipeline.devices.known import KnownDevices
 from pipeline.run import rehearsal
 from pipeline.run.back_ends import Graph
-from pipeline.run.conductor import plan
+from pipeline.run.planning import plan
 from pipeline.run.preflight import preflight
 from pipeline.run.rehearsal import graph_of, untrained
 from tests.pipeline.conftest import FONTS, Finished

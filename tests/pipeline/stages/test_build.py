@@ -18,9 +18,12 @@ from export.errors import BuildError
 from export.runtime.remedies import Skipped
 from pipeline.config.schema import Target
 from pipeline.core.files import read_json, write_json
+from pipeline.places.builder import BUILDER_KEYS
+from pipeline.results.composition import Composition, ParsedNetwork
+from pipeline.results.engine import SkippedTactics
+from pipeline.results.rows.engines import EngineRow, read_engines
 from pipeline.stages.base import Work
 from pipeline.stages.build import STAGE
-from pipeline.stages.engines import BUILDER_KEYS
 
 Progress = list[tuple[int, int, str]]
 
@@ -49,7 +52,7 @@ class Backend:
 
 def run(
     tmp_path: Path, engine: str, not_made: dict[str, Any] | None = None, **changes: Any
-) -> tuple[list[dict[str, Any]], Progress]:
+) -> tuple[list[EngineRow], Progress]:
     """Rows and progress of a run of the stage; `not_made` are ONNX files that `precision` lacks, and why."""
     section = Target(engine=engine)
     arguments: dict[str, Any] = {
@@ -74,7 +77,7 @@ def run(
         caches=tmp_path / "caches",
     )
     STAGE.run(work)
-    return read_json(out / "engines.json"), steps
+    return read_engines(out), steps
 
 
 @pytest.fixture
@@ -99,10 +102,10 @@ def test_every_key_of_the_target_reaches_the_builder(backend: Backend, tmp_path:
 def test_progress_is_that_of_all_engines(backend: Backend, tmp_path: Path) -> None:
     rows, steps = run(tmp_path, "tensorrt", precisions=["fp16", "int8"])
     assert (50, 200, "fp16: Building engine") in steps and steps[-1][:2] == (200, 200)
-    assert [row["state"] for row in rows] == ["built", "failed"]
-    assert rows[1]["detail"].startswith("node a (operator Det)") and rows[1]["fix"] == "use another network"
-    assert rows[0]["composition"] == {"network": {"layers": 7}}
-    assert rows[0]["skipped_tactics"] == {"tactics": 3, "largest_mb": 600, "by_workspace": False}
+    assert [row.state for row in rows] == ["built", "failed"]
+    assert rows[1].detail.startswith("node a (operator Det)") and rows[1].fix == "use another network"
+    assert rows[0].engine.composition == Composition(network=ParsedNetwork(layers=7))
+    assert rows[0].engine.skipped_tactics == SkippedTactics(tactics=3, largest_mb=600)
     assert read_json(tmp_path / "out" / "notes.json") == {"t/fp16": ["timing cache started"]}
 
 
@@ -110,19 +113,19 @@ def test_a_precision_that_was_not_made_is_a_failed_row(backend: Backend, tmp_pat
     """Protects the others: they are built, and the reason of the one that is not is the row's."""
     why = {"int8.onnx": {"detail": "14 images", "fix": "add images"}}
     rows, _ = run(tmp_path, "tensorrt", not_made=why, precisions=["int8", "fp16"])
-    assert [(row["precision"], row["state"], row["runs"]) for row in rows] == [
+    assert [(row.precision, row.state, row.runs) for row in rows] == [
         ("int8", "failed", False),
         ("fp16", "built", True),
     ]
-    assert (rows[0]["detail"], rows[0]["fix"], rows[0]["onnx"]) == ("14 images", "add images", "int8.onnx")
-    assert rows[0]["onnx_bytes"] is None and len(backend.calls) == 1
+    assert (rows[0].detail, rows[0].fix, rows[0].onnx) == ("14 images", "add images", "int8.onnx")
+    assert rows[0].onnx_bytes is None and len(backend.calls) == 1
 
 
 def test_an_engine_for_another_gpu_is_built_not_run(backend: Backend, tmp_path: Path) -> None:
     """The GPU here is SM86: of the engines built ahead of time, that one alone can be loaded."""
     rows, _ = run(tmp_path, "tensorrt_rtx", compute_capabilities=["SM86", "SM120"])
-    assert [row["runs"] for row in rows] == [True, False]
-    assert rows[1]["detail"] == "built, not run: it is for SM120, the GPU here is SM86" and rows[1]["fix"]
+    assert [row.runs for row in rows] == [True, False]
+    assert rows[1].detail == "built, not run: it is for SM120, the GPU here is SM86" and rows[1].fix
     asked: list[Sequence[str]] = [call["compute_capabilities"] for call in backend.calls]
     assert asked == [["SM86"], ["SM120"]]
 

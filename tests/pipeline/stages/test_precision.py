@@ -11,7 +11,7 @@ import torch
 from figkd import checkpoint
 from figkd.data.store import SplitWriter
 from figkd.models import build_model
-from pipeline.places.images import graph_inputs
+from pipeline.places.images import Images
 from pipeline.stages.base import Work
 from pipeline.stages.precision import _make, calibration_batches, onnx_file
 
@@ -66,8 +66,8 @@ def test_float_inputs_are_what_the_student_normalises_inside(tmp_path: Path) -> 
     model = build_model("figkd/dsconv_nano", 4, image_size=32).eval()
     checkpoint.save(tmp_path / "model.pt", model.state_dict())
     stored = np.random.default_rng(0).integers(0, 256, (3, 36, 36, 3), dtype=np.uint8)
-    inside = graph_inputs(stored, image_size=32, layout="uint8_nhwc", student=None)
-    outside = graph_inputs(stored, image_size=32, layout="float32_nchw", student=tmp_path / "model.pt")
+    inside = Images(stored, 32, "uint8_nhwc", None).inputs()
+    outside = Images(stored, 32, "float32_nchw", tmp_path / "model.pt").inputs()
     with torch.no_grad():
         expected = model(torch.from_numpy(np.ascontiguousarray(inside)))
         got = model.backbone(torch.from_numpy(outside))

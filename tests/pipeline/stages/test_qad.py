@@ -16,14 +16,15 @@ from export.torch_graph import TorchGraph
 from figkd import checkpoint
 from figkd.models import build_model
 from pipeline.config.load import load_config
-from pipeline.core.files import read_json, write_json
-from pipeline.places.images import graph_inputs
+from pipeline.places.images import Images
 from pipeline.report.precision_words import fine_tuning
 from pipeline.results.precision import FineTuning
+from pipeline.results.rows.scores import read_scores, write_scores
 from pipeline.stages import qad
 from pipeline.stages.base import Work
 from pipeline.stages.engines import onnx_accuracy, onnx_path
 from tests.pipeline.conftest import FONTS
+from tests.pipeline.rows import score
 
 
 def arguments(**changes: Any) -> dict[str, Any]:
@@ -86,16 +87,16 @@ def test_keys_of_the_fine_tuning_leave_the_quantisation_alone() -> None:
 def test_a_fine_tuned_file_takes_the_place_of_the_other(tmp_path: Path) -> None:
     """Engines are built from it, and its accuracy is what is reported."""
     inputs = {name: tmp_path / name for name in ("precision", "qad")}
-    for name, folder in inputs.items():
+    for folder in inputs.values():
         folder.mkdir()
-        write_json(folder / "accuracy.json", {"int8.onnx": {"top1": name}})
-    write_json(inputs["precision"] / "accuracy.json", {"int8.onnx": {"top1": 1}, "fp32.onnx": {"top1": 2}})
+    write_scores(inputs["precision"], {"int8.onnx": score(1), "fp32.onnx": score(2)})
+    write_scores(inputs["qad"], {"int8.onnx": score(3)})
     (inputs["precision"] / "fp32.onnx").touch()
     (inputs["qad"] / "int8.onnx").touch()
     assert onnx_path(inputs, "int8.onnx") == inputs["qad"] / "int8.onnx"
     assert onnx_path(inputs, "fp32.onnx") == inputs["precision"] / "fp32.onnx"
-    assert onnx_accuracy(inputs) == {"int8.onnx": {"top1": "qad"}, "fp32.onnx": {"top1": 2}}
-    assert read_json(inputs["precision"] / "accuracy.json")["int8.onnx"]["top1"] == 1
+    assert onnx_accuracy(inputs) == {"int8.onnx": score(3), "fp32.onnx": score(2)}
+    assert read_scores(inputs["precision"])["int8.onnx"] == score(1)
 
 
 @pytest.mark.parametrize("layout", ["uint8_nhwc", "float32_nchw"])
@@ -105,7 +106,7 @@ def test_training_sees_what_the_device_sees(layout: str, tmp_path: Path) -> None
     student = build_model("figkd/dsconv_nano", 4, image_size=32).eval()
     checkpoint.save(tmp_path / "model.pt", student.state_dict())
     stored = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    example = graph_inputs(stored[:1], image_size=32, layout=layout, student=tmp_path / "model.pt")
+    example = Images(stored[:1], 32, layout, tmp_path / "model.pt").inputs()
     exported = student if layout == "uint8_nhwc" else student.backbone
     export_onnx(exported, torch.from_numpy(example), tmp_path / "x.onnx", dynamic_batch=True)
     work = Work({"input": layout}, {"distill": tmp_path}, {}, tmp_path, tmp_path, lambda d, t, n: None)

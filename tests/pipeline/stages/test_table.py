@@ -10,8 +10,8 @@ import pytest
 
 from pipeline import docs
 from pipeline.core.store import Store
-from pipeline.run import conductor
-from pipeline.run.conductor import Selection
+from pipeline.run import conductor, planning
+from pipeline.run.planning import Selection
 from pipeline.stages import STAGE_NAMES, table
 from pipeline.stages.base import Stage, Work
 from pipeline.stages.report import NEEDS
@@ -58,7 +58,7 @@ def test_the_report_alone_runs_nothing_else(tmp_path: Path, monkeypatch: pytest.
 
     def run(stages: list[Stage], selection: Selection) -> tuple[list[str], str]:
         ran.clear()
-        monkeypatch.setattr(conductor, "STAGES", stages)
+        monkeypatch.setattr(planning, "STAGES", stages)
         outcome: Any = conductor.run(CONFIG, store, ui, selection)
         return [*ran], (outcome.artifacts["report"].path / "inputs").read_text()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.stages.engines import accuracy_of_file
+from tests.pipeline.rows import score, wanted
 
 
 @pytest.mark.parametrize(
@@ -13,5 +14,5 @@ from pipeline.stages.engines import accuracy_of_file
 )
 def test_an_emulated_accuracy_is_said_to_be_one(precision: str, source: str) -> None:
     """Here and for engines of a device alike."""
-    row = {"onnx": "a.onnx", "precision": precision}
-    assert accuracy_of_file(row, {"a.onnx": {"top1": 50.0}}) == {"source": source, "top1": 50.0}
+    row = wanted(f"t/{precision}", onnx="a.onnx").missing("", "")
+    assert accuracy_of_file(row, {"a.onnx": score(50.0)}) == score(50.0, source=source)
