@@ -2,7 +2,8 @@
  *
  * No exception crosses it. Each function that can fail returns a status and, where `error` is not NULL, writes one message
  * into it. Texts are UTF-8 and end with a zero byte. What is returned by pointer belongs to the model and lives as long.
- * A status is also the exit code of the program `figkd`.
+ * Functions of one model may be called from several threads at once. A status is also the exit code of the program
+ * `figkd`.
  */
 #ifndef FIGKD_RUNTIME_H
 #define FIGKD_RUNTIME_H
@@ -37,7 +38,7 @@ typedef struct figkd_error {
 /* The choice to take a bundle whoever made it; given as `trust`. */
 #define FIGKD_UNSIGNED "unsigned"
 
-/* What this library was compiled with, such as "figkd 1; onnxruntime; no tensorrt; jpeg; png". */
+/* What this library was compiled with: version, back ends, image formats. */
 FIGKD_API const char* figkd_build_info(void);
 
 /* Check a whole bundle: its manifest, every file, and who signed it.
@@ -47,6 +48,69 @@ FIGKD_API const char* figkd_build_info(void);
  * release  where the release id is written, or NULL
  */
 FIGKD_API figkd_status figkd_verify(const char* folder, const char* trust, char release[65], figkd_error* error);
+
+/* A bundle that is loaded. */
+typedef struct figkd_model figkd_model;
+
+/* Check a bundle and load its engine from the very bytes that were checked.
+ *
+ * threads  CPU threads of ONNX Runtime; 0: as many as the bundle was measured with
+ * model    where the model is written; NULL after a failure
+ */
+FIGKD_API figkd_status figkd_open(
+    const char* folder, const char* trust, int threads, figkd_model** model, figkd_error* error);
+
+/* Free a model; NULL is allowed. No other call of it may be running. */
+FIGKD_API void figkd_close(figkd_model* model);
+
+typedef struct figkd_facts {
+    const char* name;
+    const char* target;
+    const char* release;   /* id: SHA-256 (hex) of the manifest */
+    const char* verdict;   /* `ship`, or why the run's verdict was another */
+    const char* backend;
+    const char* precision;
+    size_t classes;
+    size_t size;           /* height and width of what the engine sees, pixels */
+    size_t input_bytes;    /* of one input: uint8 [size, size, 3], or float32 [3, size, size] */
+} figkd_facts;
+
+FIGKD_API figkd_facts figkd_describe(const figkd_model* model);
+
+/* The name of a class; NULL beyond the last. */
+FIGKD_API const char* figkd_label(const figkd_model* model, size_t index);
+
+typedef struct figkd_answer {
+    const char* label;
+    size_t index;
+    double probability;
+} figkd_answer;
+
+/* Classify a JPEG, PNG or PPM file's content.
+ *
+ * answers  room for `top` of them: the most probable classes, the best first
+ * count    how many were written: `top`, or the number of classes where that is less
+ */
+FIGKD_API figkd_status figkd_classify(
+    figkd_model* model, const void* encoded, size_t bytes, size_t top, figkd_answer* answers, size_t* count,
+    figkd_error* error);
+
+/* The same for a file. */
+FIGKD_API figkd_status figkd_classify_file(
+    figkd_model* model, const char* path, size_t top, figkd_answer* answers, size_t* count, figkd_error* error);
+
+/* Classify pixels: 8-bit RGB, upright, rows from the top, `stride` bytes from one to the next (0: without gaps). */
+FIGKD_API figkd_status figkd_classify_rgb(
+    figkd_model* model, const uint8_t* pixels, size_t width, size_t height, size_t stride, size_t top,
+    figkd_answer* answers, size_t* count, figkd_error* error);
+
+/* What the engine sees of a file's content: size x size x 3 bytes, RGB. */
+FIGKD_API figkd_status figkd_view(
+    const figkd_model* model, const void* encoded, size_t bytes, uint8_t* view, figkd_error* error);
+
+/* Logits of `images` inputs that are prepared already, into images x classes numbers. */
+FIGKD_API figkd_status figkd_run(
+    figkd_model* model, const void* inputs, size_t images, float* logits, figkd_error* error);
 
 #ifdef __cplusplus
 }

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 HERE = Path(__file__).parent
+HEADERS = Path(
+    os.environ.get("FIGKD_ONNXRUNTIME_INCLUDE") or Path.home() / ".cache" / "figkd" / "onnxruntime"
+)
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -28,8 +33,31 @@ def missing() -> str:
     return ""
 
 
+def without_onnxruntime() -> str:
+    """Why it cannot be built with ONNX Runtime; empty if it can."""
+    if not (HEADERS / "onnxruntime_cxx_api.h").exists():
+        return (
+            "ONNX Runtime's headers are missing: cmake -P export/runtime_cpp/fetch_onnxruntime_headers.cmake"
+        )
+    return "" if onnxruntime_libraries() else "Python's onnxruntime has no shared library to link"
+
+
+def onnxruntime_libraries() -> list[Path]:
+    """ONNX Runtime's shared library in Python's package."""
+    found = find_spec("onnxruntime")
+    if found is None or found.origin is None:
+        return []
+    return sorted((Path(found.origin).parent / "capi").glob("libonnxruntime.so.*"))
+
+
 def build(folder: Path, *options: str) -> Path:
     """Configure and build in `folder`; where the programs lie."""
+    if not without_onnxruntime():
+        options = (
+            *options,
+            f"-DONNXRUNTIME_INCLUDE={HEADERS}",
+            f"-DONNXRUNTIME_LIBRARY={onnxruntime_libraries()[-1]}",
+        )
     configure = [
         "cmake", "-S", str(HERE), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Debug",
         "-DFIGKD_SANITIZE=address,undefined", "-DFIGKD_WARNINGS_AS_ERRORS=ON", *options,
