@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from figkd.errors import FigkdError
 from figkd.loss import functional
+from figkd.loss.class_tree import ClassTree
 from figkd.loss.detail import LinearDetail
 from figkd.loss.figkd_options import FiGKD
 from figkd.loss.method import ClassOrder
-from figkd.loss.multiscale import band_weights_of, fold_index, multiscale_kl
+from figkd.loss.multiscale import band_weights_of, multiscale_kl
 from figkd.loss.order import identity, validate_order
 from figkd.loss.squared import SquaredDetail
 from figkd.loss.wavelet import band_names, check_band_weights, resolve_level
@@ -40,8 +41,8 @@ class DetailDistance(nn.Module):
                 raise FigkdError(
                     f"distance 'kl' with wavelet {options.wavelet!r}", "'kl' is defined for 'haar'"
                 )
-            self.bands = band_weights_of(depth, options.band_weights, options.band_decay)
-            self.register_buffer("index", torch.from_numpy(fold_index(positions, depth)), persistent=False)
+            bands = band_weights_of(depth, options.band_weights, options.band_decay)
+            self.tree = ClassTree(positions, bands)
             return
         weights = check_band_weights(band_names(depth), options.band_weights, options.band_decay)
         module = SquaredDetail if options.distance == "squared" else LinearDetail
@@ -57,8 +58,7 @@ class DetailDistance(nn.Module):
             return multiscale_kl(
                 student,
                 teacher,
-                self.get_buffer("index"),
-                self.bands,
+                self.tree,
                 mass_power=options.mass_power,
                 temperature=options.temperature,
             )

@@ -114,28 +114,35 @@ def batch_relation(student: Tensor, teacher: Tensor) -> Tensor:
     A class that varies by less than `FLAT` over the batch is not scaled up to a full correlation.
     """
     check_pair(student, teacher)
-    ours, theirs = torch.softmax(wide(student), dim=1), torch.softmax(wide(teacher).detach(), dim=1)
-    return cast(Tensor, _BatchRelation.apply(ours, theirs))
+    return cast(Tensor, _BatchRelation.apply(wide(student), wide(teacher).detach()))
 
 
 class _BatchRelation(torch.autograd.Function):
-    """1 - the mean over the columns of the Pearson correlation of two [B, C]; the first's gradient in closed form.
+    """1 - the mean over the columns of the Pearson correlation of two softmaxes [B, C]; the gradient in closed form.
 
     With centred columns q, p and r = q.p / (|q| |p|): dr / dq = p / (|q| |p|) - r q / |q|^2, which is centred itself.
-    Below the floor |q| is replaced by a constant, and the second term is not there.
+    Below the floor |q| is replaced by a constant, and the second term is not there. Sums over the batch are products
+    with a row of ones, since those run with the layout of memory.
     """
 
     @staticmethod
-    def forward(ctx: Any, ours: Tensor, theirs: Tensor) -> Tensor:
-        mean, mean_other = ours.mean(0), theirs.mean(0)
-        one, other = ours - mean, theirs - mean_other
-        norm = torch.linalg.vector_norm(one, dim=0)
-        size = norm.clamp_min(_floor(mean, len(one)))
-        size_other = torch.linalg.vector_norm(other, dim=0).clamp_min(_floor(mean_other, len(one)))
-        inverse = (size * size_other).reciprocal_().mul_(size > _TINY)
-        correlation: Tensor = (one * other).sum(0) * inverse
+    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+        batch = len(student)
+        ours, other = torch.softmax(student, dim=1), torch.softmax(teacher, dim=1)
+        # Autocast would run the products in half precision.
+        with torch.autocast(student.device.type, enabled=False):
+            ones = ours.new_ones(batch)
+            mean, mean_other = (ones @ ours).div_(batch), (ones @ other).div_(batch)
+            one, other = ours - mean, other.sub_(mean_other)
+            norm = (ones @ one.square()).sqrt_()
+            size_other = (ones @ other.square()).sqrt_().clamp_min_(_floor(mean_other, batch))
+            size = norm.clamp_min(_floor(mean, batch))
+            inverse = (size * size_other).reciprocal_().mul_(size > _TINY)
+            correlation = (ones @ (one * other)).mul_(inverse)
         pull = (correlation / size.square()).mul_(size == norm)
-        slope = torch.addcmul(one * pull, other, inverse, value=-1)
+        slope = one.mul_(pull).addcmul_(other, inverse, value=-1)
+        # Through the softmax: q (slope - q . slope).
+        slope.sub_(torch.linalg.vecdot(slope, ours).unsqueeze(1)).mul_(ours)
         ctx.save_for_backward(slope)
         return 1 - correlation.mean()
 

@@ -1,55 +1,33 @@
-"""KL divergence of two distributions over classes, taken apart by a Haar tree, coarse to fine.
+"""KL divergence of two distributions over classes, taken apart by a Haar tree, fine to coarse.
 
 Neighbouring classes, then pairs of pairs, and so on, are joined to nodes; a node's mass is the probability of its
 classes. The tree's chain rule writes KL(teacher || student) as a sum over its nodes: the teacher's mass of the node
 times the KL divergence of how the two divide that mass between the node's halves. These divisions are the
 multinomial's Haar details (Kolaczyk and Nowak, "Multiscale likelihood analysis and complexity penalized estimation",
-Annals of Statistics 2004). Dropping the coarse bands, weighting bands, and replacing the mass by a power of it gives
-the family that FiGKD transfers; with all bands, weight 1 and power 1 it is Hinton's KL divergence.
+Annals of Statistics 2004). Weighting bands, and replacing the mass by a power of it, gives the family that FiGKD
+transfers; with all bands, weight 1 and power 1 it is Hinton's KL divergence.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Mapping
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn import functional
 
+from figkd.loss.class_tree import ClassTree
 from figkd.loss.wavelet import band_names, check_band_weights
 
 # Keeps 0 / 0 out of empty nodes; far below any probability that matters, above float32's smallest number.
 _TINY = 1e-37
+# Log of the mass of a place without a class: no probability, and finite differences.
+_EMPTY = -1e9
 # Leaves of the tree that are worked on at a time on a CPU: larger arrays cost more in memory traffic than small ones in
 # overhead (benchmarks/bench_loss.py).
 _CHUNK = 65536
-
-
-def fold_index(order: npt.ArrayLike, level: int) -> npt.NDArray[np.int64]:
-    """Arrange classes so that each level of the tree joins the first half of an axis with its second half.
-
-    Halves are contiguous, which is what makes the folds fast. An odd node has no sibling: its place is filled
-    with an empty class.
-
-    Args:
-        order: class order [C]; position i of the tree's leaves holds class order[i].
-        level: number of levels, 1..ceil(log2(C)).
-
-    Returns:
-        int64 [n], n = C rounded up to a multiple of 2^level; entry C stands for the empty class.
-    """
-    leaves = np.asarray(order, dtype=np.int64)
-    block = 1 << level
-    count = math.ceil(len(leaves) / block)
-    padded = np.full(count * block, len(leaves), dtype=np.int64)
-    padded[: len(leaves)] = leaves
-    bits = [int(format(i, f"0{level}b")[::-1], 2) for i in range(block)]
-    return cast("npt.NDArray[np.int64]", padded.reshape(count, block)[:, bits].T.reshape(-1).copy())
 
 
 def band_weights_of(
@@ -64,100 +42,138 @@ def band_weights_of(
 
 
 def multiscale_kl(
-    student: Tensor,
-    teacher: Tensor,
-    index: Tensor,
-    bands: Sequence[float],
-    *,
-    mass_power: float,
-    temperature: float,
+    student: Tensor, teacher: Tensor, tree: ClassTree, *, mass_power: float, temperature: float
 ) -> Tensor:
     """T^2 times the mean over the batch of the weighted sum of the nodes' KL divergences.
 
-    sum over bands j of bands[j-1] * sum over nodes n of band j of P(n)^mass_power * KL(P(. | n) || Q(. | n)),
-    P and Q the softmax of teacher / T and student / T; plus bands[-1] times the KL divergence of the masses of the
-    coarsest nodes. The gradient is in closed form, so that nothing but it is kept for the backward pass.
+    sum over bands j of w_j * sum over nodes n of band j of P(n)^mass_power * KL(P(. | n) || Q(. | n)), P and Q the
+    softmax of teacher / T and student / T; plus w_a times the KL divergence of the masses of the coarsest nodes. The
+    gradient is in closed form, so that nothing but it is kept for the backward pass.
 
     Args:
         student: [B, C], float32 or float64.
         teacher: [B, C], the same type.
-        index: int64 [n], from `fold_index`.
-        bands: weights from `band_weights_of`, L + 1 of them.
+        tree: the nodes and the weights w of their bands.
         mass_power: 1 weighs a node by its mass, as KL does; 0 weighs all nodes alike.
         temperature: T.
     """
-    return cast(
-        Tensor,
-        _MultiscaleKL.apply(student, teacher, index, tuple(bands), mass_power, temperature),
-    )
+    return cast(Tensor, _MultiscaleKL.apply(student, teacher, tree, mass_power, temperature))
 
 
 class _MultiscaleKL(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any,
-        student: Tensor,
-        teacher: Tensor,
-        index: Tensor,
-        bands: tuple[float, ...],
-        mass_power: float,
-        temperature: float,
+        ctx: Any, student: Tensor, teacher: Tensor, tree: ClassTree, mass_power: float, temperature: float
     ) -> Tensor:
-        rows = len(student)
+        batch, rows = len(student), len(student)
         if student.device.type == "cpu" and not torch.compiler.is_compiling():
-            rows = max(1, _CHUNK // len(index))
-        parts = [
-            _value_and_gradient(one, other, index, bands, mass_power, temperature)
-            for one, other in zip(torch.split(student, rows), torch.split(teacher, rows), strict=True)
-        ]
-        batch = len(student)
-        ctx.save_for_backward(torch.cat([slope for _, slope in parts]) / batch)
-        return torch.stack([value for value, _ in parts]).sum() / batch
+            rows = max(1, _CHUNK // tree.leaves)
+        # Autocast would run the products in half precision.
+        with torch.autocast(student.device.type, enabled=False):
+            parts = [
+                _value_and_slope(one, other, tree, mass_power, temperature)
+                for one, other in zip(torch.split(student, rows), torch.split(teacher, rows), strict=True)
+            ]
+        slopes = [slope for _, slope in parts]
+        ctx.save_for_backward(slopes[0] if len(slopes) == 1 else torch.cat(slopes))
+        ctx.scale, ctx.places = -temperature / batch, tree.places  # a buffer, which nothing changes
+        values = [value for value, _ in parts]
+        value = values[0] if len(values) == 1 else torch.stack(values).sum()
+        return value * (temperature**2 / batch)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * upstream, None, None, None, None, None
+        (slope,) = ctx.saved_tensors
+        scale = upstream * ctx.scale
+        if ctx.places is None:
+            return slope * scale, None, None, None, None
+        return slope.index_select(1, ctx.places).mul_(scale), None, None, None, None
 
 
-def _value_and_gradient(
-    student: Tensor,
-    teacher: Tensor,
-    index: Tensor,
-    bands: tuple[float, ...],
-    mass_power: float,
-    temperature: float,
+def _value_and_slope(
+    student: Tensor, teacher: Tensor, tree: ClassTree, mass_power: float, temperature: float
 ) -> tuple[Tensor, Tensor]:
-    """The loss summed over the rows of a chunk, and its gradient [B, C]."""
-    batch, classes = student.shape
-    both = torch.softmax(torch.cat([student, teacher]) / temperature, dim=1)
-    leaves = functional.pad(both, (0, 1)).index_select(1, index)
-    masses = [leaves]  # of the nodes of every level, leaves first; student above teacher
-    for _ in bands[1:]:
-        half = masses[-1].shape[1] // 2
-        masses.append(masses[-1][:, :half] + masses[-1][:, half:])
-    sizes = [mass.shape[1] for mass in masses]
-    nodes = torch.cat(masses, dim=1) + _TINY
-    q, p = nodes[:batch], nodes[batch:]
-    # With D = log(P / Q), a node n adds w P(n)^(a-1) (sum over its halves c of P(c) D(c) - P(n) D(n)): collect the
-    # factors of each D.
-    inner = p[:, sizes[0] :]
-    weights = torch.split(inner.rsqrt() if mass_power == 0.5 else inner.pow(mass_power - 1), sizes[1:], dim=1)
-    own = [weight * band for weight, band in zip(weights, bands, strict=False)]
-    parents = [torch.cat([w, w], dim=1) for w in own]
-    parents.append(torch.full_like(own[-1], bands[-1]))
-    own.insert(0, torch.zeros_like(leaves[:batch]))
-    factors = torch.cat(parents, dim=1) - torch.cat(own, dim=1)
-    ratio = p / q
-    value = (factors * p * torch.log(ratio)).sum() * temperature**2
-    # d log Q(c) / d s_k = Q(k) (1[k in c] / Q(c) - 1): pass factor * P / Q from the root down to the leaves.
-    down = torch.split(factors * ratio, sizes, dim=1)
-    total = down[-1]
-    for part in reversed(down[:-1]):
-        total = part + torch.cat([total, total], dim=1)
-    share = leaves[:batch]
-    # The mean over classes, not the sum of the shares: those of empty nodes are 0 / 0.
-    mean = (share * total).sum(dim=1, keepdim=True)
-    slope = (mean - total) * share * temperature
-    return value, slope.new_zeros(batch, classes + 1).index_copy_(1, index, slope)[:, :classes]
+    """The loss summed over the rows, over T^2, and its gradient over -T, by leaf."""
+    batch = len(student)
+    logits = _arranged(student, teacher, tree).mul_(1 / temperature)
+    both = torch.softmax(logits, dim=1)
+    q, p = both[:batch], both[batch:]
+    # log_softmax from what there is; the probability of the largest logit is far from 0.
+    log_sum = logits.amax(1, keepdim=True) - both.amax(1, keepdim=True).log_()
+    log_ratio = (logits[batch:] - logits[:batch]).sub_(log_sum[batch:] - log_sum[:batch])
+    bands = [both]
+    for _ in range(tree.folds):
+        half = bands[-1].shape[1] // 2
+        bands.append(bands[-1][:, :half] + bands[-1][:, half:])
+    sizes = [band.shape[1] for band in bands[1:]]
+    if tree.members is not None:
+        bands.append(bands[-1] @ tree.members.to(both.dtype))
+    nodes = (torch.cat(bands[1:], dim=1) if len(bands) > 2 else bands[1]).add_(_TINY)
+    ours, theirs = nodes[:batch], nodes[batch:]
+    ratio = theirs / ours
+    own = theirs.rsqrt() if mass_power == 0.5 else theirs.pow(mass_power - 1)
+    factors, above = _factors(own, sizes, tree)
+    # With D = log(P / Q), a node n adds w P(n)^(a-1) (sum over its halves c of P(c) D(c) - P(n) D(n)): `factors` has
+    # what each D is multiplied with, beside P; `above` the same for the leaves.
+    slope = above.mul_(p)
+    flow = factors.mul_(ratio)
+    value = torch.dot(slope.flatten(), log_ratio.flatten())
+    value = value + torch.dot(ratio.log_().mul_(ours).flatten(), flow.flatten())
+    # d log Q(c) / d s_k = Q(k) (1[k in c] / Q(c) - 1): pass factor * P / Q from the root down to the leaves. The second
+    # term adds up to the weight of the coarsest nodes: all others give to their halves what they take themselves.
+    down = _down(flow, sizes, tree)
+    slope = slope.addcmul_(q, down)
+    return value, slope.sub_(q, alpha=tree.coarsest) if tree.coarsest else slope
+
+
+def _arranged(student: Tensor, teacher: Tensor, tree: ClassTree) -> Tensor:
+    """The logits by leaf, student above teacher: [2 B, leaves]."""
+    logits = torch.cat([student, teacher])
+    if tree.index is not None:
+        logits = logits.index_select(1, tree.index)
+    return logits if tree.empty is None else logits.index_fill_(1, tree.empty, _EMPTY)
+
+
+def _factors(own: Tensor, sizes: list[int], tree: ClassTree) -> tuple[Tensor, Tensor]:
+    """The factor of every node [B, nodes], and what the leaves are given [B, leaves], from P^(a-1) of every node."""
+    fine = sum(sizes)
+    coarse, given = own[:, fine:], None
+    if tree.spread is not None and tree.constant is not None:
+        both = torch.addmm(tree.constant.to(own.dtype), coarse, tree.spread.to(own.dtype))
+        coarse, given = both[:, : coarse.shape[1]], both[:, coarse.shape[1] :]
+        if not sizes:
+            return coarse.contiguous(), given.contiguous()
+    weighted = own * tree.weights.to(own.dtype)
+    factors = weighted.neg()
+    start = 0
+    for size, larger in itertools.pairwise(sizes):
+        parents = weighted[:, start + size : start + size + larger]
+        factors[:, start : start + larger] += parents
+        factors[:, start + larger : start + size] += parents
+        start += size
+    if given is not None:
+        factors[:, start:fine] += given
+        factors[:, fine:] = coarse
+    elif tree.coarsest:
+        factors[:, start:fine] += tree.coarsest
+    finest = weighted[:, : sizes[0]]
+    return factors, torch.cat([finest, finest], dim=1)
+
+
+def _down(flow: Tensor, sizes: list[int], tree: ClassTree) -> Tensor:
+    """What every leaf collects of the nodes that contain it, [B, leaves]; overwrites `flow` [B, nodes]."""
+    fine = sum(sizes)
+    if tree.members is not None:
+        collected = flow[:, fine:] @ tree.members.T.to(flow.dtype)
+        if not sizes:
+            return collected
+        flow[:, fine - sizes[-1] : fine] += collected
+    stop = fine
+    for larger, size in itertools.pairwise(reversed(sizes)):
+        parents = flow[:, stop - larger : stop]
+        stop -= larger
+        flow[:, stop - size : stop - larger] += parents
+        flow[:, stop - larger : stop] += parents
+    finest = flow[:, : sizes[0]]
+    return torch.cat([finest, finest], dim=1)

@@ -11,13 +11,28 @@ Its release id is the SHA-256 of manifest.json. Signatures lie beside the folder
 file of it holds the folder and, beside it, the signatures.
 
 `verify(folder, trust)` checks all of that and gives the manifest. `open_bundle(folder, trust)` does the same and gives
-what reads files: each read checks the very bytes that it returns.
+what reads files: each read checks the very bytes that it returns. `load(folder, trust)` gives a model that classifies.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from .errors import BundleRefused
 from .manifest import Manifest, parse_manifest
 from .trust import Trust, parse_trust
-from .verify import UNSIGNED, Bundle, open_bundle, verify
+from .verify import UNSIGNED, Bundle, Choice, Path, open_bundle, verify
+
+if TYPE_CHECKING:
+    from .model import Model
+
+
+def load(folder: Path, trust: Choice) -> Model:
+    """Verify a bundle and load it: `export.runtime.bundle.model.load`, which needs numpy."""
+    from .model import load
+
+    return load(folder, trust)
+
 
 __all__ = [
     "UNSIGNED",
@@ -25,6 +40,7 @@ __all__ = [
     "BundleRefused",
     "Manifest",
     "Trust",
+    "load",
     "open_bundle",
     "parse_manifest",
     "parse_trust",
