@@ -32,7 +32,7 @@ try:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from export.engines import BACKENDS, cuda
+    from export.engines import BACKENDS
     from export.engines.options import TensorRTOptions
     from export.engines.trt_cache import CacheKey
     from export.engines.trt_layers import layers_path
@@ -44,8 +44,12 @@ try:
     from export.machine import machine_facts
     from export.measure import latency_stats
     from export.precision import to_bf16, to_fp16, to_int8_tensorrt
+    from export.runtime import cudart
 except ImportError as missing:
-    print(f"error: {missing}\n  fix: pip install onnx onnxruntime-gpu numpy cuda-python", file=sys.stderr)
+    print(
+        f"error: {missing}\n  fix: pip install onnx onnxruntime-gpu numpy nvidia-cuda-runtime",
+        file=sys.stderr,
+    )
     sys.exit(4)
 
 NOT_RUN = "no GPU: these checks were not run"
@@ -566,7 +570,7 @@ def check_backend(name: str, chosen: Sequence[str], net: Net, seconds: float) ->
     here = backend.availability()
     about: Found = {"backend": name, "versions": here.versions, "machine": machine_facts(), "checks": {}}
     if not here.run:
-        count, missing = cuda.probe()
+        count, missing = cudart.probe()
         if count:
             said, reason = "these checks were not run", f"{here.detail}; {here.fix}"
         else:
@@ -574,8 +578,8 @@ def check_backend(name: str, chosen: Sequence[str], net: Net, seconds: float) ->
         print(f"{name}: {said} ({reason})")
         return about | {"state": "not run", "why": reason, "not_run": list(chosen)}
     trt, dialect = backend.library()
-    about["device"] = {"name": cuda.device_name(), "compute_capability": here.compute_capability}
-    print(f"{name} {trt.__version__} on {cuda.device_name()} ({here.compute_capability})")
+    about["device"] = {"name": cudart.loaded().device_name(), "compute_capability": here.compute_capability}
+    print(f"{name} {trt.__version__} on {cudart.loaded().device_name()} ({here.compute_capability})")
     with tempfile.TemporaryDirectory() as folder:
         images = make_images(net)
         rig = Rig(backend, trt, dialect, Path(folder), make_files(Path(folder), net, images), images, seconds)

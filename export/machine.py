@@ -28,7 +28,7 @@ PACKAGES = (
     "onnxslim",
     "tensorrt",
     "tensorrt_rtx_cu13",
-    "cuda-python",
+    "nvidia-cuda-runtime",
     "pillow",
 )
 

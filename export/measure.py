@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from export.engines.protocol import Array, Samples
 from export.errors import ExportError
 from export.machine import Facts, foreign_cores, is_disturbed, load_between, load_now
 from export.progress import Progress, no_progress
+from export.runtime.sampling import Limits
+from export.runtime.turns import joined, order, share
 from export.stats import (
     CONFIDENCE,
     far_outliers,
@@ -147,7 +148,7 @@ class Rounds:
 
     def samples(self) -> dict[str, Samples]:
         """Name to samples of all rounds; wall times are summed."""
-        return {name: _joined([r.samples[name] for r in self.kept]) for name in self.kept[0].samples}
+        return {name: joined([r.samples[name] for r in self.kept]) for name in self.kept[0].samples}
 
 
 def measure_interleaved(cases: Sequence[tuple[str, Timer]], **options: Any) -> dict[str, Samples]:
@@ -192,26 +193,22 @@ def measure_rounds(
         raise ExportError("the cases to measure have repeated names")
     if rounds < 1 or min_samples < 1 or max_seconds <= 0:
         raise ExportError("rounds, samples and seconds must be positive")
+    limits = Limits(warmup_s, min_samples, min_seconds, max_seconds)
     kept: list[Round] = []
     done = repeated = 0
 
     def take(turn: int) -> Round:
         nonlocal done
-        left, before = max(1, rounds - turn), kept if turn < rounds else []
-        share = 1 if turn < rounds else rounds
+        again = turn >= rounds
         samples: dict[str, Samples] = {}
         load = load_now()
-        for name, timer in cases if turn % 2 == 0 else reversed(cases):
-            have = sum(len(r.samples[name].latency) for r in before)
-            spent = sum(r.samples[name].wall_seconds for r in before)
-            samples[name] = timer(
-                warmup_s=warmup_s if turn == 0 else warmup_s / 4,
-                min_samples=max(1, math.ceil((min_samples - have) / left / share)),
-                min_seconds=max(0.0, (min_seconds - spent) / left / share),
-                max_seconds=max(1e-3, (max_seconds - spent) / left / share),
-            )
+        for index in order(len(cases), turn):
+            name, timer = cases[index]
+            taken = [] if again else [each.samples[name] for each in kept]
+            left = rounds if again else rounds - turn
+            samples[name] = timer(**asdict(share(limits, taken, left, first=turn == 0)))
             done += 1
-            note = name if turn < rounds else f"{name}, again: others were at work"
+            note = f"{name}, again: others were at work" if again else name
             progress(done, max(rounds, turn + 1) * len(cases), note)
         return Round({name: samples[name] for name in names}, load_between(load, load_now()))
 
@@ -225,16 +222,3 @@ def measure_rounds(
         del kept[max(range(len(kept)), key=lambda i: foreign_cores(kept[i].load))]
         repeated += 1
     return Rounds(kept, repeated)
-
-
-def _joined(parts: Sequence[Samples]) -> Samples:
-    keys = parts[0].arrays.keys()
-    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
-    return Samples(
-        {key: np.concatenate([part.arrays[key] for part in parts]) for key in keys},
-        parts[0].batch,
-        parts[0].boundary,
-        sum(part.wall_seconds for part in parts),
-        notes,
-        tuple(len(part.latency) for part in parts),
-    )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.image import decode, evaluation_view
+from export.runtime.image import decode, evaluation_view
 from figkd.data.decode import decode_square
 from figkd.data.levels import UNSEEN, Kind, Levels, as_json
 from figkd.evaluate import centre_crop

@@ -188,9 +188,9 @@ def _facts(tensors: Sequence[Tensor]) -> tuple[dict[str, Any], ...]:
 def _has_gpu(provider: str) -> None:
     """Refuse CUDA without a GPU: ONNX Runtime prints errors and falls back to the CPU."""
     if provider == CUDA:
-        from export.engines.cuda import device_count
+        from export.runtime.cudart import probe
 
-        if device_count() == 0:
+        if probe()[0] == 0:
             raise EngineError(
                 "the CUDA provider was asked for, but there is no CUDA device", "use the CPU provider"
             )

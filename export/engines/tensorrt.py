@@ -6,7 +6,6 @@ compute capabilities and needs no GPU to do so; TensorRT builds on the GPU that 
 
 from __future__ import annotations
 
-import importlib
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,6 @@ from typing import Any
 
 from export import graph
 from export.contract import contract_of
-from export.engines import cuda
 from export.engines.identity import Here, foreign, rebuild_command
 from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
@@ -26,7 +24,6 @@ from export.engines.trt_cache import CacheKey
 from export.engines.trt_fit import fit, kind_of
 from export.engines.trt_layers import layers_path
 from export.engines.trt_refusals import Place, require
-from export.engines.trt_runtime import TensorRTEngine
 from export.engines.trt_versions import Dialect, dialect
 from export.errors import BackendMissing, BuildError, EngineError, ExportError
 from export.files import sha256, write_bytes, write_json
@@ -34,12 +31,10 @@ from export.image_input import require_image_input
 from export.machine import architecture, l4t_release
 from export.nvidia import driver_lacks, present
 from export.progress import Progress, no_progress
+from export.runtime import cudart
+from export.runtime.trt_engine import TensorRTEngine
+from export.runtime.trt_library import INSTALL, library
 
-_MODULES = {"tensorrt": ("tensorrt",), "tensorrt_rtx": ("tensorrt_rtx", "tensorrt_rtx_bindings")}
-_INSTALL = {
-    "tensorrt": "pip install tensorrt (desktop), or apt install python3-libnvinfer on a Jetson",
-    "tensorrt_rtx": "pip install tensorrt_rtx_cu13 (x86-64 Linux)",
-}
 _DEFAULT = TensorRTOptions()
 # Options that do not decide what the engine is.
 _PASSING = ("timing_caches",)
@@ -58,7 +53,7 @@ class TensorRTBackend:
         except BackendMissing as error:
             return Availability(False, False, error.what, error.fix)
         except Exception as error:
-            return Availability(False, False, f"{self.name} cannot be used: {error}", _INSTALL[self.name])
+            return Availability(False, False, f"{self.name} cannot be used: {error}", INSTALL[self.name])
         version = str(trt.__version__)
         capability, reason = _gpu()
         builds = bool(capability) or chosen.compute_capabilities
@@ -113,7 +108,7 @@ class TensorRTBackend:
         start = time.perf_counter()
         trt, chosen = self.library()
         library = f"{self.name} {trt.__version__}"
-        count, reason = cuda.probe()
+        count, reason = cudart.probe()
         if count == 0 and not chosen.compute_capabilities:
             raise BuildError(
                 f"{self.name} builds on the GPU that runs the engine: {reason}", "build on the target machine"
@@ -140,7 +135,7 @@ class TensorRTBackend:
             key = CacheKey(
                 self.name,
                 str(trt.__version__),
-                cuda.device_name(),
+                cudart.loaded().device_name(),
                 _current_capability(),
                 here,
                 kind if typed else f"{kind}-weak",
@@ -181,7 +176,7 @@ class TensorRTBackend:
             outputs=built.outputs,
             layers=int(built.layers["network"]["summary"]["layers"]),
             sha256=sha256(out),
-            device=cuda.device_name() if bound else "",
+            device=cudart.loaded().device_name() if bound else "",
             platform=architecture(),
             l4t=l4t,
             source={"file": onnx.name, "sha256": sha256(onnx)},
@@ -215,7 +210,7 @@ class TensorRTBackend:
         """
         path = Path(path)
         trt, chosen = self.library()
-        count, reason = cuda.probe()
+        count, reason = cudart.probe()
         capability = _current_capability() if count else ""
 
         def rebuild(facts: Mapping[str, Any]) -> str:
@@ -226,7 +221,7 @@ class TensorRTBackend:
             return f"build it again here: {rebuild_command(path, {**facts, 'backend': self.name})}"
 
         facts = read_sidecar(path, self.name, rebuild)
-        device = cuda.device_name() if count else facts["device"]
+        device = cudart.loaded().device_name() if count else facts["device"]
         known = capability or (facts["compute_capability"] or ["SM0"])[0]
         here = Here(self.name, str(trt.__version__), device, known, architecture(), l4t_release())
         problem = foreign(facts, here, chosen)
@@ -247,7 +242,13 @@ class TensorRTBackend:
                     f"{path.name} was built without its weights, and {weights.name} is missing or another file",
                     f"put {weights.name} beside it, or {rebuild(facts)}",
                 )
-        return TensorRTEngine(self.name, trt, chosen, path, facts, weights)
+        return TensorRTEngine(
+            path,
+            self.name,
+            facts["batch_sizes"],
+            host_code=bool(facts["options"].get("version_compatible")),
+            weights=str(weights or ""),
+        )
 
     def library(self) -> tuple[Any, Dialect]:
         """The library and its dialect.
@@ -255,18 +256,8 @@ class TensorRTBackend:
         Raises:
             BackendMissing: it is not installed, cannot be imported, or is too old.
         """
-        failure: Exception | None = None
-        for module in _MODULES[self.name]:
-            try:
-                trt = importlib.import_module(module)
-                return trt, dialect(self.name, str(trt.__version__))
-            except BackendMissing:
-                raise
-            except Exception as error:  # ImportError, or a missing shared library in whatever guise
-                failure = failure or error
-        if isinstance(failure, ModuleNotFoundError):
-            raise BackendMissing(f"{self.name} is not installed", _INSTALL[self.name])
-        raise BackendMissing(f"{self.name} cannot be imported: {failure}", _INSTALL[self.name])
+        trt = library(self.name)
+        return trt, dialect(self.name, str(trt.__version__))
 
 
 def weights_path(engine: Path) -> Path:
@@ -280,13 +271,13 @@ def _driver_fix() -> str:
     gpu = present()
     if gpu is None:
         return "run engines on a machine with an NVIDIA GPU and its driver"
-    lacks = driver_lacks(gpu.driver, cuda.version())
+    lacks = driver_lacks(gpu.driver, cudart.version())
     return f"update it: {lacks}" if lacks else f"{gpu.name} is here: does nvidia-smi list it?"
 
 
 def _gpu() -> tuple[str, str]:
     """Compute capability of the GPU here; or empty, and why there is none to use."""
-    count, reason = cuda.probe()
+    count, reason = cudart.probe()
     try:
         return (_current_capability(), "") if count else ("", reason)
     except EngineError as error:  # a driver that counts devices and cannot use them
@@ -294,7 +285,7 @@ def _gpu() -> tuple[str, str]:
 
 
 def _current_capability() -> str:
-    major, minor = cuda.compute_capability()
+    major, minor = cudart.loaded().compute_capability()
     return f"SM{major}{minor}"
 
 

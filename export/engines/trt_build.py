@@ -18,15 +18,14 @@ from export.engines import trt_built, trt_layers
 from export.engines.options import TensorRTOptions
 from export.engines.trt_cache import CacheKey, TimingCache
 from export.engines.trt_fit import kind_of
-from export.engines.trt_messages import build_failure, make_logger, no_builder, parser_failure
-from export.engines.trt_progress import make_monitor
+from export.engines.trt_messages import build_failure, no_builder, parser_failure
 from export.engines.trt_refusals import OnnxFile
 from export.engines.trt_versions import Dialect
 from export.errors import BuildError
 from export.progress import Progress
 from export.runtime.remedies import Skipped, skipped_tactics
-
-DTYPES = {"UINT8": "uint8", "FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
+from export.runtime.trt_library import DTYPES, make_logger
+from export.runtime.trt_progress import make_monitor
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LOG_MARK = "Layers:\nName: "
-"""How the message of TensorRT-RTX's builder begins that lists an engine's layers."""
+from export.runtime.trt_library import LAYERS_MARK
+
 _LONGEST_NAME = 300
 _MOST_LAYERS = 100_000
 
@@ -109,12 +109,12 @@ def from_inspector(text: str) -> tuple[BuiltLayer, ...]:
 
 
 def from_builder_log(text: str) -> tuple[BuiltLayer, ...]:
-    """Layers in the message of TensorRT-RTX's builder that begins with `LOG_MARK`.
+    """Layers in the message of TensorRT-RTX's builder that begins with `LAYERS_MARK`.
 
     Raises:
         ValueError: it is not that.
     """
-    if not text.startswith(LOG_MARK):
+    if not text.startswith(LAYERS_MARK):
         raise ValueError("no list of layers")
     layers = []
     for line in text.splitlines()[1:]:
@@ -146,7 +146,7 @@ def read_layers(text: str) -> tuple[BuiltLayer, ...]:
     Raises:
         ValueError: it is none of them.
     """
-    return from_builder_log(text) if text.startswith(LOG_MARK) else from_inspector(text)
+    return from_builder_log(text) if text.startswith(LAYERS_MARK) else from_inspector(text)
 
 
 def summary(layers: Sequence[BuiltLayer]) -> dict[str, Any]:

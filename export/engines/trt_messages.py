@@ -7,12 +7,11 @@ from typing import Any
 
 import onnx
 
-from export.engines.trt_built import LOG_MARK
-from export.errors import BuildError, EngineError
-from export.runtime.remedies import remedy, understood, with_meaning
+from export.errors import BuildError
+from export.runtime.remedies import understood, with_meaning
+from export.runtime.trt_library import said
 
 _SHOWN = 3
-_MOST_WARNINGS = 10_000
 # The parser's codes say more than its texts, which are often the condition that failed, such as "false".
 _REASONS = {
     "UNSUPPORTED_NODE": "the operator is not supported",
@@ -29,36 +28,6 @@ _REASONS = {
 }
 
 
-def make_logger(trt: Any) -> Any:
-    """An `ILogger` that prints nothing: errors in `.errors`, the first warnings in `.warnings`, the message with an
-    engine's layers in `.layers`."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        """Keeps what the library says of errors, warnings, and the layers that it built."""
-
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-            self.warnings: list[str] = []
-            self.layers = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message.strip())
-            elif severity == trt.ILogger.Severity.WARNING and len(self.warnings) < _MOST_WARNINGS:
-                self.warnings.append(message.strip())
-            elif message.startswith(LOG_MARK):
-                self.layers = message
-
-    return Log()
-
-
-def reason(log: Any) -> str:
-    """What a logger kept, each message once; some versions say why they fail in warnings only."""
-    said = log.errors or [text for text in log.warnings if remedy(text)][-_SHOWN:]
-    return "; ".join(dict.fromkeys(said)) or "the library gave no reason"
-
-
 def parser_failure(
     library: str, file: str, errors: Iterable[Any], log: Any, model: onnx.ModelProto
 ) -> BuildError:
@@ -72,36 +41,23 @@ def parser_failure(
         model: the file's content, where the nodes are looked up that the parser names by index only.
     """
     found = list(dict.fromkeys(_parser_error(error, model) for error in errors))
-    shown = "; ".join(found[:_SHOWN]) or reason(log)
+    shown = "; ".join(found[:_SHOWN]) or _reason(log)
     more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
     return _with_remedy(f"{library} cannot read {file}: {shown}{more}")
 
 
 def build_failure(library: str, file: str, log: Any, model: onnx.ModelProto) -> BuildError:
     """The error for a network that was parsed but not built; names the ONNX nodes that the library mentions."""
-    said = reason(log)
-    nodes = mentioned(said, model)
+    reason = _reason(log)
+    nodes = mentioned(reason, model)
     where = f"at {', '.join(nodes)}: " if nodes else ""
-    return _with_remedy(f"{library} cannot build an engine from {file}: {where}{said}", log.warnings)
+    return _with_remedy(f"{library} cannot build an engine from {file}: {where}{reason}", log.warnings)
 
 
 def no_builder(library: str, error: Exception, log: Any) -> BuildError:
     """The error for a library that is there and makes no builder: a driver that is too old, or too little memory."""
-    said = reason(log) if log.errors or log.warnings else str(error)
-    return _with_remedy(f"{library} cannot start: {said}")
-
-
-def engine_failure(what: str, log: Any, fix: str) -> EngineError:
-    """The error for an engine that is not loaded or fails: the library's reason, and its remedy.
-
-    Args:
-        what: what failed.
-        log: from `make_logger`.
-        fix: what to do where the reason is none that is known.
-    """
-    what = f"{what}: {reason(log)}"
-    found = understood([what], log.warnings)
-    return EngineError(with_meaning(what, found), found.fix if found else fix)
+    reason = _reason(log) if log.errors or log.warnings else str(error)
+    return _with_remedy(f"{library} cannot start: {reason}")
 
 
 def mentioned(text: str, model: onnx.ModelProto) -> list[str]:
@@ -122,6 +78,10 @@ def mentioned(text: str, model: onnx.ModelProto) -> list[str]:
 def describe(name: str, operator: str) -> str:
     """`node NAME (operator OP)`."""
     return f"node {name or 'without a name'}" + (f" (operator {operator})" if operator else "")
+
+
+def _reason(log: Any) -> str:
+    return "; ".join(dict.fromkeys(said(log)))
 
 
 def _parser_error(error: Any, model: onnx.ModelProto) -> str:

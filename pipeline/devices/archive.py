@@ -13,12 +13,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from export import runtime
 from pipeline.core.address import Device
 
 OLDEST_PYTHON = (3, 8)
 _HERE = Path(__file__).parent
+_RUNTIME = Path(runtime.__file__).parent
 _PACKAGE = "figkd_agent"
-_MAIN = f"from {_PACKAGE}.__main__ import main\nimport sys\nsys.exit(main(sys.argv[1:]))\n"
+# Whatever the device's Python imported by this common name when it started is not the one in the archive.
+_MAIN = f"""\
+import sys
+for name in [name for name in sys.modules if name.split(".")[0] in ("export", "{_PACKAGE}")]:
+    del sys.modules[name]
+from {_PACKAGE}.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -45,9 +54,13 @@ def agent_archive() -> Archive:
 
 
 def archive(sources: Mapping[str, str]) -> Archive:
-    """An archive of the agent's modules, by their path below `agent/`."""
+    """An archive of the agent's modules, by their path below `agent/`, with `export.runtime` beside them."""
     buffer = io.BytesIO()
-    files = {"__main__.py": _MAIN} | {f"{_PACKAGE}/{name}": text for name, text in sources.items()}
+    files = {"__main__.py": _MAIN, "export/__init__.py": ""}
+    files |= {
+        f"export/runtime/{path.name}": path.read_text(encoding="utf-8") for path in _RUNTIME.glob("*.py")
+    }
+    files |= {f"{_PACKAGE}/{name}": text for name, text in sources.items()}
     with zipfile.ZipFile(buffer, "w") as packed:
         for name in sorted(files):
             packed.writestr(zipfile.ZipInfo(name, _LONG_AGO), files[name], zipfile.ZIP_DEFLATED)

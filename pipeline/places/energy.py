@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from export.power import Counter, Sampled, Unavailable, nvml, rapl
-from pipeline.devices.agent.readings import TOTALS, rails
+from export.runtime.readings import TOTALS, rails
 from pipeline.places.telemetry import board_power
 
 if TYPE_CHECKING:

@@ -118,7 +118,7 @@ def measure_engines(
     """
     from export.machine import load_together, machine_facts
     from export.measure import measure_rounds
-    from pipeline.devices.agent.readings import clocks as read_clocks
+    from export.runtime.readings import clocks as read_clocks
     from pipeline.results.clocks import summarise
 
     closed = list(_closed(engines, stored, inputs, plan))
@@ -161,19 +161,15 @@ def _warm_up(
     engines: Mapping[str, Engine], inputs: Mapping[str, npt.NDArray[Any]], plan: Plan
 ) -> dict[str, Any]:
     """Bring the GPU to working clocks with each engine on it, beside the warm-up of each case."""
-    from pipeline.devices.agent.readings import clocks as read_clocks
-    from pipeline.devices.agent.sampling import warm_until_steady
-
-    def gpu_mhz() -> float | None:
-        return read_clocks().get("gpu", {}).get("mhz")
+    from export.runtime.warmup import gpu_mhz, warm_until_steady
 
     found: dict[str, Any] = {}
     for name, engine in engines.items() if gpu_mhz() is not None else ():
         if engine.backend == "onnxruntime":
             continue
         query = engine.queries(one_batch(inputs[name], plan.batch_sizes[0]))[0]
-        if warm := warm_until_steady(query, gpu_mhz):
-            found[name] = warm.words()
+        if warm := warm_until_steady(query):
+            found[name] = warm.facts()
     return found
 
 
@@ -192,8 +188,8 @@ def _closed(
     plan: Plan,
 ) -> Iterator[tuple[Case, Timer]]:
     """One query after the other, alone or in several streams."""
-    from export.image import time_image_to_class
     from export.load import closed_loop
+    from export.runtime.image import time_image_to_class
 
     for boundary in plan.boundaries:
         if boundary == "image_to_class":
@@ -244,7 +240,7 @@ def _paced(
 def _steps(
     engines: Mapping[str, Engine], stored: npt.NDArray[np.uint8]
 ) -> dict[str, Callable[[], dict[str, float]]]:
-    from export.image import image_to_class
+    from export.runtime.image import image_to_class
 
     encoded = [encode(image) for image in stored]
     return {

@@ -164,7 +164,7 @@ def golden(
     Args:
         found: uint8 [N, H, W, 3], what the device made of the images.
         encoded: the same images' files.
-        store_size: see `export.image.evaluation_view`.
+        store_size: see `export.runtime.image.evaluation_view`.
         image_size: likewise.
 
     Returns:
@@ -172,7 +172,7 @@ def golden(
     """
     import numpy as np
 
-    from export.image import decode, evaluation_view
+    from export.runtime.image import decode, evaluation_view
 
     ours = np.stack([evaluation_view(decode(data, store_size), store_size, image_size) for data in encoded])
     apart = np.abs(ours.astype(np.int16) - found.astype(np.int16))

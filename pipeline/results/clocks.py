@@ -50,7 +50,7 @@ def summarise(readings: Sequence[Mapping[str, Any]], warm_up: Mapping[str, Any])
     """Clocks from readings in the order in which they were taken; None where none could be read.
 
     Args:
-        readings: each with `gpu`, `memory` and `cpu` as far as they could be read (`agent.readings.clocks`).
+        readings: each with `gpu`, `memory` and `cpu` as far as they could be read (`export.runtime.readings.clocks`).
         warm_up: by engine.
     """
     found = {

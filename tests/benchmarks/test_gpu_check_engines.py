@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from export.engines import cuda
+from export.runtime import cudart
 from tests.export.engines import stand_ins
 from tests.export.engines.stand_ins import Cuda, tensorrt
 
@@ -38,7 +38,7 @@ def run(script: Any, out: Path, *more: str) -> tuple[int, dict[str, Any]]:
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Cuda:
     made = Cuda()
-    monkeypatch.setattr(cuda, "runtime", lambda: made)
+    monkeypatch.setattr(cudart, "loaded", made.runtime)
     monkeypatch.setitem(sys.modules, "tensorrt", tensorrt(made))
     return made
 
@@ -84,7 +84,7 @@ def test_every_check_runs(script: Any, gpu: Cuda, tmp_path: Path, monkeypatch: p
     [
         ("parity", lambda rig: rig.files.update(fp16=rig.files["fp32"])),
         ("timing_cache", lambda rig: setattr(type(rig), "build", _without_cache(type(rig).build))),
-        ("graph", lambda rig: setattr(cuda.runtime(), "capturable", False)),
+        ("graph", lambda rig: None),
         ("trtexec", lambda rig: None),
     ],
 )
@@ -99,6 +99,7 @@ def test_checks_can_fail(
     def broken(rig: Any) -> Any:
         rig.engine("fp16").close()
         breaks(rig)
+        gpu.capturable = check != "graph"
         if check == "parity":  # the reference is another network than the engine's
             import onnx
 
@@ -139,7 +140,7 @@ def test_what_a_version_does_not_have_is_not_applicable(
     assert code == 0 and states == NOT_APPLICABLE[version]
 
 
-@pytest.mark.skipif(cuda.device_count() > 0, reason="there is a GPU")
+@pytest.mark.skipif(cudart.probe()[0] > 0, reason="there is a GPU")
 def test_without_a_gpu_it_says_that_nothing_was_run(tmp_path: Path) -> None:
     """As `make gpu-check` runs it: exit 4, and a JSON file that claims nothing."""
     done = subprocess.run(

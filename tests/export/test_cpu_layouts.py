@@ -8,8 +8,6 @@ from hypothesis import strategies as st
 
 from export.cpu_layouts import CPU_LAYOUTS, cpu_layout, cpu_of
 from export.machine import cpu_features
-from export.runtime.cpu import CPU_FEATURES
-from pipeline.devices.agent import board
 
 CPUINFO = {
     "zen3": "processor\t: 0\nflags\t\t: fpu avx2 vaes\n",
@@ -45,18 +43,6 @@ CPUINFO = {
 )
 def test_the_cpu_decides(cpu: str, architecture: str, layout: str) -> None:
     assert cpu_layout(architecture, cpu_features(CPUINFO[cpu])).name == layout
-
-
-@pytest.mark.parametrize("cpu", CPUINFO)
-def test_a_device_reads_its_features_as_this_machine_does(
-    cpu: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """The agent has a reader of its own, as it runs alone."""
-    root = tmp_path_factory.mktemp("root")
-    (root / "proc").mkdir()
-    (root / "proc/cpuinfo").write_text(CPUINFO[cpu])
-    assert board.cpu_features(str(root)) == cpu_features(CPUINFO[cpu])
-    assert board.CPU_FEATURES == CPU_FEATURES
 
 
 @given(architecture=st.one_of(st.sampled_from(["x86_64", "aarch64"]), st.text()), features=st.sets(st.text()))

@@ -24,7 +24,7 @@ def test_light_modules_load_no_heavy_library() -> None:
 
 
 def test_packages_do_not_know_each_other() -> None:
-    code = "import sys, export.onnx, export.precision, export.engines, export.measure, export.image; "
+    code = "import sys, export.onnx, export.precision, export.engines, export.measure, export.runtime.image; "
     code += "print([m for m in sys.modules if m.split('.')[0] in ('figkd', 'pipeline')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
@@ -45,7 +45,7 @@ def test_files_are_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def fail(descriptor: int) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("export.files.os.fsync", fail)
+    monkeypatch.setattr("export.runtime.files.os.fsync", fail)
     with pytest.raises(OSError, match="disk full"):
         write_bytes(path, b"other")
     assert path.read_text().startswith("{") and [p.name for p in path.parent.iterdir()] == ["file.json"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from export.engines import cuda
+from export.runtime import cudart
 from pipeline.cli import main
 from tests.export.engines.stand_ins import Cuda, tensorrt
 from tests.pipeline.conftest import FONTS, TINY, Finished, sets
@@ -30,7 +30,7 @@ TARGET = {
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch, finished: Finished) -> Cuda:
     made = Cuda()
-    monkeypatch.setattr(cuda, "runtime", lambda: made)
+    monkeypatch.setattr(cudart, "loaded", made.runtime)
     monkeypatch.setitem(sys.modules, "tensorrt", tensorrt(made))
     monkeypatch.chdir(finished.folder)
     return made

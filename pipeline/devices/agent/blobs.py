@@ -138,3 +138,11 @@ def full(detail: str) -> JobError:
         "free some space there, or set the target's remote.folder to another disk",
         "disk",
     )
+
+
+def blob(folder: str, digest: str) -> str:
+    """Path of an uploaded file."""
+    path = os.path.join(folder, "blobs", digest)
+    if not os.path.isfile(path):
+        raise JobError(f"the device's folder lacks an uploaded file ({digest[:12]})", "run again", "failed")
+    return path

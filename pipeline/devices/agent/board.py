@@ -14,8 +14,10 @@ import sys
 import time
 from typing import Any
 
+from export.runtime.cpu import features_in, usable_cores
+from export.runtime.readings import clocks, rails, read, snapshot
+
 from . import memory, power_mode, trtexec
-from .readings import clocks, rails, read, snapshot
 
 # L4T release to JetPack, for devices without the package that says it. What is not here is not guessed: a release that
 # lies between two of them may belong to either.
@@ -55,11 +57,6 @@ _SOCS = {
     "tegra186": ("TX2", "SM62"),
     "tegra210": ("Nano", "SM53"),
 }
-# What decides a file or explains a speed: of x86, then of ARM (as `export.machine.CPU_FEATURES`).
-CPU_FEATURES = (
-    "avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8",
-    "asimd", "asimddp", "i8mm", "sve",
-)  # fmt: skip
 _GPU_FILES = re.compile(r"^/dev/(nvhost-gpu|nvhost-ctrl-gpu|nvgpu/|nvidia\d+$|nvidia-uvm$)")
 
 
@@ -73,8 +70,8 @@ def facts(folder: str, root: str = "/") -> dict[str, Any]:
         "executable": sys.executable,
         "os": _os_name(root),
         "cpu": cpu_model(root),
-        "cpu_features": cpu_features(root),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "cpu_features": features_in(read(root, "proc/cpuinfo")),
+        "cores": usable_cores(),
         "memory_mb": memory_total(root),
         "memory_free_mb": memory.free_mb(root),
         "disk_free_bytes": free_bytes(folder),
@@ -201,13 +198,6 @@ def cpu_model(root: str = "/") -> str:
             return found.group(1).strip()
     parts = set(re.findall(r"^CPU part\s*:\s*(\S+)$", text, re.MULTILINE))
     return f"ARM part {', '.join(sorted(parts))}" if parts else platform.machine()
-
-
-def cpu_features(root: str = "/") -> list[str]:
-    """Those of `CPU_FEATURES` that every core has, sorted; empty where it is not told."""
-    lists = re.findall(r"^(?:flags|Features)[ \t]*:(.*)$", read(root, "proc/cpuinfo"), re.MULTILINE)
-    common = set.intersection(*(set(words.split()) for words in lists)) if lists else set()
-    return sorted(common.intersection(CPU_FEATURES))
 
 
 def memory_total(root: str = "/") -> int:

@@ -1,27 +1,32 @@
-"""Which code runs an engine on the device; a new road is one entry here."""
+"""Which code runs an engine on the device; a new one is one entry here."""
 
 from __future__ import annotations
 
 from typing import Any, Callable
 
-from .batches import blob
+from .blobs import blob
 from .errors import JobError
 
 
 def _onnxruntime(path: str, spec: dict[str, Any]) -> Any:
-    from .onnx_runtime import OrtEngine
+    from export.runtime.onnx_session import load
 
-    return OrtEngine(path, spec)
+    return load(
+        path,
+        threads=spec.get("threads"),
+        spinning=spec.get("spinning", True),
+        denormals_as_zero=spec.get("denormals_as_zero", False),
+    )
 
 
 def _python(path: str, spec: dict[str, Any]) -> Any:
-    from .tensorrt_api import TrtEngine
+    from export.runtime.trt_engine import TensorRTEngine
 
-    return TrtEngine(path, spec)
+    return TensorRTEngine(path, spec["backend"], spec["batch_sizes"])
 
 
 def _trtexec(path: str, spec: dict[str, Any]) -> Any:
-    from .trtexec import TrtexecEngine
+    from .trtexec_engine import TrtexecEngine
 
     return TrtexecEngine(path, spec)
 
@@ -37,11 +42,12 @@ ROADS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
 def open_engine(folder: str, spec: dict[str, Any]) -> Any:
     """Load the engine that `spec` describes.
 
-    An engine has `batch_sizes`, `input_shape`, `input_dtype`, `facts`, `run(batch)`, `time(batch, boundary, limits)`,
-    `sustain(...)`, `loop(batch)` and `close()`.
+    An engine has `batch_sizes`, `input_shape`, `input_dtype`, `facts`, `run(batch)`, `time(batch, ...)`,
+    `sustain(batch, ...)`, `queries(batch)` and `close()`, as `export.runtime.onnx_session.OnnxRuntimeEngine`.
 
     Raises:
-        JobError: it cannot be loaded here.
+        JobError: there is no such way to run one.
+        ExportError: it cannot be loaded here.
     """
     road = ROADS.get(spec["road"])
     if road is None:

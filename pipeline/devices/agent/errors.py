@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Sequence
+from typing import Iterable
 
-# Of what a library said, so much is passed on, and so much of each line.
-_FIRST, _LAST, _WIDTH = 20, 20, 500
+from export.runtime.errors import BackendMissing, EngineError, ExportError, bounded
 
 
 class JobError(Exception):
@@ -35,19 +34,15 @@ class JobError(Exception):
         self.what = what
         self.fix = fix
         self.kind = kind
-        self.said = _bounded(said)
-        self.beside = _bounded(beside)
-
-    @property
-    def words(self) -> str:
-        """All of it in one line."""
-        return ": ".join(filter(None, (self.what, "; ".join(self.said))))
+        self.said = bounded(said)
+        self.beside = bounded(beside)
 
 
-def _bounded(lines: Iterable[str]) -> Sequence[str]:
-    """Each line once and not too long; of many the first, which say why, and the last."""
-    found = list(dict.fromkeys(" ".join(line.split())[:_WIDTH] for line in lines if line.strip()))
-    return found if len(found) <= _FIRST + _LAST else found[:_FIRST] + found[-_LAST:]
+def job_error(error: ExportError) -> JobError:
+    """An error of the runtime as a job's, with the library's messages as they were."""
+    if isinstance(error, EngineError):
+        return JobError(error.summary, error.advice, error.kind, error.said, error.beside)
+    return JobError(error.what, error.fix, "missing" if isinstance(error, BackendMissing) else "failed")
 
 
 def killed(what: str, signal_number: int, oom_kills: int = 0) -> JobError:

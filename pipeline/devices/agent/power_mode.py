@@ -10,9 +10,10 @@ import shutil
 import subprocess
 from typing import Any, Callable, Iterator
 
+from export.runtime.readings import read
+
 from . import files
 from .errors import JobError
-from .readings import read
 
 # How a command is run: arguments to (exit code, output).
 Run = Callable[["list[str]"], "tuple[int, str]"]

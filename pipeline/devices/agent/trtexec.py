@@ -6,17 +6,12 @@ The arguments come from the host, for the device's version: the one table is `ex
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import subprocess
-import tempfile
 from typing import Any, Callable, Mapping, Sequence
 
-from .batches import numpy
 from .errors import JobError, killed
-from .sampling import Limits, Timed
-from .trtexec_json import read_outputs, read_times
 
 PLACES = (
     "/usr/src/tensorrt/bin/trtexec",
@@ -35,7 +30,6 @@ _MILESTONES = (
     ("Engine generation completed", 4),
     ("Engine built in", 5),
 )
-LOG = "trtexec.log"
 _KEPT = 10_000
 _PREFIX = re.compile(r"^\[[^\]]*\] (?:\[([A-Z])\] )?(?:\[TRT\] )?")
 # Lines of others in trtexec's output, such as the Jetson's driver and the linker, have no level.
@@ -197,106 +191,3 @@ class _Heard:
         if len(kept) < _KEPT:
             kept.append(text)
         self._emit({"log": text})
-
-
-class TrtexecEngine:
-    """An engine that is run by starting trtexec: each batch, and each timing, is a process of its own."""
-
-    starts_a_process = True
-
-    def __init__(self, path: str, spec: dict[str, Any]) -> None:
-        self._path, self._spec = path, spec
-        self._flags = spec["trtexec"]
-        self._program = required(self._flags.get("path"))
-        self.input_shape: tuple[int, ...] = tuple(spec["input"]["shape"])
-        self.input_dtype = spec["input"]["dtype"]
-        self.batch_sizes = tuple(spec["batch_sizes"])
-        self.facts = {"trtexec": self._program, "flags": self._flags["time"]}
-        self._per_query_s = 0.0
-
-    def run(self, images: Any) -> Any:
-        """Logits of one batch, an array [B, C]; trtexec writes them with six significant digits."""
-        np = numpy()
-        with tempfile.TemporaryDirectory(dir=os.curdir) as folder:
-            source, target = os.path.join(folder, "input.bin"), os.path.join(folder, "output.json")
-            with open(source, "wb") as file:
-                file.write(np.ascontiguousarray(images).tobytes())
-            self._call(
-                [
-                    "--loadInputs={}:{}".format(self._spec["input"]["name"], source),
-                    "--exportOutput=" + target,
-                    "--iterations=1",
-                    "--duration=0",
-                    "--warmUp=0",
-                    *list(self._flags["infer"]),
-                    *self._shapes(len(images)),
-                ],
-                "inference",
-            )
-            values = read_outputs(target)
-        return np.asarray(values, "float32").reshape(len(images), -1)
-
-    def time(self, batch: Any, boundary: str, limits: Limits) -> Timed:
-        """Queries of one trtexec run, warm-ups removed; the loop and the clocks are trtexec's."""
-        # How long a query takes is not known before the first turn: that one is short.
-        wanted = limits.min_samples if self._per_query_s else 10
-        if self._per_query_s:
-            wanted = max(10, min(wanted, int(limits.max_seconds / self._per_query_s)))
-        timed = self._timed(len(batch), boundary, limits.warmup_s, wanted, max(limits.min_seconds, 0.1))
-        self._per_query_s = timed.wall_seconds / max(1, len(timed))
-        return timed
-
-    def sustain(
-        self, batch: Any, seconds: float, window_s: float, keep: int, between: Callable[[float], None]
-    ) -> Timed:
-        """One long run at boundary `engine`; telemetry can only be taken before and after it."""
-        timed = self._timed(len(batch), "engine", 0.2, 10, seconds)
-        between(seconds)
-        every = max(1, len(timed) // keep)
-        arrays = {"latency": timed.arrays["latency"][::every], "at": timed.arrays["at"][::every]}
-        notes = [f"one sample in {every} was kept"] if every > 1 else []
-        notes = [*timed.notes, *notes]
-        return Timed(arrays, timed.wall_seconds, notes, len(timed), resolution_ms=timed.resolution_ms)
-
-    def loop(self, batch: Any) -> Callable[[], None]:
-        """A second of inference, for power readings."""
-        return lambda: self._call(
-            [
-                "--iterations=1",
-                "--duration=1",
-                "--warmUp=0",
-                *list(self._flags["time"]["engine"]),
-                *self._shapes(len(batch)),
-            ],
-            "inference",
-        )
-
-    def close(self) -> None:
-        """Nothing is held between runs."""
-
-    def _timed(self, batch: int, boundary: str, warmup_s: float, iterations: int, seconds: float) -> Timed:
-        flags = list(self._flags["time"][boundary])
-        with tempfile.TemporaryDirectory(dir=os.curdir) as folder:
-            times = os.path.join(folder, "times.json")
-            self._call(
-                [
-                    f"--warmUp={round(1000.0 * warmup_s)}",
-                    f"--iterations={iterations}",
-                    f"--duration={math.ceil(seconds)}",
-                    "--exportTimes=" + times,
-                    *flags,
-                    *self._shapes(batch),
-                ],
-                "timing",
-            )
-            return read_times(times, boundary, ("trtexec " + " ".join(flags),))
-
-    def _call(self, arguments: list[str], what: str) -> None:
-        argv = [self._program, "--loadEngine=" + self._path, *arguments]
-        call(argv, LOG, lambda event: None, "{} of {}".format(what, self._spec["id"]))
-
-    def _shapes(self, batch: int) -> list[str]:
-        if len(self.batch_sizes) == 1:
-            return []  # a static engine refuses the flag
-        shape = "x".join(str(n) for n in (batch, *self.input_shape))
-        return ["--shapes={}:{}".format(self._spec["input"]["name"], shape)]

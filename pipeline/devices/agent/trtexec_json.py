@@ -14,8 +14,11 @@ import re
 from array import array
 from typing import Any, Dict, Iterator, Sequence, TextIO
 
+import numpy as np
+
+from export.runtime.sampling import Samples
+
 from .errors import JobError
-from .sampling import Timed
 
 # Logits of a batch; a run of hours.
 _MOST_OUTPUTS, _MOST_TIMES = 64 << 20, 4 << 30
@@ -75,20 +78,21 @@ def outputs(text: str) -> list[float]:
         ) from error
 
 
-def read_times(path: str, boundary: str, notes: Sequence[str]) -> Timed:
+def read_times(path: str, batch: int, boundary: str, notes: Sequence[str]) -> Samples:
     """The file of `--exportTimes` as raw samples; see `timings`."""
     size = os.path.getsize(path)
     if size > _MOST_TIMES:
         raise JobError(f"trtexec wrote {size} bytes of times", "lower benchmark.sustained_s or max_seconds")
     with open(path, encoding="utf-8", errors="replace") as file:
-        return timings(file, boundary, notes)
+        return timings(file, batch, boundary, notes)
 
 
-def timings(file: TextIO, boundary: str, notes: Sequence[str]) -> Timed:
+def timings(file: TextIO, batch: int, boundary: str, notes: Sequence[str]) -> Samples:
     """`--exportTimes` as raw samples.
 
     Args:
         file: what trtexec wrote.
+        batch: images a query.
         boundary: `latency` is GPU compute at `engine`, and H2D + compute + D2H at `engine+copies`.
         notes: of the result.
 
@@ -120,7 +124,14 @@ def timings(file: TextIO, boundary: str, notes: Sequence[str]) -> Timed:
     if printed_step(end) > _FINE * middle or min(arrays["enqueue"]) < 0:
         del arrays["enqueue"]
         said.append(f"no enqueue times: trtexec prints its stamps in steps of {printed_step(end):g} ms")
-    return Timed(arrays, max(1e-9, 1e-3 * (end - begin)), said, resolution_ms=float_step(end))
+    return Samples(
+        {name: np.array(values) for name, values in arrays.items()},
+        batch,
+        boundary,
+        max(1e-9, 1e-3 * (end - begin)),
+        tuple(said),
+        resolution_ms=float_step(end),
+    )
 
 
 def float_step(value: float) -> float:

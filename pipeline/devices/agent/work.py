@@ -15,9 +15,11 @@ import time
 import traceback
 from typing import Any, Callable
 
+from export.runtime.errors import ExportError
+
 from . import files, power_mode, system
 from .blobs import full
-from .errors import JobError, killed
+from .errors import JobError, job_error, killed
 from .jobs_folder import failure
 
 _DEFECT = 70
@@ -66,6 +68,8 @@ def _handle(folder: str, place: str, began: float) -> int:
         return 0
     except JobError as error:
         outcome = failure(error)
+    except ExportError as error:
+        outcome = failure(job_error(error))
     except MemoryError:
         _log(traceback.print_exc)
         outcome = failure(killed("the job", 9, 1))
@@ -99,7 +103,22 @@ def _job(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name and error.name.endswith(".jobs." + name):
             raise JobError("this agent has no job '{}'".format(name), kind="request") from None
+        _explain(error)
         raise
+    except ImportError as error:
+        _explain(error)
+        raise
+
+
+def _explain(error: ImportError) -> None:
+    """Say how a device gets numpy, which all that runs engines needs.
+
+    Raises:
+        JobError: it was numpy that cannot be imported.
+    """
+    if "numpy" in "{} {}".format(error.name, error):
+        what = "numpy cannot be imported on the device: {}".format(error)
+        raise JobError(what, "sudo apt install python3-numpy on the device", "missing") from error
 
 
 def _finish(place: str, outcome: dict[str, Any], began: float) -> None:

@@ -1,7 +1,7 @@
 """A CUDA runtime and a TensorRT for machines without a GPU: what is called, in which order, and nothing of speed.
 
 Both are written from the documentation. They have no name that the real ones lack (test_trt_runtime.py checks this
-against the bindings' record and against cuda.bindings). Device memory is host memory; a stream does at once what it is
+against the bindings' record and against libcudart). Device memory is host memory; a stream does at once what it is
 told, and keeps a clock of its own in milliseconds: a copy takes 1, an inference 2. An engine file is JSON that holds
 the ONNX file, and ONNX Runtime computes what the engine should; without its weights it gives zeros.
 """
@@ -24,6 +24,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from export.runtime import cudart
+
 COPY_MS, COMPUTE_MS = 1.0, 2.0
 KERNEL_SECONDS = 0.0
 """Time to measure a kernel that the timing cache does not know."""
@@ -37,6 +39,37 @@ class Error(IntEnum):
     cudaErrorStreamCaptureUnsupported = 900
 
 
+class _Library:
+    """The functions of a `Cuda` as ctypes offers them: results through pointers, the status returned."""
+
+    def __init__(self, gpu: Cuda) -> None:
+        self._gpu = gpu
+
+    def __getattr__(self, name: str) -> _Function:
+        function = _Function(self._gpu, name)
+        setattr(self, name, function)
+        return function
+
+
+class _Function:
+    def __init__(self, gpu: Cuda, name: str) -> None:
+        self._gpu, self._name = gpu, name
+        self.argtypes: Any = None
+        self.restype: Any = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self._name in ("cudaGetErrorName", "cudaGetErrorString"):
+            return Error(arguments[0]).name.encode() if self._name.endswith("Name") else b""
+        # References, and the memory of a device's properties.
+        results = [a if isinstance(a, ctypes.Array) else a._obj for a in arguments if not isinstance(a, int)]
+        given = [a for a in arguments if isinstance(a, int)]
+        status, *values = getattr(self._gpu, self._name)(*given)
+        for result, value in zip(results, values, strict=True):
+            if value is not None:
+                result.value = value
+        return int(status)
+
+
 @dataclass
 class StreamState:
     clock: float = 0.0
@@ -44,7 +77,7 @@ class StreamState:
 
 
 class Cuda:
-    """Stands in for `cuda.bindings.runtime` on a machine with one GPU.
+    """A machine with one GPU; `runtime()` is the CUDA runtime on it.
 
     Attributes:
         name, capability: of the GPU.
@@ -63,11 +96,10 @@ class Cuda:
         self.memory = 1 << 30
         self.capturable = True
         self._next = 1000
-        self.cudaDeviceAttr = SimpleNamespace(
-            cudaDevAttrComputeCapabilityMajor=75, cudaDevAttrComputeCapabilityMinor=76
-        )
-        self.cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice="up", cudaMemcpyDeviceToHost="down")
-        self.cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+
+    def runtime(self) -> cudart.Cuda:
+        """As if ctypes had loaded the library."""
+        return cudart.Cuda(_Library(self))
 
     def leaks(self) -> dict[str, int]:
         """Kinds of handles that are still there, and how many."""
@@ -108,13 +140,13 @@ class Cuda:
         return Error.cudaSuccess, 1
 
     def cudaGetDeviceProperties(self, device: int) -> tuple[Error, Any]:
-        return Error.cudaSuccess, SimpleNamespace(name=self.name.encode())
+        return Error.cudaSuccess, self.name.encode()
 
     def cudaDeviceGetAttribute(self, attribute: int, device: int) -> tuple[Error, int]:
         return Error.cudaSuccess, self.capability[attribute - 75]
 
-    def cudaGetErrorString(self, status: Error) -> tuple[Error, bytes]:
-        return Error.cudaSuccess, status.name.encode()
+    def cudaRuntimeGetVersion(self) -> tuple[Error, int]:
+        return Error.cudaSuccess, 13000
 
     def cudaGetLastError(self) -> tuple[Error]:
         return (Error.cudaSuccess,)
@@ -131,8 +163,9 @@ class Cuda:
     def cudaFreeHost(self, address: int) -> tuple[Error]:
         return self._drop("pinned", address)
 
-    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: str, stream: int) -> tuple[Error]:
-        self.run(stream, lambda: ctypes.memmove(target, source, size), COPY_MS, kind)
+    def cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> tuple[Error]:
+        what = {cudart.HOST_TO_DEVICE: "up", cudart.DEVICE_TO_HOST: "down"}[kind]
+        self.run(stream, lambda: ctypes.memmove(target, source, size), COPY_MS, what)
         return (Error.cudaSuccess,)
 
     def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Error, int]:
@@ -157,7 +190,7 @@ class Cuda:
             return Error.cudaErrorStreamCaptureUnsupported, None
         return self._make("graph", work)
 
-    def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[Error, int]:
+    def cudaGraphInstantiateWithFlags(self, graph: int, flags: int) -> tuple[Error, int]:
         return self._make("exec", self.live["graph"][graph])
 
     def cudaGraphDestroy(self, graph: int) -> tuple[Error]:

@@ -84,7 +84,7 @@ def test_wrong_input_is_refused(files: Any, tmp_path: Path) -> None:
 def test_missing_device_is_an_error_not_a_silent_fall_back(
     files: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("export.engines.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("export.runtime.cudart.probe", lambda: (0, ""))
     with pytest.raises(EngineError, match="CUDA"):
         ort.load(files.fp32, provider="CUDAExecutionProvider")
     with pytest.raises(EngineError, match="no MagicProvider here"):

@@ -16,17 +16,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.engines import BACKENDS, cuda
+from export.engines import BACKENDS
 from export.engines.options import TensorRTOptions
 from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_versions import bindings_missing, dialect
 from export.errors import BackendMissing, BuildError, EngineError
 from export.onnx import fix_batch
+from export.runtime import cudart
 
 rtx = BACKENDS["tensorrt_rtx"]
 needs_rtx = pytest.mark.skipif(not rtx.availability().built, reason=rtx.availability().detail)
-no_gpu = pytest.mark.skipif(cuda.device_count() > 0, reason="there is a GPU")
-needs_gpu = pytest.mark.skipif(cuda.device_count() == 0, reason=cuda.probe()[1] or "there is a GPU")
+no_gpu = pytest.mark.skipif(cudart.probe()[0] > 0, reason="there is a GPU")
+needs_gpu = pytest.mark.skipif(cudart.probe()[0] == 0, reason=cudart.probe()[1] or "there is a GPU")
 
 
 @needs_rtx
@@ -131,7 +132,7 @@ def test_foreign_engines_are_refused(files: Any, tmp_path: Path) -> None:
 @needs_rtx
 @needs_gpu
 def test_engines_agree_with_onnx_runtime_on_a_gpu(files: Any, tmp_path: Path) -> None:
-    major, minor = cuda.compute_capability()
+    major, minor = cudart.loaded().compute_capability()
     path = tmp_path / "m.engine"
     rtx.build(files.fp16, path, batch_sizes=(1, 4), compute_capabilities=[f"SM{major}{minor}"])
     engine = rtx.load(path)
@@ -147,7 +148,7 @@ def test_an_absent_library_is_a_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_
     def absent(name: str) -> Any:
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr("export.engines.tensorrt.importlib.import_module", absent)
+    monkeypatch.setattr("export.runtime.trt_library.importlib.import_module", absent)
     here = TensorRTBackend("tensorrt").availability()
     assert (here.built, here.run, here.detail) == (False, False, "tensorrt is not installed")
     assert "pip install tensorrt" in here.fix
@@ -162,7 +163,7 @@ def test_tensorrt_refuses_what_its_parser_does_not_document(
     backend = TensorRTBackend("tensorrt")
     library = SimpleNamespace(__version__="10.3.0.26")
     monkeypatch.setattr(backend, "library", lambda: (library, dialect("tensorrt", "10.3.0.26")))
-    monkeypatch.setattr("export.engines.tensorrt.cuda.probe", lambda: (1, ""))
+    monkeypatch.setattr("export.runtime.cudart.probe", lambda: (1, ""))
     with pytest.raises(
         BuildError, match=r"QuantizeLinear at node \S+ is not supported by TensorRT 10\.3: .*UINT8"
     ):
@@ -191,7 +192,7 @@ def test_an_engine_can_be_moved_with_its_sidecar(files: Any, tmp_path: Path) -> 
     for suffix in ("", ".json"):
         shutil.move(tmp_path / f"a.engine{suffix}", tmp_path / f"b.engine{suffix}")
         assert str(tmp_path).encode() not in (tmp_path / f"b.engine{suffix}").read_bytes()
-    with pytest.raises(EngineError) if cuda.device_count() == 0 else pytest.raises(SystemExit) as caught:
+    with pytest.raises(EngineError) if cudart.probe()[0] == 0 else pytest.raises(SystemExit) as caught:
         rtx.load(tmp_path / "b.engine")
         raise SystemExit
     assert "SHA-256" not in str(caught.value)

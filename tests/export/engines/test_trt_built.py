@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from export.engines import BACKENDS
-from export.engines.trt_built import LOG_MARK, BuiltLayer, document, from_inspector, read_layers, summary
+from export.engines.trt_built import BuiltLayer, document, from_inspector, read_layers, summary
 from export.engines.trt_layers import layers_path
+from export.runtime.trt_library import LAYERS_MARK
 
 HERE = Path(__file__).parent
 rtx = BACKENDS["tensorrt_rtx"]
@@ -142,7 +143,7 @@ def test_any_json_is_read_or_refused(value: Any) -> None:
 
 @given(st.text(alphabet=st.sampled_from("Name: LayrTpInuts[]{},Dmo8-\n"), max_size=400))
 def test_any_log_is_read_or_refused(rest: str) -> None:
-    document(read_layers(LOG_MARK + rest))
+    document(read_layers(LAYERS_MARK + rest))
 
 
 @pytest.mark.slow

@@ -10,12 +10,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from export.engines import cuda
 from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_fit import kind_of
-from export.engines.trt_messages import make_logger
-from export.engines.trt_runtime import _deserialize
 from export.errors import BuildError, EngineError
+from export.runtime import cudart
+from export.runtime.trt_engine import deserialised
+from export.runtime.trt_library import make_logger
 
 rtx = TensorRTBackend("tensorrt_rtx")
 pytestmark = pytest.mark.skipif(not rtx.availability().built, reason=rtx.availability().detail)
@@ -97,12 +97,12 @@ def test_one_engine_may_serve_several_gpus(files: Any, tmp_path: Path) -> None:
     assert one.bytes <= many.bytes < 1.05 * one.bytes
 
 
-@pytest.mark.skipif(cuda.device_count() > 0, reason="there is a GPU")
+@pytest.mark.skipif(cudart.probe()[0] > 0, reason="there is a GPU")
 def test_the_librarys_own_check_of_an_engine_is_asked_first(files: Any, tmp_path: Path) -> None:
     """The real runtime, without a driver: the validity check refuses, and its reason is in the message."""
     path = tmp_path / "m.engine"
     rtx.build(files.fp16, path, compute_capabilities=["SM86"])
-    trt, chosen = rtx.library()
+    trt, _ = rtx.library()
     log = make_logger(trt)
     with pytest.raises(EngineError, match=r"refused by the library: .*CUDA driver"):
-        _deserialize(trt, chosen, trt.Runtime(log), log, path)
+        deserialised(trt, "tensorrt_rtx", trt.Runtime(log), log, path.name, path.read_bytes())

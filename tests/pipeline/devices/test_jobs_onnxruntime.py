@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from export.engines import BACKENDS
-from pipeline.devices.agent.errors import JobError
+from export.runtime.errors import BackendMissing, EngineError
 from pipeline.places.images import Images
 from pipeline.places.latency import encode
 from tests.pipeline.devices.tiny import IMAGE, Place, classifier, images
@@ -89,7 +89,7 @@ def test_build_is_a_first_run_at_every_batch_size(place: Place, tmp_path: Path) 
     result = place.run("build", request)
     assert result["inputs"] == [{"name": "image", "dtype": "uint8", "shape": ["batch", 8, 8, 3]}]
     assert result["outputs"][0]["name"] == "logits" and result["seconds"] > 0
-    with pytest.raises(JobError, match="cannot load the file") as caught:
+    with pytest.raises(EngineError, match="cannot load the file") as caught:
         place.run("build", request | {"onnx": place.put(b"junk")})
     assert "newer onnxruntime" in caught.value.fix
 
@@ -142,7 +142,11 @@ def test_a_device_without_pillow_says_so(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The boundary is missing with its reason, the others are there."""
-    monkeypatch.setattr("pipeline.devices.agent.picture.pillow", lambda: None)
+
+    def absent() -> None:
+        raise BackendMissing("Pillow cannot be imported", "install it")
+
+    monkeypatch.setattr("export.runtime.image.pillow", absent)
     result = place.run("time", _timing(place, classifier(tmp_path / "a.onnx", batch=None), rounds=1))
     assert len(result["cases"]) == 4 and result["golden"] is None
     assert "python3-pil" in result["missing"][0]
@@ -166,7 +170,7 @@ def test_a_sustained_run_is_thinned_and_keeps_its_times(place: Place, tmp_path: 
 
 def test_energy_has_a_run_of_its_own(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Idle before anything is loaded, then each engine at work; where there are rails, and only there."""
-    from pipeline.devices.agent import readings
+    from export.runtime import readings
     from pipeline.devices.agent.jobs import time as job
     from pipeline.places.telemetry import energy_per_image
 

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from export.engines import cuda
 from export.engines.options import TensorRTOptions
 from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_options import HONOURED, asked
 from export.engines.trt_refusals import Place, refusals
 from export.errors import BuildError
+from export.runtime import cudart
 from pipeline.devices.agent import tensorrt_api
 from pipeline.places import access
 from pipeline.results.rows.engines import Tensor
@@ -58,7 +58,7 @@ def _through(
         return _request(way, version, options)["trtexec"]["build"]
     gpu = Cuda()
     trt = tensorrt(gpu, version)
-    patch.setattr(cuda, "runtime", lambda: gpu)
+    patch.setattr(cudart, "loaded", gpu.runtime)
     patch.setitem(sys.modules, "tensorrt", trt)
     engine = folder / "a.engine"
     if way == "local":

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from export.runtime import nvml, readings
 from pipeline.devices import messages
-from pipeline.devices.agent import board, memory, nvml, power_mode, readings
+from pipeline.devices.agent import board, memory, power_mode
 from pipeline.devices.agent.errors import JobError
 from pipeline.devices.facts import Reading
 from pipeline.run.device_check import judge

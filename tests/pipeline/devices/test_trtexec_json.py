@@ -64,7 +64,7 @@ def test_junk_is_told(text: str) -> None:
     with pytest.raises(JobError):
         outputs(text)
     with pytest.raises(JobError):
-        timings(io.StringIO("[\n  { " + text), "engine", ())
+        timings(io.StringIO("[\n  { " + text), 1, "engine", ())
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate((4 << 30) + 1)
     with pytest.raises(JobError, match="bytes of times"):
-        read_times(str(path), "engine", ())
+        read_times(str(path), 1, "engine", ())
 
 
 def _trace(count: int, **changes: float | str) -> str:
@@ -97,13 +97,13 @@ def _trace(count: int, **changes: float | str) -> str:
 
 def test_times_are_read_one_query_after_the_other() -> None:
     """Across the blocks that the file is read in; `at` begins with 0."""
-    found = timings(io.StringIO(_trace(20_000)), "engine+copies", ("note",))
-    assert len(found) == 20_000 and found.notes[0] == "note"
+    found = timings(io.StringIO(_trace(20_000)), 1, "engine+copies", ("note",))
+    assert len(found.latency) == 20_000 and found.notes[0] == "note"
     assert found.arrays["at"][0] == 0 and found.arrays["at"][-1] == pytest.approx(99.995)
     assert set(found.arrays["latency"]) == {2.375, 2.875} and found.wall_seconds == pytest.approx(
         99.9979, abs=1e-3
     )
-    alone = timings(io.StringIO(_trace(10)), "engine", ())
+    alone = timings(io.StringIO(_trace(10)), 1, "engine", ())
     assert set(alone.arrays) == {"latency", "compute", "enqueue", "at"} and alone.arrays["latency"][0] == 2.0
 
 
@@ -113,7 +113,7 @@ def test_times_that_are_not_finite_are_refused(field: str, value: str) -> None:
     """A statistic of them would be one of nothing."""
     text = _trace(3, **{field: "HERE"}).replace('"HERE"', value)
     with pytest.raises(JobError, match=rf"not finite \({field}"):
-        timings(io.StringIO(text), "engine", ())
+        timings(io.StringIO(text), 1, "engine", ())
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_times_that_are_not_finite_are_refused(field: str, value: str) -> None:
 def test_a_trace_of_an_unknown_form_is_told(text: str, says: str) -> None:
     """Instead of a traceback or a wrong number; a full disk cuts such a file off."""
     with pytest.raises(JobError, match=says):
-        timings(io.StringIO(text), "engine", ())
+        timings(io.StringIO(text), 1, "engine", ())
 
 
 @given(st.floats(2.0**-10, 1e8, width=32))
@@ -145,8 +145,8 @@ def test_the_step_is_that_of_32_bit_floats(value: float) -> None:
 def test_a_long_run_says_how_coarse_its_clock_is() -> None:
     """120 s of stamps come in steps of 7.8 µs; a host time that is a difference of printed stamps is left out."""
     short, long = (
-        timings(io.StringIO(_trace(10)), "engine", ()),
-        timings(io.StringIO(_trace(24_001)), "engine", ()),
+        timings(io.StringIO(_trace(10)), 1, "engine", ()),
+        timings(io.StringIO(_trace(24_001)), 1, "engine", ()),
     )
     assert long.resolution_ms == pytest.approx(0.0078125) and short.resolution_ms < 1e-5
     assert "enqueue" in short.arrays and "enqueue" not in long.arrays

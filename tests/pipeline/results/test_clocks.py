@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.devices.agent.sampling import APART, LONGEST_S, WINDOW_S, steady, warm_until_steady
+from export.runtime.warmup import APART, LONGEST_S, WINDOW_S, steady, warm_until_steady
 from pipeline.report.clocks import line
 from pipeline.results.clocks import Clocks, clocks_of, summarise
 
@@ -95,7 +95,7 @@ def test_the_warm_up_ends_when_the_clock_is_steady(
 ) -> None:
     device = Device(values)
     found = warm_until_steady(device.query, device.mhz, device.clock)
-    assert found is not None and (len(found.readings), found.steady) == (windows, settled)
+    assert found is not None and (len(found.mhz), found.steady) == (windows, settled)
     assert found.seconds <= LONGEST_S + WINDOW_S + 0.02
 
 
@@ -104,7 +104,7 @@ def test_without_a_clock_the_fixed_warm_up_must_do() -> None:
     device = Device([None])
     assert warm_until_steady(device.query, device.mhz, device.clock) is None and device.queries == 0
     found = warm_until_steady(device.query, Device([306, 306, None]).mhz, device.clock)
-    assert found is not None and found.readings == [306] and not found.steady
+    assert found is not None and found.mhz == [306] and not found.steady
 
 
 @given(st.lists(st.floats(1, 5000), max_size=12))

@@ -121,9 +121,10 @@ def test_what_a_back_end_lacks_is_told_before_hours_of_training(
     tmp_path: Path, changes: dict[str, Any], says: str
 ) -> None:
     """The library here builds, but not with these options: known at the start, not after the training."""
-    from export.engines import BACKENDS, cuda
+    from export.engines import BACKENDS
+    from export.runtime import cudart
 
-    if not BACKENDS["tensorrt_rtx"].availability().built or cuda.device_count():
+    if not BACKENDS["tensorrt_rtx"].availability().built or cudart.probe()[0]:
         pytest.skip("needs TensorRT-RTX, and no GPU")
     config = _config(**{"store": tmp_path, "targets.rtx.required": True, **changes})
     planned = plan(config, Store(config.store))

@@ -7,7 +7,7 @@ import time
 from typing import Any, Callable
 
 from .. import files, layers, memory, power_mode
-from ..batches import blob
+from ..blobs import blob
 from ..errors import JobError
 
 LOG = "build.log"
@@ -33,10 +33,8 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     start = time.monotonic()
     onnx = blob(folder, request["onnx"])
     if request["road"] == "onnxruntime":
-        from ..onnx_runtime import check
-
         emit({"progress": [0, 1, "creating a session"]})
-        return dict(check(onnx, request), seconds=time.monotonic() - start, memory_mb=memory.free_mb())
+        return dict(_checked(onnx, request), seconds=time.monotonic() - start, memory_mb=memory.free_mb())
     free = memory.check_build(os.path.getsize(onnx), int(request.get("workspace_mb") or 0))
     cache = ""
     if request.get("timing_cache"):
@@ -68,6 +66,27 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
         memory_mb=free,
         timing_cache="none" if not cache else ("reused" if warm else "new"),
     )
+
+
+def _checked(onnx: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Load a file and run it once at each batch size: what building means for ONNX Runtime."""
+    from export.runtime.onnx_session import load
+
+    engine = load(onnx, threads=request.get("threads"))
+    try:
+        logits = engine.try_batches(request["batch_sizes"])
+        inputs, outputs = (
+            [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in tensors]
+            for tensors in (engine.inputs, engine.outputs)
+        )
+        return {
+            "inputs": inputs,
+            "outputs": outputs,
+            "facts": engine.facts,
+            "classes": int(logits.shape[1]),
+        }
+    finally:
+        engine.close()
 
 
 def _trtexec(

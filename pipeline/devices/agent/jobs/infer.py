@@ -7,7 +7,10 @@ import os
 import time
 from typing import Any, Callable
 
-from ..batches import blob, infer, numpy, stored
+import numpy as np
+
+from ..batches import infer, stored
+from ..blobs import blob
 from ..engines import open_engine
 
 
@@ -28,7 +31,6 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     Raises:
         JobError: the engine cannot be loaded or fails.
     """
-    np = numpy()
     image = request["image"]
     total = sum(int(part["count"]) for part in request["parts"])
     emit({"progress": [0, total, "loading the engine"]})
@@ -63,5 +65,5 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
 
 
 def _save(name: str, values: Any) -> str:
-    numpy().save(name, numpy().asarray(values, "float32"))
+    np.save(name, np.asarray(values, "float32"))
     return name

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import statistics
 import time
-from typing import Any, Callable
+from dataclasses import asdict
+from typing import Any, Callable, Mapping
 
-from .. import picture, power_mode
-from ..batches import blob, graph_inputs, numpy, stored
+import numpy as np
+
+from export.runtime import image
+from export.runtime.errors import BackendMissing
+from export.runtime.readings import RailSampler, rails, snapshot
+from export.runtime.sampling import Limits, Samples, sample
+from export.runtime.turns import in_turns
+from export.runtime.warmup import warm_until_steady
+
+from .. import power_mode
+from ..batches import graph_inputs, stored
+from ..blobs import blob
 from ..engines import open_engine
-from ..readings import RailSampler, clocks, rails, snapshot
-from ..samples import write_samples
-from ..sampling import Limits, Timed, in_turns, sample, warm_until_steady
 
 SAMPLES = "samples.f64"
 # A sustained run keeps about this many samples of an engine; 8 bytes each, twice.
@@ -79,7 +87,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     arrays.update({f"sustained|{name}": found.arrays for name, found in lasting.items()})
     return {
         "samples": SAMPLES,
-        "index": write_samples(SAMPLES, arrays),
+        "index": _write(SAMPLES, arrays),
         "cases": {name: _words(found) for name, found in timed.items()},
         "sustained": {name: _words(found) for name, found in lasting.items()},
         "energy": energy,
@@ -108,8 +116,8 @@ def _fastest_threads(
     limits = Limits(seconds / 5, _CHOOSING_ROUNDS, seconds, max(2 * seconds, 0.01))
     batch = _batch(images, request["cases"][0]["batch"])
 
-    def measure(engine: Any, share: Limits) -> Timed:
-        result: Timed = engine.time(batch, "engine", share)
+    def measure(engine: Any, share: Limits) -> Samples:
+        result: Samples = engine.time(batch, **asdict(share))
         return result
 
     for spec in request["engines"]:
@@ -119,7 +127,7 @@ def _fastest_threads(
         emit({"progress": [0, 1, f"threads of {spec['id']}"]})
         engines = [open_engine(folder, dict(spec, threads=1)), every]
         timed = in_turns(engines, measure, limits, _CHOOSING_ROUNDS, lambda *_: None)
-        medians = [statistics.median(found.arrays["latency"]) for found in timed]
+        medians = [statistics.median(found.latency) for found in timed]
         best = 1 if medians[0] > medians[1] * (1 + _MARGIN) else 0
         opened[spec["id"]] = engines[best]
         engines[1 - best].close()
@@ -142,15 +150,10 @@ def _warm_up(
             continue
         emit({"progress": [0, 1, f"warming up with {spec['id']}"]})
         batch = _batch(images, engine.batch_sizes[0] if engine.batch_sizes else request["cases"][0]["batch"])
-        warm = warm_until_steady(engine.loop(batch), _gpu_mhz)
+        warm = warm_until_steady(engine.queries(batch)[0])
         if warm is not None:
-            found[spec["id"]] = warm.words()
+            found[spec["id"]] = warm.facts()
     return found
-
-
-def _gpu_mhz() -> float | None:
-    value = clocks().get("gpu", {}).get("mhz")
-    return None if value is None else float(value)
 
 
 def _timed(
@@ -161,12 +164,13 @@ def _timed(
     emit: Callable[[dict[str, Any]], None],
     look: Callable[[str], None],
     missing: list[str],
-) -> dict[str, Timed]:
+) -> dict[str, Samples]:
     limits = Limits(*(request[key] for key in ("warmup_s", "min_samples", "min_seconds", "max_seconds")))
     turns = [case for case in request["cases"] if case["boundary"] != "image_to_class"]
 
-    def measure(case: dict[str, Any], share: Limits) -> Timed:
-        result: Timed = opened[case["engine"]].time(_batch(images, case["batch"]), case["boundary"], share)
+    def measure(case: dict[str, Any], share: Limits) -> Samples:
+        batch = _batch(images, case["batch"])
+        result: Samples = opened[case["engine"]].time(batch, boundary=case["boundary"], **asdict(share))
         return result
 
     def between(done: int, total: int, case: dict[str, Any]) -> None:
@@ -180,7 +184,7 @@ def _timed(
         )
     )
     whole = [case for case in request["cases"] if case["boundary"] == "image_to_class"]
-    if whole and picture.pillow() is None:
+    if whole and not _pillow():
         missing.append("image_to_class: there is no Pillow on the device (sudo apt install python3-pil)")
         return timed
     encoded = [_content(blob(folder, digest)) for digest in request.get("encoded", ())]
@@ -189,40 +193,13 @@ def _timed(
         if getattr(engine, "starts_a_process", False):
             missing.append("image_to_class: trtexec cannot be given one image after the other")
             break
-        timed[case["name"]] = sample(_image_to_class(request, engine, encoded), limits)
+        step = image.image_to_class(
+            engine, encoded, request["store_size"], request["image_size"], **(request["transform"] or {})
+        )
+        timed[case["name"]] = sample(step, limits, batch=1, boundary="image_to_class")
         look("between")
         emit({"progress": [1, 1, case["name"]]})
     return timed
-
-
-def _image_to_class(
-    request: dict[str, Any], engine: Any, encoded: list[bytes]
-) -> Callable[[], dict[str, float]]:
-    clock = time.perf_counter
-    position = [0]
-    store_size, image_size = request["store_size"], request["image_size"]
-
-    def step() -> dict[str, float]:
-        data = encoded[position[0] % len(encoded)]
-        position[0] += 1
-        start = clock()
-        image = picture.decode(data, store_size)
-        decoded = clock()
-        batch = graph_inputs(picture.view(image, store_size, image_size)[None], request["transform"])
-        resized = clock()
-        logits = engine.run(batch)
-        inferred = clock()
-        int(logits[0].argmax())
-        end = clock()
-        return {
-            "latency": 1e3 * (end - start),
-            "decode": 1e3 * (decoded - start),
-            "resize": 1e3 * (resized - decoded),
-            "infer": 1e3 * (inferred - resized),
-            "argmax": 1e3 * (end - inferred),
-        }
-
-    return step
 
 
 def _sustained(
@@ -231,9 +208,9 @@ def _sustained(
     images: Any,
     emit: Callable[[dict[str, Any]], None],
     look: Callable[[str], None],
-) -> dict[str, Timed]:
+) -> dict[str, Samples]:
     seconds = float(request.get("sustained_s") or 0)
-    found: dict[str, Timed] = {}
+    found: dict[str, Samples] = {}
     for name, engine in opened.items() if seconds else ():
 
         def between(passed: float, name: str = name) -> None:
@@ -241,7 +218,7 @@ def _sustained(
             emit({"progress": [int(min(passed, seconds)), int(seconds), f"{name} sustained"]})
 
         batch = _batch(images, engine.batch_sizes[0] if engine.batch_sizes else request["cases"][0]["batch"])
-        found[name] = engine.sustain(batch, seconds, _WINDOW_S, _KEEP, between)
+        found[name] = engine.sustain(batch, seconds, window_s=_WINDOW_S, keep=_KEEP, between=between)
     return found
 
 
@@ -258,7 +235,7 @@ def _energy(
             continue  # power would be that of the start of the process too
         emit({"progress": [len(found), len(opened), f"power of {name}"]})
         batch = _batch(images, request["cases"][0]["batch"])
-        once = engine.loop(batch)
+        (once,) = engine.queries(batch)
         count, end = 0, time.monotonic() + 0.5
         while time.monotonic() < end:  # up to working clocks and temperature
             once()
@@ -283,11 +260,21 @@ def _idle(seconds: float) -> list[Any]:
 
 def _golden(request: dict[str, Any], folder: str) -> str | None:
     """What this device's decoder makes of the encoded images, for the host to compare."""
-    if not request.get("encoded") or picture.pillow() is None:
+    if not request.get("encoded") or not _pillow():
         return None
     encoded = [_content(blob(folder, digest)) for digest in request["encoded"]]
-    numpy().save("golden.npy", picture.views(encoded, request["store_size"], request["image_size"]))
+    sizes = request["store_size"], request["image_size"]
+    views = [image.evaluation_view(image.decode(data, sizes[0]), *sizes) for data in encoded]
+    np.save("golden.npy", np.stack(views))
     return "golden.npy"
+
+
+def _pillow() -> bool:
+    try:
+        image.pillow()
+    except BackendMissing:
+        return False
+    return True
 
 
 def _images(request: dict[str, Any], folder: str) -> Any:
@@ -296,15 +283,14 @@ def _images(request: dict[str, Any], folder: str) -> Any:
 
 
 def _batch(images: Any, size: int) -> Any:
-    np = numpy()
     return np.ascontiguousarray(np.resize(images, (size, *images.shape[1:])))
 
 
-def _words(timed: Timed) -> dict[str, Any]:
+def _words(timed: Samples) -> dict[str, Any]:
     return {
         "wall_seconds": timed.wall_seconds,
         "queries": timed.queries,
-        "rounds": timed.rounds,
+        "rounds": list(timed.rounds),
         "notes": list(timed.notes),
         "resolution_ms": timed.resolution_ms,
     }
@@ -313,3 +299,21 @@ def _words(timed: Timed) -> dict[str, Any]:
 def _content(path: str) -> bytes:
     with open(path, "rb") as file:
         return file.read()
+
+
+def _write(path: str, cases: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, list[int]]]:
+    """Write arrays of doubles one after the other, little endian, so that the host can compute every statistic again.
+
+    Returns:
+        case -> part -> [first value, how many], counted in values.
+    """
+    index: dict[str, dict[str, list[int]]] = {}
+    at = 0
+    with open(path, "wb") as file:
+        for case, parts in cases.items():
+            index[case] = {}
+            for part, values in parts.items():
+                file.write(np.asarray(values, "<f8").tobytes())
+                index[case][part] = [at, len(values)]
+                at += len(values)
+    return index

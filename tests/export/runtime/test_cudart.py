@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.devices.agent import cudart
-from pipeline.devices.agent.errors import JobError
+from export.runtime import cudart
+from export.runtime.errors import BackendMissing
 from pipeline.places import access
 
 HERE = Path(__file__).parent
@@ -42,8 +42,8 @@ def test_a_wheels_library_is_found(wheel: str, name: str, site: Path) -> None:
     plain = name.replace("libcudart", "libcudart-made-up")
     command = [compiler, "-shared", "-fPIC", "-o", str(site / wheel / plain), str(HERE / "stub_cudart.c")]
     subprocess.run(command, check=True)
-    assert cudart.Cuda([plain]).device_count() == 1
-    assert cudart.Cuda(["libcudart-made-up.so.99", plain]).compute_capability() == (8, 7)
+    assert cudart.Cuda(cudart.load([plain])).device_count() == 1
+    assert cudart.Cuda(cudart.load(["libcudart-made-up.so.99", plain])).compute_capability() == (8, 7)
 
 
 def test_the_systems_own_comes_before_a_wheels(site: Path, tmp_path: Path) -> None:
@@ -56,18 +56,24 @@ def test_the_systems_own_comes_before_a_wheels(site: Path, tmp_path: Path) -> No
     assert cudart._found(name) == [str(tmp_path / "cuda-13.0/lib64" / name), str(wheel)]
 
 
-def test_where_there_is_none_it_is_said_how_to_get_it(site: Path, tmp_path: Path) -> None:
+def test_where_there_is_none_it_is_said_how_to_get_it(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A package that the device can have: pip's on a desktop, JetPack's on a Jetson."""
-    with pytest.raises(JobError, match="CUDA runtime library cannot be loaded") as caught:
-        cudart.Cuda(["libcudart-made-up.so.98"])
-    assert caught.value.kind == "missing"
+    with pytest.raises(BackendMissing, match="CUDA runtime library cannot be loaded"):
+        cudart.load(["libcudart-made-up.so.98"])
+    with pytest.raises(BackendMissing, match=r"too old: .*cudaGetDeviceCount"):
+        cudart.Cuda(object())
+    monkeypatch.setattr(cudart, "loaded", lambda: cudart.Cuda(object()))
+    count, reason = cudart.probe()
+    assert count == 0 and "nvidia-cuda-runtime" in reason
     desktop, jetson = tmp_path / "desktop", tmp_path / "jetson"
     (jetson / "etc").mkdir(parents=True)
     (jetson / "etc/nv_tegra_release").write_text("# R36 (release), REVISION: 4.3\n")
     found = cudart.install_fix(str(desktop))
     assert f"{sys.executable} -m pip install nvidia-cuda-runtime (CUDA 13" in found
     assert "nvidia-cuda-runtime-cu12" in found and "jetpack" not in found
-    assert cudart.install_fix(str(jetson)) == "sudo apt install nvidia-jetpack on the device"
+    assert cudart.install_fix(str(jetson)) == "sudo apt install nvidia-jetpack"
 
 
 def test_a_desktop_is_told_the_whole_list_at_once() -> None:

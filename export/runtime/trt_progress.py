@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
-
-from export.progress import Progress
+from typing import Any, Callable
 
 
-def make_monitor(trt: Any, progress: Progress) -> Any:
+def make_monitor(trt: Any, progress: Callable[[int, int, str], None]) -> Any:
     """An `IProgressMonitor` that counts the builder's top-level steps.
 
     Its `failure` is what `progress` raised, if it did: an exception must not travel through the library, so it is kept

@@ -11,7 +11,7 @@ from PIL import Image
 
 from export.engines import BACKENDS
 from export.errors import ExportError
-from export.image import classify, decode, evaluation_view, image_to_class, time_image_to_class
+from export.runtime.image import classify, decode, evaluation_view, image_to_class, time_image_to_class
 
 
 def encode(pixels: Any, kind: str = "PNG", **options: Any) -> bytes:

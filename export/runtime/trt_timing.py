@@ -7,19 +7,20 @@ copies; `latency` is their sum; `enqueue` is the host's time for the launch.
 from __future__ import annotations
 
 import time
+from typing import Dict
 
-from export.engines import cuda
-from export.engines.trt_lane import Launch, Slot
+from .cudart import Cuda, Event, Stream
+from .trt_lane import Launch, Slot
 
-Times = dict[str, float]
+Times = Dict[str, float]
 
 
 class Resident:
     """Boundary `engine`: input and output stay on the GPU, one query at a time."""
 
-    def __init__(self, stream: cuda.Stream, launch: Launch) -> None:
+    def __init__(self, cuda: Cuda, stream: Stream, launch: Launch) -> None:
         self._stream, self._launch = stream, launch
-        self._begin, self._end = cuda.Event(), cuda.Event()
+        self._begin, self._end = Event(cuda), Event(cuda)
 
     def __call__(self) -> Times:
         """Run one query; milliseconds by name."""
@@ -44,9 +45,9 @@ class Copying:
     trtexec does the same with `--exposeDMA`; by default it lets the copies of one query overlap the compute of another.
     """
 
-    def __init__(self, stream: cuda.Stream, slot: Slot, launch: Launch) -> None:
+    def __init__(self, cuda: Cuda, stream: Stream, slot: Slot, launch: Launch) -> None:
         self._stream, self._slot, self._launch = stream, slot, launch
-        self._up, self._begin, self._end, self._landed = (cuda.Event() for _ in range(4))
+        self._up, self._begin, self._end, self._landed = (Event(cuda) for _ in range(4))
 
     def __call__(self) -> Times:
         """Run one query; milliseconds by name."""

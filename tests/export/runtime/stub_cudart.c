@@ -13,7 +13,8 @@ int cudaDeviceGetAttribute(int *value, int attribute, int device) {
     *value = attribute == 75 ? 8 : attribute == 76 ? 7 : -1;
     return device == 0 ? 0 : 101;
 }
-int cudaMemGetInfo(size_t *available, size_t *total) { *available = *total = 1 << 30; return 0; }
+int cudaGetDeviceProperties(void *properties, int device) { strcpy(properties, "Stub GPU"); return device ? 101 : 0; }
+int cudaRuntimeGetVersion(int *version) { *version = 12060; return 0; }
 int cudaMalloc(void **out, size_t size) { return size > (1ul << 32) ? 2 : take(out, size); }
 int cudaFree(void *what) { return give(what); }
 int cudaMallocHost(void **out, size_t size) { return take(out, size); }
@@ -29,6 +30,7 @@ int cudaStreamSynchronize(void *stream) { return stream ? 0 : 1; }
 int cudaStreamDestroy(void *stream) { return give(stream); }
 int cudaEventCreateWithFlags(void **out, unsigned flags) { return flags == 0 ? take(out, sizeof(int)) : 1; }
 int cudaEventRecord(void *event, void *stream) { *(int *)event = clock_us; return stream ? 0 : 1; }
+int cudaEventSynchronize(void *event) { return event ? 0 : 1; }
 int cudaEventElapsedTime(float *ms, void *first, void *second) {
     *ms = (*(int *)second - *(int *)first) / 1000.0f;
     return 0;
@@ -44,3 +46,4 @@ int cudaGraphDestroy(void *graph) { return give(graph); }
 int cudaGraphExecDestroy(void *executable) { return give(executable); }
 int cudaGetLastError(void) { return 0; }
 const char *cudaGetErrorString(int status) { return status == 2 ? "out of memory" : "invalid argument"; }
+const char *cudaGetErrorName(int status) { return status == 2 ? "cudaErrorMemoryAllocation" : "cudaErrorInvalidValue"; }

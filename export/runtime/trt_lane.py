@@ -1,20 +1,19 @@
-"""One road through an engine: an execution context with a stream and buffers of its own.
+"""One way through an engine: an execution context with a stream and buffers of its own.
 
 A lane runs one query after the other; several lanes of one engine run at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
-from export.engines import cuda
-from export.engines.protocol import Array
-from export.engines.trt_messages import engine_failure, reason
-from export.errors import EngineError
+from .arrays import Array
+from .cudart import Buffer, Cuda, Graph, Stream
+from .errors import EngineError
+from .trt_library import failure
 
 Launch = Callable[[], None]
 
@@ -27,15 +26,15 @@ class Tensors:
     output: str
     input_shape: tuple[int, ...]
     """Of one image."""
-    input_dtype: np.dtype[Any]
-    output_dtype: np.dtype[Any]
+    input_dtype: str
+    output_dtype: str
     classes: int
 
 
 class Slot:
     """Input and output buffers of one query."""
 
-    def __init__(self, source: cuda.Buffer, target: cuda.Buffer) -> None:
+    def __init__(self, source: Buffer, target: Buffer) -> None:
         self.source, self.target = source, target
 
     def close(self) -> None:
@@ -53,23 +52,24 @@ class Lane:
     """
 
     def __init__(
-        self, engine: Any, context: Any, log: Any, tensors: Tensors, batch_sizes: tuple[int, ...]
+        self, cuda: Cuda, engine: Any, context: Any, log: Any, tensors: Tensors, batch_sizes: tuple[int, ...]
     ) -> None:
         """Take over `context`.
 
         Args:
+            cuda: the CUDA runtime.
             engine: the deserialised engine.
             context: an execution context of it.
             log: the library's logger, for reasons of failures.
             tensors: the engine's input and output.
             batch_sizes: one a profile, in the profiles' order.
         """
-        self._engine, self._context, self._log = engine, context, log
+        self._cuda, self._engine, self._context, self._log = cuda, engine, context, log
         self._tensors, self._batch_sizes = tensors, batch_sizes
         self._batch = 0
         self.changes = 0
         self._slots: dict[tuple[int, str], Slot] = {}
-        self.stream = cuda.Stream()
+        self.stream = Stream(cuda)
 
     def select(self, batch: int) -> None:
         """Make `batch` the size of what runs next, and its optimization profile the active one."""
@@ -81,15 +81,12 @@ class Lane:
             profile = self._batch_sizes.index(batch)
             if self._context.active_optimization_profile != profile:
                 if not self._context.set_optimization_profile_async(profile, self.stream.handle):
-                    raise EngineError(
-                        f"the engine's profile for batch {batch} cannot be used: {reason(self._log)}",
-                        "use one stream, or build the engine for this size alone",
-                    )
+                    what = f"the engine's profile for batch {batch} cannot be used"
+                    fix = "use one stream, or build the engine for this size alone"
+                    raise failure(what, self._log, fix)
                 self.stream.synchronize()
         if not self._context.set_input_shape(self._tensors.input, (batch, *self._tensors.input_shape)):
-            raise EngineError(
-                f"the engine refuses batch {batch}: {reason(self._log)}", "build it for this size"
-            )
+            raise failure(f"the engine refuses batch {batch}", self._log, "build it for this size")
         self._batch = batch
 
     def slot(self, use: str) -> Slot:
@@ -97,9 +94,9 @@ class Lane:
         key = (self._batch, use)
         if key not in self._slots:
             tensors = self._tensors
-            source = cuda.Buffer((self._batch, *tensors.input_shape), tensors.input_dtype)
+            source = Buffer(self._cuda, (self._batch, *tensors.input_shape), tensors.input_dtype)
             try:
-                target = cuda.Buffer((self._batch, tensors.classes), tensors.output_dtype)
+                target = Buffer(self._cuda, (self._batch, tensors.classes), tensors.output_dtype)
             except EngineError:
                 source.close()
                 raise
@@ -111,7 +108,7 @@ class Lane:
         self._context.set_tensor_address(self._tensors.input, slot.source.device)
         self._context.set_tensor_address(self._tensors.output, slot.target.device)
         if not self._context.execute_async_v3(self.stream.handle):
-            raise engine_failure("the engine failed", self._log, "see the driver's log")
+            raise failure("the engine failed", self._log, "see the driver's log (dmesg)")
 
     def run(self, images: Array) -> Array:
         """Logits float32 [B, C] of one accepted batch."""
@@ -122,7 +119,8 @@ class Lane:
         self.enqueue(slot)
         slot.target.download(self.stream.handle)
         self.stream.synchronize()
-        return slot.target.host.astype(np.float32, copy=True)
+        logits: Array = slot.target.host.astype(np.float32, copy=True)
+        return logits
 
     def settle(self, slot: Slot) -> None:
         """Bring the slot's input to the device and run it once, as a capture needs after the size has changed."""
@@ -130,7 +128,7 @@ class Lane:
         self.enqueue(slot)
         self.stream.synchronize()
 
-    def capture(self, slot: Slot) -> tuple[cuda.Graph | None, str]:
+    def capture(self, slot: Slot) -> tuple[Graph | None, str]:
         """The slot's inference as a CUDA graph, or None and why not.
 
         The slot must have settled since the size last changed.
@@ -139,9 +137,9 @@ class Lane:
         if check is not None and not check(self.stream.handle):
             return None, "plain enqueue: the engine says that it cannot be captured"
         try:
-            return cuda.Graph(self.stream, lambda: self.enqueue(slot)), "CUDA graph"
+            return Graph(self._cuda, self.stream, lambda: self.enqueue(slot)), "CUDA graph"
         except EngineError as error:
-            cuda.forget_error()  # a failed capture leaves its error behind
+            self._cuda.forget_error()  # a failed capture leaves its error behind
             return None, f"plain enqueue: capture failed ({error.what})"
 
     def close(self) -> None:

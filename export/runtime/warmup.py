@@ -1,0 +1,74 @@
+"""Warming a GPU up until its clock is steady."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Callable, Sequence
+
+from .readings import clocks
+from .sampling import Query
+
+WINDOW_S, LONGEST_S, READINGS, APART = 0.25, 5.0, 3, 0.02
+"""The clock is read after each window of work, and is steady once so many readings in a row agree. Two alike may be the
+idle clock that has not begun to rise."""
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """How an engine was warmed up."""
+
+    seconds: float
+    mhz: Sequence[float]
+    """The clock after each window."""
+
+    @property
+    def steady(self) -> bool:
+        """Whether the clock became steady."""
+        return steady(self.mhz)
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"seconds": self.seconds, "mhz": list(self.mhz), "steady": self.steady}
+
+
+def steady(readings: Sequence[float]) -> bool:
+    """Whether a clock has settled: its last readings are within 2 % of each other."""
+    last = readings[-READINGS:]
+    return len(last) == READINGS and max(last) - min(last) <= APART * max(last)
+
+
+def gpu_mhz() -> float | None:
+    """The GPU's clock now; None where it cannot be read."""
+    value = clocks().get("gpu", {}).get("mhz")
+    return None if value is None else float(value)
+
+
+def warm_until_steady(
+    query: Query,
+    read_mhz: Callable[[], float | None] = gpu_mhz,
+    clock: Callable[[], float] = time.perf_counter,
+) -> WarmUp | None:
+    """Run `query` until the GPU's clock is steady, for 5 s at most.
+
+    Args:
+        query: one inference.
+        read_mhz: the clock now; None where it cannot be read.
+        clock: seconds.
+
+    Returns:
+        None where the clock cannot be read: then nothing was run, and the usual warm-up must do.
+    """
+    if read_mhz() is None:
+        return None
+    readings: list[float] = []
+    start = clock()
+    while not steady(readings) and clock() - start < LONGEST_S:
+        window = clock()
+        while clock() - window < WINDOW_S:
+            query()
+        now = read_mhz()
+        if now is None:
+            break
+        readings.append(now)
+    return WarmUp(clock() - start, readings)
