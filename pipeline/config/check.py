@@ -19,7 +19,8 @@ from pipeline.config.metrics import SIDES
 from pipeline.config.modes import contradictions
 from pipeline.config.own_code import looks_own, own_problems
 from pipeline.config.problems import Problem, did_you_mean, nearest
-from pipeline.config.schema import DeployConfig, Goal, Network, Remote, Target, goals_of, method_section
+from pipeline.config.schema import DeployConfig, Goal, Network, goals_of, method_section
+from pipeline.config.targets import Remote, Target
 from pipeline.core.address import LOCAL, PASSWORD, URL
 
 COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")

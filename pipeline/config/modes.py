@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pipeline.config.problems import Problem
-from pipeline.config.schema import Target
+from pipeline.config.targets import Target
 
 
 def judged_mode(target: Target) -> str | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
-from pipeline.config.schema import Target
+from pipeline.config.targets import Target
 from pipeline.core.address import LOCAL, Device
 from pipeline.core.errors import DeviceFault
 from pipeline.core.files import read_json, write_json

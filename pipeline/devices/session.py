@@ -16,9 +16,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
@@ -26,17 +25,16 @@ from export.files import sha256
 from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
 from pipeline.devices.archive import Archive, agent_archive
-from pipeline.devices.channel import Bounds, ConnectionLost, TooMuch
+from pipeline.devices.channel import ConnectionLost, TooMuch
 from pipeline.devices.conversation import AGAIN, Conversation
 from pipeline.devices.facts import FACTS, Facts
 from pipeline.devices.faults import Distrusted, JobFailed, connection_fault, fault, job_failed, unfit
 from pipeline.devices.greeting import greet, start
+from pipeline.devices.job_run import Done, Events, JobRun, Tie, attend
 from pipeline.devices.messages import (
     Busy,
-    Event,
     Failure,
     Go,
-    Happened,
     Have,
     Hello,
     Introduced,
@@ -46,7 +44,6 @@ from pipeline.devices.messages import (
     Removed,
     Started,
     Unfit,
-    read,
 )
 from pipeline.devices.sharing import stop_sharing
 from pipeline.devices.transfer import Amount, Moved, receive, send
@@ -54,38 +51,17 @@ from pipeline.devices.transfer import Amount, Moved, receive, send
 T = TypeVar("T")
 A = TypeVar("A", bound=BaseModel)
 R = TypeVar("R")
-Tie = Literal["attached", "detached", "shared"]
-Events = Callable[[Event], None]
 
 # Pauses before connecting again, in s; after the last one the device counts as lost.
 RETRY_PAUSES_S = (0.5, 2.0, 5.0, 10.0)
 # Connections that one piece of work may take, however far each of them gets.
 MOST_CONNECTIONS = 100
-# A job's outcome, and its events and outcome together, have at most so many bytes.
-_OUTCOME_BYTES, _JOB_BYTES = 64 << 20, 96 << 20
 # A device looks at itself within this time, in s.
 FACTS_S = 300.0
 # What an answer that nobody depends on may end with.
 _ENDED = (ConnectionLost, DeviceFault, Unfit, TooMuch)
 
 _open: set[Session] = set()
-
-
-@dataclass(frozen=True)
-class Done(Generic[R]):
-    """A job that ended well.
-
-    Attributes:
-        job: its name on the device, for `fetch` and `release`.
-        result: what it returned.
-        seconds: how long it ran there.
-        found: it had run, or was running, before it was asked for.
-    """
-
-    job: str
-    result: R
-    seconds: float
-    found: bool
 
 
 class Session:
@@ -177,7 +153,7 @@ class Session:
         """
         self._worked = self._worked or not shared
         tie: Tie = "detached" if detached else "shared" if shared else "attached"
-        run = _Run(
+        run = JobRun(
             self._job_name(job.name, request),
             job,
             request,
@@ -337,7 +313,7 @@ class Session:
         self._exclusive("put", Go, digest=digest, size=size, offset=offset)
         send(self._connected(), path, offset, size, progress, moved)
 
-    def _run(self, run: _Run[R], moved: Moved) -> Done[R]:
+    def _run(self, run: JobRun[R], moved: Moved) -> Done[R]:
         job = run.job.name
         if run.tie != "detached":
             # Another name for another attempt: the agent that was left behind may still be ending the last one.
@@ -359,33 +335,11 @@ class Session:
         run.starts += 1
         conversation = self._connected()
         conversation.say("attach", job=run.name, offset=run.offset)
-        bounds = Bounds(_OUTCOME_BYTES, _JOB_BYTES - run.said, run.end)
-        while True:
-            try:
-                kind, line = conversation.next(bounds)
-            except TooMuch:
-                if time.monotonic() < run.end:
-                    raise
-                self._forget(run.name)
-                late = Failure(
-                    ok=False,
-                    what=f"the job '{job}' did not end in time",
-                    fix="see what else the device does, or raise the target's remote.job_s",
-                    kind="late",
-                )
-                raise job_failed(self.device, late) from None
-            run.said += len(line)
-            moved.by(len(line))
-            if kind == "event":
-                happened = read(Happened, line)
-                run.offset = happened.offset
-                run.progress(happened.event)
-                continue
-            outcome = run.job.outcome(line).outcome
-            if isinstance(outcome, Failure):
-                self._forget(run.name)
-                raise job_failed(self.device, outcome)
-            return Done(run.name, outcome.result, outcome.seconds, run.found)
+        outcome = attend(conversation, run, moved)
+        if isinstance(outcome, Failure):
+            self._forget(run.name)
+            raise job_failed(self.device, outcome)
+        return Done(run.name, outcome.result, outcome.seconds, run.found)
 
     def _fetch(self, job: str, name: str, part: Path, at_most: int, moved: Moved) -> None:
         wanted = receive(self._connected(), job, name, part, at_most, moved)
@@ -426,22 +380,6 @@ class Session:
         key = json.dumps([self._agent.digest, job, request], sort_keys=True)
         digest = hashlib.sha256(key.encode()).hexdigest()[:16]
         return f"{job}-{secrets.token_hex(8) if unique else digest}"
-
-
-@dataclass
-class _Run(Generic[R]):
-    """One `run`, across the connections that it takes."""
-
-    name: str
-    job: Job[R]
-    request: Mapping[str, Any]
-    tie: Tie
-    progress: Events
-    end: float
-    offset: int = 0
-    said: int = 0
-    starts: int = 0
-    found: bool = False
 
 
 @contextlib.contextmanager

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.config.schema import DeployConfig, Target
+from pipeline.config.schema import DeployConfig
+from pipeline.config.targets import Target
 from pipeline.places.place import ScoreTask
 from pipeline.results.class_order import columns, in_order
 from pipeline.results.rows.engines import read_engines

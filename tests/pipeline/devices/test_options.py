@@ -142,7 +142,7 @@ def test_what_is_refused_says_why(
 
 def test_the_configs_own_defaults_are_never_refused() -> None:
     """The target's section gives each key, most of them with what the library does anyway."""
-    from pipeline.config.schema import Target
+    from pipeline.config.targets import Target
     from pipeline.places.builder import BUILDER_KEYS
 
     section = Target(engine="tensorrt")

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from pipeline.config.modes import judged_mode, measured_modes, refused
-from pipeline.config.schema import Target
+from pipeline.config.targets import Target
 from pipeline.devices.agent import power_mode, serve, work
 from pipeline.devices.faults import JobFailed
 from pipeline.places import device_time

@@ -16,7 +16,7 @@ from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
 from export.errors import BuildError
 from export.runtime.remedies import Skipped
-from pipeline.config.schema import Target
+from pipeline.config.targets import Target
 from pipeline.core.files import read_json, write_json
 from pipeline.places.builder import BUILDER_KEYS
 from pipeline.results.composition import Composition, ParsedNetwork
