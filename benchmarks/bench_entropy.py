@@ -105,7 +105,7 @@ def case(model: str, store: Path) -> dict[str, Any]:
     """Thresholds of each tensor, as a share of its largest magnitude, and top-1 in both layouts."""
     overrides = (f"student.model={model}", "teacher.epochs=4", *STUDENTS[model], f"store={store}")
     config = load_config(BASE, list(overrides))
-    made = run(config, Store(config.store), ConsoleInterface(), Selection(until="export"))
+    made = run(config, Store(config.store.folder), ConsoleInterface(), Selection(until="export"))
     inputs = {step: artifact.path for step, artifact in made.artifacts.items()}
     arguments = {"seed": config.seed, "image_size": config.data.image_size, "input": config.export.input}
     work = Work(arguments, inputs, {}, Path(), Path(), lambda done, total, note: None)

@@ -69,7 +69,9 @@ class Job:
 
 def prepared(config: DeployConfig) -> tuple[Mapping[str, Artifact], tuple[tuple[str, str], ...]]:
     """The artifacts that all students share (data, teacher, its logits), and the same as a job's inputs."""
-    artifacts = run(config, Store(config.store), ConsoleInterface(0), Selection(until="logits")).artifacts
+    artifacts = run(
+        config, Store(config.store.folder), ConsoleInterface(0), Selection(until="logits")
+    ).artifacts
     return artifacts, tuple(sorted((name, str(artifact.path)) for name, artifact in artifacts.items()))
 
 

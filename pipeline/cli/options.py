@@ -63,7 +63,7 @@ def store_of(config: DeployConfig) -> Store:
     """The config's store."""
     from pipeline.core.store import Store
 
-    return Store(config.store)
+    return Store(config.store.folder)
 
 
 def interface(verbosity: int) -> ConsoleInterface:

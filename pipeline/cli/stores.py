@@ -93,7 +93,7 @@ def _opened(
     from pipeline.core.store import Store
 
     configs = [load(path, overrides) for path in paths]
-    folders = {folder} if folder else {config.store for config in configs} or {Path(".figkd")}
+    folders = {folder} if folder else {config.store.folder for config in configs} or {Path(".figkd")}
     if len(folders) > 1:
         named = ", ".join(sorted(one_line(str(place)) for place in folders))
         raise ConfigError(f"the configs have different stores: {named}", fix="name configs of one store")

@@ -22,6 +22,7 @@ from pipeline.config.problems import Problem, did_you_mean, nearest
 from pipeline.config.schema import DeployConfig, Goal, Network, goals_of, method_section
 from pipeline.config.targets import Remote, Target
 from pipeline.core.address import LOCAL, PASSWORD, URL
+from pipeline.core.remotes.places import remote_problem
 
 COMPUTE_CAPABILITIES = ("SM75", "SM80", "SM86", "SM89", "SM120", "SM121")
 # The same as export.precision.calibration.MIN_CALIBRATION_IMAGES, which cannot be imported without onnx.
@@ -32,6 +33,7 @@ _RELATIVE = "paths are relative to where the command runs"
 def check(config: DeployConfig) -> list[Problem]:
     """Every problem of a config whose types are right."""
     checks = (
+        _store,
         _data,
         _models,
         _training,
@@ -44,6 +46,15 @@ def check(config: DeployConfig) -> list[Problem]:
         _budgets,
     )
     return [problem for find in checks for problem in find(config)]
+
+
+def _store(config: DeployConfig) -> Iterator[Problem]:
+    storage = config.store
+    if storage.remote is not None and (reason := remote_problem(storage.remote)):
+        shown = None if "password" in reason else storage.remote
+        yield Problem("store.remote", reason, "a folder, ssh://host/path, or s3://bucket/path", shown)
+    if storage.ssh_config is not None and not (storage.remote or "").startswith(("ssh://", "sftp://")):
+        yield Problem("store.ssh_config", "is for a store.remote at ssh://", "remove it")
 
 
 def _data(config: DeployConfig) -> Iterator[Problem]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.config.layers import SHORT
 from pipeline.config.schema import DeployConfig
 
 
@@ -20,4 +21,6 @@ def json_schema() -> dict[str, Any]:
     schema.pop("required", None)
     for section in ("Data", "Teacher", "Student", "Target"):
         schema["$defs"][section].pop("required", None)
+    for section in SHORT:
+        schema["properties"][section] = {"anyOf": [{"type": "string"}, schema["properties"][section]]}
     return schema

@@ -15,6 +15,8 @@ from pipeline.config.yaml_tree import MAX_DEPTH, MAX_KEY, Allowance, KeyPath, Re
 from pipeline.core.errors import ConfigError
 
 MAX_FILES = 8
+SHORT = {"store": "folder"}
+"""Sections that may be written as one text, and the key that it stands for."""
 _NEIGHBOURS = 10
 
 
@@ -73,6 +75,10 @@ def _layer(path: Path, content: bytes, below: tuple[str, ...], allowance: Allowa
     if not isinstance(values, dict):
         raise ConfigError("must be a mapping of sections", where=name, fix="start from `figkd-pipeline init`")
     places = {dotted(key): f"{name}:{line}" for key, line in tree.lines.items()}
+    for section, key in SHORT.items():
+        if isinstance(values.get(section), str):
+            values[section] = {key: values[section]}
+            places[f"{section}.{key}"] = places[section]
     if problem := faults.get(("extends",)):
         raise ConfigError(str(problem))
     parent = values.pop("extends", None)
@@ -135,6 +141,8 @@ def _apply_override(layered: Layered, text: str, allowance: Allowance) -> None:
         tree = parse(value_text, allowance)
     except Refused as error:
         raise ConfigError(error.what, where=said, fix="quote the value") from None
+    if len(path) == 1 and path[0] in SHORT and isinstance(tree.value, str):
+        path = (path[0], SHORT[path[0]])
     layered.faults |= _faults(tree, path, lambda _line: said)
     node: Any = layered.values
     for index, part in enumerate(path[:-1]):

@@ -29,6 +29,7 @@ from pipeline.config.bounds import (
 from pipeline.config.method_sections import MethodName, sections
 from pipeline.config.metrics import METRICS, Metric
 from pipeline.config.section import Section
+from pipeline.config.storage import Storage
 from pipeline.config.targets import Benchmark, Precision, Target
 
 if TYPE_CHECKING:
@@ -349,5 +350,5 @@ class DeployConfig(Section):
     """Goals."""
     output: FilePath = Path("runs")
     """Folder for reports (relative to where the command runs)."""
-    store: FilePath = Path(".figkd")
-    """Folder for artifacts, shared between configs (relative to where the command runs)."""
+    store: Storage = Storage()
+    """Artifacts, shared between configs: a folder, and what it shares with other machines."""

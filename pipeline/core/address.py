@@ -68,6 +68,17 @@ class Device:
             return ["sh", "-c", remote]
         return ["ssh", "-T", *_OPTIONS, *options, *self._config(), *self._destination(), "--", remote]
 
+    def sftp(self) -> list[str]:
+        """The command that speaks SFTP with the device: commands on its stdin, ends at the first that fails."""
+        host, *rest = reversed(self._destination())
+        host = f"[{host}]" if ":" in host else host
+        words = [("-P" if word == "-p" else word) for word in reversed(rest)]
+        if "-l" in words:  # `sftp -l` limits bandwidth
+            at = words.index("-l")
+            host = f"{words[at + 1]}@{host}"
+            del words[at : at + 2]
+        return ["sftp", "-b", "-", *_OPTIONS, *self._config(), *words, host]
+
     def python_word(self) -> str:
         """The Python on the device as a word for its shell."""
         if self.python.startswith("~/"):

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from figkd.files import parse_json
 from pipeline.core.files import read_json
 
 MANIFEST = "artifact.json"
@@ -97,6 +98,15 @@ def read_manifest(folder: Path) -> Manifest | None:
         return None
     name = f"{found.key[:KEY_CHARS]}.{found.digest[:DIGEST_CHARS]}"
     return found if (found.step, name) == (folder.parent.name, folder.name) else None
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """The manifest that a file of another machine holds.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return Manifest.model_validate(parse_json(content))
 
 
 def content_digest(files: Mapping[str, FileFacts]) -> str:

@@ -11,7 +11,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,6 +47,7 @@ from pipeline.run.planning import (
     steps_of,
     why_run,
 )
+from pipeline.run.sharing import Sharing
 from pipeline.stages.base import Work
 from pipeline.stages.table import STAGES
 
@@ -97,7 +100,8 @@ def run(
     steps = steps_of(config, selection.until)
     store.clean_drafts({step.id for step in steps if selection.forced(step.stage)})
     known = known or known_devices(store, ui.note)
-    running = _Running(config, store, ui, selection, world, known, read_last(store, config))
+    sharing = Sharing(config, store, ui.note)
+    running = _Running(config, store, ui, selection, world, known, sharing, read_last(store, config))
     for lanes in _lanes(steps, config):
         remote = [lane for device, lane in lanes.items() if device != LOCAL]
         if len(remote) > 1:
@@ -141,6 +145,7 @@ class _Running:
     selection: Selection
     world: World
     known: KnownDevices
+    sharing: Sharing
     last: dict[str, str]
     outcome: Outcome = field(default_factory=Outcome)
     guard: threading.Lock = field(default_factory=threading.Lock)
@@ -216,7 +221,8 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
     """The artifact of a step; None where it is not there, and only others are asked for."""
     config, store, ui, selection = running.config, running.store, running.ui, running.selection
     outcome, world = running.outcome, running.world
-    with store.lock(recipe, lambda: ui.note(f"{step.id}: another run is making this; waiting for it")):
+    waits = partial(ui.note, f"{step.id}: another run is making this; waiting for it")
+    with store.lock(recipe, waits), ExitStack() as claims:
         artifact = store.find(recipe)
         if artifact is not None and (damage := store.damage(artifact)):
             place = store.set_aside(artifact)
@@ -231,6 +237,12 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
             return artifact
         if selection.only_forced and not forced:
             return None
+        if artifact is None:
+            claim = running.sharing.claim(step.stage, recipe, take=not forced)
+            if (taken := claims.enter_context(claim)) is not None:
+                store.pin(taken)
+                ui.step_cached(step.id, step.stage.summary(taken.path))
+                return taken
         if selection.first is not None and not forced:
             raise ConfigError(
                 f"--from {selection.first} needs the artifact of '{step.id}', which does not exist",
@@ -275,6 +287,7 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
             store.pin(artifact)
         outcome.ran.append(step.id)
         ui.step_finished(step.id, step.stage.summary(artifact.path), seconds, artifact.path)
+        running.sharing.push(step.stage, artifact)
         return artifact
 
 

@@ -115,9 +115,9 @@ def _config(config: DeployConfig) -> Iterator[Finding]:
             yield Finding(lack.where, "fault", lack.what, lack.fix)
     for fault in own_network_faults(config):
         yield Finding(fault.where, "fault", fault.what, fault.fix)
-    folder = existing_parent(config.store)
+    folder = existing_parent(config.store.folder)
     free = shutil.disk_usage(folder).free
     yield Finding(
-        "disk", "ok" if free > 2e9 else "fault", f"{free / 1e9:.1f} GB free for {config.store}",
+        "disk", "ok" if free > 2e9 else "fault", f"{free / 1e9:.1f} GB free for {config.store.folder}",
         "" if free > 2e9 else "free some space, or set store: to another disk",
     )  # fmt: skip

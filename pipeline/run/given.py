@@ -112,7 +112,7 @@ def _opened(
     config: DeployConfig, files: Sequence[Path], ui: Interface
 ) -> Iterator[tuple[Work, dict[str, Any], dict[str, list[int] | None]]]:
     """Prepare the data if need be, and load every file with the back end that it belongs to; columns by file."""
-    store = Store(config.store)
+    store = Store(config.store.folder)
     threads = next((t.threads for t in config.targets.values() if t.engine == "onnxruntime"), None)
     with _loaded(files, threads) as engines, _fitting("this config"):
         run(config, store, ui, Selection(until="data"))

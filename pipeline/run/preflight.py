@@ -107,8 +107,7 @@ def preflight(
 
 def check_places(config: DeployConfig) -> None:
     """Refuse a store or an output folder that cannot be written, before anything looks into them."""
-    for key in ("store", "output"):
-        folder: Path = getattr(config, key)
+    for key, folder in (("store", config.store.folder), ("output", config.output)):
         try:
             os.fsencode(folder)
         except UnicodeEncodeError as error:
@@ -190,7 +189,7 @@ def _disk(config: DeployConfig, *, packed: int, cache: CacheCost | None) -> Iter
     if config.data.decode == "ahead":
         side = data_stage.STAGE.arguments(config, "")["store_size"]
         needed += 3 * side * side * packed
-    folder = existing_parent(config.store)
+    folder = existing_parent(config.store.folder)
     free = shutil.disk_usage(folder).free
     if free < needed:
         yield EnvironmentFault(

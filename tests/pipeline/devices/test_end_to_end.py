@@ -174,7 +174,7 @@ def test_images_go_in_parts_where_the_disk_is_small(
         "budgets.engine_mb": "null",
     }
     config = load_config(FONTS, [f"{k}={v}" for k, v in keys.items()])
-    planned = {p.step.id: p for p in plan(config, Store(config.store), Selection())}
+    planned = {p.step.id: p for p in plan(config, Store(config.store.folder), Selection())}
     inputs = {step: p.artifact.path for step, p in planned.items() if p.artifact}
     made: list[Part] = []
 

@@ -41,7 +41,7 @@ def stages(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(session_module, "RETRY_PAUSES_S", ())
     keys = TINY | {"benchmark.boundaries": "[engine, image_to_class]"}
     config = load_config(FONTS, [f"{key}={value}" for key, value in keys.items()])
-    planned = {p.step.id: p for p in plan(config, Store(config.store), Selection())}
+    planned = {p.step.id: p for p in plan(config, Store(config.store.folder), Selection())}
     inputs = {step: p.artifact.path for step, p in planned.items() if p.artifact}
     python = recording_python(tmp_path / "recording", tmp_path / "transcript")
     device = Device("local", folder=str(tmp_path / "device"), python=python, silence_s=5, job_s=60)

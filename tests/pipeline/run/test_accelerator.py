@@ -51,7 +51,7 @@ def test_a_run_is_refused_before_it_trains(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", "13.0")
     config = load_config(FONTS, [f"store={tmp_path}"])
-    planned = plan(config, Store(config.store))
+    planned = plan(config, Store(config.store.folder))
     with pytest.raises(EnvironmentFault, match=r"550\.54\.14 is too old for CUDA 13\.0, .* R580") as caught:
         preflight(config, planned, lambda text: None)
     assert int(caught.value.exit_code) == 4 and "allow_cpu: true" in caught.value.fix

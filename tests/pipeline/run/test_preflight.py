@@ -40,7 +40,7 @@ def test_a_disk_that_is_too_small_is_refused(finished: Finished, monkeypatch: py
     """The cache counts, the message names the keys that make it smaller, and nothing has run."""
     monkeypatch.chdir(finished.folder)
     config = _config(**TINY | {"distill.views.count": 3})
-    planned = plan(config, Store(config.store))
+    planned = plan(config, Store(config.store.folder))
     notes: list[str] = []
     needed = 1_000_000_000 + 2 * 252 * 3 * 21
     usage = type("Usage", (), {"free": needed})()
@@ -57,7 +57,7 @@ def test_a_missing_package_is_told_before_hours_of_training(
 ) -> None:
     """The teacher must not be trained for a student whose curves cannot be written."""
     config = _config(**{"store": tmp_path, "distill.tensorboard": True})
-    planned = plan(config, Store(config.store))
+    planned = plan(config, Store(config.store.folder))
     found = importlib.util.find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "tensorboard" else found(name)
@@ -70,7 +70,7 @@ def test_a_missing_package_is_told_before_hours_of_training(
 def test_nothing_is_said_of_unknown_data(tmp_path: Path) -> None:
     """Before the data are prepared nobody knows how many images can be decoded."""
     config = _config(store=tmp_path)
-    assert cache_cost(config, plan(config, Store(config.store))) is None
+    assert cache_cost(config, plan(config, Store(config.store.folder))) is None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_what_a_back_end_lacks_is_told_before_hours_of_training(
     if not BACKENDS["tensorrt_rtx"].availability().built or cudart.probe()[0]:
         pytest.skip("needs TensorRT-RTX, and no GPU")
     config = _config(**{"store": tmp_path, "targets.rtx.required": True, **changes})
-    planned = plan(config, Store(config.store))
+    planned = plan(config, Store(config.store.folder))
     if not says:
         preflight(config, planned, lambda text: None)
         return
@@ -165,7 +165,7 @@ def test_no_target_is_left_whatever_the_reasons(tmp_path: Path, local: bool) -> 
     }
     path.write_text(json.dumps(given), encoding="utf-8")
     config, known, notes = load_config(path, []), cast(KnownDevices, _Two()), list[str]()
-    planned = plan(config, Store(config.store), known=known)
+    planned = plan(config, Store(config.store.folder), known=known)
     if local:
         preflight(config, planned, notes.append, known)
         assert sum("the other targets go on" in text for text in notes) == 2

@@ -73,7 +73,7 @@ def test_a_network_that_the_library_cannot_read_is_refused_before_training(
     config = load_config(FONTS, keys)
     for jetpack, refused in (("7.2 Orin", False), ("6.2", True)):
         known = cast(KnownDevices, _One(facts_of(jetpack, "python")))
-        planned = plan(config, Store(config.store), known=known)
+        planned = plan(config, Store(config.store.folder), known=known)
         if refused:
             with pytest.raises(
                 DeviceFault, match=r"operator Det at node odd is not supported by TensorRT 10\.3"
