@@ -127,3 +127,17 @@ def far_outliers(ordered: Array) -> tuple[float, float]:
     first, median, third = (float(v) for v in np.quantile(ordered, (0.25, 0.5, 0.75)))
     fence = third + 3 * max(third - first, 0.01 * median)
     return fence, 100.0 * float((ordered > fence).mean())
+
+
+def histogram(samples: Array, bins: int = 60) -> list[tuple[float, int]]:
+    """(upper edge, count) of the samples up to their 99th percentile, in bins of equal ratio.
+
+    Latencies have a long tail: bins of equal ratio show the bulk and the tail alike.
+
+    Args:
+        samples: [N], positive.
+        bins: how many.
+    """
+    shown = samples[samples <= np.quantile(samples, 0.99)]
+    counts, edges = np.histogram(shown, bins=np.geomspace(shown.min(), shown.max() * (1 + 1e-9), bins + 1))
+    return [(float(edge), int(count)) for edge, count in zip(edges[1:], counts, strict=True)]

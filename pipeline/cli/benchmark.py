@@ -14,8 +14,9 @@ from pipeline.cli.running import carry_out
 from pipeline.core.errors import ConfigError, Exit
 
 if TYPE_CHECKING:
-    from pipeline.places.latency import Measured
+    from pipeline.results.compare import Change
     from pipeline.results.latency import BenchmarkDocument
+    from pipeline.run.given import GivenTimes
 
 
 def _dims(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, int]:
@@ -46,6 +47,10 @@ def _dims(_context: click.Context, _parameter: click.Parameter, texts: tuple[str
     "-o", "--output", type=click.Path(path_type=Path), metavar="JSON", help="Write the measurement here."
 )
 @click.option(
+    "--report", "page", type=click.Path(path_type=Path), metavar="HTML",
+    help="Write a page: distributions, comparison, machine.",
+)  # fmt: skip
+@click.option(
     "--size", type=click.IntRange(1, 65536), metavar="PIXELS",
     help="Without CONFIG: height and width, where an ONNX file leaves them open.",
 )  # fmt: skip
@@ -68,6 +73,7 @@ def benchmark(
     baseline: Path | None,
     max_regression: str | None,
     output: Path | None,
+    page: Path | None,
     **options: Any,
 ) -> int:
     """Time engines side by side: those of CONFIG again, or the given ONNX and engine FILEs.
@@ -79,13 +85,16 @@ def benchmark(
     """
     from pipeline.core.terminal import print_json, stderr, stdout
     from pipeline.report import comparison
+    from pipeline.report.page_place import check_place
     from pipeline.results import compare
 
     if max_regression is not None and baseline is None:
         raise click.UsageError("--max-regression needs --baseline")
     limit = compare.parse_percent(max_regression)
     before = compare.read_baseline(baseline) if baseline else None
-    # So that it can be refused before minutes are spent.
+    if page:
+        check_place(page, "benchmark", "--report")
+    # So that they can be refused before minutes are spent.
     is_config = paths[0].suffix.lower() in (".yaml", ".yml")
     files = [*(paths[1:] if is_config else paths), *models]
     document, code = (
@@ -107,10 +116,14 @@ def benchmark(
         from pipeline.core.files import write_text
 
         write_text(output, ascii_json(document.model_dump_json(indent=1)) + "\n")
+    if page:
+        _write_page(page, document, changes, limit)
     if as_json:
         print_json(document.model_dump_json(indent=1))
     else:
         stdout().show(comparison.tables(document.latency if files else [], changes))
+    if page:
+        stderr().say(str(page), label="report: ")
     if before and (other := comparison.other_machine(document.machine, before.machine)):
         stderr().say(other, label="note: ")
     for remark in comparison.remarks(changes, limit):
@@ -118,6 +131,13 @@ def benchmark(
     if any(change.judgement == "regression" for change in changes):
         code = code or Exit.BUDGET_MISSED
     return int(code)
+
+
+def _write_page(page: Path, document: BenchmarkDocument, changes: list[Change], limit: float | None) -> None:
+    from pipeline.core.files import write_text
+    from pipeline.report.latency_page import render_latency_page
+
+    write_text(page, render_latency_page(document, changes, limit))
 
 
 def _time_config(
@@ -142,8 +162,8 @@ def _time_config(
     if result is None:
         return BenchmarkDocument(created=_utc(), latency=[]), code
     return BenchmarkDocument(
-        created=_utc(), latency=compare.rows_of(result), machine=result.machine, packages=result.packages,
-        outputs=result.outputs,
+        created=_utc(), latency=compare.rows_of(result), engines=compare.engines_of(result), machine=result.machine,
+        packages=result.packages, outputs=result.outputs,
     ), code  # fmt: skip
 
 
@@ -152,27 +172,30 @@ def _time_files(
 ) -> tuple[BenchmarkDocument, int]:
     """Files on random images."""
     from export.sizes import Sizes
-    from pipeline.run.given import Without, time_files_alone
+    from pipeline.run.given import FileBenchmarkOptions, time_files_alone
 
     if overrides:
         raise click.UsageError("--set needs a CONFIG")
-    how = Without(
+    how = FileBenchmarkOptions(
         batch_sizes=options["batches"] or (1,), threads=options["threads"], streams=options["streams"] or (1,),
-        rate_fps=options["rate_fps"], seconds=options["seconds"] or Without.seconds,
+        rate_fps=options["rate_fps"], seconds=options["seconds"] or FileBenchmarkOptions.seconds,
         sizes=Sizes(options["size"], options["dims"]),
     )  # fmt: skip
     return _document(time_files_alone(files, how, interface(verbosity))), int(Exit.OK)
 
 
-def _document(measured: Measured) -> BenchmarkDocument:
+def _document(given: GivenTimes) -> BenchmarkDocument:
     from pipeline.places import environment
     from pipeline.results import compare
     from pipeline.results.doubts import load_of
     from pipeline.results.latency import BenchmarkDocument
 
     packages = environment.versions(("onnxruntime", "tensorrt", "tensorrt_rtx", "numpy"))
-    rows = compare.rows_from(measured.statistics, load_of(measured.machine))
-    return BenchmarkDocument(created=_utc(), latency=rows, machine=measured.machine, packages=packages)
+    measured = given.measured
+    rows = compare.rows_from(measured.statistics, load_of(measured.machine), measured.samples)
+    return BenchmarkDocument(
+        created=_utc(), latency=rows, engines=given.engines, machine=measured.machine, packages=packages
+    )
 
 
 def _utc() -> str:

@@ -26,14 +26,15 @@ def data(config_path: Path, overrides: tuple[str, ...], as_json: bool, quiet: bo
     from pipeline.core.files import write_text
     from pipeline.core.terminal import print_json, stderr, stdout
     from pipeline.report.contact_sheet import contact_sheet
-    from pipeline.report.data_page import check_place, render_data_page
+    from pipeline.report.data_page import render_data_page
     from pipeline.report.data_terminal import render_data
+    from pipeline.report.page_place import check_place
     from pipeline.results.data_summary import summarise
     from pipeline.run.planning import Selection, last_artifact
 
     config = load(config_path, overrides)
     path = page or config.output / config.name / "data.html"
-    check_place(path)  # before the work
+    check_place(path, "data", "--html")  # before the work
     _, code = carry_out(config, Selection(until="data"), as_json=False, verbosity=-1 if quiet else 0)
     artifact = last_artifact("data", config, store_of(config))
     if code or artifact is None:

@@ -31,8 +31,8 @@ def remarks(changes: Sequence[Change], limit: float | None) -> list[str]:
         if change.judgement == "undecided":
             when = "this measurement" if row.disturbed else "the baseline"
             found.append(
-                f"undecided: {what} than the baseline; allowed {limit:g} % ({span}), but others used the CPU during "
-                f"{when}, so not counted as a regression; measure again on a quiet machine"
+                f"undecided: {what} than the baseline; allowed {limit:g} % ({span}), but others used the CPU "
+                f"during {when}, so not counted as a regression; measure again on a quiet machine"
             )
         elif change.judgement == "regression":
             found.append(f"regression: {what} than the baseline; allowed {limit:g} % ({span})")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,9 @@ from pipeline.report import engine_words, latency_words, numbers
 from pipeline.report.svg import INK, PRECISION, Chart, draw_svg, side_by_side, time_axis
 from pipeline.results.latency import BenchmarkRow, Latency
 from pipeline.results.result import Result
+
+# Characters of a label beside its figures.
+_LABEL = 24
 
 
 @dataclass(frozen=True)
@@ -36,25 +39,26 @@ def latency_distributions(result: Result) -> Chart | None:
         Ridge(e.id, e.id if several else engine_words.short_id(e), PRECISION.get(e.precision, INK), row)
         for e, row in timed
     ]
-    return distributions("distributions", ridges, "boundary engine")
+    return distributions("distributions", ridges, "Boundary engine")
 
 
 def row_distributions(
-    name: str, rows: Sequence[BenchmarkRow], labels: Sequence[str], boundary: str
+    name: str,
+    rows: Sequence[BenchmarkRow],
+    labels: Mapping[str, str],
+    colours: Mapping[str, str],
+    boundary: str,
 ) -> Chart | None:
     """Histograms of rows of one boundary, batch and load.
 
     Args:
         name: of the drawing, unlike that of any other on the page.
         rows: in their order from top to bottom.
-        labels: of the rows.
+        labels: by the rows' ids.
+        colours: the same, keys of `svg.PRECISION`.
         boundary: for the caption.
     """
-    colours = list(PRECISION.values())
-    ridges = [
-        Ridge(row.id, label, colours[index % len(colours)], row)
-        for index, (row, label) in enumerate(zip(rows, labels, strict=True))
-    ]
+    ridges = [Ridge(row.id, labels[row.id], PRECISION[colours[row.id]], row) for row in rows]
     return distributions(name, ridges, boundary)
 
 
@@ -72,7 +76,8 @@ def distributions(name: str, ridges: Sequence[Ridge], boundary: str) -> Chart | 
     samples = latency_words.n_range(rows)
     caption = (
         f"Samples up to the 99th percentile, each scaled to its own peak{'; log axis' if log else ''}. "
-        f"Line: median; triangle: p99. {boundary[:1].upper()}{boundary[1:]}, batch {batches}, {samples} samples an engine."
+        f"Line: median; triangle: p99. {boundary}, batch {batches}, "
+        f"{samples} samples an engine."
     )
     height = side_by_side(len(shown))
 
@@ -118,7 +123,7 @@ def _ridges(axes: Any, shown: Sequence[Ridge], log: bool) -> None:
         axes.text(
             0.0,
             base + 0.66,
-            one_line(ridge.label),
+            _short(one_line(ridge.label)),
             transform=axes.get_yaxis_transform(),
             color=colour,
             fontweight="bold",
@@ -151,3 +156,10 @@ def _range(rows: Sequence[Latency]) -> tuple[float, float]:
 def _wide(rows: Sequence[Latency]) -> bool:
     low, high = _range(rows)
     return low > 0 and high / low > 6
+
+
+def _short(label: str) -> str:
+    """As much of both ends as leaves room for the figures on the same line."""
+    if len(label) <= _LABEL:
+        return label
+    return f"{label[: _LABEL // 2 - 1]}…{label[-(_LABEL // 2) :]}"

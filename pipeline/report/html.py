@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +32,7 @@ from pipeline.report import (
 )
 from pipeline.report.contact_sheet import ContactSheet
 from pipeline.report.devices import device_facts
+from pipeline.report.machine import flatten, machine_facts
 from pipeline.report.worry import Tone
 from pipeline.results.choice import Judged
 from pipeline.results.engine import Engine
@@ -100,7 +101,7 @@ def render_html(
         validation=curves.validation_curves(result),
         loss=curves.loss_curves(result),
         parity=parity.summarise(result.parity),
-        machine=machine_facts(result),
+        machine=machine_facts(result.machine, result.packages),
         devices=device_facts(result),
         config=yaml.safe_dump(result.config, sort_keys=False, allow_unicode=True),
         data=list(flatten({k: v for k, v in result.data.items() if k not in ("class_names", "skipped")})),
@@ -127,39 +128,6 @@ def goals(engines: list[Engine]) -> Goals:
         mine = {(j.metric, j.goal, j.limit): j for j in engine.budgets}
         cells[engine.id] = [mine.get(key) for key in columns]
     return Goals(list(columns.values()), cells)
-
-
-def machine_facts(result: Result) -> list[tuple[str, str, str]]:
-    """Facts about the machine as (name, value, value after the timings if it is another by then).
-
-    Packages that the result lists elsewhere in the same version are left out.
-    """
-    before = result.machine.get("before")
-    after = result.machine.get("after")
-    if isinstance(before, Mapping) and isinstance(after, Mapping):
-        rest = {k: v for k, v in result.machine.items() if k not in ("before", "after")}
-        first, second = {**rest, **before}, {**rest, **after}
-    else:
-        first = second = result.machine
-    old, new = dict(flatten(first)), dict(flatten(second))
-    known = {f"packages.{name}": version for name, version in result.packages.items()}
-    return [
-        (key, old.get(key, numbers.DASH), new.get(key, numbers.DASH) if old.get(key) != new.get(key) else "")
-        for key in dict.fromkeys([*old, *new])
-        if known.get(key) != old.get(key) or old.get(key) is None
-    ]
-
-
-def flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested facts as (dotted name, text) pairs."""
-    for key, value in facts.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{name}.")
-        elif isinstance(value, list | tuple):
-            yield name, ", ".join(str(v) for v in value) or numbers.DASH
-        elif value is not None:
-            yield name, str(value)
 
 
 def _printed(value: Any) -> Any:

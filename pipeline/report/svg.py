@@ -76,6 +76,7 @@ def side_by_side(engines: int) -> float:
 
 
 def time_axis(axes: Any, low: float, high: float, log: bool) -> None:
+    """Label the x axis as latency in ms, with ticks for `low` to `high`."""
     axes.set_xlabel("latency, ms (log)" if log else "latency, ms")
     if not log:
         axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
@@ -87,6 +88,7 @@ def time_axis(axes: Any, low: float, high: float, log: bool) -> None:
 
 
 def draw_svg(name: str, height: float, title: str, draw: Callable[[Figure], None]) -> str:
+    """A figure of so many pixels in height as an SVG element; `name` is unlike that of any other on the page."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72)
         canvas: Any = FigureCanvasSVG(figure)

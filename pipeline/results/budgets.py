@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from export.stats import ratio
 from pipeline.config.metrics import SIDES, Metric, Side
 from pipeline.config.schema import Budgets, Goal, goals_of
+from pipeline.results import ratios
 from pipeline.results.choice import Judged, Ratio, Reason, Rival, Shipping, Verdict
 from pipeline.results.engine import Engine
 from pipeline.results.evidence import Standing
 from pipeline.results.latency import Latency
 from pipeline.results.network import Accuracy, Network
+from pipeline.results.ratios import is_tie
 from pipeline.results.result import RunVerdict
 
 FASTEST, PREFER_INT8 = "fastest_within_budget", "prefer_int8"
-TIE = 0.01
-"""Engines whose medians differ by less are as fast as each other, however sure the difference is."""
 
 
 def judge(engine: Engine, budgets: Budgets, student: Accuracy, *, disturbed: bool = False) -> list[Judged]:
@@ -168,22 +167,9 @@ def _fastest(engines: Sequence[Engine]) -> Engine:
 
 
 def times(engine: Engine, other: Engine) -> Ratio | None:
-    """How many times as long `engine` takes as `other`; None if one was not timed.
-
-    Round by round where both took turns, else from the medians alone, without an interval.
-    """
+    """How many times as long `engine` takes as `other`; None if one was not timed."""
     mine, theirs = _row(engine), _row(other)
-    if mine is None or theirs is None:
-        return None
-    if mine.round_medians and theirs.round_medians:
-        return Ratio.model_validate(ratio(mine.round_medians, theirs.round_medians))
-    plain = mine.median / theirs.median
-    return Ratio(ratio=plain, low=plain, high=plain, n=1)
-
-
-def is_tie(found: Ratio | None) -> bool:
-    """The two cannot be told apart, or not by an amount that matters."""
-    return found is not None and (found.low <= 1 <= found.high or abs(found.ratio - 1) <= TIE)
+    return None if mine is None or theirs is None else ratios.times(mine, theirs)
 
 
 def _sound(engine: Engine) -> bool:

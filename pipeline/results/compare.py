@@ -10,12 +10,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from export.stats import holm, slower_p
+from export.stats import histogram, holm, slower_p
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import read_json
 from pipeline.results.doubts import load_of
 from pipeline.results.evidence import Load
-from pipeline.results.latency import BenchmarkDocument, BenchmarkRow, Latency
+from pipeline.results.latency import BenchmarkDocument, BenchmarkRow, Latency, TimedEngine
 from pipeline.results.result import Result
 from pipeline.results.upgrade import upgraded, upgraded_benchmark
 
@@ -63,20 +63,37 @@ def rows_of(result: Result) -> list[BenchmarkRow]:
         BenchmarkRow(
             id=engine.id,
             disturbed=(load := loads[engine.target]) is not None and load.disturbed,
-            **row.model_dump(exclude={"histogram"}),
+            **row.model_dump(),
         )
         for engine in result.engines
         for row in engine.latency
     ]
 
 
-def rows_from(statistics: Sequence[Mapping[str, Any]], load: Load | None = None) -> list[BenchmarkRow]:
-    """Rows of `latency.measure_engines`, and who else was at work meanwhile."""
-    known = {"id", *Latency.model_fields}
-    said = {"disturbed": load is not None and load.disturbed}
+def engines_of(result: Result) -> list[TimedEngine]:
+    """The engines of a result that were timed."""
     return [
-        BenchmarkRow.model_validate({k: v for k, v in row.items() if k in known} | said) for row in statistics
+        TimedEngine(id=engine.id, backend=engine.backend, mb=engine.engine_mb, runtime=engine.runtime)
+        for engine in result.engines
+        if engine.latency
     ]
+
+
+def rows_from(
+    statistics: Sequence[Mapping[str, Any]],
+    load: Load | None = None,
+    samples: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[BenchmarkRow]:
+    """Rows of `latency.measure_engines`, who else was at work meanwhile, and the raw samples by name (ms)."""
+    known = {"id", *Latency.model_fields}
+    also = {"disturbed": load is not None and load.disturbed}
+    rows = [
+        BenchmarkRow.model_validate({k: v for k, v in row.items() if k in known} | also) for row in statistics
+    ]
+    for row in rows:
+        if samples and row.samples in samples:
+            row.histogram = histogram(samples[row.samples]["latency"])
+    return rows
 
 
 def read_baseline(path: Path) -> BenchmarkDocument:

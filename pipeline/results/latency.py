@@ -86,6 +86,20 @@ class BenchmarkRow(Latency):
     """Others were at work while it was timed."""
 
 
+class TimedEngine(Part):
+    """What a row's engine is."""
+
+    id: str
+    backend: str
+    mb: float | None = None
+    """Of the file, MB of 10^6 bytes."""
+    input_shape: list[int] = []
+    """Of one image."""
+    input_dtype: str = ""
+    runtime: dict[str, Any] = {}
+    """How it was timed, such as `providers` and `threads`."""
+
+
 class BenchmarkDocument(Part):
     """What `figkd-pipeline benchmark --json` and `--output` write, and `--baseline` reads."""
 
@@ -93,6 +107,8 @@ class BenchmarkDocument(Part):
     created: str
     """UTC."""
     latency: list[BenchmarkRow]
+    engines: list[TimedEngine] = []
+    """Those that were timed now; empty in earlier documents."""
     comparison: list[dict[str, Any]] = []
     """Against the baseline: `change_percent` of the median with its interval, and the `judgement`: `regression`,
     `undecided` (it would be one, but one of the two measurements was disturbed), `slower`, `faster` or `noise`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +13,18 @@ from export.sizes import AS_THEY_ARE, Sizes
 from pipeline.config.schema import DeployConfig
 from pipeline.core.errors import ConfigError, EnvironmentFault
 from pipeline.core.store import Store
+from pipeline.results.latency import TimedEngine
 from pipeline.run.conductor import Interface, run
 from pipeline.run.planning import Selection, artifacts_of
 from pipeline.stages.base import Work
 
 if TYPE_CHECKING:
+    from export.engines.protocol import Engine
     from pipeline.places.latency import Measured
 
 
 @dataclass(frozen=True)
-class Without:
+class FileBenchmarkOptions:
     """How files are timed without a config."""
 
     batch_sizes: tuple[int, ...] = (1,)
@@ -34,7 +36,15 @@ class Without:
     """Of inputs that the files leave open."""
 
 
-def time_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> Measured:
+@dataclass(frozen=True)
+class GivenTimes:
+    """What was measured of the given files, and what they are."""
+
+    measured: Measured
+    engines: list[TimedEngine]
+
+
+def time_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> GivenTimes:
     """Latency of the given files, taking turns, by the `benchmark` section of the config."""
     from figkd.data import open_split
     from pipeline.places.latency import Plan, measure_engines
@@ -45,16 +55,17 @@ def time_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> Me
         stored = open_split(work.inputs["data"], "test").images[:IMAGES]
         progress = ui.step_started("benchmark", "")
         sizes = sorted({size for target in config.targets.values() for size in target.batch_sizes})
-        return measure_engines(
+        measured = measure_engines(
             engines,
             stored,
             dict.fromkeys(engines, inputs_of(work, stored)),
             plan=Plan.of({"batch_sizes": sizes, **config.benchmark.model_dump(mode="json")}),
             progress=progress,
         )
+        return GivenTimes(measured, _facts(engines))
 
 
-def time_files_alone(files: Sequence[Path], how: Without, ui: Interface) -> Measured:
+def time_files_alone(files: Sequence[Path], how: FileBenchmarkOptions, ui: Interface) -> GivenTimes:
     """Latency of the given files on random images, taking turns; they may take images of different sizes.
 
     Raises:
@@ -82,7 +93,19 @@ def time_files_alone(files: Sequence[Path], how: Without, ui: Interface) -> Meas
             min_seconds=how.seconds, max_seconds=max(10.0, how.seconds),
         )  # fmt: skip
         stored = random.integers(0, 256, (8, side, side, 3), dtype=np.uint8)
-        return measure_engines(engines, stored, inputs, plan=plan, progress=ui.step_started("benchmark", ""))
+        progress = ui.step_started("benchmark", "")
+        measured = measure_engines(engines, stored, inputs, plan=plan, progress=progress)
+        return GivenTimes(measured, _facts(engines))
+
+
+def _facts(engines: Mapping[str, Engine]) -> list[TimedEngine]:
+    return [
+        TimedEngine(
+            id=path, backend=engine.backend, mb=Path(path).stat().st_size / 1e6, input_shape=list(engine.input_shape),
+            input_dtype=engine.input_dtype, runtime=engine.facts,
+        )
+        for path, engine in engines.items()
+    ]  # fmt: skip
 
 
 def score_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> list[dict[str, Any]]:

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from export.predictions import Predictions, read_predictions
+from export.stats import histogram
 from pipeline.core.files import read_json
 from pipeline.core.store import MANIFEST
 from pipeline.results.assemble import Answers, Findings, Provenance, TargetFindings
@@ -33,8 +32,6 @@ from pipeline.results.rows.scores import Score, read_scores
 from pipeline.stages.base import PREDICTIONS
 from pipeline.stages.distill import WAVELET_ORDER
 from pipeline.stages.engines import read_logits
-
-_BINS = 60
 
 
 def read_findings(
@@ -269,7 +266,7 @@ def _mixed(facts: Mapping[str, Any] | None) -> Mixed | None:
 
 def _latency(facts: Mapping[str, Any], samples: RawSamples) -> Latency:
     raw = samples.of(facts["samples"])
-    return Latency.model_validate(_known(Latency, facts) | {"histogram": _histogram(raw)})
+    return Latency.model_validate(_known(Latency, facts) | {"histogram": histogram(raw)})
 
 
 def _energy(facts: Mapping[str, Any] | None) -> Energy | None:
@@ -279,13 +276,6 @@ def _energy(facts: Mapping[str, Any] | None) -> Energy | None:
     source = facts.get("source") or " + ".join(facts["rails"])
     covers = facts.get("covers") or ("the board" if facts["total_rail"] else "the board, as a sum of rails")
     return Energy.model_validate(_known(Energy, facts) | {"source": source, "covers": covers})
-
-
-def _histogram(samples: np.ndarray) -> list[tuple[float, int]]:
-    shown = samples[samples <= np.quantile(samples, 0.99)]
-    # Latencies have a long tail: bins of equal ratio show the bulk and the tail alike.
-    counts, edges = np.histogram(shown, bins=np.geomspace(shown.min(), shown.max() * (1 + 1e-9), _BINS + 1))
-    return [(float(edge), int(count)) for edge, count in zip(edges[1:], counts, strict=True)]
 
 
 def _step(step: str, manifest: Mapping[str, Any]) -> dict[str, Any]:

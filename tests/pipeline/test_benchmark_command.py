@@ -46,7 +46,19 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """Two files of different image sizes, timed once."""
     folder = tmp_path_factory.mktemp("benchmark")
     files = [_network(folder / "a" / "small.onnx", 8), _network(folder / "b" / "large.onnx", 16)]
-    done = figkd("benchmark", *files, *FAST, "--streams", "2", "--output", "now.json", "--json", cwd=folder)
+    done = figkd(
+        "benchmark",
+        *files,
+        *FAST,
+        "--streams",
+        "2",
+        "--output",
+        "now.json",
+        "--report",
+        "page.html",
+        "--json",
+        cwd=folder,
+    )
     assert done.code == 0, done.err
     return folder, done
 
@@ -64,7 +76,11 @@ def test_any_files_side_by_side(measured: tuple[Path, Any]) -> None:
             ("engine", 1), ("engine", 2), ("engine+copies", 1), ("engine+copies", 2), ("image_to_class", 1),
         )
     }  # fmt: skip
-    assert all(r.round_medians and r.n >= 10 for r in document.latency)
+    assert all(r.round_medians and r.n >= 10 and sum(c for _, c in r.histogram) > 0 for r in document.latency)
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert (
+        page.count("<svg") == 5 and "small.onnx" in page and done.err.rstrip().endswith("report: page.html")
+    )
     assert document.packages["onnxruntime"] != "none" and document.machine["before"]["cpu"]["model"]
 
 
@@ -109,6 +125,7 @@ def test_floats_and_batches_and_a_rate(tmp_path: Path) -> None:
         (("net.onnx", "--set", "a=b"), "--set needs a CONFIG"),
         (("c.yaml", "--threads", "2"), "is for files without CONFIG"),
         (("net.onnx", "--max-regression", "5%"), "needs --baseline"),
+        (("net.onnx", "--report", "net.onnx"), "there is something else already"),
         (("net.onnx", "--baseline", "none.json"), "no such file"),
         (("net.onnx", "--baseline", "junk.onnx"), "neither a result.json nor a benchmark"),
         (("net.onnx", "--seconds", "0.05", "--baseline", "other.json"), "has no row of an engine"),

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 from data_sample import data_sample_messy, sheet_sample
 from PIL import Image
-from sample import sample, sample_bare, sample_crowded, sample_missed, sample_useless
+from sample import latency, sample, sample_bare, sample_crowded, sample_missed, sample_useless
 
 from pipeline.report.data_page import render_data_page
 from pipeline.report.html import render_html
+from pipeline.report.latency_page import render_latency_page
 from pipeline.results.choice import Reason
+from pipeline.results.latency import BenchmarkDocument, BenchmarkRow
 from pipeline.results.result import Result
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -111,6 +113,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     }
     endless = data_sample_messy(["Pseudopseudohypoparathyroidism" * 4, "ash", "elm"])
     pages["data"] = render_data_page("endless" * 20, endless, sheet_sample(endless))
+    paths = [f"{'long/' * 9}{endless.classes[0]}.onnx", "b.onnx"]
+    rows = [
+        BenchmarkRow.model_validate(latency("engine", 1.0 + i, 2000, path).model_dump() | {"id": path})
+        for i, path in enumerate(paths)
+    ]
+    pages["latency"] = render_latency_page(BenchmarkDocument(created="2026", latency=rows))
     page = folder / "frames.html"
     page.write_text(framed(pages, WIDTHS, 900, MEASURE), encoding="utf-8")
     dom = chromium(folder / "profile", "--virtual-time-budget=10000", "--dump-dom", page.as_uri())
@@ -143,7 +151,7 @@ def test_nothing_is_fetched(found: list[dict[str, Any]]) -> None:
 
 def test_chart_text_is_legible_and_on_the_page(found: list[dict[str, Any]]) -> None:
     """Charts shrink with the page, but their text stays readable on a phone and is not cut off."""
-    for page in (p for p in found if p["name"] in ("pass", "crowded", "useless")):
+    for page in (p for p in found if p["name"] in ("pass", "crowded", "useless", "latency")):
         assert page["clipped"] == 0, page
         assert page["smallest"] >= (8.0 if page["width"] >= 390 else 6.0), page
 

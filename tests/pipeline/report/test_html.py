@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from sample import CLASSES, sample, sample_bare, sample_crowded, sample_missed, sample_useless
 
-from pipeline.report.html import flatten, goals, machine_facts, render_html, tight
+from pipeline.report.html import goals, render_html, tight
+from pipeline.report.machine import flatten, machine_facts
 from pipeline.results.result import Result
 
 HOSTILE = '<script>alert("x")</script>$\\frac{1}{0}$ & \'"><img src=http://evil.example/x onerror=alert(1)>'
@@ -225,7 +226,7 @@ def test_machine_facts_are_said_once() -> None:
             "after": {**same, "clock_mhz": 1400, "gpu_c": 71},
         }
     )
-    assert machine_facts(result) == [
+    assert machine_facts(result.machine, result.packages) == [
         ("cpu.model", "X", ""),
         ("cpu.cores", "2", ""),
         ("packages.numpy", "2.0", ""),
@@ -233,7 +234,7 @@ def test_machine_facts_are_said_once() -> None:
         ("load", "0.1", "–"),
         ("gpu_c", "–", "71"),
     ]
-    assert [f[:2] for f in machine_facts(sample(machine={"cpu": "X"}))] == [("cpu", "X")]
+    assert [f[:2] for f in machine_facts({"cpu": "X"}, {})] == [("cpu", "X")]
     assert "2000 → 1400" in Page(render_html(result)).text
 
 
