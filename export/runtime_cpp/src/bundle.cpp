@@ -57,7 +57,7 @@ Bundle::Bundle(const std::string& folder, const std::string& trust) : folder_(fo
     const auto listed = folder_.listing();
     manifest_ = manifest_in(folder_, listed);
     if (!trust.empty()) {
-        check_signatures(folder_.path(), manifest_, trust);
+        check_signatures(folder_, manifest_, trust);
     }
     check_files(folder_, listed, manifest_);
 }

@@ -118,6 +118,25 @@ void check_size(std::uint64_t found, const std::string& name, std::uint64_t size
     }
 }
 
+// Calls `use` with the name of each entry; false where there is none.
+bool each_entry(int folder, const std::string& name, const std::function<void(const std::string&)>& use) {
+    const Entries entries(::fdopendir(::openat(folder, ".", O_RDONLY | O_CLOEXEC | O_DIRECTORY)));
+    if (!entries) {
+        refuse(shown(name) + " cannot be read: " + reason(errno));
+    }
+    bool any = false;
+    for (errno = 0; const dirent* entry = ::readdir(entries.get()); errno = 0) {
+        if (std::strcmp(entry->d_name, ".") != 0 && std::strcmp(entry->d_name, "..") != 0) {
+            any = true;
+            use(entry->d_name);
+        }
+    }
+    if (errno != 0) {
+        refuse(shown(name) + " cannot be read: " + reason(errno));
+    }
+    return any;
+}
+
 std::string real_path(const std::string& path) {
     const std::unique_ptr<char, decltype(&std::free)> found(::realpath(path.c_str(), nullptr), &std::free);
     if (!found) {
@@ -149,23 +168,15 @@ std::map<std::string, std::uint64_t> Folder::listing() const {
     std::map<std::string, std::uint64_t> found;
     std::vector<std::pair<std::string, int>> waiting = {{"", 0}};
     while (!waiting.empty()) {
-        const auto [prefix, depth] = waiting.back();
+        const std::string prefix = waiting.back().first;
+        const int depth = waiting.back().second;
         waiting.pop_back();
         const std::string inner = prefix.empty() ? "." : prefix.substr(0, prefix.size() - 1);
         const Handle handle = open_inside(handle_, inner, kFolderFlags);
-        const Entries entries(::fdopendir(::fcntl(handle.get(), F_DUPFD_CLOEXEC, 0)));
-        if (!entries) {
-            refuse(shown(inner) + " in the bundle cannot be read: " + reason(errno));
-        }
-        bool empty = true;
-        for (errno = 0; const dirent* entry = ::readdir(entries.get()); errno = 0) {
-            if (std::strcmp(entry->d_name, ".") == 0 || std::strcmp(entry->d_name, "..") == 0) {
-                continue;
-            }
-            empty = false;
-            const std::string name = prefix + entry->d_name;
+        const bool whole = each_entry(handle.get(), inner, [&](const std::string& entry) {
+            const std::string name = prefix + entry;
             struct stat facts = {};
-            if (::fstatat(handle.get(), entry->d_name, &facts, AT_SYMLINK_NOFOLLOW) != 0) {
+            if (::fstatat(handle.get(), entry.c_str(), &facts, AT_SYMLINK_NOFOLLOW) != 0) {
                 refuse(shown(name) + " in the bundle cannot be read: " + reason(errno));
             }
             if (S_ISDIR(facts.st_mode) && depth < kMostDepth) {
@@ -178,15 +189,23 @@ std::map<std::string, std::uint64_t> Folder::listing() const {
             if (found.size() + waiting.size() > kMostFiles + 1) {
                 refuse("the bundle holds more than " + std::to_string(kMostFiles) + " files");
             }
-        }
-        if (errno != 0) {
-            refuse(shown(inner) + " in the bundle cannot be read: " + reason(errno));
-        }
-        if (empty && !prefix.empty()) {
+        });
+        if (!whole && !prefix.empty()) {
             refuse(shown(inner) + " in the bundle is an empty folder");
         }
     }
     return found;
+}
+
+std::vector<std::string> Folder::names() const {
+    std::vector<std::string> found;
+    each_entry(handle_, path_, [&](const std::string& name) { found.push_back(name); });
+    return found;
+}
+
+std::uint64_t Folder::size_of(const std::string& name) const {
+    const Handle handle = open_file(handle_, name);
+    return static_cast<std::uint64_t>(facts_of(handle.get(), name).st_size);
 }
 
 Bytes Folder::read(const std::string& name, std::uint64_t size) const {

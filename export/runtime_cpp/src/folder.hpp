@@ -29,6 +29,12 @@ public:
     // regular file nor a folder with something in it, or where there is too much.
     std::map<std::string, std::uint64_t> listing() const;
 
+    // The names of what is in the folder itself. Throws Error(refused).
+    std::vector<std::string> names() const;
+
+    // Bytes of a regular file. Throws Error(refused).
+    std::uint64_t size_of(const std::string& name) const;
+
     // The bytes of a regular file that has exactly `size` of them. Throws Error(refused).
     Bytes read(const std::string& name, std::uint64_t size) const;
 
