@@ -16,7 +16,7 @@ from pipeline.core.store import Store
 from pipeline.run import conductor, planning
 from pipeline.stages.base import Stage, Work
 
-CONFIG: Any = SimpleNamespace(name="c", targets={})
+CONFIG: Any = SimpleNamespace(name="c", targets={}, store=SimpleNamespace(remote=None))
 
 
 class _Quiet:
