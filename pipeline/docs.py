@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from export.engine_kinds import ENGINE_KINDS
 from figkd.loss.methods import METHODS
 from pipeline.config.json_schema import json_schema
 from pipeline.config.layers import MAX_FILES
@@ -175,6 +176,17 @@ def stages_table() -> str:
     return "\n".join(["| stage | does | leaves |", "| --- | --- | --- |", *rows])
 
 
+def engines_table() -> str:
+    """What engines there are."""
+    head = "| `engine:` | builds | runs | an engine is for | precisions | keys of its own |"
+    rows = []
+    for name, kind in ENGINE_KINDS.items():
+        keys = ", ".join(f"`{key}`" for key in (*kind.options, *kind.builder))
+        precisions = ", ".join(kind.precisions)
+        rows.append(f"| `{name}` | {kind.builds} | {kind.runs} | {kind.fits} | {precisions} | {keys} |")
+    return "\n".join([head, "| --- | --- | --- | --- | --- | --- |", *rows])
+
+
 def between(text: str, mark: str, content: str) -> str:
     """`text` with `content` between its lines `<!-- mark: begin -->` and `<!-- mark: end -->`."""
     begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->"
@@ -187,6 +199,8 @@ def main() -> None:
     root = Path(__file__).resolve().parent.parent
     precision = root / "docs" / "precision.md"
     write_text(precision, between(precision.read_text(encoding="utf-8"), "rules", rules_table()))
+    engines = root / "docs" / "engines.md"
+    write_text(engines, between(engines.read_text(encoding="utf-8"), "engines", engines_table()))
     readme = root / "README.md"
     write_text(readme, between(readme.read_text(encoding="utf-8"), "stages", stages_table()))
     write_text(root / "deploy_configs" / "deploy.schema.json", json.dumps(json_schema(), indent=1) + "\n")

@@ -11,6 +11,7 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from export.engine_kinds import ENGINE_KINDS, kinds_with, special_keys
 from figkd import model_names
 from figkd.data import DATASETS
 from figkd.loss.method import Weighted
@@ -288,10 +289,8 @@ def _targets(config: DeployConfig) -> Iterator[Problem]:
                 yield Problem(
                     f"{key}.precisions", "is not made", f"add {precision} to precision.modes", precision
                 )
-            elif precision == "bf16" and target.engine == "onnxruntime":
-                yield Problem(
-                    f"{key}.precisions", "ONNX Runtime has no BF16 kernels here", "take fp16", precision
-                )
+            elif lacks := ENGINE_KINDS[target.engine].lacks.get(precision):
+                yield Problem(f"{key}.precisions", *lacks, precision)
         if target.batch_sizes != [1] and not config.export.dynamic_batch:
             yield Problem(
                 f"{key}.batch_sizes",
@@ -317,7 +316,7 @@ def _device(key: str, target: Target) -> Iterator[Problem]:
                 )
         return
     yield from contradictions(key, target)
-    for field in ("version_compatible", "hardware_compatibility", "strip_weights"):
+    for field in ENGINE_KINDS[target.engine].alone:
         if getattr(target, field) != Target.model_fields[field].default:
             yield Problem(
                 f"{key}.{field}",
@@ -341,18 +340,8 @@ def _device(key: str, target: Target) -> Iterator[Problem]:
 
 
 def _engine_keys(key: str, target: Target, made: Collection[str]) -> Iterator[Problem]:
-    only_for = {
-        "compute_capabilities": ("tensorrt_rtx",),
-        "threads": ("onnxruntime",),
-        "workspace_mb": ("tensorrt", "tensorrt_rtx"),
-        "tactic_dram_mb": ("tensorrt", "tensorrt_rtx"),
-        "optimization_level": ("tensorrt",),
-        "strong_typing": ("tensorrt",),
-        "version_compatible": ("tensorrt",),
-        "hardware_compatibility": ("tensorrt",),
-        "strip_weights": ("tensorrt", "tensorrt_rtx"),
-    }
-    for field, engines in only_for.items():
+    for field in special_keys():
+        engines = kinds_with(field)
         given = getattr(target, field) != Target.model_fields[field].default
         if given and target.engine not in engines:
             yield Problem(

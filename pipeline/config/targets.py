@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from export.engine_kinds import ENGINE_KINDS
 from pipeline.config.bounds import (
     BatchSize,
     Count,
@@ -18,6 +19,10 @@ from pipeline.config.bounds import (
 from pipeline.config.section import Section
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = Literal[tuple(ENGINE_KINDS)]
 Boundary = Literal["engine", "engine+copies", "image_to_class"]
 
 
@@ -47,7 +52,7 @@ class Remote(Section):
 class Target(Section):
     """One kind of engine on one device."""
 
-    engine: Literal["onnxruntime", "tensorrt", "tensorrt_rtx"]
+    engine: EngineName
     """Back end that runs the engine."""
     device: Annotated[str, Field(max_length=512)] = "local"
     """`local`, or `ssh://[user@]host[:port]`; the host may be a `Host` of your ssh config."""

@@ -5,21 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from export.engine_kinds import ENGINE_KINDS
 from pipeline.results.rows.engines import Wanted
 
 if TYPE_CHECKING:
     from export.engines.options import TensorRTOptions
 
-BUILDER_KEYS: dict[str, tuple[str, ...]] = {
-    "onnxruntime": (),
-    "tensorrt": (
-        "workspace_mb", "tactic_dram_mb", "optimization_level", "strong_typing", "version_compatible",
-        "hardware_compatibility", "strip_weights",
-    ),
-    "tensorrt_rtx": ("workspace_mb", "tactic_dram_mb", "strip_weights"),
-}  # fmt: skip
+BUILDER_KEYS: dict[str, tuple[str, ...]] = {name: kind.builder for name, kind in ENGINE_KINDS.items()}
 """Options of TensorRT's builder by engine; they are keys of the target by the same names."""
-_SUFFIX = {"onnxruntime": "onnx", "tensorrt": "engine", "tensorrt_rtx": "engine"}
 
 
 def tensorrt_options(arguments: Mapping[str, Any]) -> TensorRTOptions:
@@ -31,4 +24,4 @@ def tensorrt_options(arguments: Mapping[str, Any]) -> TensorRTOptions:
 
 def engine_file(wanted: Wanted) -> str:
     """Name of the file that an engine is built into."""
-    return f"{wanted.id.split('/', 1)[1]}.{_SUFFIX[wanted.backend]}"
+    return f"{wanted.id.split('/', 1)[1]}.{ENGINE_KINDS[wanted.backend].suffix}"

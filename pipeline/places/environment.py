@@ -9,14 +9,11 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
+from export.engine_kinds import ENGINE_KINDS
 from export.runtime.cpu import usable_cores
 
 # The distribution that provides each back end; the first one installed counts.
-DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
-    "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
-    "tensorrt": ("tensorrt", "tensorrt_cu13", "tensorrt_cu12"),
-    "tensorrt_rtx": ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx"),
-}
+DISTRIBUTIONS: dict[str, tuple[str, ...]] = {name: kind.distributions for name, kind in ENGINE_KINDS.items()}
 
 
 def version_of(package: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from export.engine_kinds import ENGINE_KINDS
 from pipeline.report import numbers
 from pipeline.results.choice import Rival
 from pipeline.results.engine import Engine, SkippedTactics
 from pipeline.results.result import Result
 
 STATES = {"ran": "ran", "built": "built, not run", "missing": "back end missing", "failed": "failed"}
-BACKENDS = {"onnxruntime": "ONNX Runtime", "tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}
+BACKENDS = {name: kind.label for name, kind in ENGINE_KINDS.items()}
 # An INT8 graph begins with a quantisation and ends with a dequantisation; a few more hurt nobody.
 _FEW_CONVERSIONS = 4
 # Below this many multiply-accumulates a CPU spends more time on starting operators than in them.

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from export.engine_kinds import ENGINE_KINDS
 from export.predictions import Predictions
 from pipeline.config.schema import DeployConfig
 from pipeline.results.budgets import choose, fastest_rival, judge, run_verdict, times
@@ -114,7 +115,7 @@ def assemble(config: DeployConfig, found: Findings) -> Result:
         config=config.model_dump(mode="json"),
     )
     for target, findings in found.targets.items():
-        _add_machine(result, target, findings.machine, gpu=config.targets[target].engine != "onnxruntime")
+        _add_machine(result, target, findings.machine, gpu=ENGINE_KINDS[config.targets[target].engine].gpu)
         load = result.loads.get(target)
         disturbed = load is not None and load.disturbed
         for row in findings.engines:

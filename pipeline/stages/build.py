@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from export.engine_kinds import ENGINE_KINDS
 from export.machine import architecture, l4t_release
 from pipeline.config.modes import judged_mode
 from pipeline.config.schema import DeployConfig
@@ -20,7 +21,6 @@ from pipeline.stages.engines import onnx_path
 from pipeline.stages.precision import onnx_file
 
 DEFAULT_COMPUTE_CAPABILITIES = ("SM86", "SM89", "SM120")
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 def _arguments(config: DeployConfig, target: str) -> Arguments:
@@ -50,14 +50,13 @@ def _layout_arguments(_config: DeployConfig, target: str, layouts: Layouts) -> A
 
 def _default_precisions(config: DeployConfig, engine: str) -> list[str]:
     made = {"fp32", *config.precision.modes}
-    # ONNX Runtime's CPU has no BF16 kernels for convolutions and products.
-    return [p for p in PRECISIONS if p in made and not (p == "bf16" and engine == "onnxruntime")]
+    return [precision for precision in ENGINE_KINDS[engine].precisions if precision in made]
 
 
 def _environment(arguments: Mapping[str, Any]) -> dict[str, str]:
     engine = arguments["engine"]
     facts = {engine: environment.version_of(engine), "gpu": environment.gpu_name()}
-    if engine != "onnxruntime":  # what binds an engine to its machine
+    if ENGINE_KINDS[engine].gpu:  # what binds an engine to its machine
         facts |= {
             "compute_capability": environment.gpu_compute_capability(),
             "architecture": architecture(),

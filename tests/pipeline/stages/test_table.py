@@ -37,6 +37,8 @@ def test_what_is_generated_is_up_to_date() -> None:
     """`make docs` writes it; an entry that was added or changed must be in it."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert readme == docs.between(readme, "stages", docs.stages_table())
+    engines = (ROOT / "docs" / "engines.md").read_text(encoding="utf-8")
+    assert engines == docs.between(engines, "engines", docs.engines_table())
     reference = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
     assert reference == docs.configuration_reference()
 
