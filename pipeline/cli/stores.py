@@ -1,4 +1,4 @@
-"""`store`: what a store holds and who refers to it, and removing what nobody does."""
+"""`store`: what a store holds and who refers to it, removing what nobody does, sharing the rest."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from export.terminal import one_line
-from pipeline.cli.options import JSON, SET, common, load
+from pipeline.cli.options import CONFIG, JSON, SET, common, load
 from pipeline.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -84,6 +84,20 @@ def store_gc(
     _say_collected(done, delete=delete)
     if done.removed and not delete:
         stdout().say("nothing was removed; add --delete to remove them", label="dry run: ", style="yellow")
+
+
+@store.command("push")
+@common(CONFIG, SET)
+def store_push(config_path: Path, overrides: tuple[str, ...]) -> None:
+    """Bring what a config has made to its `store.remote`; a run brings only what it makes itself."""
+    from pipeline.core.store import Store
+    from pipeline.core.terminal import stderr, stdout
+    from pipeline.run.sharing import push_all
+
+    config = load(config_path, overrides)
+    moved = push_all(config, Store(config.store.folder), lambda text: stderr().say(text, label="note: "))
+    brought = f"{len(moved.pushed)} artifacts, {_size(sum(moved.pushed.values()))}"
+    stdout().say(f"{brought}, brought to {one_line(str(config.store.remote))}", hang=2)
 
 
 def _opened(

@@ -20,6 +20,7 @@ from pipeline.run.foreseen import lacks
 from pipeline.run.own_networks import own_network_faults
 from pipeline.run.preflight import existing_parent
 from pipeline.run.rehearsal import student
+from pipeline.run.sharing import remote_finding
 
 
 def examine(config: DeployConfig | None = None) -> list[Finding]:
@@ -115,6 +116,7 @@ def _config(config: DeployConfig) -> Iterator[Finding]:
             yield Finding(lack.where, "fault", lack.what, lack.fix)
     for fault in own_network_faults(config):
         yield Finding(fault.where, "fault", fault.what, fault.fix)
+    yield from remote_finding(config)
     folder = existing_parent(config.store.folder)
     free = shutil.disk_usage(folder).free
     yield Finding(

@@ -6,11 +6,17 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from pipeline.config.schema import DeployConfig
+from pipeline.core.errors import ConfigError, EnvironmentFault
+from pipeline.core.remotes.files import RemoteFault, within
 from pipeline.core.remotes.places import open_remote
-from pipeline.core.remotes.shared import Limits, SharedStore
+from pipeline.core.remotes.shared import Limits, SharedStore, Traffic
 from pipeline.core.store import Artifact, Recipe, Store
+from pipeline.run.findings import Finding
+from pipeline.run.planning import artifacts_of, steps_of
 from pipeline.stages.base import Stage
 from pipeline.stages.table import REPORT
+
+_LOOK_S = 45.0
 
 
 class Sharing:
@@ -47,6 +53,45 @@ class Sharing:
         """Bring what was made here to the others."""
         if self._shared is not None and is_shared(stage):
             self._shared.push(artifact)
+
+
+def push_all(config: DeployConfig, store: Store, note: Callable[[str], None]) -> Traffic:
+    """Bring a config's finished artifacts to its remote, as far as they are shared and not there yet.
+
+    Raises:
+        ConfigError: the config names no remote.
+        EnvironmentFault: the remote cannot be written; what was brought before stays there.
+    """
+    storage = config.store
+    if storage.remote is None:
+        raise ConfigError("names no place to share", where="store.remote", fix="--set store.remote=...")
+    made = artifacts_of(config, store)
+    limits = Limits(int(storage.remote_gb * 1e9), storage.remote_s, push=True)
+    shared = SharedStore(store, open_remote(storage.remote, storage.ssh_config), limits, note)
+    for step in steps_of(config):
+        if step.id in made and is_shared(step.stage):
+            shared.push(made[step.id])
+    if not shared.writes:
+        fix = "see the warning above; what was brought before stays there"
+        raise EnvironmentFault("could not be written", where=f"store.remote {storage.remote}", fix=fix)
+    return shared.traffic
+
+
+def remote_finding(config: DeployConfig) -> Iterator[Finding]:
+    """Whether the remote answers; one that does not is no fault, since a run goes on without it."""
+    storage = config.store
+    if storage.remote is None:
+        return
+    try:
+        files = open_remote(storage.remote, storage.ssh_config)
+        within(_LOOK_S, lambda: files.read("keys/doctor.json", 1000))
+    except EnvironmentFault as fault:
+        yield Finding("store.remote", "fault", fault.what, fault.fix)
+    except (RemoteFault, OSError) as error:
+        fix = "a run goes on without it, and makes everything here"
+        yield Finding("store.remote", "absent", f"{storage.remote}: {error}", fix)
+    else:
+        yield Finding("store.remote", "ok", f"{storage.remote} answers")
 
 
 def is_shared(stage: Stage) -> bool:

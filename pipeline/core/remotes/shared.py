@@ -75,6 +75,11 @@ class SharedStore:
         self._writes = limits.push
         self._spoiled: set[str] = set()  # keys and blobs of the remote that must be written again
 
+    @property
+    def writes(self) -> bool:
+        """Whether artifacts are still brought there."""
+        return self._writes
+
     @contextlib.contextmanager
     def claim(
         self, recipe: Recipe, check: Callable[[Path], object] = lambda folder: None

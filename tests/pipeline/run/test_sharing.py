@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.run.sharing import is_shared
+from pipeline.config import load_config
+from pipeline.run.sharing import is_shared, remote_finding
 from pipeline.stages.table import STAGES
 from tests.pipeline.conftest import FONTS, TINY, Done, figkd, sets
 
@@ -43,6 +44,22 @@ def test_a_second_machine_takes_what_the_first_made(shared: Path) -> None:
     assert again.code == 0 and "WARNING" not in again.err
 
 
+def test_what_was_made_before_can_be_brought_there(shared: Path, tmp_path: Path) -> None:
+    """`store push`: once; without a remote exit code 2, with one that is not there 4."""
+    (tmp_path / "share").mkdir()
+    small = sets(TINY | {"teacher.epochs": 1})
+
+    def push(*more: str) -> Done:
+        return figkd("store", "push", FONTS, *small, *more, cwd=shared / "one")
+
+    there = f"store.remote={tmp_path}/share"
+    assert "2 artifacts" in push("--set", there).out
+    assert "0 artifacts" in push("--set", there).out
+    assert len(list(tmp_path.glob("share/keys/*/*.json"))) == 2
+    assert push().code == 2
+    assert push("--set", "store.remote=../gone").code == 4
+
+
 def test_what_is_forced_is_made_here(shared: Path) -> None:
     done = _run(shared / "forced", "../share", "--until", "teacher", "--force", "data")
     assert (
@@ -69,6 +86,18 @@ def test_a_remote_that_is_not_there_is_one_warning(shared: Path) -> None:
 def test_mistakes_in_the_config(tmp_path: Path, changes: dict[str, object], told: str) -> None:
     done = figkd("plan", FONTS, *sets(changes), cwd=tmp_path)
     assert done.code == 2 and told in done.err, done.err
+
+
+def test_doctor_asks_the_remote(tmp_path: Path) -> None:
+    """One that does not answer is no fault: a run goes on without it."""
+
+    def found(remote: str) -> list[str]:
+        config = load_config(FONTS, [f"store.remote={remote}"])
+        return [f"{f.state} {f.found}" for f in remote_finding(config)]
+
+    assert list(remote_finding(load_config(FONTS))) == []
+    assert found(str(tmp_path)) == [f"ok {tmp_path} answers"]
+    assert found(f"{tmp_path}/gone")[0].startswith(f"absent {tmp_path}/gone: there is no such folder")
 
 
 def test_what_belongs_to_a_machine_is_never_shared() -> None:
