@@ -19,7 +19,7 @@ from export.engines.identity import Here, foreign, rebuild_command
 from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
 from export.engines.sidecar import read_sidecar, write_sidecar
-from export.engines.trt_build import Job, build, check_batches, onnx_file, targets_of
+from export.engines.trt_build import build, check_batches, onnx_file, settings_of, targets_of
 from export.engines.trt_cache import CacheKey
 from export.engines.trt_fit import fit, kind_of
 from export.engines.trt_layers import layers_path
@@ -32,6 +32,7 @@ from export.machine import architecture, l4t_release
 from export.nvidia import driver_lacks, present
 from export.progress import Progress, no_progress
 from export.runtime import cudart
+from export.runtime.trt_build import CachePlace
 from export.runtime.trt_engine import TensorRTEngine
 from export.runtime.trt_library import INSTALL, library
 
@@ -129,7 +130,7 @@ class TensorRTBackend:
         bound = not chosen.compute_capabilities  # to this GPU
 
         typed = tensorrt.strong_typing and chosen.strong_typing
-        key = None
+        cache = None
         if bound and chosen.timing_cache and tensorrt.timing_caches is not None:
             here = f"{architecture()}-l4t{l4t}" if l4t else architecture()
             key = CacheKey(
@@ -140,6 +141,7 @@ class TensorRTBackend:
                 here,
                 kind if typed else f"{kind}-weak",
             )
+            cache = CachePlace(str(key.file(tensorrt.timing_caches)), key.facts())
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".build-", dir=out.parent) as folder:
             source, built_from = onnx, fitted.model
@@ -149,11 +151,8 @@ class TensorRTBackend:
             if static or built_from is not model:
                 source = Path(folder) / onnx.name
                 graph.save_model(built_from, source)
-            job = Job(
-                source, built_from, fitted.flags, fitted.fp32_layers, sizes, targets, tensorrt, key, library,
-                inspect=count > 0,
-            )  # fmt: skip
-            built = build(trt, chosen, job, progress)
+            settings = settings_of(chosen, tensorrt, fitted, sizes, targets, inspect=count > 0)
+            built = build(trt, self.name, source, built_from, settings, cache, progress)
             weights = source.read_bytes() if tensorrt.strip_weights else None
         beside: dict[str, Any] = {}
         if weights is not None:

@@ -76,13 +76,14 @@ def make_logger(trt: Any, emit: Callable[[str], None] | None = None) -> Any:
     return Log()
 
 
-def said(log: Any) -> list[str]:
-    """Why the library failed, as a logger kept it; some versions say so in warnings only."""
-    return (
-        log.errors
-        or [text for text in log.warnings if remedy(text)][-_SHOWN:]
-        or ["the library gave no reason"]
-    )
+def said(log: Any, otherwise: str = "the library gave no reason") -> list[str]:
+    """Why the library failed, as a logger kept it; some versions say so in warnings only.
+
+    Args:
+        log: from `make_logger`.
+        otherwise: where it says nothing.
+    """
+    return log.errors or [text for text in log.warnings if remedy(text)][-_SHOWN:] or [otherwise]
 
 
 def failure(what: str, log: Any, fix: str) -> EngineError:

@@ -12,7 +12,9 @@ MARK = ".figkd-device"
 OURS = {
     "agent": re.compile(r"^[0-9a-f]{64}\.pyz(\.\d+)?$|^\.probe-\w+$"),
     "blobs": blobs.OURS,
-    "cache": re.compile(r"^tensorrt-[\w.-]+\.timing(\.\d+\.tmp)?$|^" + re.escape(power_mode.STATE) + "$"),
+    "cache": re.compile(
+        r"^\.?tensorrt-[\w.-]+\.timing(\.json)?(\.\d+\.tmp)?$|^" + re.escape(power_mode.STATE) + "$"
+    ),
     "jobs": re.compile(r"(?!)"),  # `Jobs.remove` removes them, one by one
 }
 """Folder to the names of files that the agent makes there."""

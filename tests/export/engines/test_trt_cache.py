@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from export.engines.trt_cache import CacheKey, TimingCache
+from export.engines.trt_cache import CacheKey
+from export.runtime.timing_cache import TimingCache
 
 KEY = CacheKey("tensorrt", "10.3.0", "Orin (nvgpu)", "SM87", "aarch64-l4t36.4.3", "fp16")
 
@@ -61,7 +62,7 @@ class Config:
 def build(folder: Path, kernel: str, key: CacheKey = KEY, gpu: str = "Orin") -> tuple[TimingCache, set[str]]:
     """One build that measures one kernel; its cache and everything that it knew."""
     config = Config(gpu)
-    cache = TimingCache(config, folder, key)
+    cache = TimingCache(config, key.file(folder), key.facts())
     config.measure(kernel)
     cache.save()
     return cache, set(config.get_timing_cache().known)
@@ -86,7 +87,7 @@ def test_the_next_build_starts_with_what_the_last_one_measured(tmp_path: Path) -
 
 def test_builds_at_the_same_time_lose_nothing(tmp_path: Path) -> None:
     slow = Config()
-    cache = TimingCache(slow, tmp_path, KEY)
+    cache = TimingCache(slow, KEY.file(tmp_path), KEY.facts())
     build(tmp_path, "quick")
     slow.measure("slow")
     cache.save()
@@ -137,6 +138,6 @@ def test_a_library_that_raises_on_a_bad_cache_is_survived(tmp_path: Path) -> Non
             return super().create_timing_cache(data)
 
     config = Raising()
-    cache = TimingCache(config, tmp_path, KEY)
+    cache = TimingCache(config, KEY.file(tmp_path), KEY.facts())
     assert not cache.reused
     cache.save()

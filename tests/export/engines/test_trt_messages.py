@@ -12,8 +12,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.engines import BACKENDS
-from export.engines.trt_messages import build_failure, mentioned, parser_failure
+from export.engines.trt_messages import mentioned, nodes_of
 from export.errors import BuildError
+from export.runtime.trt_build import build_failure, parse_failure
 
 rtx = BACKENDS["tensorrt_rtx"]
 needs_rtx = pytest.mark.skipif(not rtx.availability().built, reason=rtx.availability().detail)
@@ -60,10 +61,11 @@ def test_before_tensorrt_10_the_node_is_found_by_its_index() -> None:
     error = SimpleNamespace(
         desc=lambda: "false", code=lambda: SimpleNamespace(name="UNSUPPORTED_NODE"), node=lambda: 1
     )
-    found = parser_failure(
-        "tensorrt 8.6.1", "net.onnx", [error], SimpleNamespace(errors=[], warnings=[]), model("Det")
-    )
+    log = SimpleNamespace(errors=[], warnings=[])
+    found = parse_failure("tensorrt 8.6.1", "net.onnx", [error], log, nodes_of(model("Det")))
     assert "node the_culprit (operator Det): the operator is not supported" in found.what
+    alone = parse_failure("tensorrt 8.6.1", "net.onnx", [error], log)
+    assert alone.said == ["the operator is not supported"], "what a device says"
 
 
 def test_many_errors_are_not_a_wall_of_text() -> None:
@@ -74,11 +76,10 @@ def test_many_errors_are_not_a_wall_of_text() -> None:
         )  # fmt: skip
 
     log = SimpleNamespace(errors=[], warnings=[])
-    found = parser_failure("tensorrt 10.3.0", "net.onnx", [error(i) for i in range(5)], log, model())
+    found = parse_failure("tensorrt 10.3.0", "net.onnx", [error(i) for i in range(5)], log)
     assert found.what.count("operator Resize") == 3 and found.what.endswith("; and 2 more")
     assert (
-        parser_failure("t", "net.onnx", [], log, model()).what
-        == "t cannot read net.onnx: the library gave no reason"
+        parse_failure("t", "net.onnx", [], log).what == "t cannot read net.onnx: the library gave no reason"
     )
 
 
@@ -98,7 +99,7 @@ def test_many_errors_are_not_a_wall_of_text() -> None:
 )  # fmt: skip
 def test_the_builders_errors_name_onnx_nodes(said: str, node: str, fix: str) -> None:
     found = build_failure(
-        "tensorrt 10.3.0", "net.onnx", SimpleNamespace(errors=[said, said], warnings=[]), model()
+        "tensorrt 10.3.0", "net.onnx", SimpleNamespace(errors=[said, said], warnings=[]), nodes_of(model())
     )
     assert "cannot build an engine from net.onnx" in found.what and node in found.what and fix in found.fix
     assert found.what.count(said) == 1

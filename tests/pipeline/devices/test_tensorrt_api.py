@@ -12,10 +12,10 @@ import pytest
 
 from export.engines.trt_built import read_layers, summary
 from export.graph import load_model
-from export.runtime.trt_library import LAYERS_MARK
+from export.runtime.errors import EngineError
 from pipeline.core.address import Device
 from pipeline.devices.agent import layers, tensorrt_api
-from pipeline.devices.agent.errors import JobError
+from pipeline.devices.agent.errors import JobError, job_error
 from pipeline.devices.agent.jobs_folder import failure
 from pipeline.devices.faults import JobFailed, job_failed
 from pipeline.devices.messages import Event, Failure, read
@@ -76,42 +76,13 @@ def test_an_engine_is_really_built_on_a_device_with_tensorrt_rtx(
     )  # INVALID: there is no driver to ask
 
 
-class _Inspected:
-    """TensorRT whose runtime loads any plan but `b""`, and whose inspector says `text`."""
-
-    LayerInformationFormat = types.SimpleNamespace(JSON="json")
-
-    def __init__(self, text: str = '{"Layers": ["a"]}') -> None:
-        self.text = text
-
-    def Runtime(self, log: Any) -> Any:
-        return self
-
-    def deserialize_cuda_engine(self, plan: bytes) -> Any:
-        return self if plan else None
-
-    def create_engine_inspector(self) -> Any:
-        return self
-
-    def get_engine_information(self, form: str) -> str:
-        if not self.text:
-            raise RuntimeError("out of memory")
-        return self.text
-
-
 def test_a_list_of_layers_is_kept_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The inspector's or the builder's; what cannot be had costs no engine, and what is too long stays there."""
+    """One that is too long stays on the device."""
     monkeypatch.chdir(tmp_path)
-    quiet, told = types.SimpleNamespace(layers=""), list[dict[str, Any]]()
-    layers.keep(_Inspected(), quiet, b"", told.append)
-    assert layers.kept() == "" and told == []
-    layers.keep(_Inspected(""), quiet, b"plan", told.append)
-    assert layers.kept() == "" and "out of memory" in told[0]["log"]
-    layers.keep(_Inspected(), quiet, b"plan", told.append)
+    layers.keep("")
+    assert layers.kept() == "" and not Path(layers.FILE).exists()
+    layers.keep('{"Layers": ["a"]}')
     assert layers.kept() == layers.FILE and len(read_layers(Path(layers.FILE).read_text())) == 1
-    spoken = types.SimpleNamespace(layers=f"{LAYERS_MARK}x, LayerType: kgen, Inputs: [], Outputs: []")
-    layers.keep(_Inspected(), spoken, b"plan", told.append)
-    assert Path(layers.FILE).read_text() == spoken.layers and LAYERS_MARK in spoken.layers
     monkeypatch.setattr(layers, "MOST", 10)
     assert layers.kept() == ""
 
@@ -121,7 +92,7 @@ def test_the_builders_reason_comes_back(rtx: Any, local_device: Device, tmp_path
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     with connect(local_device) as session:
         facts = session.facts()
-        with pytest.raises(JobFailed, match="the ONNX file cannot be parsed"):
+        with pytest.raises(JobFailed, match="cannot read the ONNX file: the file cannot be read as ONNX"):
             session.run(BUILD, _request(facts, session.put(tmp_path / "junk.onnx")), detached=True)
         onnx = classifier(tmp_path / "a.onnx")
         turing = _request(facts, session.put(onnx), options={"compute_capabilities": ["SM75"]})
@@ -165,7 +136,7 @@ def test_a_build_without_strong_typing_is_told_flags_and_layers(
     )  # fmt: skip
     assert request["road"] == "python" and not request["dialect"]["strong_typing"]
     request["timing_cache"] = ""
-    tensorrt_api.build(str(onnx), str(tmp_path / "engine"), request, lambda event: None)
+    tensorrt_api.build_engine(str(onnx), str(tmp_path / "engine"), request, lambda event: None)
     config = made_up._state.configs[-1]
     assert config._flags == ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"]
     assert made_up._state.held == {name: ["FLOAT", "FLOAT"] for name in names[1:3]}
@@ -191,11 +162,11 @@ def _build(tmp_path: Path) -> JobError:
         facts, "tensorrt", name="orin/fp16", engine_file="a.engine", onnx="0", precision="fp16", batch_sizes=[1],
         source=Tensor(name="image", dtype="uint8", shape=(1, *IMAGE)), options={},
     )  # fmt: skip
-    with pytest.raises(JobError) as caught:
-        tensorrt_api.build(
+    with pytest.raises(EngineError) as caught:
+        tensorrt_api.build_engine(
             str(onnx), str(tmp_path / "a.engine"), request | {"timing_cache": ""}, lambda event: None
         )
-    return caught.value
+    return job_error(caught.value)
 
 
 def test_a_build_that_fails_is_understood_by_the_host(builder: Any, tmp_path: Path) -> None:
@@ -203,7 +174,10 @@ def test_a_build_that_fails_is_understood_by_the_host(builder: Any, tmp_path: Pa
     device = Device("ssh://orin")
     builder._state.refuse_build = "Error Code 2: OutOfMemory (no further information)"
     told = job_failed(device, _sent(_build(tmp_path)))
-    assert told.kind == "memory" and "the engine cannot be built: Error Code 2: OutOfMemory" in told.what
+    assert (
+        told.kind == "memory"
+        and "cannot build an engine from the ONNX file: Error Code 2: OutOfMemory" in told.what
+    )
     assert "workspace_mb" in told.fix and "desktop" in told.fix
     builder._state.refuse_build = "Could not find any implementation for node {ForeignNode[a...b]}"
     assert "precision.exclude" in job_failed(device, _sent(_build(tmp_path))).fix
@@ -221,7 +195,7 @@ def test_a_library_that_makes_no_builder_says_why(builder: Any, tmp_path: Path) 
         "CUDA initialization failure with error: 35. Please check your CUDA installation"
     )
     told = job_failed(Device("ssh://pc"), _sent(_build(tmp_path)))
-    assert "tensorrt cannot start: CUDA initialization failure" in told.what and "580" in told.fix
+    assert "tensorrt 10.3.0 cannot start: CUDA initialization failure" in told.what and "580" in told.fix
 
 
 def test_what_the_agent_knows_itself_stays() -> None:

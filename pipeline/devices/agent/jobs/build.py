@@ -43,14 +43,13 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     # Loads kernels when they are first used, which saves hundreds of MB; the default from CUDA 12.2 on.
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     engine = request["name"]
-    warm = bool(cache) and os.path.exists(cache)
     with power_mode.held(request.get("power_mode"), folder):  # tactics are chosen by time, and so by clocks
         if request["road"] == "trtexec":
             facts = _trtexec(request, onnx, engine, cache, emit, what)
         else:
-            from .. import tensorrt_api
+            from ..tensorrt_api import build_engine
 
-            facts = tensorrt_api.build(onnx, engine, dict(request, timing_cache=cache), _logged(emit))
+            facts = build_engine(onnx, engine, dict(request, timing_cache=cache), _logged(emit))
     digest = files.sha256(engine)
     place = os.path.join(folder, "blobs", digest)
     if not os.path.exists(place):  # so that the host need not send it back
@@ -64,7 +63,6 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
         sha256=digest,
         seconds=time.monotonic() - start,
         memory_mb=free,
-        timing_cache="none" if not cache else ("reused" if warm else "new"),
     )
 
 
@@ -102,6 +100,7 @@ def _trtexec(
     flags = request["trtexec"]
     program = trtexec.required(flags.get("path"))
     unfinished = f"{engine}.unfinished"
+    kept = ("reused" if os.path.exists(cache) else "new") if cache else "none"
     arguments = trtexec.filled(
         flags["build"], {"onnx": onnx, "engine": unfinished, "cache": cache, "layers": layers.FILE}
     )
@@ -109,7 +108,11 @@ def _trtexec(
     if not os.path.exists(unfinished):
         raise JobError("trtexec ended well but wrote no engine", f"see {LOG}", "failed")
     os.replace(unfinished, engine)
-    return {"versions": {"tensorrt": trtexec.version_of(banner)}, "command": ["trtexec", *flags["build"]]}
+    return {
+        "versions": {"tensorrt": trtexec.version_of(banner)},
+        "command": ["trtexec", *flags["build"]],
+        "timing_cache": kept,
+    }
 
 
 def _logged(emit: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
