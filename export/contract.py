@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     import onnx
 
     from export.cpu_layouts import CpuLayout
+    from export.runtime.bundle.preprocess import Preprocessing
 
 CLASSES = "figkd.classes"
 """JSON list: the class of each logit, in the order of the outputs."""
@@ -40,7 +41,7 @@ _ONNXRUNTIME_NOTE = (
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The image that a graph takes; the crop and the resizing are the caller's."""
+    """The image that a graph takes, and how a photo becomes one; decoding, resizing and cropping are the caller's."""
 
     layout: Literal["NHWC", "NCHW"]
     dtype: Literal["uint8", "float32"]
@@ -51,6 +52,11 @@ class ImageInput:
     """`inside the graph`: values of 0 to 255 as they are. `(x / 255 - mean) / std`: to be done before."""
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    resize: int = 0
+    """Side of the square that a photo's central square is resized to (bicubic, antialiased) before its centre is cut to
+    `height` x `width`; 0 where that is not known."""
+    levels: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Which values of more than 8 bits become black and white, by kind (`integer`, `float`)."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,32 @@ def contract_of(model: onnx.ModelProto) -> Contract:
     return Contract(
         classes=tuple(classes) if is_names(classes) else (), image=image if isinstance(image, dict) else None
     )
+
+
+def preprocessing_of(image: Mapping[str, Any] | None) -> Preprocessing | None:
+    """How a photo becomes the input of a file that tells this `image`; None where that is not told, or is none.
+
+    Args:
+        image: `Contract.image`, or the same of a sidecar.
+    """
+    from export.runtime.bundle.errors import BundleRefused
+    from export.runtime.bundle.preprocess import Preprocessing, from_json
+
+    try:
+        found = dict(image or {})
+        levels = {str(kind): (float(low), float(high)) for kind, (low, high) in found["levels"].items()}
+        made = Preprocessing(
+            side=found["resize"],
+            size=found["height"],
+            dtype=found["dtype"],
+            mean=tuple(float(value) for value in found["mean"]),
+            std=tuple(float(value) for value in found["std"]),
+            **({"levels": levels} if levels else {}),
+        )
+        square = found["height"] == found["width"] and found["channels"] == "RGB"
+        return from_json(made.to_json()) if square else None
+    except (KeyError, TypeError, ValueError, AttributeError, BundleRefused):
+        return None
 
 
 def is_names(value: Any) -> bool:

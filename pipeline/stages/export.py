@@ -62,7 +62,7 @@ def _run(work: Work) -> None:
     example = torch.from_numpy(np.ascontiguousarray(images[:1]))
     onnx.export_onnx(
         module, example, dynamic, opset=arguments["opset"], dynamic_batch=True,
-        metadata=contract.metadata(names, _image(arguments, classifier)),
+        metadata=contract.metadata(names, _image(arguments, classifier, data)),
     )  # fmt: skip
     if arguments["dynamic_batch"]:
         dynamic.replace(final)
@@ -118,16 +118,18 @@ def graph_module(classifier: ImageClassifier, layout: str) -> nn.Module:
     return deployed if layout == "uint8_nhwc" else deployed.get_submodule("backbone")
 
 
-def _image(arguments: Mapping[str, Any], student: ImageClassifier) -> ImageInput:
-    """What the exported graph takes."""
+def _image(arguments: Mapping[str, Any], student: ImageClassifier, data: Path) -> ImageInput:
+    """What the exported graph takes, and how a photo becomes that."""
     from export.contract import ImageInput
 
-    size = arguments["image_size"]
+    size, prepared = arguments["image_size"], read_json(data / "data.json")
+    resize, levels = int(prepared["store_size"]), prepared.get("decoding", {}).get("levels", {})
     if arguments["input"] == "uint8_nhwc":
-        return ImageInput("NHWC", "uint8", size, size)
+        return ImageInput("NHWC", "uint8", size, size, resize=resize, levels=levels)
     return ImageInput(
         "NCHW", "float32", size, size, normalisation="(x / 255 - mean) / std",
         mean=tuple(student.mean.tolist()), std=tuple(student.std.tolist()),
+        resize=resize, levels=levels,
     )  # fmt: skip
 
 
