@@ -15,4 +15,5 @@ STAGE_NAMES: tuple[str, ...] = (
     "validate",
     "benchmark",
     "report",
+    "package",
 )
