@@ -48,6 +48,7 @@ _EXIT_MEANING = {
     "frequent class; everything is kept, the report says which and by how much",
     Exit.ENVIRONMENT: "data, disk, a package or a back end is missing on this machine",
     Exit.DEVICE: "a remote device cannot be reached, or failed",
+    Exit.BUNDLE_REFUSED: "a bundle is damaged, was changed, or is not signed by who must sign it; none of it is used",
     Exit.INTERRUPTED: "interrupted; the same command goes on from there",
 }
 _OUTPUT = """

@@ -10,7 +10,19 @@ from typing import TextIO
 import click
 
 from export.terminal import close_streams, open_streams
-from pipeline.cli import benchmark, configs, data, devices, doctor, listing, planning, running, stores
+from pipeline.cli import (
+    benchmark,
+    bundles,
+    configs,
+    data,
+    devices,
+    doctor,
+    keys,
+    listing,
+    planning,
+    running,
+    stores,
+)
 from pipeline.core.errors import ConfigError, EnvironmentFault, Exit, PipelineError
 from pipeline.stages import STAGE_NAMES
 
@@ -25,13 +37,14 @@ def cli() -> None:
     """From labelled images and one YAML file to a validated, benchmarked inference engine.
 
     Exit codes: 0 ok, 1 a stage failed, 2 config or usage, 3 a budget is missed (everything is kept),
-    4 environment, 5 device, 130 interrupted.
+    4 environment, 5 device, 6 a bundle is refused, 130 interrupted.
     """
 
 
 for command in (
     running.run, planning.plan, running.validate, running.report, benchmark.benchmark, doctor.doctor,
-    devices.device, configs.config, configs.init, data.data, data.download, listing.list_, stores.store,
+    devices.device, configs.config, configs.init, data.data, data.download,
+    bundles.bundle, bundles.predict, keys.key, listing.list_, stores.store,
 ):  # fmt: skip
     cli.add_command(command)
 

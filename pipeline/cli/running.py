@@ -184,6 +184,8 @@ def carry_out(
     unpublished = _publish(result, outcome, folder, ui.note)
     if show and not as_json:
         _show(result, stored if unpublished else folder, quiet=verbosity < 0)
+        if not unpublished:
+            _show_bundles(outcome, folder)
     if unpublished:
         raise unpublished
     if as_json:
@@ -196,10 +198,13 @@ def _publish(
 ) -> EnvironmentFault | None:
     """Copy what a user takes away to `folder`; why that cannot be, where nothing is lost but the copies."""
     from pipeline.core.faults import environment_fault
+    from pipeline.run.bundles import FOLDER, packed, take_out
     from pipeline.run.publish import publish
 
     try:
         publish(result, outcome.artifacts, folder, note)
+        for each in packed(outcome.artifacts):
+            take_out(each, folder / FOLDER)
     except EnvironmentFault as fault:
         return fault
     except OSError as error:
@@ -260,3 +265,15 @@ def _show(result: Result, folder: Path, *, quiet: bool) -> None:
     else:
         out.show(render_table(result))
     out.say(str(folder / "report.html"), label="report: ")
+
+
+def _show_bundles(outcome: Outcome, folder: Path) -> None:
+    """Where the bundles are, or why there are none."""
+    from pipeline.core.terminal import stdout
+    from pipeline.run.bundles import FOLDER, packed
+
+    for each in packed(outcome.artifacts):
+        if each.folder:
+            stdout().say(str(folder / FOLDER / each.folder.name), label="bundle: ")
+        else:
+            stdout().say(f"none for {each.target}: {each.why}", label="bundle: ")

@@ -14,6 +14,7 @@ class Exit(IntEnum):
     BUDGET_MISSED = 3
     ENVIRONMENT = 4
     DEVICE = 5
+    BUNDLE_REFUSED = 6
     INTERRUPTED = 130
 
 
@@ -55,6 +56,12 @@ class DeviceFault(PipelineError):
     """A remote device that cannot be reached or failed."""
 
     exit_code = Exit.DEVICE
+
+
+class BundleFault(PipelineError):
+    """A bundle that is not what it says, or is not signed by who must sign it; nothing of it was loaded."""
+
+    exit_code = Exit.BUNDLE_REFUSED
 
 
 class StageFailed(PipelineError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ FILE = "package.json"
 
 
 def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
-    return {"target": target, "engine": config.targets[target].engine}
+    from export.bundle.archive import runtime_archive
+
+    runtime = hashlib.sha256(runtime_archive()).hexdigest()  # it lies in the bundle
+    return {"target": target, "engine": config.targets[target].engine, "runtime": runtime}
 
 
 def _run(work: Work) -> None:

@@ -95,11 +95,11 @@ def _open(place: str, arguments: argparse.Namespace) -> Bundle:
 
 
 def _classify(place: str, arguments: argparse.Namespace) -> int:
-    from .model import Model
+    from .model import model_of
 
     code = 0
     rows: List[Dict[str, object]] = []
-    with Model(_open(place, arguments)) as model:
+    with model_of(_open(place, arguments)) as model:
         for file in arguments.images:
             row: Dict[str, object] = {"file": file}
             try:
@@ -138,11 +138,12 @@ def _verify(place: str, arguments: argparse.Namespace) -> int:
 
 
 def _self_test(place: str, arguments: argparse.Namespace) -> int:
-    from .model import Model
+    from .model import model_of
     from .self_test import require, self_test
 
-    with Model(_open(place, arguments)) as model:
-        found = self_test(model)
+    bundle = _open(place, arguments)
+    with model_of(bundle) as model:
+        found = self_test(bundle, model)
     if arguments.json:
         print(json.dumps(found.to_json(), indent=1))
     else:

@@ -13,7 +13,7 @@ import os
 import stat
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
@@ -47,20 +47,16 @@ class Label:
 
 
 class Model:
-    """A loaded bundle. Not thread-safe: the engine answers one call after the other."""
+    """An engine with its preprocessing and its class names. Not thread-safe: it answers one call after the other."""
 
-    def __init__(self, bundle: Bundle, loader: Callable[[bytes, Any], Engine] = load_engine) -> None:
-        """Load what a verified bundle holds; `load` does both.
+    def __init__(self, classes: Sequence[str], preprocessing: Preprocessing, engine: Engine) -> None:
+        """Put together what belongs together; `load` takes it from a bundle.
 
         Raises:
-            BundleRefused: labels, preprocessing and engine do not fit each other, or a file changed meanwhile.
-            CannotRun: the engine cannot be run here.
+            BundleRefused: the preprocessing gives another input than the engine takes.
         """
-        self.bundle = bundle
-        self.classes = read_labels(bundle)
-        self.preprocessing = read_preprocessing(bundle)
-        self.engine = loader(bundle.read(bundle.manifest.engine.file), bundle.manifest)
-        check_fit(self.engine, self.preprocessing.shape, self.preprocessing.dtype)
+        self.classes, self.preprocessing, self.engine = tuple(classes), preprocessing, engine
+        check_fit(engine, preprocessing.shape, preprocessing.dtype)
 
     def classify(self, image: Path | bytes | Array, top: int = 1) -> list[Label]:
         """The classes that an image most likely shows, the likeliest first.
@@ -128,10 +124,17 @@ def load(folder: Path, trust: Choice) -> Model:
     """Verify a bundle and load it; `trust` as for `verify`.
 
     Raises:
-        BundleRefused: as `verify`.
+        BundleRefused: as `verify`; or labels, preprocessing and engine do not fit each other.
         CannotRun: the engine cannot be run here.
     """
-    return Model(open_bundle(folder, trust))
+    return model_of(open_bundle(folder, trust))
+
+
+def model_of(bundle: Bundle) -> Model:
+    """The model in a bundle that was verified; errors as for `load`."""
+    classes, preprocessing = read_labels(bundle), read_preprocessing(bundle)
+    engine = load_engine(bundle.read(bundle.manifest.engine.file), bundle.manifest)
+    return Model(classes, preprocessing, engine)
 
 
 def probabilities(logits: Array) -> Array:

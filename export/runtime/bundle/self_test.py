@@ -14,6 +14,7 @@ from .golden import Golden, read_golden
 
 if TYPE_CHECKING:
     from .model import Model
+    from .verify import Bundle
 
 _RUNS = 20
 
@@ -66,18 +67,18 @@ class SelfTest:
         return {**asdict(self), "faults": self.faults, "passed": not self.faults}
 
 
-def self_test(model: Model) -> SelfTest:
-    """Run a model on its golden data.
+def self_test(bundle: Bundle, model: Model) -> SelfTest:
+    """Run the model of a bundle on the bundle's golden data.
 
     Raises:
         BundleRefused: the golden data do not fit together.
         CannotRun: the engine fails.
     """
-    golden = read_golden(model.bundle)
+    golden = read_golden(bundle)
     logits = model.logits(list(golden.inputs))
     difference = np.abs(logits.astype(np.float64) - golden.logits)
     same, note = _decoder(golden)
-    off, missing = _off(model, golden)
+    off, missing = _off(bundle, model, golden)
     started = []
     for _ in range(_RUNS):
         begin = time.perf_counter()
@@ -117,12 +118,12 @@ def _classes_equal(logits: Any, golden: Golden) -> bool:
     return bool((behind <= 2 * golden.max_abs_logit).all())
 
 
-def _off(model: Model, golden: Golden) -> tuple[dict[str, int], str]:
+def _off(bundle: Bundle, model: Model, golden: Golden) -> tuple[dict[str, int], str]:
     """Largest difference of a pixel by image file, and why there are none."""
     off: dict[str, int] = {}
     for number, name in enumerate(golden.images):
         try:
-            view = model.preprocessing.view(model.bundle.read(name))
+            view = model.preprocessing.view(bundle.read(name))
         except CannotRun as error:
             return {}, "image files were not tested: %s" % error.what
         except ImageRefused as error:

@@ -93,7 +93,7 @@ def test_a_model_answers_as_its_engine_does(layout: str, tmp_path: Path) -> None
         assert sum(label.probability for label in by_file) == pytest.approx(1)
         logits = model.logits([pixels])[0]
         assert by_file[0].index == int(logits.argmax())
-        found = self_test(model)
+        found = self_test(open_bundle(folder, UNSIGNED), model)
         assert found.faults == []
         assert (found.inputs, found.images, found.images_exact) == (4, 2, 2)
         with pytest.raises(ImageRefused, match="pixels are"):
@@ -186,7 +186,7 @@ def test_bundles_that_contradict_themselves(
 ) -> None:
     folder = _changed(made, tmp_path, name, data)
     with pytest.raises(BundleRefused, match=said), load(folder, UNSIGNED) as model:
-        self_test(model)
+        self_test(open_bundle(folder, UNSIGNED), model)
 
 
 def test_an_engine_of_another_machine_or_that_is_none(made: Path, tmp_path: Path) -> None:
@@ -209,8 +209,9 @@ def test_a_self_test_finds_other_answers_and_other_pixels(made: Path, tmp_path: 
     assert "logits differ by 1" in done.stderr
     inputs = array_of((made / "golden/inputs.npy").read_bytes(), "|u1", "x").copy()
     inputs[0, 0, 0, 0] ^= 1
-    with load(_changed(made, tmp_path / "b", "golden/inputs.npy", npy_bytes(inputs)), UNSIGNED) as model:
-        assert self_test(model).faults == [
+    folder = _changed(made, tmp_path / "b", "golden/inputs.npy", npy_bytes(inputs))
+    with load(folder, UNSIGNED) as model:
+        assert self_test(open_bundle(folder, UNSIGNED), model).faults == [
             "a golden PNG gets other pixels",
             "pixels of golden images differ by 1, 0 is allowed",
         ]
