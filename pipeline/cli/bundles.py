@@ -73,7 +73,7 @@ def make(
     """Write the bundle of a finished run: one folder that classifies a photo on its own."""
     from pipeline.core.terminal import print_json, stdout
     from pipeline.run import bundles
-    from pipeline.run.conductor import artifacts_of
+    from pipeline.run.planning import artifacts_of
     from pipeline.stages.packing import Choice
 
     config = load(config_path, overrides)

@@ -21,7 +21,7 @@ from pipeline.core.errors import (
 from pipeline.core.files import read_json
 from pipeline.core.store import Artifact, Store
 from pipeline.results.result import Result
-from pipeline.run.conductor import artifacts_of
+from pipeline.run.planning import artifacts_of
 from pipeline.stages.package import FILE
 from pipeline.stages.packing import Choice, content_of
 
@@ -112,8 +112,12 @@ def target_of(artifacts: Mapping[str, Artifact], config: DeployConfig, target: s
     """The target that was named, else the only one, else the only one that ships.
 
     Raises:
-        ConfigError: there are several.
+        ConfigError: there is no such target, or there are several.
     """
+    if target is not None and target not in config.targets:
+        raise ConfigError(
+            f"no target '{target}'", where="--target", fix=f"name one of {', '.join(config.targets)}"
+        )
     if target is not None or len(config.targets) == 1:
         return target or next(iter(config.targets))
     shipped = [each.target for each in packed(artifacts) if each.folder]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from figkd.progress import Progress
 from pipeline.core.errors import ConfigError, EnvironmentFault
 from pipeline.run.bundles import faults, packed, read_result, target_of
-from pipeline.run.conductor import artifacts_of
+from pipeline.run.planning import artifacts_of
 
 if TYPE_CHECKING:
     from export.runtime.bundle.model import Label, Model

@@ -6,6 +6,7 @@ import calendar
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -187,7 +188,7 @@ def _golden(data: Path, spec: Preprocessing) -> _Golden:
     views = []
     for name, encoded in pictures.items():
         view = spec.view(encoded)
-        square = decode_square(lambda encoded=encoded: encoded, spec.side, rules=rules)
+        square = decode_square(partial(bytes, encoded), spec.side, rules=rules)
         if not np.array_equal(view, centre_crop(square[None], spec.size)[0]):
             raise StageFailed(
                 f"the runtime's preprocessing of {name} gives other pixels than the training's",

@@ -40,6 +40,9 @@ def test_help_imports_nothing_heavy() -> None:
         "init",
         "data",
         "download",
+        "bundle",
+        "predict",
+        "key",
     ):
         assert f"\n  {name} " in done.stdout
 

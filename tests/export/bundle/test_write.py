@@ -41,7 +41,7 @@ def _run(
     folder: Path, *words: str | Path, python: str | Path = sys.executable
 ) -> subprocess.CompletedProcess[str]:
     """`run.pyz` as a stranger runs it: nothing of ours can be imported."""
-    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HOME": str(folder.parent)}
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HOME": "/nowhere"}
     command = [str(python), str(folder / "run.pyz"), *map(str, words)]
     return subprocess.run(command, cwd="/", env=clean, capture_output=True, text=True, timeout=120)
 

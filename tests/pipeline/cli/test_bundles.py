@@ -1,0 +1,207 @@
+"""From a finished run to a bundle that is signed, checked and tried; what the verdict does not ship is refused."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click import ClickException
+from click.testing import CliRunner
+
+from pipeline.cli.entry import cli
+from pipeline.core.errors import PipelineError
+from tests.pipeline.conftest import FONTS, Done, Finished, figkd
+
+GOAL = {"budgets.top1": "{min: 1}"}
+needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl program here")
+
+
+@pytest.fixture(scope="module")
+def shipped(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle that a run with a goal ends with."""
+    output = tmp_path_factory.mktemp("runs")
+    done = finished.figkd("run", output=output, **GOAL)
+    assert done.code == 0, done.err
+    (folder,) = (output / "fonts_cpu/bundles").iterdir()
+    assert f"bundle: {folder}" in done.out
+    assert "none for rtx: not run" in done.out
+    return folder
+
+
+def _keys(shipped: Path) -> dict[str, object]:
+    """Of the config whose run `shipped` is of."""
+    return {"output": shipped.parents[2], **GOAL}
+
+
+def run(*words: str | Path) -> Done:
+    """A command in this process."""
+    done = CliRunner().invoke(cli, [str(word) for word in words], standalone_mode=False)
+    error = done.exception
+    if error is None:
+        return Done(int(done.return_value or 0), done.stdout, done.stderr)
+    assert isinstance(error, PipelineError | ClickException), error
+    return Done(int(error.exit_code), done.stdout, str(error))
+
+
+def _copy(folder: Path, parent: Path) -> Path:
+    return Path(shutil.copytree(folder, parent / folder.name))
+
+
+def _run_pyz(folder: Path, *words: str | Path) -> Done:
+    clean = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"HOME": "/nowhere"}
+    done = subprocess.run(
+        [sys.executable, folder / "run.pyz", *words],
+        cwd="/",
+        env=clean,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_run_without_a_goal_ends_without_a_bundle(finished: Finished) -> None:
+    """No budget says how good is good enough, so nothing ships; the run says so."""
+    assert "none for cpu: no goal says how good is good enough" in finished.done.out
+    assert not (finished.folder / "runs/fonts_cpu/bundles").exists()
+
+
+def test_the_bundle_of_a_run_passes_its_self_test(shipped: Path) -> None:
+    done = _run_pyz(shipped, "self-test", "--unsigned", "--json")
+    assert done.code == 0, done.err
+    assert (done.json["passed"], done.json["max_abs_logit"], done.json["images_exact"]) == (True, 0.0, 6)
+    facts = _run_pyz(shipped, "info", "--unsigned", "--json").json
+    assert facts["verdict"] == "ship"
+    assert facts["classes"] == 21
+
+
+def test_bundles_of_one_run_are_the_same_bytes(shipped: Path, finished: Finished, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        done = finished.figkd("bundle", "--tar", "--json", "-o", tmp_path / name, **_keys(shipped))
+        assert done.code == 0, done.err
+    one, other = (next((tmp_path / name).glob("*.tar")).read_bytes() for name in ("a", "b"))
+    assert one == other
+    assert (tmp_path / "a" / shipped.name / "manifest.json").read_bytes() == (
+        shipped / "manifest.json"
+    ).read_bytes()
+
+
+def test_what_the_verdict_does_not_ship_must_be_allowed(finished: Finished, tmp_path: Path) -> None:
+    for words in (("--target", "cpu"), ("--target", "rtx"), ("--engine", "cpu/fp32"), ()):
+        done = finished.figkd("bundle", *words, "-o", tmp_path)
+        assert (done.code, list(tmp_path.iterdir())) == (2, []), words
+    done = finished.figkd(
+        "bundle", "--engine", "cpu/fp32", "--allow-unshipped", "-o", tmp_path, "--json",
+        "--channel", "beta", "--sequence", "5", "--licence", "MIT",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    facts = _run_pyz(Path(done.json["bundle"]), "info", "--unsigned", "--json").json
+    assert facts["verdict"] == "not shipped: no goal says how good is good enough"
+    assert (facts["channel"], facts["sequence"], facts["precision"]) == ("beta", 5, "fp32")
+    assert facts["licences"] == ["Apache-2.0", "MIT"]
+    for words in (("--target", "none"), ("--engine", "cpu/none", "--allow-unshipped")):
+        done = finished.figkd("bundle", *words, "-o", tmp_path / "no")
+        assert (done.code, "no engine" in done.err or "no target" in done.err) == (2, True), done.err
+
+
+def test_a_bundle_needs_a_finished_run(tmp_path: Path) -> None:
+    done = figkd("bundle", FONTS, "--target", "cpu", cwd=tmp_path)
+    assert (done.code, "not finished yet" in done.err) == (2, True)
+
+
+def test_predict_says_the_same_with_bundle_engine_and_config(
+    shipped: Path, finished: Finished, tmp_path: Path
+) -> None:
+    image = shipped / "golden/images/1.png"
+    engine = shipped / "engine" / next(p.name for p in (shipped / "engine").iterdir() if p.suffix == ".onnx")
+    answers = []
+    for what in (shipped, engine):
+        done = figkd("predict", what, image, "--json", "--top", "3", "--unsigned", cwd=tmp_path)
+        assert done.code == 0, done.err
+        answers.append(done.json[0]["labels"])
+    done = finished.figkd("predict", image, "--json", "--top", "3", **_keys(shipped))
+    assert done.code == 0, done.err
+    assert answers == [done.json[0]["labels"]] * 2
+    assert _run_pyz(shipped, "classify", image, "--json", "--top", "3").json[0]["labels"] == answers[0]
+
+
+def test_predict_goes_on_after_images_that_are_none(shipped: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(shipped / "golden/images", folder / "inner")
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0")
+    (folder / "notes.txt").write_text("none")
+    done = figkd("predict", shipped, folder, "--folder", "--csv", tmp_path / "out.csv", cwd=tmp_path)
+    assert done.code == 2
+    assert "1 of 7 images cannot be read" in done.err
+    assert "nobody's signature was checked" in done.err
+    rows = list(csv.DictReader((tmp_path / "out.csv").open(encoding="utf-8")))
+    assert len(rows) == 7
+    assert [row["file"].endswith("broken.jpg") for row in rows if row["error"]] == [True]
+    assert all(0 < float(row["probability_1"]) <= 1 for row in rows if not row["error"])
+    assert figkd("predict", shipped, tmp_path / "none.jpg", cwd=tmp_path).code == 2
+    assert figkd("predict", tmp_path / "none", tmp_path / "none.jpg", cwd=tmp_path).code == 2
+    assert figkd("predict", tmp_path / "out.csv", folder, cwd=tmp_path).code == 2
+
+
+@needs_openssl
+def test_keys_trust_and_signatures(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process: there are many commands, and each takes seconds to start."""
+    monkeypatch.chdir(tmp_path)
+    bundle = _copy(shipped, tmp_path)
+    (tmp_path / "words").write_text("open sesame\n")
+    (tmp_path / "words").chmod(0o600)
+
+    made = run("key", "new", "a.pem", "--passphrase-file", "words")
+    assert made.code == 0, made.err
+    assert run("key", "new", "b.pem", "--no-passphrase").code == 0
+    assert run("key", "new", "b.pem", "--no-passphrase").code == 2
+    assert run("key", "new", "c.pem").code == 2  # nobody can be asked
+    assert run("key", "trust", "trust.json", "--add", "a.pub", "--add", "b.pub", "--threshold", "2").code == 0
+    verify = ("bundle", "verify", bundle, "--trust", "trust.json")
+    assert run(*verify).code == 6
+    assert run("bundle", "sign", bundle, "--key", "a.pem").code == 2
+    assert run("bundle", "sign", bundle, "--key", "a.pem", "--passphrase-file", "words").code == 0
+    assert run(*verify).code == 6
+    # The other key is elsewhere.
+    assert run("bundle", "sign", bundle, "--external", "b.pub", "--message", "m").code == 0
+    shell = "openssl dgst -sha256 -sign b.pem m | base64 > s"
+    subprocess.run(shell, shell=True, check=True, cwd=tmp_path)
+    done = run("bundle", "sign", bundle, "--external", "b.pub", "--signature", "s")
+    assert done.code == 0, done.err
+    done = run(*verify, "--json")
+    assert done.code == 0, done.err
+    assert len(done.json["signers"]) == 2
+    assert run("bundle", "verify", bundle).code == 2  # neither trust nor the choice against it
+    assert run("bundle", "verify", bundle, "--unsigned").code == 0
+    assert (
+        _run_pyz(bundle, "classify", bundle / "golden/images/0.png", "--trust", tmp_path / "trust.json").code
+        == 0
+    )
+    # One key goes: the next version is signed by keys of both.
+    gone = made.out.split("id: ")[1].split()[0]
+    assert (
+        run("key", "trust", "trust.json", "--revoke", gone[:8], "--threshold", "1", "-o", "next.json").code
+        == 0
+    )
+    assert run("key", "follows", "next.json", "trust.json").code == 6
+    assert run("key", "sign", "next.json", "--key", "b.pem").code == 0
+    assert run("key", "follows", "next.json", "trust.json").code == 6
+    assert run("key", "sign", "next.json", "--key", "a.pem", "--passphrase-file", "words").code == 0
+    assert run("key", "follows", "next.json", "trust.json").code == 0
+    assert "revoked" in run("key", "trust", "next.json").out
+    assert run("bundle", "verify", bundle, "--trust", "next.json").code == 0
+    (bundle / "labels.json").write_text("[]\n")
+    done = run("predict", bundle, bundle / "golden/images/0.png", "--trust", "next.json")
+    assert (done.code, done.out) == (6, "")
+    assert "labels.json" in done.err
+    text = json.dumps(
+        [p.read_text(errors="replace") for p in tmp_path.rglob("*") if p.suffix in (".sig", ".json")]
+    )
+    assert "PRIVATE" not in text
+    assert "sesame" not in text
