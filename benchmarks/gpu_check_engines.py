@@ -21,7 +21,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +286,8 @@ def timing(rig: Rig) -> Found:
                 )
                 parts = {key: float(np.median(value)) for key, value in taken.arrays.items()}
                 stats = latency_stats(taken.latency, batch=batch, wall_seconds=taken.wall_seconds)
-                rows[name] = stats | {"median_of_parts_ms": parts, "notes": taken.notes}
+                facts = asdict(stats) | {"warnings": [asdict(caution) for caution in stats.cautions]}
+                rows[name] = facts | {"median_of_parts_ms": parts, "notes": taken.notes}
                 total = sum((taken.arrays[k] for k in ("h2d", "compute", "d2h") if k in taken.arrays), 0.0)
                 if not np.allclose(taken.latency, total) or taken.latency.min() <= 0:
                     wrong.append(name)

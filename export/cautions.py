@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field
+from typing import Literal
 
 Code = Literal[
     "few_samples",
@@ -32,7 +32,3 @@ class Caution:
 
     code: Code
     values: dict[str, float] = field(default_factory=dict)
-
-    def facts(self) -> dict[str, Any]:
-        """As plain values."""
-        return asdict(self)

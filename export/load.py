@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -157,27 +158,28 @@ def fixed_rate(
     return Samples(arrays, batch, boundary, wall / 1e9)
 
 
-def rate_figures(samples: Samples, rate: float) -> dict[str, Any]:
-    """What became of a fixed rate.
+@dataclass(frozen=True)
+class RateFigures:
+    """What became of a fixed rate."""
 
-    Returns:
-        `rate_fps`, `deadline_misses` (arrivals that had not ended when the next one came), `deadline_miss_percent`,
-        `keeps_rate` (the line did not grow: half of the last third waited less than one period), `warnings`
-        (`export.cautions.Caution` as plain values).
-    """
+    rate_fps: float
+    deadline_misses: int
+    """Arrivals that had not ended when the next one came."""
+    deadline_miss_percent: float
+    keeps_rate: bool
+    """The line did not grow: half of the last third waited less than one period."""
+    cautions: tuple[Caution, ...] = ()
+
+
+def rate_figures(samples: Samples, rate: float) -> RateFigures:
+    """What became of a fixed rate, from the samples of `fixed_rate`."""
     period_ms = 1000.0 / rate
     late = samples.latency > period_ms
     third = max(len(late) // 3, 1)
     keeps = float(np.median(samples.arrays["wait"][-third:])) < period_ms
-    warnings = []
+    cautions: tuple[Caution, ...] = ()
     if not keeps:
         service = float(samples.arrays["service"].mean())
         values = {"rate_fps": rate, "service_ms": service, "period_ms": period_ms}
-        warnings.append(Caution("rate_not_kept", values).facts())
-    return {
-        "rate_fps": rate,
-        "deadline_misses": int(late.sum()),
-        "deadline_miss_percent": 100.0 * float(late.mean()),
-        "keeps_rate": keeps,
-        "warnings": warnings,
-    }
+        cautions = (Caution("rate_not_kept", values),)
+    return RateFigures(rate, int(late.sum()), 100.0 * float(late.mean()), keeps, cautions)

@@ -17,7 +17,6 @@ from export.progress import Progress, no_progress
 from export.runtime.sampling import Limits
 from export.runtime.turns import joined, order, share
 from export.stats import (
-    CONFIDENCE,
     far_outliers,
     median_interval,
     percentile,
@@ -35,6 +34,9 @@ MAX_OUTLIER_PERCENT = 1.0
 MAX_ROUNDS_PERCENT = 5.0
 """Widest interval of the rounds' median, relative to the median, that still counts as quiet."""
 
+# A median of fewer samples says nothing of a drift.
+_FEWEST_IN_A_THIRD = 10
+
 Timer = Callable[..., Samples]
 """Times a case: takes `warmup_s`, `min_samples`, `min_seconds` and `max_seconds`, as `Engine.time` does."""
 
@@ -48,24 +50,58 @@ __all__ = [
 ]
 
 
+Interval = tuple[float, float] | None
+
+
+@dataclass(frozen=True)
+class LatencyStats:
+    """Statistics of latency samples; times in ms."""
+
+    n: int
+    batch: int
+    """Images a query."""
+    min: float
+    mean: float
+    median: float
+    """Mean of the middle two."""
+    max: float
+    p90: float
+    p95: float
+    p99: float | None
+    """None below 1,000 samples."""
+    std: float
+    """Of the population."""
+    cv_percent: float
+    """std / mean."""
+    throughput_images_per_s: float
+    """n * batch / wall_seconds."""
+    drift_percent: float
+    """Median of the last third against the first."""
+    outlier_percent: float
+    """Beyond Tukey's far-out fence."""
+    fence_ms: float
+    """That fence."""
+    intervals: dict[str, Interval]
+    """At `stats.CONFIDENCE`: of `median` (see `stats.median_interval`), and of `p90`, `p95`, `p99` by binomial ranks.
+    None where the samples are too few."""
+    round_medians: list[float]
+
+    @property
+    def cautions(self) -> list[Caution]:
+        """What makes the figures less sure than they look."""
+        return list(_cautions(self))
+
+
 def latency_stats(
     samples_ms: Array, *, batch: int, wall_seconds: float, rounds: Sequence[int] = ()
-) -> dict[str, Any]:
-    """Statistics of latency samples; times in ms.
+) -> LatencyStats:
+    """Statistics of latency samples.
 
     Args:
-        samples_ms: [N] in the order in which they were taken.
+        samples_ms: [N] in the order in which they were taken, ms.
         batch: images a query.
         wall_seconds: host time of all N queries.
         rounds: how many of them each turn took.
-
-    Returns:
-        `n`, `batch`, `min`, `mean`, `median` (mean of the middle two), `max`, `p90`, `p95`, `p99` (None below
-        1,000 samples), `std` (population), `cv_percent` (std / mean), `throughput_images_per_s` (n * batch /
-        wall_seconds), `drift_percent` (median of the last third against the first), `outlier_percent` (beyond
-        Tukey's far-out fence), `confidence_percent`, `intervals` (of `median`, see `stats.median_interval`, and of
-        `p90`, `p95`, `p99` by binomial ranks; None where the samples are too few), `round_medians`, `warnings`
-        (`export.cautions.Caution` as plain values).
 
     Raises:
         ExportError: no samples, or one that is not a positive number.
@@ -84,49 +120,49 @@ def latency_stats(
         first, last = float(np.median(samples[:third])), float(np.median(samples[-third:]))
         drift = 100.0 * (last / first - 1.0) if first > 0 else 0.0
     fence, outliers = far_outliers(ordered)
-    figures: dict[str, Any] = {
-        "n": count,
-        "batch": batch,
-        "min": float(ordered[0]),
-        "mean": mean,
-        "median": float(np.median(ordered)),
-        "max": float(ordered[-1]),
-        "p90": percentile(ordered, 90),
-        "p95": percentile(ordered, 95),
-        "p99": percentile(ordered, 99) if enough else None,
-        "std": std,
-        "cv_percent": 100.0 * std / mean if mean > 0 else 0.0,
-        "throughput_images_per_s": count * batch / wall_seconds,
-        "drift_percent": drift,
-        "outlier_percent": outliers,
-        "confidence_percent": 100 * CONFIDENCE,
-        "intervals": {
+    return LatencyStats(
+        n=count,
+        batch=batch,
+        min=float(ordered[0]),
+        mean=mean,
+        median=float(np.median(ordered)),
+        max=float(ordered[-1]),
+        p90=percentile(ordered, 90),
+        p95=percentile(ordered, 95),
+        p99=percentile(ordered, 99) if enough else None,
+        std=std,
+        cv_percent=100.0 * std / mean if mean > 0 else 0.0,
+        throughput_images_per_s=count * batch / wall_seconds,
+        drift_percent=drift,
+        outlier_percent=outliers,
+        fence_ms=fence,
+        intervals={
             "median": median_interval(samples, rounds),
             "p90": quantile_interval(ordered, 90),
             "p95": quantile_interval(ordered, 95),
             "p99": quantile_interval(ordered, 99) if enough else None,
         },
-        "round_medians": round_medians(samples, rounds),
-    }
-    return figures | {"warnings": [w.facts() for w in _warnings(figures, fence, steady=third < 10)]}
+        round_medians=round_medians(samples, rounds),
+    )
 
 
-def _warnings(figures: dict[str, Any], fence: float, *, steady: bool) -> Iterator[Caution]:
-    if figures["n"] < MIN_SAMPLES_P99:
-        yield Caution("few_samples", {"n": figures["n"], "needed": MIN_SAMPLES_P99})
-    if figures["cv_percent"] > MAX_CV_PERCENT:
-        yield Caution("unstable", {"cv_percent": figures["cv_percent"], "allowed": MAX_CV_PERCENT})
-    if figures["outlier_percent"] > MAX_OUTLIER_PERCENT:
-        known = float(figures["p99"] is not None)
-        values = {"percent": figures["outlier_percent"], "fence_ms": fence, "p99": known}
+def _cautions(stats: LatencyStats) -> Iterator[Caution]:
+    if stats.n < MIN_SAMPLES_P99:
+        yield Caution("few_samples", {"n": stats.n, "needed": MIN_SAMPLES_P99})
+    if stats.cv_percent > MAX_CV_PERCENT:
+        yield Caution("unstable", {"cv_percent": stats.cv_percent, "allowed": MAX_CV_PERCENT})
+    if stats.outlier_percent > MAX_OUTLIER_PERCENT:
+        known = float(stats.p99 is not None)
+        values = {"percent": stats.outlier_percent, "fence_ms": stats.fence_ms, "p99": known}
         yield Caution("far_outliers", values)
-    interval = figures["intervals"]["median"]
-    if len(figures["round_medians"]) > 1 and interval is not None:
-        width = 100 * (interval[1] - interval[0]) / figures["median"] if figures["median"] else 0.0
+    interval = stats.intervals["median"]
+    if len(stats.round_medians) > 1 and interval is not None:
+        width = 100 * (interval[1] - interval[0]) / stats.median if stats.median else 0.0
         if width > MAX_ROUNDS_PERCENT:
             yield Caution("rounds_disagree", {"low_ms": interval[0], "high_ms": interval[1]})
-    if not steady and abs(figures["drift_percent"]) > MAX_DRIFT_PERCENT:
-        yield Caution("drift", {"percent": figures["drift_percent"]})
+    enough_thirds = stats.n // 3 >= _FEWEST_IN_A_THIRD
+    if enough_thirds and abs(stats.drift_percent) > MAX_DRIFT_PERCENT:
+        yield Caution("drift", {"percent": stats.drift_percent})
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from export.machine import Facts as MachineFacts
 from pipeline.core.address import Device
 from pipeline.core.files import read_json
 from pipeline.devices import requests, results
@@ -26,6 +27,7 @@ from pipeline.places.device_jobs import (
 )
 from pipeline.places.latency import Case, Plan, encode, statistics
 from pipeline.places.place import FACTS_FILE, Context, Timed, TimeTask
+from pipeline.results.latency import BenchmarkRow
 from pipeline.results.rows.engines import EngineRow
 
 if TYPE_CHECKING:
@@ -84,7 +86,7 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
         "missing": [*first.result["missing"], *_not_on_devices(plan), *lacking],
         "golden": None
         if first.golden is None
-        else telemetry.golden(first.golden, encoded, stored.shape[1], task.images.image_size),
+        else asdict(telemetry.golden(first.golden, encoded, stored.shape[1], task.images.image_size)),
         **first.summary,
         "modes": {each.mode: each.summary for each in others},
     }
@@ -107,9 +109,9 @@ class InMode:
 
     mode: str
     result: results.TimesOf
-    rows: list[dict[str, Any]]
+    rows: list[BenchmarkRow]
     samples: dict[str, dict[str, npt.NDArray[np.float64]]]
-    summary: dict[str, Any]
+    summary: MachineFacts
     golden: npt.NDArray[Any] | None
 
 
@@ -180,7 +182,7 @@ def _load_options(task: TimeTask) -> LoadOptions:
     }
 
 
-def _lasting(facts: Facts) -> dict[str, Any]:
+def _lasting(facts: Facts) -> MachineFacts:
     return {key: value for key, value in facts.items() if key not in ("readings", "clock")}
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from export.power import Counter, Sampled, Unavailable, nvml, rapl
 from export.runtime.readings import TOTALS, rails
@@ -16,6 +17,33 @@ if TYPE_CHECKING:
 Meter = Counter | Sampled
 SETTLE_S = 1.0
 """Rest before idle power is read, and work before an engine's is."""
+
+
+@dataclass(frozen=True)
+class EnergyRead:
+    """Energy of one engine.
+
+    Attributes:
+        source: sensor or counter.
+        covers: the parts of the machine whose energy it is.
+        mj_per_image: above what the idle machine takes in that time, mJ.
+        mj_per_image_total: with that, mJ.
+        idle_w: of the idle machine, W.
+        load_w: while the engine ran, W.
+        images: how many it ran.
+        seconds: how long.
+        n: readings.
+    """
+
+    source: str
+    covers: str
+    mj_per_image: float
+    mj_per_image_total: float
+    idle_w: float
+    load_w: float
+    images: int
+    seconds: float
+    n: int
 
 
 def meter_for(gpu: bool, root: str = "/") -> Meter:
@@ -41,7 +69,7 @@ def measure_energy(
     seconds: float,
     progress: Callable[[int, int, str], None],
     find: Callable[[bool], Meter] = meter_for,
-) -> tuple[dict[str, dict[str, Any]], str]:
+) -> tuple[dict[str, EnergyRead], str]:
     """Energy of one image of each engine.
 
     Args:
@@ -53,10 +81,9 @@ def measure_energy(
         find: gives the meter for an engine on a GPU (True) or a CPU.
 
     Returns:
-        By id: `source`, `covers`, `mj_per_image` (above idle), `mj_per_image_total`, `idle_w`, `load_w`, `images`,
-        `seconds`, `n` (readings). And why an engine has none; empty if all do.
+        By id, and why an engine has none; empty if all do.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, EnergyRead] = {}
     idle: dict[str, float] = {}
     reasons: list[str] = []
     for done, (name, engine) in enumerate(engines.items()):
@@ -72,7 +99,7 @@ def measure_energy(
     return found, "; ".join(dict.fromkeys(reasons))
 
 
-def _one(meter: Meter, query: Query, batch: int, seconds: float, idle_w: float) -> dict[str, Any]:
+def _one(meter: Meter, query: Query, batch: int, seconds: float, idle_w: float) -> EnergyRead:
     def run_for(span: float) -> int:
         count, end = 0, time.perf_counter() + span
         while time.perf_counter() < end:
@@ -84,17 +111,17 @@ def _one(meter: Meter, query: Query, batch: int, seconds: float, idle_w: float) 
     counted: list[int] = []
     energy = meter.measure(lambda: counted.append(run_for(seconds)))
     images = counted[0] * batch
-    return {
-        "source": meter.source,
-        "covers": meter.covers,
-        "mj_per_image": 1e3 * (energy.joules - idle_w * energy.seconds) / images,
-        "mj_per_image_total": 1e3 * energy.joules / images,
-        "idle_w": idle_w,
-        "load_w": energy.watts,
-        "images": images,
-        "seconds": energy.seconds,
-        "n": energy.readings,
-    }
+    return EnergyRead(
+        source=meter.source,
+        covers=meter.covers,
+        mj_per_image=1e3 * (energy.joules - idle_w * energy.seconds) / images,
+        mj_per_image_total=1e3 * energy.joules / images,
+        idle_w=idle_w,
+        load_w=energy.watts,
+        images=images,
+        seconds=energy.seconds,
+        n=energy.readings,
+    )
 
 
 def _on_gpu(engine: Engine) -> bool:

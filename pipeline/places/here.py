@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from export.engines.protocol import Availability, Engine, EngineInfo
+    from pipeline.places.energy import EnergyRead
     from pipeline.places.threads import Tried
 
 # Sampling time of each number of threads, where the fastest is chosen.
@@ -115,7 +116,9 @@ class HostMachine:
         finally:
             for engine in engines.values():
                 engine.close()
-        power = {"energy": energy} | ({"energy_not_available": reason} if reason else {})
+        power = {"energy": {name: asdict(read) for name, read in energy.items()}} | (
+            {"energy_not_available": reason} if reason else {}
+        )
         operators = {
             row.id: _operators(task.built / row.engine.file) for row in task.rows if _fused_here(row)
         }
@@ -184,7 +187,7 @@ def load_tuned(row: EngineRow, inputs: npt.NDArray[Any], task: TimeTask) -> tupl
 
 def _energy(
     engines: dict[str, Engine], inputs: npt.NDArray[Any], task: TimeTask, progress: Progress
-) -> tuple[dict[str, Any], str]:
+) -> tuple[dict[str, EnergyRead], str]:
     """Energy of each engine at the first batch size, or why it is not known."""
     from pipeline.places.energy import measure_energy
     from pipeline.places.latency import one_batch

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from export.cautions import Caution
+from export.machine import Facts
+from export.runtime.sampling import Limits
 from pipeline.results.doubts import MAX_OTHER_CORES, coarse
+from pipeline.results.latency import BenchmarkRow, Warned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,24 +52,17 @@ class Plan:
         return cls(warmup_s=arguments["warmup_ms"] / 1000, **known)
 
     @property
-    def limits(self) -> dict[str, Any]:
+    def limits(self) -> Limits:
         """How long a case is measured."""
-        names = ("warmup_s", "min_samples", "min_seconds", "max_seconds")
-        return {name: getattr(self, name) for name in names}
+        return Limits(self.warmup_s, self.min_samples, self.min_seconds, self.max_seconds)
 
     @property
-    def rate_limits(self) -> dict[str, Any]:
+    def rate_limits(self) -> Limits:
         """How long a fixed rate is measured; its arrivals cannot be hurried."""
         assert self.rate_fps is not None
         arrivals = max(1, round(self.rate_fps * self.rate_seconds)) if self.rate_seconds else RATE_ARRIVALS
         # A device that does not keep the rate needs longer for the same arrivals, up to twice.
-        seconds = 2 * arrivals / self.rate_fps
-        return {
-            "warmup_s": self.warmup_s,
-            "min_samples": arrivals,
-            "min_seconds": 0.0,
-            "max_seconds": seconds,
-        }
+        return Limits(self.warmup_s, arrivals, 0.0, 2 * arrivals / self.rate_fps)
 
 
 @dataclass(frozen=True)
@@ -92,11 +88,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Measured:
-    """Statistics in rows of JSON values, the raw samples behind them, and facts about the machine."""
+    """Statistics, the raw samples behind them in ms, and facts about the machine."""
 
-    statistics: list[dict[str, Any]]
+    statistics: list[BenchmarkRow]
     samples: dict[str, dict[str, np.ndarray]]
-    machine: dict[str, Any]
+    machine: Facts
 
 
 def measure_engines(
@@ -127,9 +123,9 @@ def measure_engines(
     warm_up = _warm_up(engines, inputs, plan)
     readings.append(read_clocks())
     samples: dict[str, Samples] = {}
-    loads: list[dict[str, Any]] = []
+    loads: list[Facts] = []
     repeated = done = 0
-    for cases, limits in ((closed, plan.limits), (paced, plan.rate_limits if paced else {})):
+    for cases, limits in ((closed, plan.limits), (paced, plan.rate_limits if paced else plan.limits)):
         if not cases:
             continue
         after = plan.rounds * len(paced) if cases is closed else 0
@@ -140,16 +136,15 @@ def measure_engines(
             progress=lambda now, of, note, done=done, after=after: progress(
                 done + now, done + of + after, note
             ),  # type: ignore[misc]
-            **limits,
+            **asdict(limits),
         )
         samples |= found.samples()
         loads += [each.load for each in found.kept]
         repeated += found.repeated
         done += (plan.rounds + found.repeated) * len(cases)
     during = load_together(loads) | {"rounds": len(loads), "repeated_rounds": repeated}
-    rows = [statistics(case, samples[case.name]) for case, _ in (*closed, *paced)]
-    for row in rows:
-        row["warnings"] += _others(during)
+    others = _others(during)
+    rows = [statistics(case, samples[case.name], others) for case, _ in (*closed, *paced)]
     raw = {name: dict(found.arrays) for name, found in samples.items()}
     readings.append(read_clocks())
     clocks = summarise(readings, warm_up)
@@ -173,12 +168,12 @@ def _warm_up(
     return found
 
 
-def _others(during: Mapping[str, float]) -> list[dict[str, Any]]:
+def _others(during: Mapping[str, float]) -> list[Caution]:
     """Who else was at work, if it was more than a system's own housekeeping."""
     others, stolen = during.get("other_cores", 0.0), during.get("steal_cores", 0.0)
     if max(others, stolen) <= MAX_OTHER_CORES:
         return []
-    return [Caution("others_at_work", {"others": others, "stolen": stolen}).facts()]
+    return [Caution("others_at_work", {"others": others, "stolen": stolen})]
 
 
 def _closed(
@@ -257,33 +252,56 @@ def one_batch(inputs: npt.NDArray[Any], batch: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(np.resize(inputs, (batch, *inputs.shape[1:])))
 
 
-def statistics(case: Case, found: Samples) -> dict[str, Any]:
-    """One row of JSON values."""
+def statistics(case: Case, found: Samples, others: Sequence[Caution] = ()) -> BenchmarkRow:
+    """The statistics of a case's samples.
+
+    Args:
+        case: what was timed.
+        found: its samples.
+        others: cautions that hold for all cases alike.
+    """
     import numpy as np
 
     from export.load import rate_figures
     from export.measure import latency_stats
 
-    figures = latency_stats(
+    stats = latency_stats(
         found.latency, batch=case.batch, wall_seconds=found.wall_seconds, rounds=found.rounds
     )
-    figures["throughput"] = figures.pop("throughput_images_per_s")
-    warnings = figures.pop("warnings")
-    row = {
-        "id": case.engine, "batch": case.batch, "boundary": case.boundary, "streams": case.streams,
-        "samples": case.name, "notes": list(found.notes), **figures,
-    }  # fmt: skip
-    if case.power_mode:
-        row["power_mode"] = case.power_mode
-    if case.rate_fps:
-        paced = rate_figures(found, case.rate_fps)
-        warnings = [*paced.pop("warnings"), *warnings]
-        row |= paced
-    if found.resolution_ms:
-        row["resolution_ms"] = found.resolution_ms
-        warnings += [each.facts() for each in coarse(found.resolution_ms, row["median"])]
-    parts = {k: float(np.median(v)) for k, v in found.arrays.items() if k != "latency"}
-    return row | {"warnings": warnings} | ({"median_of_parts_ms": parts} if parts else {})
+    paced = rate_figures(found, case.rate_fps) if case.rate_fps else None
+    coarse_clock = coarse(found.resolution_ms, stats.median) if found.resolution_ms else []
+    cautions = [*(paced.cautions if paced else ()), *stats.cautions, *coarse_clock, *others]
+    return BenchmarkRow(
+        id=case.engine,
+        batch=case.batch,
+        boundary=cast("Literal['engine', 'engine+copies', 'image_to_class']", case.boundary),
+        streams=case.streams,
+        power_mode=case.power_mode,
+        samples=case.name,
+        notes=list(found.notes),
+        n=stats.n,
+        min=stats.min,
+        mean=stats.mean,
+        median=stats.median,
+        max=stats.max,
+        p90=stats.p90,
+        p95=stats.p95,
+        p99=stats.p99,
+        std=stats.std,
+        cv_percent=stats.cv_percent,
+        throughput=stats.throughput_images_per_s,
+        drift_percent=stats.drift_percent,
+        outlier_percent=stats.outlier_percent,
+        intervals=stats.intervals,
+        round_medians=stats.round_medians,
+        rate_fps=case.rate_fps,
+        deadline_misses=paced.deadline_misses if paced else None,
+        deadline_miss_percent=paced.deadline_miss_percent if paced else None,
+        keeps_rate=paced.keeps_rate if paced else None,
+        resolution_ms=found.resolution_ms,
+        warnings=[Warned(code=caution.code, values=caution.values) for caution in cautions],
+        median_of_parts_ms={k: float(np.median(v)) for k, v in found.arrays.items() if k != "latency"},
+    )
 
 
 def encode(image: npt.NDArray[np.uint8]) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from figkd.progress import Progress, no_progress
 from pipeline.devices.facts import Facts
 from pipeline.places.images import Images
+from pipeline.results.latency import BenchmarkRow
 from pipeline.results.rows.engines import EngineRow, NotMade, Wanted
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class Timed:
         operators: what ONNX Runtime makes of INT8 files where they run, by engine and operator.
     """
 
-    rows: list[dict[str, Any]]
+    rows: list[BenchmarkRow]
     samples: Mapping[str, Mapping[str, npt.NDArray[Any]]]
     runtime: Mapping[str, Any]
     machine: Mapping[str, Any]

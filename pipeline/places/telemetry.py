@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from export.machine import Facts
+from pipeline.devices.results import Energy, TimedCase, TimesOf
 from pipeline.results.clocks import summarise
 
 if TYPE_CHECKING:
@@ -19,7 +22,7 @@ _NOT_SUMMED = re.compile(r"VDDQ_")
 _SERIES = 60
 
 
-def summary(result: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def summary(result: TimesOf, arrays: Mapping[str, Mapping[str, npt.NDArray[np.float64]]]) -> Facts:
     """Facts of a target's machine from the answer of the job `time`.
 
     Args:
@@ -43,9 +46,10 @@ def summary(result: Mapping[str, Any], arrays: Mapping[str, Mapping[str, Any]]) 
         "temperatures_c": temperatures(readings),
         "throttled": throttled(readings),
         "clocks": clocks.model_dump() if clocks else None,
-        "energy": {name: energy_per_image(run) for name, run in result["energy"].items()},
+        "energy": {name: _plain(energy_per_image(run)) for name, run in result["energy"].items()},
         "sustained": {
-            name: sustained(arrays[f"sustained|{name}"], words) for name, words in result["sustained"].items()
+            name: asdict(sustained(arrays[f"sustained|{name}"], timed))
+            for name, timed in result["sustained"].items()
         },
     }
 
@@ -84,15 +88,40 @@ def board_power(watts: Mapping[str, float]) -> float | None:
     return sum(summed) if summed else None
 
 
-def energy_per_image(run: Mapping[str, Any]) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class BoardEnergy:
+    """Energy of one engine on a board.
+
+    Attributes:
+        mj_per_image: above what the idle board takes in that time, mJ.
+        mj_per_image_total: with that, mJ.
+        idle_w: of the idle board, W.
+        load_w: while the engine ran, W.
+        n: readings.
+        rails: those that were added up.
+        total_rail: one rail carries the board; else the sum is an approximation.
+    """
+
+    mj_per_image: float
+    mj_per_image_total: float
+    idle_w: float
+    load_w: float
+    n: int
+    rails: list[str]
+    total_rail: bool
+
+
+def _plain(energy: BoardEnergy | None) -> Facts | None:
+    return None if energy is None else asdict(energy)
+
+
+def energy_per_image(run: Energy) -> BoardEnergy | None:
     """Energy of one image: the trapezoid over the run, without what the idle board takes in that time.
 
     Args:
-        run: `images`, `seconds`, and `idle` and `load` as [seconds, watts by rail] pairs.
+        run: what the job `time` says of it; `idle` and `load` are pairs of seconds and watts by rail.
 
     Returns:
-        `mj_per_image` (above idle), `mj_per_image_total`, `idle_w`, `load_w`, `n` (readings), `rails` (those that were
-        added up) and `total_rail` (whether one rail carries the board; else the sum is an approximation).
         None if power was read fewer than three times.
     """
     from export.power import Unavailable, trapezoid
@@ -108,57 +137,100 @@ def energy_per_image(run: Mapping[str, Any]) -> dict[str, Any] | None:
     images = run["images"] * load.seconds / run["seconds"]
     names = list(run["load"][0][1])
     total = [name for name in TOTAL_RAILS if name in names][:1]
-    return {
-        "mj_per_image": 1e3 * (load.joules - idle.watts * load.seconds) / images,
-        "mj_per_image_total": 1e3 * load.joules / images,
-        "idle_w": idle.watts,
-        "load_w": load.watts,
-        "n": load.readings,
-        "rails": total or [name for name in names if not _NOT_SUMMED.match(name)],
-        "total_rail": bool(total),
-    }
+    return BoardEnergy(
+        mj_per_image=1e3 * (load.joules - idle.watts * load.seconds) / images,
+        mj_per_image_total=1e3 * load.joules / images,
+        idle_w=idle.watts,
+        load_w=load.watts,
+        n=load.readings,
+        rails=total or [name for name in names if not _NOT_SUMMED.match(name)],
+        total_rail=bool(total),
+    )
 
 
-def sustained(arrays: Mapping[str, npt.NDArray[np.float64]], words: Mapping[str, Any]) -> dict[str, Any]:
-    """Minutes of one engine: whether it keeps its speed.
+@dataclass(frozen=True)
+class Sustained:
+    """Minutes of one engine: whether it keeps its speed; times in ms unless they say s.
+
+    Attributes:
+        seconds: length of the run, s.
+        queries: that were run.
+        n: samples kept.
+        median: of them.
+        p99: of them; None below 1,000.
+        max: of them.
+        first_median: of the first tenth.
+        last_median: of the last tenth.
+        slowdown_percent: between these two.
+        series: up to 60 pairs of seconds and median.
+        resolution_ms: the steps of the clock; 0 where they do not count.
+        notes: of the run.
+    """
+
+    seconds: float
+    queries: int
+    n: int
+    median: float
+    p99: float | None
+    max: float
+    first_median: float
+    last_median: float
+    slowdown_percent: float
+    series: list[list[float]]
+    resolution_ms: float
+    notes: list[str]
+
+
+def sustained(arrays: Mapping[str, npt.NDArray[np.float64]], timed: TimedCase) -> Sustained:
+    """Whether an engine keeps its speed.
 
     Args:
         arrays: `latency` (ms) and `at` (s since the start).
-        words: `wall_seconds`, `queries`, `notes` of the run, and `resolution_ms` of its clock.
-
-    Returns:
-        `seconds`, `queries`, `n` (samples kept), `median`, `p99`, `max` (ms), `first_median` and `last_median` of the
-        first and last tenth, `slowdown_percent` between them, `series`: up to 60 pairs of seconds and median;
-        `resolution_ms` (0 where it does not count), and the run's `notes`.
+        timed: the run.
     """
     import numpy as np
 
     from export.measure import latency_stats
 
     latency, at = arrays["latency"], arrays["at"]
-    stats = latency_stats(latency, batch=1, wall_seconds=words["wall_seconds"])
+    stats = latency_stats(latency, batch=1, wall_seconds=timed["wall_seconds"])
     tenth = max(1, len(latency) // 10)
     first, last = float(np.median(latency[:tenth])), float(np.median(latency[-tenth:]))
     cuts = [cut for cut in np.array_split(np.arange(len(latency)), min(_SERIES, len(latency))) if len(cut)]
-    return {
-        "seconds": float(words["wall_seconds"]),
-        "queries": int(words["queries"]),
-        "n": stats["n"],
-        "median": stats["median"],
-        "p99": stats["p99"],
-        "max": stats["max"],
-        "first_median": first,
-        "last_median": last,
-        "slowdown_percent": 100 * (last / first - 1) if first > 0 else 0.0,
-        "series": [[float(at[cut[-1]]), float(np.median(latency[cut]))] for cut in cuts],
-        "resolution_ms": float(words.get("resolution_ms", 0.0)),
-        "notes": [*words["notes"]],
-    }
+    return Sustained(
+        seconds=float(timed["wall_seconds"]),
+        queries=int(timed["queries"]),
+        n=stats.n,
+        median=stats.median,
+        p99=stats.p99,
+        max=stats.max,
+        first_median=first,
+        last_median=last,
+        slowdown_percent=100 * (last / first - 1) if first > 0 else 0.0,
+        series=[[float(at[cut[-1]]), float(np.median(latency[cut]))] for cut in cuts],
+        resolution_ms=float(timed.get("resolution_ms", 0.0)),
+        notes=[*timed["notes"]],
+    )
+
+
+@dataclass(frozen=True)
+class Golden:
+    """How far a device's decoding is from this machine's.
+
+    Attributes:
+        n: images.
+        max_abs: the largest difference, grey levels.
+        differing_percent: of the pixels' channels.
+    """
+
+    n: int
+    max_abs: int
+    differing_percent: float
 
 
 def golden(
     found: npt.NDArray[np.uint8], encoded: Sequence[bytes], store_size: int, image_size: int
-) -> dict[str, Any]:
+) -> Golden:
     """How far the device's own decoding and resizing is from this machine's.
 
     Args:
@@ -166,9 +238,6 @@ def golden(
         encoded: the same images' files.
         store_size: see `export.runtime.image.evaluation_view`.
         image_size: likewise.
-
-    Returns:
-        `n`, `max_abs` (grey levels), `differing_percent` (of the pixels' channels).
     """
     import numpy as np
 
@@ -176,8 +245,4 @@ def golden(
 
     ours = np.stack([evaluation_view(decode(data, store_size), store_size, image_size) for data in encoded])
     apart = np.abs(ours.astype(np.int16) - found.astype(np.int16))
-    return {
-        "n": len(ours),
-        "max_abs": int(apart.max()),
-        "differing_percent": float(100 * (apart > 0).mean()),
-    }
+    return Golden(len(ours), int(apart.max()), float(100 * (apart > 0).mean()))

@@ -15,7 +15,7 @@ from pipeline.core.errors import ConfigError
 from pipeline.core.files import read_json
 from pipeline.results.doubts import load_of
 from pipeline.results.evidence import Load
-from pipeline.results.latency import BenchmarkDocument, BenchmarkRow, Latency, TimedEngine
+from pipeline.results.latency import BenchmarkDocument, BenchmarkRow, TimedEngine
 from pipeline.results.result import Result
 from pipeline.results.upgrade import upgraded, upgraded_benchmark
 
@@ -80,20 +80,17 @@ def engines_of(result: Result) -> list[TimedEngine]:
 
 
 def rows_from(
-    statistics: Sequence[Mapping[str, Any]],
+    rows: Sequence[BenchmarkRow],
     load: Load | None = None,
     samples: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[BenchmarkRow]:
     """Rows of `latency.measure_engines`, who else was at work meanwhile, and the raw samples by name (ms)."""
-    known = {"id", *Latency.model_fields}
-    also = {"disturbed": load is not None and load.disturbed}
-    rows = [
-        BenchmarkRow.model_validate({k: v for k, v in row.items() if k in known} | also) for row in statistics
-    ]
+    disturbed = load is not None and load.disturbed
+    found = []
     for row in rows:
-        if samples and row.samples in samples:
-            row.histogram = histogram(samples[row.samples]["latency"])
-    return rows
+        shown = histogram(samples[row.samples]["latency"]) if samples and row.samples in samples else []
+        found.append(row.model_copy(update={"disturbed": disturbed, "histogram": shown}))
+    return found
 
 
 def read_baseline(path: Path) -> BenchmarkDocument:

@@ -8,12 +8,13 @@ from typing import Any
 
 from pipeline.config.modes import measured_modes
 from pipeline.config.schema import DeployConfig
-from pipeline.core.files import read_json, write_json
+from pipeline.core.files import write_json
 from pipeline.places import environment
 from pipeline.places.place import TimeTask
 from pipeline.results.engine import Int8Share
 from pipeline.results.rows.engines import EngineRow, read_engines
 from pipeline.results.rows.graphs import write_graphs
+from pipeline.results.rows.latency import read_latency, write_latency
 from pipeline.results.rows.samples import save_samples
 from pipeline.stages import build
 from pipeline.stages.base import Arguments, Facts, Stage, Work
@@ -76,7 +77,7 @@ def _run(work: Work) -> None:
     found = work.place.time(task, work.context)
     write_graphs(work.out, int8_graphs(rows, work.inputs, found.operators))
     save_samples(work.out, found.samples)
-    write_json(work.out / "latency.json", found.rows)
+    write_latency(work.out, found.rows)
     write_json(work.out / "machine.json", found.machine)
     write_json(work.out / "runtime.json", found.runtime)
 
@@ -103,18 +104,12 @@ def int8_graphs(
 
 
 def _summary(out: Path) -> str:
-    rows = [
-        row
-        for row in read_json(out / "latency.json")
-        if row["boundary"] == "engine" and row["streams"] == 1 and "rate_fps" not in row
-    ]
+    rows = [row for row in read_latency(out) if row.boundary == "engine" and row.plain]
     if not rows:
         return "no engine runs here"
-    first = rows[0]["batch"]
+    first = rows[0].batch
     parts = (
-        f"{row['id'].split('/', 1)[1]} {row['median']:.3f} ms (n={row['n']})"
-        for row in rows
-        if row["batch"] == first
+        f"{row.id.split('/', 1)[1]} {row.median:.3f} ms (n={row.n})" for row in rows if row.batch == first
     )
     return f"median at batch {first}, engine alone: " + ", ".join(parts)
 
@@ -123,7 +118,7 @@ STAGE = Stage(
     name="benchmark",
     does="latency with named boundaries, engines taking turns",
     leaves="statistics and raw samples",
-    version=6,
+    version=7,
     inputs=("data", "distill", "precision", "qad", "build"),
     arguments=_arguments,
     run=_run,

@@ -14,7 +14,7 @@ from pipeline.results.assemble import Answers, Findings, Provenance, TargetFindi
 from pipeline.results.composition import Composition
 from pipeline.results.data_summary import summarise
 from pipeline.results.engine import Energy, Engine
-from pipeline.results.latency import Latency
+from pipeline.results.latency import BenchmarkRow, Latency
 from pipeline.results.network import Accuracy, Epoch, Network
 from pipeline.results.precision import (
     Calibration,
@@ -27,6 +27,7 @@ from pipeline.results.precision import (
 )
 from pipeline.results.rows.engines import read_engines
 from pipeline.results.rows.graphs import read_graphs
+from pipeline.results.rows.latency import read_latency
 from pipeline.results.rows.samples import RawSamples
 from pipeline.results.rows.scores import Score, read_scores
 from pipeline.stages.base import PREDICTIONS
@@ -120,7 +121,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
         return []
     validated, timed = inputs.get(f"validate@{target}"), inputs.get(f"benchmark@{target}")
     scores = read_scores(validated) if validated else {}
-    latency = read_json(timed / "latency.json") if timed else []
+    latency = read_latency(timed) if timed else []
     samples = RawSamples(timed) if timed else None
     graphs = read_graphs(timed) if timed else {}
     runtime: dict[str, Any] = (_optional(timed / "runtime.json") if timed else None) or {}
@@ -129,7 +130,7 @@ def _engines(target: str, inputs: Mapping[str, Path]) -> list[Engine]:
     tuned = read_scores(inputs["qad"])
     engines = []
     for row in read_engines(built):
-        measured = [_latency(facts, samples) for facts in latency if samples and facts["id"] == row.id]
+        measured = [_latency(each, samples) for each in latency if samples and each.id == row.id]
         ran = row.runs and bool(measured) and row.id in scores
         made = row.made
         engines.append(
@@ -264,9 +265,9 @@ def _mixed(facts: Mapping[str, Any] | None) -> Mixed | None:
     )
 
 
-def _latency(facts: Mapping[str, Any], samples: RawSamples) -> Latency:
-    raw = samples.of(facts["samples"])
-    return Latency.model_validate(_known(Latency, facts) | {"histogram": histogram(raw)})
+def _latency(row: BenchmarkRow, samples: RawSamples) -> Latency:
+    facts = row.model_dump(exclude={"id", "disturbed", "histogram"})
+    return Latency(**facts, histogram=histogram(samples.of(row.samples)))
 
 
 def _energy(facts: Mapping[str, Any] | None) -> Energy | None:

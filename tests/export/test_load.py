@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from export.errors import ExportError
-from export.load import closed_loop, fixed_rate, rate_figures
+from export.load import RateFigures, closed_loop, fixed_rate, rate_figures
 
 
 def pause(seconds: float) -> Callable[[], None]:
@@ -67,9 +67,7 @@ def test_a_rate_that_is_kept(clock: Clock) -> None:
     assert found.latency == pytest.approx(np.full(30, 1.0), abs=0.01)
     assert found.wall_seconds == pytest.approx(0.3)
     figures = rate_figures(found, 100)
-    assert figures == {
-        "rate_fps": 100, "deadline_misses": 0, "deadline_miss_percent": 0.0, "keeps_rate": True, "warnings": [],
-    }  # fmt: skip
+    assert figures == RateFigures(100, 0, 0.0, keeps_rate=True)
 
 
 def test_a_rate_that_is_not_kept_grows_a_line(clock: Clock) -> None:
@@ -78,11 +76,11 @@ def test_a_rate_that_is_not_kept_grows_a_line(clock: Clock) -> None:
         lambda: clock.sleep(0.01), rate=200, batch=1, boundary="engine", warmup_s=0.0, min_samples=30
     )
     figures = rate_figures(found, 200)
-    assert not figures["keeps_rate"] and figures["deadline_miss_percent"] == 100
+    assert not figures.keeps_rate and figures.deadline_miss_percent == 100
     assert found.latency[-1] == pytest.approx(10 + 29 * 5, abs=0.1)
-    (warning,) = figures["warnings"]
-    assert warning["code"] == "rate_not_kept"
-    assert warning["values"] == {"rate_fps": 200, "service_ms": pytest.approx(10, abs=0.1), "period_ms": 5}
+    (warning,) = figures.cautions
+    assert warning.code == "rate_not_kept"
+    assert warning.values == {"rate_fps": 200, "service_ms": pytest.approx(10, abs=0.1), "period_ms": 5}
 
 
 def test_one_stall_is_charged_to_all_that_wait_behind_it(clock: Clock) -> None:
@@ -95,7 +93,7 @@ def test_one_stall_is_charged_to_all_that_wait_behind_it(clock: Clock) -> None:
     found = fixed_rate(stalls_once, rate=200, batch=1, boundary="engine", warmup_s=0.0, min_samples=60)
     figures = rate_figures(found, 200)
     # Waits of 50, 45.1, 40.2, ... ms: nine of them are not done within their 5 ms.
-    assert figures["deadline_misses"] == 10 and figures["keeps_rate"]
+    assert figures.deadline_misses == 10 and figures.keeps_rate
     assert (found.arrays["service"] > 5).sum() == 1
     with pytest.raises(ExportError, match="rate"):
         fixed_rate(stalls_once, rate=0, batch=1, boundary="engine")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from export import measure
 from export.engines.protocol import Samples
 from export.errors import ExportError
-from export.measure import latency_stats, measure_interleaved, measure_rounds, percentile
+from export.measure import LatencyStats, latency_stats, measure_interleaved, measure_rounds, percentile
 from export.runtime.sampling import Limits, sample
 
 
@@ -27,45 +27,47 @@ def test_percentiles_are_order_statistics() -> None:
     assert percentile(np.arange(10.0), 0) == 0.0
 
 
-def _codes(stats: dict[str, Any]) -> list[str]:
-    return [warning["code"] for warning in stats["warnings"]]
+def _codes(stats: LatencyStats) -> list[str]:
+    return [caution.code for caution in stats.cautions]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.01, 100), min_size=1, max_size=60))
 def test_order_of_the_figures(values: list[float]) -> None:
     stats = latency_stats(np.array(values), batch=1, wall_seconds=1.0)
-    assert stats["min"] <= stats["median"] <= stats["max"]
-    assert stats["p90"] <= stats["p95"] <= stats["max"]
-    assert stats["p99"] is None and "few_samples" in _codes(stats)
-    assert min(values) * 0.999 <= stats["mean"] <= max(values) * 1.001
+    assert stats.min <= stats.median <= stats.max
+    assert stats.p90 <= stats.p95 <= stats.max
+    assert stats.p99 is None and "few_samples" in _codes(stats)
+    assert min(values) * 0.999 <= stats.mean <= max(values) * 1.001
 
 
 def test_steady_samples_have_no_warnings() -> None:
     samples = 5.0 + 0.02 * np.sin(np.arange(1200))
     stats = latency_stats(samples, batch=4, wall_seconds=6.0)
-    assert stats["warnings"] == [] and stats["n"] == 1200 and stats["batch"] == 4
-    assert stats["throughput_images_per_s"] == 800.0
-    assert stats["p99"] == np.sort(samples)[1200 - 1 - 12]
-    assert stats["cv_percent"] == pytest.approx(100 * samples.std() / samples.mean())
+    assert stats.cautions == [] and stats.n == 1200 and stats.batch == 4
+    assert stats.throughput_images_per_s == 800.0
+    assert stats.p99 == np.sort(samples)[1200 - 1 - 12]
+    assert stats.cv_percent == pytest.approx(100 * samples.std() / samples.mean())
 
 
 def test_noise_and_drift_are_said() -> None:
     noisy = latency_stats(np.tile([1.0, 2.0], 600), batch=1, wall_seconds=2.0)
     assert "unstable" in _codes(noisy)
     drifting = latency_stats(np.linspace(1.0, 1.2, 1500), batch=1, wall_seconds=2.0)
-    assert drifting["drift_percent"] > 5 and "drift" in _codes(drifting)
+    assert drifting.drift_percent > 5 and "drift" in _codes(drifting)
 
 
 def test_intervals_enclose_their_figures_and_say_their_confidence() -> None:
     random = np.random.default_rng(0)
     stats = latency_stats(random.lognormal(0, 0.1, 5000), batch=1, wall_seconds=5.0, rounds=[1000] * 5)
-    assert stats["confidence_percent"] == 95 and len(stats["round_medians"]) == 5
+    assert len(stats.round_medians) == 5
     for name in ("median", "p90", "p95", "p99"):
-        low, high = stats["intervals"][name]
-        assert low <= stats[name] <= high and high / low < 1.1
+        interval = stats.intervals[name]
+        assert interval is not None
+        low, high = interval
+        assert low <= getattr(stats, name) <= high and high / low < 1.1
     few = latency_stats(np.ones(5), batch=1, wall_seconds=1.0)
-    assert few["intervals"] == {"median": None, "p90": None, "p95": None, "p99": None}
+    assert few.intervals == {"median": None, "p90": None, "p95": None, "p99": None}
 
 
 def test_interference_is_said() -> None:
@@ -74,13 +76,11 @@ def test_interference_is_said() -> None:
     hit = quiet.copy()
     hit[::50] = 4.0
     stats = latency_stats(hit, batch=1, wall_seconds=3.0)
-    assert stats["outlier_percent"] == pytest.approx(2.0)
-    assert stats["warnings"][-1]["values"]["percent"] == pytest.approx(2.0) and "far_outliers" in _codes(
-        stats
-    )
+    assert stats.outlier_percent == pytest.approx(2.0)
+    assert stats.cautions[-1].values["percent"] == pytest.approx(2.0) and "far_outliers" in _codes(stats)
     rounds = latency_stats(np.concatenate([quiet, 1.2 * quiet]), batch=1, wall_seconds=6.0, rounds=[3000] * 2)
     assert "rounds_disagree" in _codes(rounds)
-    assert latency_stats(quiet, batch=1, wall_seconds=3.0, rounds=[1000] * 3)["warnings"] == []
+    assert latency_stats(quiet, batch=1, wall_seconds=3.0, rounds=[1000] * 3).cautions == []
 
 
 @pytest.mark.parametrize("samples", [[], [1.0, np.nan], [-1.0]])

@@ -128,14 +128,14 @@ def test_raw_samples_of_every_case_come_back(place: Place, tmp_path: Path) -> No
 
 def test_golden_images_show_how_the_device_decodes(place: Place, tmp_path: Path) -> None:
     """With the same Pillow there is no difference; a device that resizes otherwise is found."""
-    from pipeline.places.telemetry import golden
+    from pipeline.places.telemetry import Golden, golden
 
     request = _timing(place, classifier(tmp_path / "a.onnx", batch=None), min_samples=1, rounds=1)
     result = place.run("time", request)
     found = np.load(result["golden"])
     encoded = [(place.folder / "blobs" / digest).read_bytes() for digest in request["encoded"]]
-    assert golden(found, encoded, 16, 8) == {"n": 4, "max_abs": 0, "differing_percent": 0.0}
-    assert golden(np.roll(found, 1, axis=2), encoded, 16, 8)["max_abs"] > 10
+    assert golden(found, encoded, 16, 8) == Golden(4, 0, 0.0)
+    assert golden(np.roll(found, 1, axis=2), encoded, 16, 8).max_abs > 10
 
 
 def test_a_device_without_pillow_says_so(
@@ -164,8 +164,8 @@ def test_a_sustained_run_is_thinned_and_keeps_its_times(place: Place, tmp_path: 
         arrays = {k: values[at : at + n] for k, (at, n) in kinds.items()}
         facts = sustained(arrays, result["sustained"][name])
         assert (np.diff(arrays["at"]) > 0).all() and arrays["at"][-1] <= 0.7
-        assert facts["queries"] >= facts["n"] == len(arrays["latency"])
-        assert facts["series"][-1][0] == arrays["at"][-1] and len(facts["series"]) <= 60
+        assert facts.queries >= facts.n == len(arrays["latency"])
+        assert facts.series[-1][0] == arrays["at"][-1] and len(facts.series) <= 60
 
 
 def test_energy_has_a_run_of_its_own(place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,8 +182,8 @@ def test_energy_has_a_run_of_its_own(place: Place, tmp_path: Path, monkeypatch: 
     for run in runs.values():
         assert run["images"] > 0 and len(run["idle"]) >= 3 and len(run["load"]) >= 3
         found = energy_per_image(run)
-        assert found is not None and found["mj_per_image"] == pytest.approx(0, abs=1e-6)
-        assert found["mj_per_image_total"] == pytest.approx(5000 * run["seconds"] / run["images"], rel=1e-6)
+        assert found is not None and found.mj_per_image == pytest.approx(0, abs=1e-6)
+        assert found.mj_per_image_total == pytest.approx(5000 * run["seconds"] / run["images"], rel=1e-6)
 
 
 def test_the_faster_number_of_threads_is_taken(

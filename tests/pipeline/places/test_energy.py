@@ -51,10 +51,10 @@ def test_idle_is_measured_once_and_subtracted(monkeypatch: pytest.MonkeyPatch) -
     )  # fmt: skip
     assert reason == "" and set(found) == {"a", "b"}
     for row in found.values():
-        assert row["idle_w"] == pytest.approx(10)
-        assert row["mj_per_image"] == pytest.approx(1000)
-        assert row["mj_per_image_total"] > row["mj_per_image"]
-        assert row["images"] in (100, 102)  # 2 ms a query, up to the rounding of the last
+        assert row.idle_w == pytest.approx(10)
+        assert row.mj_per_image == pytest.approx(1000)
+        assert row.mj_per_image_total > row.mj_per_image
+        assert row.images in (100, 102)  # 2 ms a query, up to the rounding of the last
 
 
 def test_a_machine_that_does_not_tell_says_why() -> None:

@@ -12,7 +12,7 @@ import pytest
 from export.engines.protocol import Array, Samples
 from export.runtime.sampling import Limits, sample_query
 from pipeline.places.latency import Case, Plan, measure_engines, statistics
-from pipeline.results.latency import Latency
+from pipeline.results.latency import BenchmarkRow
 
 
 class Sleeper:
@@ -38,7 +38,7 @@ class Sleeper:
         return sample_query(self.queries(batch)[0], Limits(**limits), batch=len(batch), boundary=boundary)
 
 
-def _measure(seconds: float = 0.002, **plan: Any) -> dict[tuple[Any, ...], dict[str, Any]]:
+def _measure(seconds: float = 0.002, **plan: Any) -> dict[tuple[Any, ...], BenchmarkRow]:
     images = np.zeros((2, 8, 8, 3), np.uint8)
     limits = {"warmup_s": 0.0, "min_samples": 8, "min_seconds": 0.0, "max_seconds": 60.0, "rounds": 2}
     engines: Any = {"cpu/a": Sleeper(seconds)}
@@ -49,10 +49,9 @@ def _measure(seconds: float = 0.002, **plan: Any) -> dict[tuple[Any, ...], dict[
     )  # fmt: skip
     assert steps[-1][0] == steps[-1][1] == len(steps)
     for row in found.statistics:
-        row["mean_ms"] = float(found.samples[row["samples"]]["latency"].mean())
-        assert len(found.samples[row["samples"]]["latency"]) == row["n"] == sum(map(int, [row["n"]]))
-        Latency.model_validate({k: v for k, v in row.items() if k in Latency.model_fields})
-    return {(r["boundary"], r["batch"], r["streams"], r.get("rate_fps")): r for r in found.statistics}
+        latency = found.samples[row.samples]["latency"]
+        assert len(latency) == row.n and row.mean == pytest.approx(latency.mean())
+    return {(r.boundary, r.batch, r.streams, r.rate_fps): r for r in found.statistics}
 
 
 def test_batches_boundaries_and_streams() -> None:
@@ -63,12 +62,12 @@ def test_batches_boundaries_and_streams() -> None:
         ("engine+copies", 4, 1, None), ("engine+copies", 4, 2, None), ("engine+copies", 1, 1, None),
         ("image_to_class", 1, 1, None),
     }  # fmt: skip
-    assert set(rows["image_to_class", 1, 1, None]["median_of_parts_ms"]) == {
+    assert set(rows["image_to_class", 1, 1, None].median_of_parts_ms) == {
         "decode", "resize", "infer", "argmax",
     }  # fmt: skip
     both = rows["engine", 4, 2, None]
     # Little's law, which holds on a busy machine too: as many are under way as there are streams.
-    assert both["throughput"] / both["batch"] * both["mean_ms"] / 1000 > 1.2
+    assert both.throughput / both.batch * both.mean / 1000 > 1.2
 
 
 def test_a_fixed_rate_is_one_more_row_for_each_path() -> None:
@@ -76,17 +75,17 @@ def test_a_fixed_rate_is_one_more_row_for_each_path() -> None:
     rows = _measure(boundaries=("engine", "image_to_class"), rate_fps=20.0, rate_seconds=0.5)
     for boundary in ("engine", "image_to_class"):
         row = rows[boundary, 1, 1, 20.0]
-        assert row["n"] == 10 and row["keeps_rate"] and row["throughput"] < 25
-        assert {"wait", "service"} == set(row["median_of_parts_ms"])
+        assert row.n == 10 and row.keeps_rate and row.throughput < 25
+        assert {"wait", "service"} == set(row.median_of_parts_ms)
     slow = _measure(0.02, boundaries=("engine",), rate_fps=100.0, rate_seconds=0.1)
     row = slow["engine", 1, 1, 100.0]
-    assert not row["keeps_rate"] and row["warnings"][0]["code"] == "rate_not_kept"
+    assert not row.keeps_rate and row.warnings[0].code == "rate_not_kept"
 
 
 def test_a_rate_without_a_length_takes_what_a_p99_needs() -> None:
     """1,000 arrivals, and time for a device that is too slow."""
     limits = Plan(rate_fps=50).rate_limits
-    assert limits["min_samples"] == 1000 and limits["max_seconds"] == pytest.approx(40)
+    assert limits.min_samples == 1000 and limits.max_seconds == pytest.approx(40)
 
 
 def test_a_clock_with_coarse_steps_is_in_the_row_and_said() -> None:
@@ -94,5 +93,5 @@ def test_a_clock_with_coarse_steps_is_in_the_row_and_said() -> None:
     case = Case("t/e", 1, "engine")
     for step, warned in ((0.0, False), (0.0009, False), (0.004, True)):
         row = statistics(case, Samples({"latency": np.full(20, 0.2)}, 1, "engine", 1.0, resolution_ms=step))
-        assert row.get("resolution_ms", 0.0) == step
-        assert any(warning["code"] == "coarse_clock" for warning in row["warnings"]) is warned
+        assert row.resolution_ms == step
+        assert any(warning.code == "coarse_clock" for warning in row.warnings) is warned

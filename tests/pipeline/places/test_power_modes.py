@@ -172,16 +172,16 @@ def test_there_is_a_row_for_each_engine_and_mode(tmp_path: Path, monkeypatch: py
     timed, lacking, _ = measure(device, ["15W", "25W"], tmp_path, monkeypatch)
     assert device.asked == ["o in 15W", "o in 25W"] and lacking == []
     rows = [row for each in timed for row in each.rows]
-    assert [row["power_mode"] for row in rows] == ["15W", "25W"]
+    assert [row.power_mode for row in rows] == ["15W", "25W"]
     for each in timed:
-        assert set(each.samples) == {row["samples"] for row in each.rows}
+        assert set(each.samples) == {row.samples for row in each.rows}
     assert timed[1].summary["clocks"]["gpu"]["locked"] is False
     assert Case("e", 1, "engine", power_mode="25W").name == "e|1|engine|25W"
 
 
 def test_one_mode_is_as_it_always_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     timed, _, _ = measure(Device(), ["15W"], tmp_path, monkeypatch)
-    assert "power_mode" not in timed[0].rows[0] and set(timed[0].samples) == {"o/int8|1|engine"}
+    assert timed[0].rows[0].power_mode == "" and set(timed[0].samples) == {"o/int8|1|engine"}
 
 
 def test_a_mode_that_needs_a_reboot_is_left_out_with_a_line(

@@ -14,10 +14,10 @@ def test_energy_is_the_trapezoid_above_idle() -> None:
     load = [[t / 10, {"VDD_IN": 9.0, "VDD_SOC": 3.0}] for t in range(21)]
     found = telemetry.energy_per_image({"images": 100, "seconds": 2.0, "idle": idle, "load": load})
     assert found is not None
-    assert found["mj_per_image"] == pytest.approx(1000 * (9 - 5) * 2 / 100)
-    assert found["mj_per_image_total"] == pytest.approx(180)
-    assert (found["idle_w"], found["load_w"], found["n"]) == (pytest.approx(5), pytest.approx(9), 21)
-    assert found["rails"] == ["VDD_IN"] and found["total_rail"]
+    assert found.mj_per_image == pytest.approx(1000 * (9 - 5) * 2 / 100)
+    assert found.mj_per_image_total == pytest.approx(180)
+    assert (found.idle_w, found.load_w, found.n) == (pytest.approx(5), pytest.approx(9), 21)
+    assert found.rails == ["VDD_IN"] and found.total_rail
 
 
 def test_a_ramp_counts_by_its_area() -> None:
@@ -25,7 +25,7 @@ def test_a_ramp_counts_by_its_area() -> None:
     load = [[0.0, {"VIN": 4.0}], [1.0, {"VIN": 6.0}], [4.0, {"VIN": 6.0}]]
     idle = [[t, {"VIN": 4.0}] for t in range(3)]
     found = telemetry.energy_per_image({"images": 10, "seconds": 4.0, "idle": idle, "load": load})
-    assert found is not None and found["mj_per_image"] == pytest.approx(1000 * (5 + 18 - 16) / 10)
+    assert found is not None and found.mj_per_image == pytest.approx(1000 * (5 + 18 - 16) / 10)
 
 
 def test_boards_without_a_total_rail_are_summed_and_said_so() -> None:
@@ -36,8 +36,8 @@ def test_boards_without_a_total_rail_are_summed_and_said_so() -> None:
     found = telemetry.energy_per_image({"images": 10, "seconds": 3.0, "idle": pairs, "load": pairs})
     assert (
         found is not None
-        and not found["total_rail"]
-        and found["rails"] == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"]
+        and not found.total_rail
+        and found.rails == ["VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"]
     )
     assert telemetry.energy_per_image({"images": 1, "seconds": 1, "idle": [], "load": pairs}) is None
 
@@ -87,9 +87,9 @@ def test_a_device_that_slows_down_is_seen() -> None:
     found = telemetry.sustained(
         arrays, {"wall_seconds": 12.5, "queries": 50_000, "notes": ["one sample in 10 was kept"]}
     )
-    assert found["slowdown_percent"] == pytest.approx(50) and found["p99"] == 3.0
-    assert (found["queries"], found["n"], len(found["series"])) == (50_000, 5000, 60)
-    assert found["resolution_ms"] == 0 and found["notes"] == ["one sample in 10 was kept"]
+    assert found.slowdown_percent == pytest.approx(50) and found.p99 == 3.0
+    assert (found.queries, found.n, len(found.series)) == (50_000, 5000, 60)
+    assert found.resolution_ms == 0 and found.notes == ["one sample in 10 was kept"]
 
 
 def test_the_steps_of_a_coarse_clock_are_kept() -> None:
@@ -97,4 +97,4 @@ def test_the_steps_of_a_coarse_clock_are_kept() -> None:
     words = {"wall_seconds": 120.0, "queries": 100, "notes": [], "resolution_ms": 0.0078125}
     for median in (0.2, 2.0):
         found = telemetry.sustained({"latency": np.full(100, median), "at": np.arange(100.0)}, words)
-        assert (found["resolution_ms"], found["median"], found["notes"]) == (0.0078125, median, [])
+        assert (found.resolution_ms, found.median, found.notes) == (0.0078125, median, [])
