@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class EventFile:
         self._writer = RecordWriter(self._file)
         self._write(self._event(wall_time=time.time(), file_version="brain.Event:2"))
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: Mapping[str, Any]) -> None:
         """Write the numbers of a record of `figkd.train.train`, nested ones as `timing/seconds`."""
         flat = {name: value for name, value in record.items() if not isinstance(value, dict)}
         for outer, inner in record.items():

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+Json = dict[str, Any]
+"""A JSON object, as it is read and written."""
 LIMIT = 1 << 28
 """Bytes of a JSON or text file that are read where nothing smaller is said."""
 DEPTH = 64

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from typing import Any
 
 import torch
 from torch import nn
@@ -47,7 +46,7 @@ class Meter:
             self._skipped_images += images
             self._skipped_seconds += skipped
 
-    def stop(self, waited: float) -> dict[str, Any]:
+    def stop(self, waited: float) -> dict[str, float | None]:
         """End the epoch, with the device idle.
 
         Returns:

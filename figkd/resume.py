@@ -20,6 +20,7 @@ from figkd import checkpoint
 from figkd.distributed import ALONE, World
 from figkd.errors import CheckpointError
 from figkd.files import write_bytes
+from figkd.records import Record
 
 _FORMAT = 2
 
@@ -36,9 +37,7 @@ class Part(Protocol):
         ...
 
 
-def save(
-    path: Path, told: Mapping[str, Any], parts: Mapping[str, Part], history: list[dict[str, Any]]
-) -> None:
+def save(path: Path, told: Mapping[str, Any], parts: Mapping[str, Part], history: list[Record]) -> None:
     """Write the state of `parts` and the history, whole or not at all; `told` says whose it is."""
     states = {name: part.state_dict() for name, part in parts.items()}
     body = checkpoint.to_bytes({"format": _FORMAT, "told": dict(told), "history": history, **states})
@@ -48,7 +47,7 @@ def save(
 
 def load(
     path: Path | None, told: Mapping[str, Any], parts: Mapping[str, Part], world: World = ALONE
-) -> list[dict[str, Any]]:
+) -> list[Record]:
     """Bring `parts` to a saved state and return the history; empty if there is no file.
 
     Rank 0 reads, and the others get what it read. A damaged file is reported as a warning and counts as none.
@@ -72,7 +71,7 @@ def load(
         )
     for name, part in parts.items():
         part.load_state_dict(state[name])
-    history: list[dict[str, Any]] = state["history"]
+    history: list[Record] = state["history"]
     return history
 
 

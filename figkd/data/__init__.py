@@ -17,6 +17,7 @@ from figkd.data import left_out
 from figkd.data.content import FileDigests, contents_of, hash_files
 from figkd.data.files import write_samples
 from figkd.data.listing import Listing, notes
+from figkd.data.options import Options
 from figkd.data.settle import Settled, origins, settle, without_small_classes
 from figkd.data.split import Split as Split
 from figkd.data.split import open_split as open_split
@@ -25,6 +26,7 @@ from figkd.data.store import SplitName as SplitName
 from figkd.data.store import class_names as class_names
 from figkd.data.store import facts as facts
 from figkd.errors import DataError
+from figkd.files import Json
 from figkd.progress import Progress, no_progress
 
 
@@ -254,7 +256,7 @@ def prepare(
     decode: Literal["ahead", "on_the_fly"] = "ahead",
     digests: FileDigests = hash_files,
     progress: Progress = no_progress,
-) -> dict[str, Any]:
+) -> Json:
     """Turn a data set into a prepared data folder; the same bytes for the same sources and arguments.
 
     Args:
@@ -332,7 +334,7 @@ def load_module(dataset: str) -> Any:
     return import_module(DATASETS[dataset].module)
 
 
-def _chosen(dataset: str, options: Mapping[str, Any] | None) -> dict[str, Any]:
+def _chosen(dataset: str, options: Mapping[str, Any] | None) -> Options:
     return {**load_module(dataset).DEFAULTS, **(options or {})}
 
 

@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from figkd import pickles
 from figkd.data.listing import Archive, Listing, Sample, published_folder, require, rows
+from figkd.data.options import Options
 from figkd.data.store import SplitName
 from figkd.errors import DataError
 from figkd.files import read_bytes
 
-DEFAULTS: dict[str, Any] = {"labels": "fine"}
+DEFAULTS: Options = {"labels": "fine"}
 
 LAYOUT = """\
 <root>/cifar-100-python/train, test, meta

@@ -12,6 +12,7 @@ from figkd.data.left_out import LeftOut
 from figkd.data.listing import Sample
 from figkd.data.store import SPLITS, SplitName
 from figkd.errors import DataError
+from figkd.files import Json
 
 DECISIVE = 0.01
 """A larger part of copies decides a result: the budget that `init` writes is one percentage point of top-1, and copies
@@ -38,7 +39,7 @@ class Copies:
     contradictory: int
     examples: Sequence[tuple[str, str]]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """For data.json."""
         return {
             "within": dict(self.within),

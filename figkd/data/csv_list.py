@@ -17,13 +17,14 @@ from typing import Any
 
 from figkd.data.left_out import LeftOut
 from figkd.data.listing import Demands, Listing, Sample, check_fraction, label_order, require
+from figkd.data.options import Options
 from figkd.data.split_words import meanings
 from figkd.data.store import SplitName
 from figkd.data.tree import walk
 from figkd.errors import DataError
 from figkd.files import open_regular
 
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: Options = {
     "file": "labels.csv",
     "path_column": "path",
     "label_column": "label",

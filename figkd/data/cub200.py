@@ -12,9 +12,10 @@ from typing import Any
 
 from figkd.data.decode import Box
 from figkd.data.listing import Archive, Listing, Sample, number, published_folder, require, rows
+from figkd.data.options import Options
 from figkd.errors import DataError
 
-DEFAULTS: dict[str, Any] = {"crop_boxes": False}
+DEFAULTS: Options = {"crop_boxes": False}
 
 LAYOUT = """\
 <root>/images/001.Black_footed_Albatross/Black_Footed_Albatross_0001_796111.jpg ...

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from figkd.data.listing import Listing, Sample
+from figkd.data.options import Options
 from figkd.errors import DataError
 
-DEFAULTS: dict[str, Any] = {"test_fraction": 0.2}
+DEFAULTS: Options = {"test_fraction": 0.2}
 
 LAYOUT = "no files: they come with scikit-learn"
 

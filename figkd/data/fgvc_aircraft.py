@@ -13,10 +13,11 @@ from typing import Any
 
 from figkd.data.decode import Box
 from figkd.data.listing import Archive, Listing, Sample, number, published_folder, require, rows
+from figkd.data.options import Options
 from figkd.data.store import SPLITS, SplitName
 from figkd.errors import DataError
 
-DEFAULTS: dict[str, Any] = {"level": "variant", "crop_boxes": False, "cut_banner": True, "merge_val": False}
+DEFAULTS: Options = {"level": "variant", "crop_boxes": False, "cut_banner": True, "merge_val": False}
 
 LAYOUT = """\
 <root>/data/images/0034309.jpg ...

@@ -17,6 +17,7 @@ from figkd.data.sources import Sources
 from figkd.data.store import SPLITS, SplitName, SplitWriter, new_folder, write_contents, write_facts
 from figkd.data.tally import Tally
 from figkd.errors import DataError
+from figkd.files import Json
 from figkd.progress import Progress
 
 MAX_SKIPPED = 0.5
@@ -33,7 +34,7 @@ def write_samples(
     facts: Mapping[str, Any],
     progress: Progress,
     workers: int | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Decode all samples into a prepared data folder; returns what data.json says.
 
     `contents` has the digest of each sample's content by its id.

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from figkd.data.listing import Archive, Listing, Sample, matlab, number, published_folder, require
+from figkd.data.options import Options
 from figkd.data.store import SplitName
 
-DEFAULTS: dict[str, Any] = {"merge_val": False}
+DEFAULTS: Options = {"merge_val": False}
 
 LAYOUT = """\
 <root>/jpg/image_00001.jpg ...

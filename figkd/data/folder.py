@@ -9,10 +9,11 @@ from typing import Any
 from figkd.data.layout import ClassFolders, Layout, read_layout
 from figkd.data.left_out import counted, remedies
 from figkd.data.listing import Demands, Listing, Sample, check_fraction
+from figkd.data.options import Options
 from figkd.data.tree import walk
 from figkd.errors import DataError
 
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: Options = {
     "layout": "auto",
     "test_fraction": 0.2,
     "small_classes": "refuse",

@@ -21,9 +21,11 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from figkd.data.files import channel_moments, mean_and_std
+from figkd.data.options import Options
 from figkd.data.sources import Source, Sources
 from figkd.data.store import SPLITS, SplitName, SplitWriter, new_folder, write_facts
 from figkd.errors import DataError
+from figkd.files import Json
 from figkd.progress import Progress
 
 FACES: tuple[str, ...] = (
@@ -54,7 +56,7 @@ CLASSES = FACES
 
 SUFFIXES = frozenset({".ttf", ".otf"})
 
-DEFAULTS: dict[str, Any] = {"train_per_class": 600, "val_per_class": 100, "test_per_class": 100}
+DEFAULTS: Options = {"train_per_class": 600, "val_per_class": 100, "test_per_class": 100}
 
 LAYOUT = """\
 no root: rendered from the fonts in matplotlib/mpl-data/fonts/ttf; or
@@ -96,7 +98,7 @@ def prepare(
     options: Mapping[str, Any],
     facts: Mapping[str, Any],
     progress: Progress,
-) -> dict[str, Any]:
+) -> Json:
     """Render the prepared data folder; `val_fraction` is not used, the splits' sizes are options."""
     problems = check(root, options)
     if problems:

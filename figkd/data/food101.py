@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from figkd.data.listing import Archive, Listing, Sample, published_folder, require, rows
+from figkd.data.options import Options
 from figkd.data.store import SplitName
 from figkd.errors import DataError
 
-DEFAULTS: dict[str, Any] = {}
+DEFAULTS: Options = {}
 
 LAYOUT = """\
 <root>/images/apple_pie/1005649.jpg ...

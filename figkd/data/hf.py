@@ -15,12 +15,13 @@ from typing import Any
 
 from figkd.data.left_out import LeftOut
 from figkd.data.listing import Demands, Listing, Sample, check_fraction, label_order
+from figkd.data.options import Options
 from figkd.data.split_words import assign, meanings
 from figkd.data.store import SPLITS, SplitName
 from figkd.errors import DataError
 from figkd.files import read_bytes
 
-DEFAULTS: dict[str, Any] = {
+DEFAULTS: Options = {
     "name": "",
     "config": "",
     "revision": "",

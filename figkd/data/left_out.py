@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from figkd.files import Json
+
 Reason = Literal[
     "hidden",
     "system",
@@ -67,9 +69,9 @@ class LeftOut:
     count: int = 1
 
 
-def summary(left_out: Iterable[LeftOut]) -> dict[str, Any]:
+def summary(left_out: Iterable[LeftOut]) -> Json:
     """Number and first places by reason, for data.json."""
-    found: dict[str, Any] = {}
+    found: Json = {}
     for entry in left_out:
         told = found.setdefault(entry.reason, {"count": 0, "examples": []})
         told["count"] += entry.count

@@ -19,7 +19,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +30,7 @@ from figkd import labels
 from figkd.checkpoint import tensor_bytes
 from figkd.data.views import Views
 from figkd.errors import DataError, LabelError
-from figkd.files import read_array, read_json, write_json
+from figkd.files import Json, read_array, read_json, write_json
 from figkd.models import place
 from figkd.progress import Progress, no_progress
 
@@ -234,7 +234,7 @@ def _reserve(partial: Path, shape: tuple[int, int, int]) -> None:
             raise lacking from error
 
 
-def _steps_done(partial: Path, sidecar: Path, about: dict[str, Any]) -> int:
+def _steps_done(partial: Path, sidecar: Path, about: Json) -> int:
     try:
         said = read_json(sidecar)
         store = read_array(partial)

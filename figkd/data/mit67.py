@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from figkd.data.listing import Listing, Sample, published_folder, require, rows
+from figkd.data.options import Options
 from figkd.data.store import SplitName
 from figkd.errors import DataError
 
-DEFAULTS: dict[str, Any] = {}
+DEFAULTS: Options = {}
 
 LAYOUT = """\
 <root>/Images/airport_inside/airport_inside_0001.jpg ...

@@ -21,7 +21,7 @@ from figkd.data.levels import Rules, from_json
 from figkd.data.room import usable_cpus
 from figkd.data.store import write_labels
 from figkd.errors import DataError
-from figkd.files import read_json, write_json
+from figkd.files import Json, read_json, write_json
 
 ROOT_FILE = "root.json"
 _MOST_SIDE = 1 << 14
@@ -102,7 +102,7 @@ class FileListWriter:
         self._folder, self._name, self._root = folder, name, root
         self._labels: list[int] = []
         self._ids: list[str] = []
-        self._files: list[dict[str, Any]] = []
+        self._files: list[Json] = []
 
     def __enter__(self) -> Self:
         return self
@@ -182,8 +182,8 @@ def _file(job: Job) -> Path:
     return job.image
 
 
-def _to_json(job: Job, root: Path) -> dict[str, Any]:
-    entry: dict[str, Any] = {"file": _file(job).absolute().relative_to(root).as_posix()}
+def _to_json(job: Job, root: Path) -> Json:
+    entry: Json = {"file": _file(job).absolute().relative_to(root).as_posix()}
     if box := job.box() if callable(job.box) else job.box:
         entry["box"] = list(box)
     if job.cut_bottom:
@@ -191,7 +191,7 @@ def _to_json(job: Job, root: Path) -> dict[str, Any]:
     return entry
 
 
-def _from_json(entry: dict[str, Any], root: Path) -> Job:
+def _from_json(entry: Json, root: Path) -> Job:
     file, box, cut = Path(entry["file"]), entry.get("box", ()), entry.get("cut_bottom", 0)
     if file.is_absolute() or ".." in file.parts:
         raise ValueError(f"{str(file)[:200]!r} is no file below {root}")

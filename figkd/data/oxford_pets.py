@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from figkd.data.listing import Archive, Listing, Sample, number, published_folder, require, rows
+from figkd.data.options import Options
 from figkd.data.store import SplitName
 
-DEFAULTS: dict[str, Any] = {}
+DEFAULTS: Options = {}
 
 LAYOUT = """\
 <root>/images/Abyssinian_1.jpg ...

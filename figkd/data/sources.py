@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
+
+from figkd.files import Json
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Sources:
         self._heights[source.height] += 1
         self._enlarged += source.short_side < self._view
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Json:
         """For data.json: images by format, the most first; `min`, `median` (the lower one) and `max` of `width` and of
         `height`, pixels; `enlarged`, the images of which the part that is used is smaller than the view."""
         return {

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from figkd.data.listing import Archive, Listing, Sample, published_folder, require, rows
+from figkd.data.options import Options
 from figkd.data.store import SplitName
 
-DEFAULTS: dict[str, Any] = {}
+DEFAULTS: Options = {}
 
 LAYOUT = """\
 <root>/JPEGImages/applauding_001.jpg ...

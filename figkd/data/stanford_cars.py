@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from figkd.data.listing import Listing, Sample, matlab, number, require
+from figkd.data.options import Options
 from figkd.data.store import SplitName
 from figkd.errors import DataError
 
-DEFAULTS: dict[str, Any] = {"crop_boxes": False}
+DEFAULTS: Options = {"crop_boxes": False}
 
 LAYOUT = """\
 <root>/cars_train/00001.jpg ..., <root>/cars_test/00001.jpg ...

@@ -15,9 +15,10 @@ import numpy as np
 
 from figkd.data.decode import Box
 from figkd.data.listing import Archive, Listing, Sample, matlab, require
+from figkd.data.options import Options
 from figkd.errors import DataError
 
-DEFAULTS: dict[str, Any] = {"crop_boxes": False}
+DEFAULTS: Options = {"crop_boxes": False}
 
 LAYOUT = """\
 <root>/Images/n02085620-Chihuahua/n02085620_10074.jpg ...

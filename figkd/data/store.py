@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from figkd.errors import DataError
-from figkd.files import read_array, read_json, write_json
+from figkd.files import Json, read_array, read_json, write_json
 
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -111,7 +111,7 @@ def read_contents(folder: Path, name: SplitName) -> list[str] | None:
     return cast("list[str]", found)
 
 
-def write_facts(folder: Path, classes: Sequence[str], facts: dict[str, Any]) -> None:
+def write_facts(folder: Path, classes: Sequence[str], facts: Json) -> None:
     """Write classes.json and data.json."""
     write_json(folder / "classes.json", list(classes))
     write_json(folder / "data.json", facts)
@@ -155,7 +155,7 @@ def class_names(folder: Path) -> list[str]:
     return cast("list[str]", names)
 
 
-def facts(folder: Path) -> dict[str, Any]:
+def facts(folder: Path) -> Json:
     """What data.json says.
 
     Raises:

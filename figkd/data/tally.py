@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypedDict
 
 from figkd.data.decode import Decoded
 from figkd.data.levels import Kind, Rules, as_json
 from figkd.data.remarks import WORDS, Remark
+from figkd.files import Json
 
 _MOST_WARNINGS = 20
 
 _KINDS: dict[Kind, str] = {"integer": "integers of more than 8 bits", "float": "floating-point values"}
+
+
+class _Seen(TypedDict):
+    """How many images something was about, and the first of them."""
+
+    images: int
+    example: str
 
 
 class Tally:
@@ -19,8 +27,8 @@ class Tally:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._remarks: dict[str, dict[str, Any]] = {}
-        self._warnings: dict[str, dict[str, Any]] = {}
+        self._remarks: dict[str, _Seen] = {}
+        self._warnings: dict[str, _Seen] = {}
         self._clipped = 0
 
     def add(self, image: Decoded, sample_id: str) -> None:
@@ -32,7 +40,7 @@ class Tally:
             if text in self._warnings or len(self._warnings) < _MOST_WARNINGS:
                 _count(self._warnings, text, sample_id)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> Json:
         """`levels` (kind of values to those that become 0 and 255), `remarks` and `warnings` (each to `images` and an
         `example`), `clipped_values`; what there is of them, nothing for a data set of ordinary images."""
         found = {
@@ -60,7 +68,7 @@ def in_words(decoding: Mapping[str, Any]) -> list[str]:
     return said
 
 
-def _count(found: dict[str, dict[str, Any]], what: str, sample_id: str) -> None:
+def _count(found: dict[str, _Seen], what: str, sample_id: str) -> None:
     found.setdefault(what, {"images": 0, "example": sample_id})["images"] += 1
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from figkd.data.decode import is_image
 from figkd.data.listing import Archive, Listing, Sample, published_folder, require, rows
+from figkd.data.options import Options
 from figkd.errors import DataError
 
-DEFAULTS: dict[str, Any] = {}
+DEFAULTS: Options = {}
 
 LAYOUT = """\
 <root>/wnids.txt, words.txt

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from pipeline.config.layers import SHORT
 from pipeline.config.schema import DeployConfig
+from pipeline.core.files import Json
 
 
-def json_schema() -> dict[str, Any]:
+def json_schema() -> Json:
     """The schema, with what `load_config` handles before validation added."""
     schema = DeployConfig.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"

@@ -11,7 +11,7 @@ from typing import Any
 from export.terminal import one_line
 from pipeline.config.problems import Problem, cut
 from pipeline.config.text import Missing, Unusable, decode, read_bytes
-from pipeline.config.yaml_tree import MAX_DEPTH, MAX_KEY, Allowance, KeyPath, Refused, Tree, parse
+from pipeline.config.yaml_tree import MAX_DEPTH, MAX_KEY, Allowance, KeyPath, Refused, Tree, Values, parse
 from pipeline.core.errors import ConfigError
 
 MAX_FILES = 8
@@ -30,7 +30,7 @@ class Layered:
         faults: what the files say and no config can hold; it is not in `values`.
     """
 
-    values: dict[str, Any]
+    values: Values
     places: dict[str, str]
     faults: dict[KeyPath, Problem]
 
@@ -112,7 +112,7 @@ def _faults(tree: Tree, prefix: KeyPath, place: Callable[[int], str]) -> dict[Ke
     return faults
 
 
-def _merge(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+def _merge(base: Values, top: Values) -> Values:
     merged = dict(base)
     for key, value in top.items():
         if value is None:  # takes back what the other file says: the default, or no such entry

@@ -17,7 +17,7 @@ from pipeline.config.yaml_tree import Allowance, Refused, parse
 from pipeline.core.errors import ConfigError
 from pipeline.core.files import write_text
 
-_LIST: str = csv_list.DEFAULTS["file"]
+_LIST = str(csv_list.DEFAULTS["file"])
 _TEMPLATE = """\
 # Run with: figkd-pipeline run {file}
 # Every key and its default: figkd-pipeline config show {file}

@@ -15,7 +15,7 @@ from pipeline.config.check import check
 from pipeline.config.layers import Layered, dotted
 from pipeline.config.problems import Problem, did_you_mean
 from pipeline.config.schema import DeployConfig
-from pipeline.config.yaml_tree import KeyPath
+from pipeline.config.yaml_tree import KeyPath, Values
 
 _SHOULD = re.compile(r"^(Input|String|List|Dictionary) should ")
 
@@ -87,7 +87,7 @@ def _with_parents(key: str) -> Iterator[str]:
         key = key.rpartition(".")[0]
 
 
-def _stand_in(values: dict[str, Any], path: KeyPath) -> None:
+def _stand_in(values: Values, path: KeyPath) -> None:
     for pattern, value in _STAND_INS.items():
         if len(pattern) == len(path) and all(p in ("*", q) for p, q in zip(pattern, path, strict=True)):
             node: Any = values
@@ -96,7 +96,7 @@ def _stand_in(values: dict[str, Any], path: KeyPath) -> None:
             node[path[-1]] = copy.deepcopy(value)
 
 
-def _existing_part(values: dict[str, Any], path: KeyPath) -> KeyPath:
+def _existing_part(values: Values, path: KeyPath) -> KeyPath:
     """The part of a path that exists and can be removed: items of a list stand for the list."""
     node: Any = values
     for index, part in enumerate(path):
@@ -106,7 +106,7 @@ def _existing_part(values: dict[str, Any], path: KeyPath) -> KeyPath:
     return path
 
 
-def _remove(values: dict[str, Any], path: KeyPath) -> None:
+def _remove(values: Values, path: KeyPath) -> None:
     node = values
     for part in path[:-1]:
         node = node.get(part, {})

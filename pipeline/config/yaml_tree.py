@@ -18,6 +18,8 @@ from pipeline.config.problems import UNSHOWABLE, cut
 from pipeline.config.text import MAX_BYTES, TOO_LARGE
 
 KeyPath = tuple[str, ...]
+Values = dict[str, Any]
+"""What a YAML mapping holds, before it is checked: plain values by key."""
 
 MAX_VALUES = 5_000
 MAX_DEPTH = 20
@@ -199,7 +201,7 @@ class _Builder:
             items.append(self.build(item, inner))
         return _NOTHING if any(item is _NOTHING for item in items) else items
 
-    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> dict[str, Any]:
+    def _mapping(self, node: yaml.MappingNode, path: KeyPath) -> Values:
         values = {}
         for key, (key_node, value_node) in self._entries(node, path).items():
             inner = (*path, key)

@@ -8,9 +8,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from figkd.files import read_bytes, read_json
+from figkd.files import Json, read_bytes, read_json
 
-__all__ = ["read_bytes", "read_json", "write_bytes", "write_json", "write_text"]
+__all__ = ["Json", "read_bytes", "read_json", "write_bytes", "write_json", "write_text"]
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from figkd.files import is_text
-from pipeline.core.files import read_json, write_json
+from pipeline.core.files import Json, read_json, write_json
 
 # A file written within the clock's granularity of its hashing could change again without a new time stamp.
 _RACY_NS = 2_000_000_000
@@ -84,7 +84,7 @@ def _digests(files: Sequence[Path], memory: Path) -> dict[Path, str | OSError]:
     return found
 
 
-def _remembered(memory: Path) -> dict[str, Any]:
+def _remembered(memory: Path) -> Json:
     """What an earlier run wrote; nothing if it is damaged: then everything is hashed again."""
     try:
         found = read_json(memory)

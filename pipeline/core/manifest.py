@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from figkd.files import parse_json
-from pipeline.core.files import read_json
+from pipeline.core.files import Json, read_json
 
 MANIFEST = "artifact.json"
 KEY_CHARS = 16
@@ -56,9 +56,9 @@ class MadeFrom(BaseModel):
 
     step: str
     version: int
-    arguments: dict[str, Any]
+    arguments: Json
     inputs: dict[str, str]
-    environment: dict[str, Any]
+    environment: Json
 
 
 class Manifest(BaseModel):
@@ -75,7 +75,7 @@ class Manifest(BaseModel):
     """Grows with each artifact of a key, whatever the clock says; 0 in stores that did not count."""
     recipe: MadeFrom
     files: dict[FileName, FileFacts]
-    provenance: dict[str, Any]
+    provenance: Json
 
     def contradiction(self) -> bool:
         """Whether key or digest are not those of the recipe and the files."""

@@ -9,7 +9,7 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -101,7 +101,7 @@ class Channel:
         """Ping from now on, so that both ends know that the other lives."""
         threading.Thread(target=self._ping, name="device-ping", daemon=True).start()
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: Mapping[str, Any]) -> None:
         """Send one message."""
         self.send_bytes(json.dumps(message).encode() + b"\n")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -99,7 +99,7 @@ class HostMachine:
 
         inputs = task.images.inputs()
         engines: dict[str, Engine] = {}
-        runtime: dict[str, Any] = {}
+        runtime: dict[str, Mapping[str, object]] = {}
         try:
             for done, row in enumerate(task.rows):
                 context.progress(done, len(task.rows), f"loading {row.id}")

@@ -154,11 +154,11 @@ def measure_engines(
 
 def _warm_up(
     engines: Mapping[str, Engine], inputs: Mapping[str, npt.NDArray[Any]], plan: Plan
-) -> dict[str, Any]:
+) -> dict[str, Facts]:
     """Bring the GPU to working clocks with each engine on it, beside the warm-up of each case."""
     from export.runtime.warmup import gpu_mhz, warm_until_steady
 
-    found: dict[str, Any] = {}
+    found: dict[str, Facts] = {}
     for name, engine in engines.items() if gpu_mhz() is not None else ():
         if engine.backend == "onnxruntime":
             continue

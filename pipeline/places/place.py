@@ -170,7 +170,7 @@ class Timed:
 
     rows: list[BenchmarkRow]
     samples: Mapping[str, Mapping[str, npt.NDArray[Any]]]
-    runtime: Mapping[str, Any]
+    runtime: Mapping[str, Mapping[str, object]]
     machine: Mapping[str, Any]
     operators: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 

@@ -25,7 +25,7 @@ from pipeline.config.schema import DeployConfig
 from pipeline.core.address import LOCAL
 from pipeline.core.errors import ConfigError, DeviceFault, EnvironmentFault, PipelineError, StageFailed
 from pipeline.core.faults import defect, environment_fault, out_of_memory
-from pipeline.core.files import write_json
+from pipeline.core.files import Json, write_json
 from pipeline.core.store import Artifact, Recipe, Store
 from pipeline.devices.known import KnownDevices
 from pipeline.devices.session import abort_sessions
@@ -309,7 +309,7 @@ def _run_stage(step: Step, work: Work, store: Store) -> None:
         raise defect(error, step.id, store.root / "logs") from error
 
 
-def _provenance(config: DeployConfig, seconds: float) -> dict[str, Any]:
+def _provenance(config: DeployConfig, seconds: float) -> Json:
     from pipeline import __version__
 
     packages = ("torch", "timm", "onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "PyWavelets", "numpy")

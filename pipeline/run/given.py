@@ -133,7 +133,7 @@ def score_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> l
 @contextmanager
 def _opened(
     config: DeployConfig, files: Sequence[Path], ui: Interface
-) -> Iterator[tuple[Work, dict[str, Any], dict[str, list[int] | None]]]:
+) -> Iterator[tuple[Work, dict[str, Engine], dict[str, list[int] | None]]]:
     """Prepare the data if need be, and load every file with the back end that it belongs to; columns by file."""
     store = Store(config.store.folder)
     threads = next((t.threads for t in config.targets.values() if t.engine == "onnxruntime"), None)
@@ -178,7 +178,7 @@ def _fitting(what: str) -> Iterator[None]:
 @contextmanager
 def _loaded(
     files: Sequence[Path], threads: int | None, sizes: Sizes = AS_THEY_ARE
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[dict[str, Engine]]:
     """Load every file with the back end that it belongs to; by the path as it was given."""
     from export.engines import BACKENDS
     from export.errors import BackendMissing, ExportError
@@ -187,7 +187,7 @@ def _loaded(
     for path in files:
         if not path.is_file():
             raise ConfigError("no such file", where=str(path))
-    engines: dict[str, Any] = {}
+    engines: dict[str, Engine] = {}
     folder = tempfile.TemporaryDirectory(prefix="figkd-pipeline-")
     try:
         for number, path in enumerate(files):

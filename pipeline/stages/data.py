@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from figkd.data import DATASETS, copies, left_out, prepare, source_files
 from figkd.data.on_the_fly import ROOT_FILE
 from figkd.data.tally import in_words
 from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json
-from pipeline.stages.base import Source, Stage, Work
+from pipeline.stages.base import Arguments, Source, Stage, Work
 
 
-def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+def _arguments(config: DeployConfig, _target: str) -> Arguments:
     data = config.data
     info = DATASETS[data.dataset]
     default_store = round(data.image_size * 256 / 224) if info.photos else data.image_size
-    arguments: dict[str, Any] = {
+    arguments: Arguments = {
         "dataset": data.dataset,
         "options": dict(data.options),
         "image_size": data.image_size,

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from figkd.loss.methods import METHODS
 from pipeline.config.schema import DeployConfig, method_section
 from pipeline.core.files import read_json, write_json
-from pipeline.stages.base import Source, Stage, Work
+from pipeline.stages.base import Arguments, Source, Stage, Work
 from pipeline.stages.logits import is_cached
 from pipeline.stages.networks import network_name, network_sources
 from pipeline.stages.start import begin, start_arguments, start_of, start_sources
@@ -28,7 +27,7 @@ WAVELET_ORDER = "wavelet_order.json"
 """The order in which the wavelet sees the classes; not that of the outputs."""
 
 
-def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+def _arguments(config: DeployConfig, _target: str) -> Arguments:
     return (
         training_arguments(config.distill)
         | {"model": config.student.model}
@@ -52,7 +51,7 @@ def method_sources(config: DeployConfig) -> Mapping[str, Source]:
     return given | (network_sources(config.teacher, _TEACHER_CODE) if _is_online(config) else {})
 
 
-def method_arguments(config: DeployConfig) -> dict[str, Any]:
+def method_arguments(config: DeployConfig) -> Arguments:
     """What `lesson` reads: the method, its options and where the teacher's logits come from."""
     distill = config.distill
     section = method_section(distill)
@@ -67,7 +66,7 @@ def method_arguments(config: DeployConfig) -> dict[str, Any]:
     }
 
 
-def lesson(work: Work) -> tuple[dict[str, Any], list[str] | None]:
+def lesson(work: Work) -> tuple[Arguments, list[str] | None]:
     """What the student learns from: arguments of `figkd.train.train`, and the wavelet's order of the classes by name.
 
     Args:
@@ -102,7 +101,7 @@ def lesson(work: Work) -> tuple[dict[str, Any], list[str] | None]:
                 progress=work.progress,
             )
         )
-    given: dict[str, Any] = {
+    given: Arguments = {
         "loss": build.build_loss(
             arguments["method"],
             len(names),

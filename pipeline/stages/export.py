@@ -11,7 +11,7 @@ from pipeline.core.errors import StageFailed
 from pipeline.core.files import read_json, write_json
 from pipeline.places import environment
 from pipeline.places.images import Images
-from pipeline.stages.base import Stage, Work
+from pipeline.stages.base import Arguments, Stage, Work
 from pipeline.stages.networks import network_name, network_sources
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _EXPORTERS = ("torch", "onnx", "onnxscript", "onnxslim")
 _PARITY_IMAGES = 96
 
 
-def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+def _arguments(config: DeployConfig, _target: str) -> Arguments:
     return {
         "student": config.student.model,
         "image_size": config.data.image_size,

@@ -7,13 +7,12 @@ teacher's logits of the images as they are evaluated are kept: the order of the 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from figkd.loss.methods import METHODS
 from pipeline.config.schema import DeployConfig
 from pipeline.core.errors import StageFailed
 from pipeline.core.files import read_json, write_json
-from pipeline.stages.base import PREDICTIONS, Stage, Work
+from pipeline.stages.base import PREDICTIONS, Arguments, Stage, Work
 from pipeline.stages.networks import network_name, network_sources
 from pipeline.stages.training import pick_device, views_arguments, views_of
 
@@ -24,8 +23,8 @@ def is_cached(config: DeployConfig) -> bool:
     return distill.teacher_logits == "cached" and METHODS[distill.method].needs_teacher
 
 
-def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
-    common: dict[str, Any] = {"teacher": config.teacher.model, "image_size": config.data.image_size}
+def _arguments(config: DeployConfig, _target: str) -> Arguments:
+    common: Arguments = {"teacher": config.teacher.model, "image_size": config.data.image_size}
     if METHODS[config.distill.method].needs_teacher:
         common["at_chance_level"] = "allowed" if config.teacher.allow_chance_level else "refused"
     if not is_cached(config):

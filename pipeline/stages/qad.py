@@ -10,11 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from figkd.records import Record
 from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json, write_json
 from pipeline.places.int8_layouts import Layouts
 from pipeline.results.rows.scores import Score, write_scores
-from pipeline.stages.base import Stage, Work
+from pipeline.stages.base import Arguments, Stage, Work
 from pipeline.stages.distill import lesson, method_arguments, method_sources
 from pipeline.stages.engines import read_logits
 from pipeline.stages.precision import inputs_of, onnx_engine, onnx_file, score
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
     from figkd.data import SplitName
 
 
-def _arguments(_config: DeployConfig, _target: str) -> dict[str, Any]:
+def _arguments(_config: DeployConfig, _target: str) -> Arguments:
     return {}  # which files there are, the layouts say
 
 
-def _layout_arguments(config: DeployConfig, _target: str, layouts: Layouts) -> dict[str, Any]:
+def _layout_arguments(config: DeployConfig, _target: str, layouts: Layouts) -> Arguments:
     qad = config.precision.qad
     allowed = _allowed_drop(config, layouts)
     wanted = {name for name, drop in allowed.items() if qad.when == "always" or drop is not None}
@@ -136,7 +137,7 @@ def _top1(work: Work, file: Path, part: SplitName = "val") -> float:
         engine.close()
 
 
-def fine_tune(work: Work, file: Path) -> tuple[TorchGraph, list[dict[str, Any]]]:
+def fine_tune(work: Work, file: Path) -> tuple[TorchGraph, list[Record]]:
     """Train the graph of a quantised file on what the student learnt from; it and its record by epoch."""
     from onnx import numpy_helper
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json, write_json, write_text
-from pipeline.stages.base import Stage, Work
+from pipeline.stages.base import Arguments, Stage, Work
 
 NEEDS = (
     "data",
@@ -24,7 +23,7 @@ NEEDS = (
 """Stages without which there is nothing to report."""
 
 
-def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+def _arguments(config: DeployConfig, _target: str) -> Arguments:
     return {"config": config.model_dump(mode="json")}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config.schema import DeployConfig, Network
-from pipeline.stages.base import Source, Work
+from pipeline.stages.base import Arguments, Source, Work
 from pipeline.stages.networks import located, network_name, network_sources
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Start:
     std: Sequence[float] | None
 
 
-def start_arguments(network: Network) -> dict[str, Any]:
+def start_arguments(network: Network) -> Arguments:
     """The keys that decide how a network begins; of files, what is read counts as a source."""
     if network.checkpoint is None and network.classes is None:
         return {"pretrained": network.pretrained}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from figkd.records import Record
 from pipeline.config.schema import DeployConfig
 from pipeline.core.files import read_json
-from pipeline.stages.base import PREDICTIONS, Source, Stage, Work
+from pipeline.stages.base import PREDICTIONS, Arguments, Source, Stage, Work
 from pipeline.stages.start import begin, start_arguments, start_of, start_sources
 from pipeline.stages.training import (
     VOLATILE,
@@ -19,7 +19,7 @@ from pipeline.stages.training import (
 )
 
 
-def _arguments(config: DeployConfig, _target: str) -> dict[str, Any]:
+def _arguments(config: DeployConfig, _target: str) -> Arguments:
     teacher = config.teacher
     common = {"model": teacher.model, "image_size": config.data.image_size, "seed": config.seed}
     training = training_arguments(teacher) if teacher.epochs else {"epochs": 0}
@@ -41,7 +41,7 @@ def _run(work: Work) -> None:
     model, said = begin(start_of(work, trains=arguments["epochs"] > 0), names)
     if said and work.world.first:
         work.note(f"teacher: {said}")
-    history: list[dict[str, Any]] = []
+    history: list[Record] = []
     if arguments["epochs"]:
         split = open_split(data, "train")
         history = train(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from figkd.data.view_kinds import view_count
+from figkd.records import Record
 from pipeline.config.schema import Training
 from pipeline.core.files import write_json
-from pipeline.stages.base import Work
+from pipeline.stages.base import Arguments, Work
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,19 +29,19 @@ TRAINING_KEYS = (
 )  # fmt: skip
 
 
-def training_arguments(section: Training) -> dict[str, Any]:
+def training_arguments(section: Training) -> Arguments:
     """The plain training keys of a section."""
     return {key: getattr(section, key) for key in TRAINING_KEYS} | {"views": views_arguments(section)}
 
 
-def views_arguments(section: Training) -> dict[str, Any]:
+def views_arguments(section: Training) -> Arguments:
     """The view set of a section: as many views as it has epochs, if it does not say."""
     views = section.views
     count = view_count(views.kind, views.pad, views.count, section.epochs)
     return {"kind": views.kind, "pad": views.pad, "count": count}
 
 
-def split_timing(history: list[dict[str, Any]], out: Path) -> None:
+def split_timing(history: list[Record], out: Path) -> None:
     """Write a training's history without its timing, and the timing beside it."""
     write_json(
         out / "history.json", [{k: v for k, v in record.items() if k != "timing"} for record in history]
@@ -60,7 +61,7 @@ def pick_amp(amp: str, device: str) -> str:
     return ("bf16" if device == "cuda" else "none") if amp == "auto" else amp
 
 
-def train_options(arguments: Mapping[str, Any], work: Work) -> dict[str, Any]:
+def train_options(arguments: Mapping[str, Any], work: Work) -> Arguments:
     """The keyword arguments of `figkd.train.train` that teacher and student take from their sections alike."""
     from figkd.events import EVENTS
 
@@ -94,7 +95,7 @@ def views_of(arguments: Mapping[str, Any], store_size: int, seed: int) -> Views:
 
 
 def keep_network(
-    work: Work, model: ImageClassifier, history: list[dict[str, Any]], said: Mapping[str, Any]
+    work: Work, model: ImageClassifier, history: list[Record], said: Mapping[str, Any]
 ) -> npt.NDArray[np.float32]:
     """Write a network's checkpoint, history and scores (with `said` added); return its test logits [N, C].
 
