@@ -53,9 +53,11 @@ def archive_as(name: str) -> bytes:
 
 
 _RUN = """
-import sys
+import importlib, sys, zipfile
 sys.path.insert(0, sys.argv[1])
 import numpy
+for path in zipfile.ZipFile(sys.argv[1]).namelist():
+    importlib.import_module(path[:-3].replace("/", "."))
 from elsewhere import onnx_session
 engine = onnx_session.load(sys.argv[2], threads=1)
 numpy.save(sys.argv[4], engine.infer(numpy.load(sys.argv[3])))
