@@ -231,10 +231,10 @@ def _needs(facts: Mapping[str, Any], engine: Engine) -> Any:
     from export.runtime.bundle.manifest import Needs
 
     bound = engine.backend != "onnxruntime"
-    capabilities = (engine.compute_capability,) if engine.compute_capability else ()
+    several = facts["options"].get("hardware_compatibility") not in (None, "none")  # the library says which
     return Needs(
         architecture=str(facts["platform"]),
-        compute_capability=tuple(facts["compute_capability"]) or capabilities,
+        compute_capability=() if several else tuple(facts["compute_capability"]),
         l4t=str(facts["l4t"]),
         versions={engine.backend: str(facts["versions"].get(engine.backend, ""))} if bound else {},
     )

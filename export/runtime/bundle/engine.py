@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import posixpath
 import re
-from typing import TYPE_CHECKING, Any, Callable, Dict
+import tempfile
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError
-from .errors import BundleRefused, CannotRun, shown
+from . import strict_json
+from .errors import BundleRefused, CannotRun
 
 if TYPE_CHECKING:
     from typing import Protocol
 
     from ..arrays import Array
     from .manifest import Manifest
+    from .verify import Bundle
 
     class Engine(Protocol):
         """A loaded engine; not thread-safe."""
@@ -33,27 +38,75 @@ if TYPE_CHECKING:
             ...
 
 
+_MOST_SIDECAR = 1 << 24
 _L4T_FILE = "/etc/nv_tegra_release"
 
 
-def load_engine(data: bytes, manifest: Manifest, threads: int | None = None) -> Engine:
-    """A bundle's engine from its bytes.
+def load_engine(bundle: Bundle, threads: int | None = None) -> Engine:
+    """The engine of a bundle that was verified, from bytes that are checked as they are read.
 
     Args:
-        data: of the engine's file, as `Bundle.read` gave them.
-        manifest: of the bundle.
+        bundle: whose.
         threads: CPU threads; None: as it was measured.
 
     Raises:
+        BundleRefused: a file is not what it was.
         CannotRun: the engine is for another machine, or its library is missing or does not take it.
     """
+    manifest = bundle.manifest
     require_machine(manifest)
-    chosen = threads or manifest.engine.threads or None
     try:
-        engine: Engine = _LOADERS[manifest.engine.backend](data, chosen)
-        return engine
+        if manifest.engine.backend == "onnxruntime":
+            from ..onnx_session import OnnxRuntimeEngine
+
+            return OnnxRuntimeEngine(
+                bundle.read(manifest.engine.file), threads or manifest.engine.threads or None
+            )
+        return _tensorrt(bundle)
     except ExportError as error:
         raise CannotRun(error.what, error.fix) from error
+
+
+def _tensorrt(bundle: Bundle) -> Engine:
+    """Code that an engine carries is never run: one that needs it is refused by the library."""
+    from .. import cudart
+    from ..trt_engine import TensorRTEngine
+
+    manifest = bundle.manifest
+    name = manifest.engine.file
+    sizes, weights = _sidecar(bundle.read(name + ".json"), name)
+    cuda = cudart.required()
+    here = "SM%d%d" % cuda.compute_capability()
+    if manifest.needs.compute_capability and here not in manifest.needs.compute_capability:
+        raise CannotRun(
+            "the engine is for %s, the GPU here is %s"
+            % (" or ".join(manifest.needs.compute_capability), here),
+            "take the bundle that was made for this machine",
+        )
+    data = bundle.read(name)
+    with tempfile.TemporaryDirectory(
+        prefix="figkd-weights-"
+    ) as folder:  # the library refits from a file only
+        place = ""
+        if weights:
+            place = os.path.join(folder, "weights.onnx")
+            with open(place, "wb") as file:
+                file.write(bundle.read(posixpath.join(posixpath.dirname(name), weights)))
+        return TensorRTEngine(data, manifest.engine.backend, sizes, weights=place, cuda=cuda)
+
+
+def _sidecar(data: bytes, name: str) -> tuple[list[int], str]:
+    """Batch sizes of an engine, and the name of the file with its weights; empty where it has them."""
+    found = strict_json.read(data, name + ".json", _MOST_SIDECAR)
+    try:
+        sizes, weights = found["batch_sizes"], found["weights"].get("file", "")
+        whole = all(type(size) is int and 1 <= size <= 1 << 20 for size in sizes)
+        fits = isinstance(weights, str) and whole and bool(sizes)
+    except (KeyError, TypeError, AttributeError):
+        fits = False
+    if not fits:
+        raise BundleRefused("%s.json describes no engine" % name)
+    return list(sizes), weights
 
 
 def require_machine(manifest: Manifest) -> None:
@@ -91,26 +144,6 @@ def _version(package: str) -> str:
         return str(getattr(__import__(package), "__version__", ""))
     except Exception:  # the loader says what is missing
         return ""
-
-
-def _onnx_runtime(data: bytes, threads: int | None) -> Engine:
-    from ..onnx_session import OnnxRuntimeEngine
-
-    return OnnxRuntimeEngine(data, threads)
-
-
-def _tensorrt(name: str) -> Callable[[bytes, int | None], Engine]:
-    def load(data: bytes, threads: int | None) -> Engine:
-        raise CannotRun("engines of %s are not run by this version" % shown(name))
-
-    return load
-
-
-_LOADERS: Dict[str, Callable[[bytes, "int | None"], Any]] = {
-    "onnxruntime": _onnx_runtime,
-    "tensorrt": _tensorrt("tensorrt"),
-    "tensorrt_rtx": _tensorrt("tensorrt_rtx"),
-}
 
 
 def check_fit(engine: Engine, shape: tuple[int, ...], dtype: str) -> None:

@@ -133,8 +133,7 @@ def load(folder: Path, trust: Choice) -> Model:
 def model_of(bundle: Bundle) -> Model:
     """The model in a bundle that was verified; errors as for `load`."""
     classes, preprocessing = read_labels(bundle), read_preprocessing(bundle)
-    engine = load_engine(bundle.read(bundle.manifest.engine.file), bundle.manifest)
-    return Model(classes, preprocessing, engine)
+    return Model(classes, preprocessing, load_engine(bundle))
 
 
 def probabilities(logits: Array) -> Array:

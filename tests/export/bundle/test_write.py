@@ -19,6 +19,7 @@ from export.bundle.pictures import png_bytes
 from export.bundle.write import write_bundle
 from export.errors import ExportError
 from export.runtime.bundle import UNSIGNED, BundleRefused, canonical, load, open_bundle, verify
+from export.runtime.bundle.engine import load_engine
 from export.runtime.bundle.errors import CannotRun, ImageRefused
 from export.runtime.bundle.golden import array_of, npy_bytes
 from export.runtime.bundle.manifest import NAME
@@ -278,3 +279,46 @@ def test_python_3_8_classifies_a_photo(made: Path, tmp_path: Path) -> None:
     done = _run(made, "self-test", "--unsigned", "--json", python=inside)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["lossless_exact"] is True
+
+
+@pytest.mark.parametrize(
+    ("capability", "weights"), [("SM87", ""), ("SM87", "int8.engine.weights.onnx"), ("SM90", "")]
+)
+def test_a_tensorrt_engine_is_loaded_from_the_bytes_that_were_checked(
+    capability: str, weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With stand-ins for CUDA and the engine: what it is given; an engine for another GPU is refused."""
+    from export.runtime import cudart, trt_engine
+    from tests.export.runtime.bundle.made import write_bundle
+
+    given: list[object] = []
+
+    class Cuda:
+        def compute_capability(self) -> tuple[int, int]:
+            return (8, 7)
+
+    class Engine:
+        def __init__(
+            self, source: bytes, backend: str, sizes: list[int], *, weights: str, cuda: Cuda
+        ) -> None:
+            content = Path(weights).read_bytes() if weights else b""
+            given.extend([source, backend, sizes, content, isinstance(cuda, Cuda)])
+
+    monkeypatch.setattr(cudart, "required", Cuda)
+    monkeypatch.setattr(trt_engine, "TensorRTEngine", Engine)
+    sidecar = {"batch_sizes": [1, 8], "weights": {"file": weights, "sha256": "0" * 64} if weights else {}}
+    files = {"engine/int8.engine": b"plan", "engine/int8.engine.json": json.dumps(sidecar).encode()}
+    if weights:
+        files[f"engine/{weights}"] = b"weights"
+    folder = write_bundle(
+        tmp_path / "small", files,
+        engine={"file": "engine/int8.engine", "backend": "tensorrt", "precision": "int8", "threads": 0},
+        needs={"architecture": "", "compute_capability": [capability], "l4t": "", "versions": {}},
+    )  # fmt: skip
+    opened = open_bundle(folder, UNSIGNED)
+    if capability == "SM90":
+        with pytest.raises(CannotRun, match="for SM90, the GPU here is SM87"):
+            load_engine(opened)
+        return
+    load_engine(opened)
+    assert given == [b"plan", "tensorrt", [1, 8], b"weights" if weights else b"", True]
