@@ -25,7 +25,7 @@ from export.runtime.bundle.golden import array_of, npy_bytes
 from export.runtime.bundle.manifest import NAME
 from export.runtime.bundle.self_test import self_test
 from tests.export.bundle.tiny import NAMES, bundle, content
-from tests.export.runtime.test_old_python import old_pythons
+from tests.old_python import old_pythons
 from tests.pipeline.devices.tiny import images
 
 

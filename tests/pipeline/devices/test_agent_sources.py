@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.devices.archive import agent_archive
+from tests.old_python import old_pythons
 
 AGENT = Path(__file__).parents[3] / "pipeline/devices/agent"
 SOURCES = sorted(AGENT.rglob("*.py"))
@@ -43,8 +44,7 @@ def test_python_3_8_reads_it_and_the_standard_library_suffices(path: Path) -> No
 
 def test_its_archive_imports_in_an_old_python(tmp_path: Path) -> None:
     """For real, where Python 3.8 to 3.10 is installed, with numpy or without."""
-    found = sorted(Path.home().glob(".pyenv/versions/3.[89].*/bin/python"))
-    found += [p for version in ("3.8", "3.9", "3.10") if (p := Path(f"/usr/bin/python{version}")).exists()]
+    found = old_pythons()
     if not found:
         pytest.skip("no older Python here")
     program = tmp_path / "agent.pyz"
@@ -55,7 +55,9 @@ def test_its_archive_imports_in_an_old_python(tmp_path: Path) -> None:
         [found[0], "-c", _IMPORT, program, *wanted], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert {name.partition(".")[2] for name in done.stdout.split()} <= NUMPY
+    *missing, last = done.stdout.splitlines()
+    assert {name.partition(".")[2] for name in missing} <= NUMPY
+    assert last == ("missing: sudo apt install python3-numpy on the device" if missing else "a job")
 
 
 _IMPORT = """
@@ -68,4 +70,9 @@ for name in sys.argv[2:]:
         if error.name != "numpy":
             raise
         print(name)
+from figkd_agent import errors, work
+try:
+    print("a job" if work._job("infer") else "")
+except errors.JobError as error:
+    print(error.kind + ": " + error.fix)
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,26 +11,10 @@ from export.engines import BACKENDS
 from pipeline.devices.requests import BuildRequest, EngineSpec, InferRequest, TimeRequest
 from pipeline.devices.results import BUILD, INFER, TIME, npy_bytes, read_npy
 from pipeline.devices.session import connect
-from tests.export.runtime.test_old_python import old_pythons
 from tests.pipeline.devices.sshd import Sshd
 from tests.pipeline.devices.tiny import CLASSES, IMAGE, classifier, images
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def old_python(tmp_path: Path) -> Path:
-    """Python 3.8 in an environment with what ONNX Runtime needs, from PyPI."""
-    python = next(iter(old_pythons()), None)
-    if python is None:
-        pytest.skip("no older Python here")
-    subprocess.run([python, "-m", "venv", tmp_path / "venv"], check=True, timeout=300)
-    inside = tmp_path / "venv/bin/python"
-    packages = [inside, "-m", "pip", "install", "--quiet", "onnxruntime", "numpy"]
-    done = subprocess.run(packages, capture_output=True, text=True, timeout=300)
-    if done.returncode:
-        pytest.skip(f"the packages cannot be installed here: {done.stderr[-300:]}")
-    return inside
 
 
 def test_it_builds_scores_and_times(sshd: Sshd, old_python: Path, tmp_path: Path) -> None:
