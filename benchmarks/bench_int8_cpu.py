@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,7 @@ def main() -> None:
             files = {"fp32": make_fp32(name, folder), "int8": make_int8(name, folder)}
             size = STUDENTS[name].image_size
             timed = measure(files, size, threads, arguments.rounds, arguments.seconds)
-            share = quantised_share(files["int8"])
+            share = asdict(quantised_share(files["int8"]))
             operators = {p: optimised_operators(path) for p, path in files.items()}
             rows.append(
                 {"network": name, "image_size": size, "timed": timed, "share": share, "operators": operators}

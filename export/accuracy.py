@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,22 +35,59 @@ def confidence(logits: Array) -> Array:
     return found
 
 
+@dataclass(frozen=True)
+class ClassAccuracy:
+    """A class, its images and their accuracy in percent."""
+
+    name: str
+    n: int
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Confused:
+    """A class that was taken for another, and how often."""
+
+    true: str
+    predicted: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Accuracy of answers to a data set, percent. A row with NaN or infinity counts as wrong everywhere.
+
+    Attributes:
+        n: images.
+        top1: share of images whose best class is right.
+        top5: whose five best hold the right one; None where there are at most five classes.
+        mean_per_class: over classes that occur.
+        worst_classes: up to five, worst first.
+        agreement: images with the reference's top-1 class; None without reference.
+        finite: no logit is NaN or infinity.
+        confusions: up to ten, most frequent first.
+    """
+
+    n: int
+    top1: float
+    top5: float | None
+    mean_per_class: float
+    worst_classes: list[ClassAccuracy]
+    agreement: float | None
+    finite: bool
+    confusions: list[Confused]
+
+
 def accuracy(
     logits: Array, labels: Array, class_names: Sequence[str], reference_logits: Array | None = None
-) -> dict[str, Any]:
-    """Accuracy figures of one engine on one data set; all accuracies and the agreement are in percent.
+) -> Accuracy:
+    """Accuracy of one engine on one data set.
 
     Args:
         logits: [N, C] floating point.
         labels: [N] integers below C.
         class_names: C names.
         reference_logits: [N, C] of the module that the engine came from.
-
-    Returns:
-        `n`; `top1`; `top5` (None where C <= 5); `mean_per_class` (over classes that occur); `worst_classes`:
-        up to five `{"name", "n", "accuracy"}`, worst first; `agreement`: share of images with the reference's
-        top-1 class (None without reference); `finite`; `confusions`: up to ten `{"true", "predicted",
-        "count"}`, most frequent first. A row with NaN or infinity counts as wrong everywhere.
 
     Raises:
         ExportError: shapes that do not fit, no images, or a label outside 0..C-1.
@@ -85,26 +123,24 @@ def accuracy(
     wrong = ~correct & finite_rows
     pairs, counts = np.unique(labels[wrong] * classes + answer[wrong], return_counts=True)
     frequent = np.lexsort((pairs, -counts))[:10]
-    return {
-        "n": count,
-        "top1": _percent(correct),
-        "top5": top5,
-        "mean_per_class": float(per_class.mean()),
-        "worst_classes": [
-            {"name": class_names[present[i]], "n": int(totals[present[i]]), "accuracy": float(per_class[i])}
+    return Accuracy(
+        n=count,
+        top1=_percent(correct),
+        top5=top5,
+        mean_per_class=float(per_class.mean()),
+        worst_classes=[
+            ClassAccuracy(class_names[present[i]], int(totals[present[i]]), float(per_class[i]))
             for i in order
         ],
-        "agreement": agreement,
-        "finite": bool(finite_rows.all()),
-        "confusions": [
-            {
-                "true": class_names[int(pairs[i]) // classes],
-                "predicted": class_names[int(pairs[i]) % classes],
-                "count": int(counts[i]),
-            }
+        agreement=agreement,
+        finite=bool(finite_rows.all()),
+        confusions=[
+            Confused(
+                class_names[int(pairs[i]) // classes], class_names[int(pairs[i]) % classes], int(counts[i])
+            )
             for i in frequent
         ],
-    }
+    )
 
 
 def identical_rows(engine: Engine, image: Array, batch: int, *, tolerance: float = 1e-3) -> bool:

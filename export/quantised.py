@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -15,13 +15,42 @@ _TRANSPARENT = ("Reshape", "Transpose", "Flatten", "Identity", "Squeeze", "Unsqu
 _LARGEST = 3
 
 
-def quantised_share(model: Path | onnx.ModelProto) -> dict[str, Any]:
-    """Count the layers (convolutions and matrix products) whose operands all come from a DequantizeLinear.
+@dataclass(frozen=True)
+class FloatLayer:
+    """A layer that stays in floating point, and its share of the multiply-accumulates."""
 
-    Returns:
-        `layers`, `int8_layers`; multiply-accumulates of one image `macs`, `int8_macs`, `depthwise_macs` (0 where shapes
-        are unknown); `quantize` and `dequantize` (of activations; an engine fuses most of them); `float_layers`: the
-        largest layers that stay in floating point, as `name`, `op`, `macs_percent`.
+    name: str
+    op: str
+    macs_percent: float
+
+
+@dataclass(frozen=True)
+class QuantisedShare:
+    """What of a graph is INT8.
+
+    Attributes:
+        layers: convolutions and matrix products.
+        int8_layers: those whose operands all come from a DequantizeLinear.
+        macs: multiply-accumulates of one image; 0 where shapes are unknown.
+        int8_macs: of the INT8 layers.
+        depthwise_macs: of the depthwise convolutions.
+        quantize: QuantizeLinear nodes of activations; an engine fuses most of them.
+        dequantize: DequantizeLinear nodes of activations.
+        float_layers: the largest layers that stay in floating point.
+    """
+
+    layers: int
+    int8_layers: int
+    macs: int
+    int8_macs: int
+    depthwise_macs: int
+    quantize: int
+    dequantize: int
+    float_layers: list[FloatLayer]
+
+
+def quantised_share(model: Path | onnx.ModelProto) -> QuantisedShare:
+    """Count the layers (convolutions and matrix products) whose operands all come from a DequantizeLinear.
 
     Raises:
         ExportError: the file is missing or damaged.
@@ -44,19 +73,19 @@ def quantised_share(model: Path | onnx.ModelProto) -> dict[str, Any]:
     total = sum(macs for _, _, macs, _ in layers)
     left = sorted((row for row in layers if not row[1]), key=lambda row: -row[2])
     constants = set(graph.initializers(copy))
-    return {
-        "layers": len(layers),
-        "int8_layers": sum(int8 for _, int8, _, _ in layers),
-        "macs": total,
-        "int8_macs": sum(macs for _, int8, macs, _ in layers if int8),
-        "depthwise_macs": sum(macs for _, _, macs, depthwise in layers if depthwise),
-        "quantize": _activations(copy, "QuantizeLinear", constants),
-        "dequantize": _activations(copy, "DequantizeLinear", constants),
-        "float_layers": [
-            {"name": node.name, "op": node.op_type, "macs_percent": 100 * macs / total if total else 0.0}
+    return QuantisedShare(
+        layers=len(layers),
+        int8_layers=sum(int8 for _, int8, _, _ in layers),
+        macs=total,
+        int8_macs=sum(macs for _, int8, macs, _ in layers if int8),
+        depthwise_macs=sum(macs for _, _, macs, depthwise in layers if depthwise),
+        quantize=_activations(copy, "QuantizeLinear", constants),
+        dequantize=_activations(copy, "DequantizeLinear", constants),
+        float_layers=[
+            FloatLayer(node.name, node.op_type, 100 * macs / total if total else 0.0)
             for node, _, macs, _ in left[:_LARGEST]
         ],
-    }
+    )
 
 
 def _sizes(shape: list[int | str]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def int8_graphs(
     for row in (row for row in rows if row.precision == "int8"):
         path = onnx_path(inputs, row.onnx)
         if path.is_file():
-            share = quantised_share(path) | {"operators": operators.get(row.id, {})}
+            share = asdict(quantised_share(path)) | {"operators": operators.get(row.id, {})}
             found[row.id] = Int8Share.model_validate(share)
     return found
 

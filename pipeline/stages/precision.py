@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -295,7 +296,7 @@ def score_of(
     from export.accuracy import accuracy
 
     figures = accuracy(logits, labels, names, reference_logits=reference)
-    return Score.model_validate(figures | {"identical_rows": identical_rows, "source": source})
+    return Score.model_validate(asdict(figures) | {"identical_rows": identical_rows, "source": source})
 
 
 def _summary(out: Path) -> str:

@@ -102,6 +102,8 @@ def keep_network(
     Raises:
         TrainingError: its outputs are not finite.
     """
+    from dataclasses import asdict
+
     import numpy as np
 
     from export.accuracy import accuracy
@@ -123,7 +125,7 @@ def keep_network(
                 f"{name} gives outputs that are not finite on {lost} of {len(logits)} {part} images",
                 "lower the learning rate, or clip the gradient" if history else "take other weights",
             )
-        facts[part] = accuracy(logits, split.labels, names)
+        facts[part] = asdict(accuracy(logits, split.labels, names))
     checkpoint.save(work.out / "model.pt", model.state_dict(), {"model": name, "classes": names})
     split_timing(history, work.out)
     write_json(work.out / "metrics.json", facts)
