@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,46 @@ def fix_batch(path: Path, out: Path, batch: int) -> Path:
     return Path(out)
 
 
+@dataclass(frozen=True)
+class ParityCase:
+    """One comparison of an ONNX file with its module.
+
+    Attributes:
+        input: index of the images.
+        batch: how they were cut.
+        n: images.
+        max_abs: largest |difference| of logits.
+        allowed: what it may be.
+        cosine: smallest of any image's two logit vectors.
+        top1_agreement: fraction of images with the same class.
+        ok: finite, within both tolerances, and no image changes its class except where the module's two best logits
+            lie closer together than twice the allowed difference.
+    """
+
+    input: int
+    batch: int
+    n: int
+    max_abs: float
+    allowed: float
+    cosine: float
+    top1_agreement: float
+    ok: bool
+
+
+@dataclass(frozen=True)
+class Parity:
+    """What `check_parity` found."""
+
+    cases: list[ParityCase]
+    min_cosine: float
+    """Smallest allowed cosine."""
+
+    @property
+    def ok(self) -> bool:
+        """Every case is."""
+        return all(case.ok for case in self.cases)
+
+
 def check_parity(
     module: nn.Module,
     onnx_path: Path,
@@ -102,7 +143,7 @@ def check_parity(
     max_abs: float = 1e-3,
     min_cosine: float = 0.9999,
     batch_sizes: Sequence[int] | None = None,
-) -> dict[str, Any]:
+) -> Parity:
     """Compare an ONNX file, run by ONNX Runtime on the CPU, with the module that it came from.
 
     Args:
@@ -113,12 +154,6 @@ def check_parity(
         min_cosine: smallest allowed cosine of any image's two logit vectors (float64).
         batch_sizes: how to cut each array; by default the file's fixed batch, or 1 and 3 where it is open. An
             array that is not a multiple is padded with its own first rows; these are not compared.
-
-    Returns:
-        `{"ok", "max_abs_allowed", "min_cosine", "cases": [{"input", "batch", "n", "max_abs", "allowed",
-        "cosine", "top1_agreement", "ok"}]}`; `n` counts images, `cosine` is the smallest, `top1_agreement` a
-        fraction. A case is ok when finite, within both tolerances, and no image changes its class except
-        where the module's two best logits lie closer together than twice the allowed difference.
 
     Raises:
         ExportError: no images, or the module's own outputs are not finite.
@@ -138,34 +173,29 @@ def check_parity(
                 "the export is not at fault: train it again with a lower learning rate",
             )
         for batch in batch_sizes:
-            case = _compare(expected, _session_logits(session, array, int(batch)), max_abs, min_cosine)
-            cases.append({"input": index, "batch": int(batch), **case})
+            actual = _session_logits(session, array, int(batch))
+            cases.append(_compare(index, int(batch), expected, actual, max_abs, min_cosine))
     if not cases:
         raise ExportError("the parity check was given no images", "give at least one")
-    return {
-        "ok": all(case["ok"] for case in cases),
-        "max_abs_allowed": max_abs,
-        "min_cosine": min_cosine,
-        "cases": cases,
-    }
+    return Parity(cases, min_cosine)
 
 
-def require_parity(report: Mapping[str, Any]) -> None:
+def require_parity(report: Parity) -> None:
     """Raise unless every case of a `check_parity` report is ok.
 
     Raises:
         ParityError: names the worst case and its numbers.
     """
-    if report["ok"]:
+    if report.ok:
         return
-    failed = [case for case in report["cases"] if not case["ok"]]
-    worst = max(failed, key=lambda case: math.inf if not math.isfinite(case["max_abs"]) else case["max_abs"])
+    failed = [case for case in report.cases if not case.ok]
+    worst = max(failed, key=lambda case: math.inf if not math.isfinite(case.max_abs) else case.max_abs)
     raise ParityError(
-        f"the ONNX file does not match the module in {len(failed)} of {len(report['cases'])} checks: "
-        f"at batch {worst['batch']} the largest difference is {worst['max_abs']:.3g} "
-        f"(allowed {worst['allowed']:.3g}), the smallest cosine {worst['cosine']:.6f} "
-        f"(at least {report['min_cosine']}), "
-        f"top-1 agreement {100 * worst['top1_agreement']:.2f} % of {worst['n']} images",
+        f"the ONNX file does not match the module in {len(failed)} of {len(report.cases)} checks: "
+        f"at batch {worst.batch} the largest difference is {worst.max_abs:.3g} "
+        f"(allowed {worst.allowed:.3g}), the smallest cosine {worst.cosine:.6f} "
+        f"(at least {report.min_cosine}), "
+        f"top-1 agreement {100 * worst.top1_agreement:.2f} % of {worst.n} images",
         "look for layers whose result depends on the batch or on training mode, or try another opset",
     )
 
@@ -353,7 +383,9 @@ def _session_logits(session: Any, array: Array, batch: int) -> Array:
     return np.concatenate(parts)[: len(array)]
 
 
-def _compare(expected: Array, actual: Array, max_abs: float, min_cosine: float) -> dict[str, Any]:
+def _compare(
+    index: int, batch: int, expected: Array, actual: Array, max_abs: float, min_cosine: float
+) -> ParityCase:
     reference, other = expected.astype(np.float64), actual.astype(np.float64)
     if reference.shape != other.shape:
         raise ParityError(f"the module returns {reference.shape}, the ONNX file {other.shape}")
@@ -369,14 +401,16 @@ def _compare(expected: Array, actual: Array, max_abs: float, min_cosine: float) 
     ordered = np.sort(reference, axis=1)
     margin = ordered[:, -1] - ordered[:, -2] if reference.shape[1] > 1 else np.full(len(reference), math.inf)
     decided = agrees | (margin <= 2 * allowed)
-    return {
-        "n": len(reference),
-        "max_abs": difference,
-        "allowed": allowed,
-        "cosine": cosine,
-        "top1_agreement": float(agrees.mean()),
-        "ok": finite and difference <= allowed and cosine >= min_cosine and bool(decided.all()),
-    }
+    return ParityCase(
+        input=index,
+        batch=batch,
+        n=len(reference),
+        max_abs=difference,
+        allowed=allowed,
+        cosine=cosine,
+        top1_agreement=float(agrees.mean()),
+        ok=finite and difference <= allowed and cosine >= min_cosine and bool(decided.all()),
+    )
 
 
 def _describe_value(value: onnx.ValueInfoProto) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +89,8 @@ def _run(work: Work) -> None:
             batch_sizes=batches,
         )
         cases = [
-            {"what": what, **case, "top1_agreement": 100 * case["top1_agreement"]} for case in found["cases"]
+            {"what": what, **asdict(case), "top1_agreement": 100 * case.top1_agreement}
+            for case in found.cases
         ]
         report["cases"] += cases
         onnx.require_parity(found)

@@ -23,13 +23,13 @@ def random_images(count: int, seed: int = 0) -> Any:
 def test_parity_on_real_and_random_images(files: Any) -> None:
     report = check_parity(files.module, files.fp32, [files.images[:20], random_images(7)])
     require_parity(report)
-    assert [(case["input"], case["batch"], case["n"]) for case in report["cases"]] == [
+    assert [(case.input, case.batch, case.n) for case in report.cases] == [
         (0, 1, 20),
         (0, 3, 20),
         (1, 1, 7),
         (1, 3, 7),
     ]
-    assert max(case["max_abs"] for case in report["cases"]) < 1e-4
+    assert max(case.max_abs for case in report.cases) < 1e-4
 
 
 def test_a_network_that_diverged_is_not_blamed_on_the_export(files: Any) -> None:
@@ -51,7 +51,7 @@ def test_fixed_batch_is_static_and_keeps_parity(files: Any, tmp_path: Path) -> N
     assert describe(fixed)["outputs"][0]["shape"] == [1, 8]
     report = check_parity(files.module, fixed, [files.images[:5]])
     require_parity(report)
-    assert [case["batch"] for case in report["cases"]] == [1]
+    assert [case.batch for case in report.cases] == [1]
     with pytest.raises(ExportError, match="fixed batch of 1"):
         fix_batch(fixed, tmp_path / "two.onnx", 2)
 
@@ -116,7 +116,7 @@ def test_an_altered_weight_fails_parity(files: Any, tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     graph.save_model(model, broken)
     report = check_parity(files.module, broken, [files.images[:10]])
-    assert not report["ok"]
+    assert not report.ok
     with pytest.raises(ParityError, match=r"does not match.*largest difference"):
         require_parity(report)
 
@@ -131,7 +131,7 @@ def test_a_module_that_mixes_the_batch_is_caught(tmp_path: Path) -> None:
     path = tmp_path / "mix.onnx"
     export_onnx(BatchDependent(), torch.zeros(1, 8, 8, 3, dtype=torch.uint8), path, dynamic_batch=True)
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), np.uint8)
-    assert not check_parity(BatchDependent(), path, [images])["ok"]
+    assert not check_parity(BatchDependent(), path, [images]).ok
 
 
 class Branching(nn.Module):

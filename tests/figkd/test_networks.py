@@ -292,8 +292,8 @@ def _export_and_compare(name: str, folder: Path) -> None:
     path = folder / "model.onnx"
     facts = export_onnx(model.eval(), torch.from_numpy(images[:1]), path, dynamic_batch=True)
     report = check_parity(model, path, [images[:6]])
-    assert report["ok"], report
-    assert min(case["cosine"] for case in report["cases"]) > 0.99999
+    assert report.ok, report
+    assert min(case.cosine for case in report.cases) > 0.99999
     assert facts["outputs"][0]["shape"][1] == 7
     assert not {"Loop", "If", "Range", "GatherND"} & set(facts["ops"])
 
