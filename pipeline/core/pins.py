@@ -40,7 +40,10 @@ class Pins:
         self._folder.mkdir(parents=True, exist_ok=True)
         while True:
             descriptor, path = tempfile.mkstemp(dir=self._folder)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(
+                OSError
+            ):  # a file system without locks: `pinned` then takes every file for held
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             if os.path.exists(path):  # else another process took it for a left-over before it was locked
                 return descriptor
             os.close(descriptor)
@@ -57,7 +60,7 @@ def pinned(root: Path) -> set[str]:
         with contextlib.suppress(OSError), path.open("rb") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            except OSError:  # held, or nobody can say
                 found |= set(file.read(_MOST_BYTES).decode("utf-8", "surrogateescape").splitlines())
             else:
                 path.unlink()

@@ -123,6 +123,18 @@ def test_pins_end_with_their_process_however_it_ends(tmp_path: Path) -> None:
     assert list((tmp_path / "in_use").iterdir()) == []
 
 
+def test_without_locks_everything_counts_as_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that knows none: a run goes on, and nothing it may use is removed."""
+
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    pins = Pins(tmp_path)
+    pins.add("teacher/a")
+    assert pinned(tmp_path) == {"teacher/a"}
+
+
 def test_pins_of_threads_share_one_file(tmp_path: Path) -> None:
     pins = Pins(tmp_path)
     threads = [threading.Thread(target=pins.add, args=(f"s/{i}",)) for i in range(8)]

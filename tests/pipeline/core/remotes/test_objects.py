@@ -112,7 +112,7 @@ def test_libraries_errors_are_a_warning(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not S3, reason="needs the packages moto[server] and s3fs")
+@pytest.mark.skipif(not S3, reason="needs the extra s3-tests (moto[server], s3fs)")
 def test_a_server_of_s3(bucket: str, tmp_path: Path) -> None:
     """Each operation, atomic creation among them, and two machines."""
     _operations(open_remote(f"{bucket}/operations", None), tmp_path)
@@ -123,7 +123,7 @@ def test_a_server_of_s3(bucket: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not S3, reason="needs the packages moto[server] and s3fs")
+@pytest.mark.skipif(not S3, reason="needs the extra s3-tests (moto[server], s3fs)")
 def test_buckets_that_are_not_there(bucket: str, tmp_path: Path) -> None:
     machine = Machine(tmp_path / "one", open_remote("s3://no-such-bucket/x", None))
     machine.obtain()
