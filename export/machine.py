@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -222,13 +221,6 @@ def cpu_features(cpuinfo: str | None = None) -> list[str]:
 def architecture() -> str:
     """The CPU's architecture as Linux names it: `x86_64`, `aarch64`."""
     return {"AMD64": "x86_64", "arm64": "aarch64"}.get(platform.machine(), platform.machine())
-
-
-def l4t_release(path: Path = Path("/etc/nv_tegra_release")) -> str:
-    """Release of Jetson Linux such as `36.4.3`; the raw line where its form is unknown; empty elsewhere."""
-    line = next(iter((_read(str(path)) or "").splitlines()), "")
-    found = re.search(r"R(\d+).*?REVISION:\s*([\d.]+)", line)
-    return f"{found[1]}.{found[2]}" if found else line.strip("# ").strip()
 
 
 def package_versions() -> dict[str, str]:

@@ -42,6 +42,13 @@ def number(root: str, path: str) -> float | None:
         return None
 
 
+def l4t_release(root: str = "/") -> str:
+    """Release of Jetson Linux such as `36.4.3`; the raw line where its form is unknown; empty elsewhere."""
+    line = next(iter(read(root, "etc/nv_tegra_release").splitlines()), "")
+    found = re.search(r"R(\d+).*?REVISION:\s*(\d+(?:\.\d+)*)", line)
+    return f"{found[1]}.{found[2]}" if found else line.strip("# ").strip()
+
+
 def temperatures(root: str = "/") -> dict[str, float]:
     """Celsius by thermal zone; sensors that are off (-256 on Jetson) are left out."""
     found: dict[str, float] = {}

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from export.engine_kinds import ENGINE_KINDS
-from export.machine import architecture, l4t_release
+from export.machine import architecture
+from export.runtime.readings import l4t_release
 from pipeline.config.modes import judged_mode
 from pipeline.config.schema import DeployConfig
 from pipeline.core.files import write_json

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from export import machine
+from export.runtime import readings
 
 
 def test_facts_are_json_and_complete() -> None:
@@ -62,10 +63,10 @@ def test_who_used_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_l4t_release(tmp_path: Path, text: str, release: str) -> None:
     """An engine's key on a Jetson; an unknown form must still tell two releases apart."""
-    path = tmp_path / "nv_tegra_release"
-    assert machine.l4t_release(path) == ""
-    path.write_text(text)
-    assert machine.l4t_release(path) == release
+    assert readings.l4t_release(str(tmp_path)) == ""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/nv_tegra_release").write_text(text)
+    assert readings.l4t_release(str(tmp_path)) == release
 
 
 def test_loads_of_several_rounds_are_averaged_over_time() -> None:

@@ -15,7 +15,7 @@ import time
 from typing import Any
 
 from export.runtime.cpu import features_in, usable_cores
-from export.runtime.readings import clocks, rails, read, snapshot
+from export.runtime.readings import clocks, l4t_release, rails, read, snapshot
 
 from . import memory, power_mode, trtexec
 
@@ -107,11 +107,8 @@ def jetson(root: str = "/") -> dict[str, Any]:
     release = read(root, "etc/nv_tegra_release").splitlines()
     if release:
         found["l4t_text"] = release[0].lstrip("# ")
-        version = re.search(r"R(\d+).*?REVISION:\s*(\d+)((?:\.\d+)*)", release[0])
-        found["l4t"] = (
-            "".join((version.group(1), ".", *version.groups()[1:])) if version else found["l4t_text"]
-        )
-        if version:
+        found["l4t"] = l4t_release(root)
+        if found["l4t"] != found["l4t_text"]:
             three = ".".join([*found["l4t"].split("."), "0"][:3])
             # The package says it exactly; a device without it is told by its release.
             found["jetpack"] = dpkg_version("nvidia-jetpack", root) or _JETPACK.get(three, "")
