@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from export.runtime.bundle import Bundle, BundleRefused, open_bundle
-from export.runtime.bundle.verify import Unsigned
-from export.runtime.install.errors import Refused
-from export.runtime.install.site import Verify
-from export.runtime.install.state import Release
+from typing import Callable
+
+from ..bundle import Bundle, BundleRefused, open_bundle
+from ..bundle.errors import BundleError
+from ..bundle.verify import Choice
+from .errors import Environment, Refused
+from .site import Verify
+from .state import Release
 
 
-def verifier(trust: Unsigned) -> Verify:
+def verifier(trust: Choice, seen: Callable[[], str] = str) -> Verify:
     """What checks the bundle in a folder, with the signatures beside it, against a trust.
 
     Args:
         trust: whose signatures count, or `UNSIGNED`.
+        seen: gives the newest time of making that was committed here (UTC), so that a wrong clock revives no key.
     """
 
     def verify(folder: str) -> Release:
         try:
-            return release_of(open_bundle(folder, trust))
+            return release_of(open_bundle(folder, trust, seen=seen()))
         except BundleRefused as error:
             raise Refused(error.what, fix=error.fix) from None
+        except BundleError as error:
+            raise Environment(error.what, fix=error.fix) from None
 
     return verify
 
@@ -28,4 +34,6 @@ def verifier(trust: Unsigned) -> Verify:
 def release_of(bundle: Bundle) -> Release:
     """What an install keeps of a bundle that was verified."""
     manifest = bundle.manifest
-    return Release(manifest.release, manifest.name, manifest.channel, manifest.sequence)
+    return Release(
+        manifest.release, manifest.name, manifest.channel, manifest.sequence, bundle.signers, manifest.created
+    )

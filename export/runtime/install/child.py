@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from typing import IO, Sequence
 
-from export.runtime.install.errors import Environment, TakenBack
+from .errors import Environment, TakenBack
 
 _MOST_OUTPUT = 64 * 1024
 _POLL_S = 0.02

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Optional
 
-from export.runtime.install.errors import Environment
-from export.runtime.install.recovery import recover, serving
-from export.runtime.install.site import Site, is_locked, load, locked
+from .errors import Environment
+from .recovery import recover, serving
+from .site import Site, is_locked, load, locked
 
 
 def bundle_to_serve(site: Site) -> Optional[str]:

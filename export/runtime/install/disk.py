@@ -12,7 +12,7 @@ import os
 import stat
 from typing import Iterable, Iterator, List, Optional, Protocol
 
-from export.runtime.install.errors import Environment
+from .errors import Environment
 
 FILE, FOLDER, LINK, OTHER, ABSENT = "file", "folder", "link", "other", ""
 _BLOCK = 1 << 20

@@ -12,9 +12,9 @@ import os
 from dataclasses import asdict, dataclass
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from export.runtime.install.errors import TakenBack
-from export.runtime.install.primitive import Prove, Watch
-from export.runtime.install.site import Site
+from .errors import TakenBack
+from .primitive import Prove, Watch
+from .site import Site
 
 _MOST_BYTES = 8192
 _MOST_RUNTIMES = 64

@@ -15,18 +15,18 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
 
-from export.runtime.bundle import UNSIGNED
-from export.runtime.install.bundles import verifier
-from export.runtime.install.child import Limits, run_limited
-from export.runtime.install.disk import FOLDER, LocalDisk
-from export.runtime.install.errors import INTERRUPTED, Environment, InstallError, Usage
-from export.runtime.install.health import Rules, watcher
-from export.runtime.install.primitive import KEEP, Prove, collect, install, rollback
-from export.runtime.install.recovery import recover
-from export.runtime.install.report import as_json, lines, status
-from export.runtime.install.site import Site, locked, prepare, this_machine
-from export.runtime.install.source import FolderSource, Source
-from export.runtime.install.tar import TarSource
+from ..bundle.cli import trust_of
+from .bundles import verifier
+from .child import Limits, run_limited
+from .disk import FOLDER, LocalDisk
+from .errors import INTERRUPTED, Environment, InstallError, Usage
+from .health import Rules, watcher
+from .primitive import KEEP, Prove, collect, install, rollback
+from .recovery import recover
+from .report import as_json, lines, status
+from .site import Site, locked, prepare, this_machine
+from .source import FolderSource, Source
+from .tar import TarSource
 
 COMMANDS = ("install", "rollback", "status", "gc", "recover")
 RUNTIME = "run.pyz"
@@ -133,6 +133,7 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--root", default=default_root(), help="folder of the releases (%(default)s)")
+    common.add_argument("--trust", metavar="FILE", help="whose signatures count; default: " + " or ".join(PLACES))
     common.add_argument("--unsigned", action="store_true", help="take bundles whoever made them")
     common.add_argument("--json", action="store_true", help="the result as one line of JSON")
     parser = _Parser(prog=RUNTIME, description=__doc__.splitlines()[0])

@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Callable, Iterator, Optional, Tuple
 
-from export.runtime.install.disk import ABSENT, FOLDER, remove_tree, sync_tree
-from export.runtime.install.errors import InstallError, Refused, TakenBack, Usage
-from export.runtime.install.recovery import follow, is_older, recover
-from export.runtime.install.site import BUNDLE, ID, Site, note, save
-from export.runtime.install.source import Source, stage
-from export.runtime.install.state import Release, State, Trial
+from .disk import ABSENT, FOLDER, remove_tree, sync_tree
+from .errors import InstallError, Refused, TakenBack, Usage
+from .recovery import follow, is_older, recover
+from .site import BUNDLE, ID, Site, note, save
+from .source import Source, stage
+from .state import Release, State, Trial
 
 _STAGED = "next"
 KEEP = 3

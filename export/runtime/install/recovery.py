@@ -10,11 +10,11 @@ import os
 from dataclasses import dataclass, replace
 from typing import Callable, Optional, Tuple
 
-from export.runtime.install import state as states
-from export.runtime.install.disk import ABSENT, remove_tree, replace_link
-from export.runtime.install.errors import Refused
-from export.runtime.install.site import ID, Site, load, note, prepare, save
-from export.runtime.install.state import Release, State
+from . import state as states
+from .disk import ABSENT, remove_tree, replace_link
+from .errors import Refused
+from .site import ID, Site, load, note, prepare, save
+from .state import Release, State
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple
 
-from export.runtime.install.choice import chosen_id
-from export.runtime.install.disk import FILE, FOLDER
-from export.runtime.install.errors import Environment
-from export.runtime.install.health import Heartbeat, Rules, heartbeats
-from export.runtime.install.site import ID, Site, is_locked, load
-from export.runtime.install.state import Release, State
+from .choice import chosen_id
+from .disk import FILE, FOLDER
+from .errors import Environment
+from .health import Heartbeat, Rules, heartbeats
+from .site import ID, Site, is_locked, load
+from .state import Release, State
 
 FORMAT = 1
 

@@ -22,10 +22,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Callable, Iterator, Optional
 
-from export.runtime.install import state as states
-from export.runtime.install.disk import ABSENT, FOLDER, Disk, replace_file
-from export.runtime.install.errors import Environment, Refused
-from export.runtime.install.state import Release, State
+from . import state as states
+from .disk import ABSENT, FOLDER, Disk, replace_file
+from .errors import Environment, Refused
+from .state import Release, State
 
 MARK = ".figkd-releases"
 BUNDLE = "bundle"

@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import Iterable, Iterator, Protocol
 
-from export.runtime.bundle.names import fault_of_name
-from export.runtime.install.disk import FILE, FOLDER, Disk
-from export.runtime.install.errors import Environment, Refused
-from export.runtime.install.site import BUNDLE
+from ..bundle.names import fault_of_name
+from .disk import FILE, FOLDER, Disk
+from .errors import Environment, Refused
+from .site import BUNDLE
 
 MOST_FILES = 4200
 _SIGNATURE = re.compile(r"\.([0-9a-f]{8,64})\.sig\Z")

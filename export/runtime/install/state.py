@@ -31,6 +31,8 @@ class Release:
     """Grows with each release of a channel."""
     signers: Tuple[str, ...] = ()
     """Ids of the keys that signed it and are trusted; none where it was taken unsigned."""
+    created: str = ""
+    """When it was made, UTC."""
 
     @property
     def lines(self) -> Tuple[str, ...]:
@@ -62,6 +64,8 @@ class State:
     trial: Optional[Trial] = None
     highest: Mapping[str, int] = field(default_factory=dict)
     """Line (see `Release.lines`) to the highest sequence that was committed."""
+    seen: str = ""
+    """When the newest release that was committed was made, UTC."""
     failed: Mapping[str, str] = field(default_factory=dict)
     """Id to why it was taken back, the last ones."""
 
@@ -89,6 +93,7 @@ class State:
             withdrawn=tuple(id for id in self.withdrawn if id != release.id),
             trial=None,
             highest=highest,
+            seen=max(self.seen, release.created),
             failed={id: why for id, why in self.failed.items() if id != release.id},
         )
 
@@ -122,6 +127,7 @@ def decode(content: bytes) -> State:
             if trial is None
             else Trial(_id(trial["to"]), _text(trial["boot_id"]), float(trial["deadline"])),
             highest={_text(line): _count(sequence) for line, sequence in found["highest"].items()},
+            seen=_text(found["seen"]),
             failed={_id(one): _text(why) for one, why in found["failed"].items()},
         )
     except (KeyError, TypeError, AttributeError, UnicodeDecodeError, RecursionError) as error:
@@ -144,12 +150,14 @@ def _plain(state: State) -> Dict[str, Any]:
                 "channel": one.channel,
                 "sequence": one.sequence,
                 "signers": list(one.signers),
+                "created": one.created,
             }
             for one in state.committed
         ],
         "withdrawn": list(state.withdrawn),
         "trial": trial and {"to": trial.to, "boot_id": trial.boot_id, "deadline": trial.deadline},
         "highest": dict(state.highest),
+        "seen": state.seen,
         "failed": dict(state.failed),
     }
 
@@ -162,6 +170,7 @@ def _release(found: Any) -> Release:
         _text(found["channel"]),
         _count(found["sequence"]),
         tuple(_text(one) for one in signers),
+        _text(found["created"]),
     )
 
 

@@ -11,8 +11,8 @@ import os
 import tarfile
 from typing import BinaryIO, Iterator
 
-from export.runtime.install.errors import Environment, Refused
-from export.runtime.install.source import MOST_FILES, Entry, name_in_bundle, top_of
+from .errors import Environment, Refused
+from .source import MOST_FILES, Entry, name_in_bundle, top_of
 
 _RECORD = 512
 _BLOCK = 1 << 20
