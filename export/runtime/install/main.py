@@ -15,7 +15,8 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
 
-from ..bundle.cli import trust_of
+from ..bundle.cli import PLACES, trust_of
+from ..bundle.errors import BundleError
 from .bundles import verifier
 from .child import Limits, run_limited
 from .disk import FOLDER, LocalDisk
@@ -24,7 +25,7 @@ from .health import Rules, watcher
 from .primitive import KEEP, Prove, collect, install, rollback
 from .recovery import recover
 from .report import as_json, lines, status
-from .site import Site, locked, prepare, this_machine
+from .site import Site, locked, prepare, seen, this_machine
 from .source import FolderSource, Source
 from .tar import TarSource
 
@@ -175,11 +176,15 @@ def _count(text: str) -> int:
 
 
 def _site(given: argparse.Namespace) -> Site:
-    if not given.unsigned:
-        raise Usage("no trust was given", RUNTIME, "give --unsigned to take bundles whoever made them")
+    try:
+        trust = trust_of(given.trust, unsigned=given.unsigned)
+    except BundleError as error:
+        raise Usage(error.what, fix=error.fix) from None
+    if trust is None:
+        raise Usage("whose signatures count is not known", RUNTIME, "give --trust FILE, or --unsigned")
     root = os.path.realpath(given.root)
     _refuse_shared(root)
-    return Site(root, LocalDisk(), verifier(UNSIGNED), this_machine())
+    return Site(root, LocalDisk(), verifier(trust, lambda: seen(root)), this_machine())
 
 
 def _existing(given: argparse.Namespace) -> Site:
@@ -214,7 +219,8 @@ def _prover(given: argparse.Namespace, limits: Limits, say: Say) -> Prove:
     def self_test(folder: str) -> List[str]:
         inside = os.path.join(folder, RUNTIME)
         archive = inside if os.path.isfile(inside) else os.path.abspath(sys.argv[0])
-        return [sys.executable, archive, "self-test", "--unsigned", folder]
+        trust = ["--unsigned"] if given.unsigned else ["--trust", os.path.abspath(given.trust)] if given.trust else []
+        return [sys.executable, archive, "self-test", "--bundle", folder, *trust]
 
     return prove
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Callable, Iterator, Optional
 
 from . import state as states
-from .disk import ABSENT, FOLDER, Disk, replace_file
+from .disk import ABSENT, FOLDER, Disk, LocalDisk, replace_file
 from .errors import Environment, Refused
 from .state import Release, State
 
@@ -129,6 +129,15 @@ def load(site: Site) -> State:
     if content is None:
         raise ValueError("it is missing, no plain file, or too long")
     return states.decode(content)
+
+
+def seen(root: str) -> str:
+    """When the newest release that was committed here was made, UTC; empty where that is not known."""
+    content = LocalDisk().read(os.path.join(root, "state.json"), states.MOST_BYTES)
+    try:
+        return states.decode(content or b"").seen
+    except ValueError:
+        return ""
 
 
 def save(site: Site, state: State) -> None:

@@ -124,7 +124,7 @@ def test_refusals_and_their_exit_codes(board: Board) -> None:
 
 def test_trust_is_never_left_out_silently(board: Board) -> None:
     done = subprocess.run([sys.executable, "-c", _CODE, "status"], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "no trust was given" in done.stderr
+    assert done.returncode == 2 and "whose signatures count is not known" in done.stderr
 
 
 def test_a_folder_that_others_may_write_to_is_not_used(board: Board) -> None:
