@@ -134,7 +134,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--root", default=default_root(), help="folder of the releases (%(default)s)")
-    common.add_argument("--trust", metavar="FILE", help="whose signatures count; default: " + " or ".join(PLACES))
+    common.add_argument(
+        "--trust", metavar="FILE", help="whose signatures count; default: " + " or ".join(PLACES)
+    )
     common.add_argument("--unsigned", action="store_true", help="take bundles whoever made them")
     common.add_argument("--json", action="store_true", help="the result as one line of JSON")
     parser = _Parser(prog=RUNTIME, description=__doc__.splitlines()[0])
@@ -219,7 +221,13 @@ def _prover(given: argparse.Namespace, limits: Limits, say: Say) -> Prove:
     def self_test(folder: str) -> List[str]:
         inside = os.path.join(folder, RUNTIME)
         archive = inside if os.path.isfile(inside) else os.path.abspath(sys.argv[0])
-        trust = ["--unsigned"] if given.unsigned else ["--trust", os.path.abspath(given.trust)] if given.trust else []
+        trust = (
+            ["--unsigned"]
+            if given.unsigned
+            else ["--trust", os.path.abspath(given.trust)]
+            if given.trust
+            else []
+        )
         return [sys.executable, archive, "self-test", "--bundle", folder, *trust]
 
     return prove
