@@ -21,6 +21,7 @@ from pipeline.cli import (
     listing,
     planning,
     running,
+    shipping,
     stores,
 )
 from pipeline.core.errors import ConfigError, EnvironmentFault, Exit, PipelineError
@@ -44,7 +45,7 @@ def cli() -> None:
 for command in (
     running.run, planning.plan, running.validate, running.report, benchmark.benchmark, doctor.doctor,
     devices.device, configs.config, configs.init, data.data, data.download,
-    bundles.bundle, bundles.predict, keys.key, listing.list_, stores.store,
+    bundles.bundle, bundles.predict, keys.key, shipping.ship, listing.list_, stores.store,
 ):  # fmt: skip
     cli.add_command(command)
 

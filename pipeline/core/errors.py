@@ -64,6 +64,12 @@ class BundleFault(PipelineError):
     exit_code = Exit.BUNDLE_REFUSED
 
 
+class TakenBack(PipelineError):
+    """A release failed its self-test on a device, or while it was watched there; the one before serves."""
+
+    exit_code = Exit.STAGE_FAILED
+
+
 class StageFailed(PipelineError):
     """A stage started and could not finish; what earlier stages made is kept."""
 

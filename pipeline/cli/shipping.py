@@ -1,0 +1,245 @@
+"""`ship`: a bundle to devices, what is installed there, and back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.cli.options import JSON, SET, common, load
+
+if TYPE_CHECKING:
+    from pipeline.core.address import Device
+    from pipeline.shipping.rollout import Ended
+    from pipeline.shipping.ship import Shipped, There
+
+
+class _Ship(click.Group):
+    """`ship BUNDLE DEVICE...` is `ship to BUNDLE DEVICE...`."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["to", *args]
+        return super().parse_args(context, args)
+
+
+@click.group(cls=_Ship, options_metavar="", subcommand_metavar="BUNDLE DEVICE... | status | rollback")
+def ship() -> None:
+    """Install a bundle on devices, see what is installed, and go back.
+
+    DEVICE is ssh://[user@]host[:port], or the name of a target with -c CONFIG. What happens on the device is decided
+    there: it verifies, runs the self-test, switches, watches, and takes back what is not well, without this machine.
+    """
+
+
+_DEVICES = click.argument("names", metavar="DEVICE...", nargs=-1, required=True)
+_OF = click.option(
+    "-c", "--config", "config_path", type=click.Path(path_type=Path), metavar="CONFIG",
+    help="The config that DEVICE is a target of.",
+)  # fmt: skip
+_ROOT = click.option("--root", default="", metavar="FOLDER", help="Folder of the releases on the device.")
+_TRUST = click.option(
+    "--device-trust", default="", metavar="FILE",
+    help="Whose signatures count there; a file on the device (default: its own).",
+)  # fmt: skip
+_UNSIGNED = click.option("--unsigned", is_flag=True, help="Take the bundle whoever made it.")
+
+
+@ship.command("to")
+@click.argument("bundle_path", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
+@common(_DEVICES, _OF, SET, _ROOT, _TRUST, _UNSIGNED, JSON)
+@click.option("--trust", "trust_path", default=None, metavar="FILE", help="Whose signatures count here.")
+@click.option("--canary", is_flag=True, help="The first device commits before the others begin.")
+@click.option("--parallel", default=8, type=click.IntRange(1, 64), help="Devices at the same time.")
+@click.option("--window", type=click.FloatRange(0, 86_400), help="Seconds for which a release is watched.")
+@click.option("--p99-ms", type=click.FloatRange(0), help="Slowest 99th percentile of latency while watched.")
+def ship_to(
+    bundle_path: Path,
+    names: tuple[str, ...],
+    config_path: Path | None,
+    overrides: tuple[str, ...],
+    root: str,
+    device_trust: str,
+    unsigned: bool,
+    as_json: bool,
+    trust_path: str | None,
+    canary: bool,
+    parallel: int,
+    window: float | None,
+    p99_ms: float | None,
+) -> None:
+    """Install a bundle (a folder or a tar file) on devices."""
+    from pipeline.devices.session import connect
+    from pipeline.shipping.bundle import local_bundle
+    from pipeline.shipping.rollout import exit_code, roll_out
+    from pipeline.shipping.ship import options_of
+    from pipeline.shipping.ship import ship as ship_one
+
+    devices = _named(names, config_path, overrides)
+    there = _there(root, device_trust, unsigned, options_of(window, p99_ms))
+    with local_bundle(bundle_path, _trust(trust_path, unsigned)) as bundle:
+        _note(bundle.words)
+
+        def work(device: Device) -> Shipped:
+            with connect(device, note=_note) as session:
+                return ship_one(session, bundle, there, lambda text: _note(f"{device.name}: {text}"))
+
+        ended = roll_out(devices, work, canary=canary, parallel=parallel, tell=_tell)
+    for one in ended:
+        if one.result is None and one.error is None:
+            _note(f"{one.device.name}: not begun, the first device failed")
+    if as_json:
+        _print_json({"release": bundle.manifest.release, "devices": [_as_json(one) for one in ended]})
+    _leave(exit_code(ended))
+
+
+@ship.command("status")
+@common(_DEVICES, _OF, SET, _ROOT, _TRUST, _UNSIGNED, JSON)
+def ship_status(
+    names: tuple[str, ...],
+    config_path: Path | None,
+    overrides: tuple[str, ...],
+    root: str,
+    device_trust: str,
+    unsigned: bool,
+    as_json: bool,
+) -> None:
+    """Say what is installed on devices."""
+    from pipeline.core.terminal import stdout
+    from pipeline.devices.session import connect
+    from pipeline.shipping.messages import Status
+    from pipeline.shipping.rollout import exit_code, roll_out
+    from pipeline.shipping.ship import status
+    from pipeline.shipping.views import status_lines
+
+    there = _there(root, device_trust, unsigned)
+
+    def work(device: Device) -> Status:
+        with connect(device, note=_note) as session:
+            return status(session, there)
+
+    ended = roll_out(_named(names, config_path, overrides), work, tell=_tell_faults)
+    for one in ended:
+        for line in status_lines(one.device.name, one.result) if one.result and not as_json else ():
+            stdout().say(line, hang=2)
+    if as_json:
+        found = {one.device.name: one.result.model_dump() for one in ended if one.result}
+        _print_json(
+            {"devices": found, "faults": {one.device.name: str(one.error) for one in ended if one.error}}
+        )
+    _leave(exit_code(ended))
+
+
+@ship.command("rollback")
+@common(_DEVICES, _OF, SET, _ROOT, _TRUST, _UNSIGNED, JSON)
+@click.option("--to", metavar="ID", help="A release that was committed there; the one before if not said.")
+def ship_rollback(
+    names: tuple[str, ...],
+    config_path: Path | None,
+    overrides: tuple[str, ...],
+    root: str,
+    device_trust: str,
+    unsigned: bool,
+    as_json: bool,
+    to: str | None,
+) -> None:
+    """Let an earlier release serve again on devices."""
+    from pipeline.core.terminal import stdout
+    from pipeline.devices.session import connect
+    from pipeline.shipping.messages import RolledBack
+    from pipeline.shipping.rollout import exit_code, roll_out
+    from pipeline.shipping.ship import rollback
+
+    there = _there(root, device_trust, unsigned)
+
+    def work(device: Device) -> RolledBack:
+        with connect(device, note=_note) as session:
+            return rollback(session, there, to)
+
+    ended = roll_out(_named(names, config_path, overrides), work, tell=_tell_faults)
+    for one in ended:
+        if one.result and not as_json:
+            stdout().say(f"{one.device.name}: {one.result.id[:12]}, sequence {one.result.sequence}, serves")
+    if as_json:
+        _print_json({one.device.name: one.result.model_dump() for one in ended if one.result})
+    _leave(exit_code(ended))
+
+
+def _named(names: tuple[str, ...], config_path: Path | None, overrides: tuple[str, ...]) -> list[Device]:
+    from pipeline.devices.housekeeping import named_device
+
+    config = load(config_path, overrides) if config_path else None
+    return [named_device(name, config) for name in dict.fromkeys(names)]
+
+
+def _there(root: str, trust: str, unsigned: bool, options: Any = ()) -> There:
+    from pipeline.core.errors import ConfigError
+    from pipeline.shipping.ship import There
+
+    if trust and unsigned:
+        raise ConfigError("--device-trust and --unsigned contradict each other", fix="give one of them")
+    words = ("--unsigned",) if unsigned else ("--trust", trust) if trust else ()
+    return There(root, words, tuple(options))
+
+
+def _trust(path: str | None, unsigned: bool) -> Any:
+    from export.runtime.bundle.cli import trust_of
+    from export.runtime.bundle.errors import BundleError
+    from pipeline.core.errors import ConfigError
+
+    try:
+        found = trust_of(path, unsigned=unsigned)
+    except BundleError as error:
+        raise ConfigError(error.what, fix=error.fix) from None
+    if found is None:
+        raise ConfigError("whose signatures count is not known", fix="give --trust FILE, or --unsigned")
+    return found
+
+
+_saying = threading.Lock()
+
+
+def _note(text: str) -> None:
+    from pipeline.core.terminal import stderr
+
+    with _saying:
+        stderr().say(text)
+
+
+def _tell(ended: Ended[Shipped]) -> None:
+    _tell_faults(ended)
+    if ended.result:
+        how = "committed" if ended.result.is_new else "serves already"
+        _note(f"{ended.device.name}: {how}, {ended.result.sent / 1e3:.1f} kB sent")
+
+
+def _tell_faults(ended: Ended[Any]) -> None:
+    if ended.error is not None:
+        from pipeline.core.terminal import stderr
+
+        with _saying:
+            stderr().say(str(ended.error), label="error: ")
+
+
+def _as_json(one: Ended[Shipped]) -> dict[str, Any]:
+    state = "committed" if one.is_good else "failed" if one.error else "not begun"
+    found: dict[str, Any] = {"device": one.device.name, "state": state}
+    if one.result:
+        found |= {"id": one.result.id, "is_new": one.result.is_new, "bytes_sent": one.result.sent}
+    if one.error:
+        found |= {"error": one.error.what, "fix": one.error.fix, "exit_code": int(one.error.exit_code)}
+    return found
+
+
+def _print_json(found: Any) -> None:
+    from pipeline.core.terminal import print_json
+
+    print_json(json.dumps(found, indent=1))
+
+
+def _leave(code: int) -> None:
+    if code:
+        raise click.exceptions.Exit(code)

@@ -1,0 +1,47 @@
+"""Whether a bundle runs on a device, from what it needs and what the device says of itself: before it is sent."""
+
+from __future__ import annotations
+
+from export.runtime.bundle.manifest import Manifest
+from pipeline.devices.facts import Facts
+
+# What an install takes beside the bundle itself: the copy that is sent, and room to work.
+_COPIES, _SPARE = 2, 16 << 20
+
+
+def unmet(manifest: Manifest, facts: Facts) -> list[str]:
+    """What the device lacks, a line each; none if the bundle fits.
+
+    Args:
+        manifest: of the bundle.
+        facts: of the device.
+    """
+    needs, lacks = manifest.needs, []
+    if needs.architecture and facts["machine"] != needs.architecture:
+        lacks.append(f"its CPU is {facts['machine']}, the engine is for {needs.architecture}")
+    found = facts.get("compute_capability", "")
+    if needs.compute_capability and _sm(found) not in needs.compute_capability:
+        wanted = " or ".join(needs.compute_capability)
+        lacks.append(f"its GPU is {_sm(found) or 'none'}, the engine is for {wanted}")
+    if needs.l4t and facts.get("l4t", "") != needs.l4t:
+        lacks.append(f"its L4T is {facts.get('l4t') or 'none'}, the engine is for {needs.l4t}")
+    for package, version in needs.versions.items():
+        there = _version(package, facts)
+        if there != version:
+            lacks.append(f"its {package} is {there or 'missing'}, the engine is for {version}")
+    room = _COPIES * manifest.size + _SPARE
+    if room > facts["disk_free_bytes"]:
+        lacks.append(f"{room / 1e6:.0f} MB are needed, {facts['disk_free_bytes'] / 1e6:.0f} MB are free")
+    return lacks
+
+
+def _version(package: str, facts: Facts) -> str:
+    if package == "tensorrt":
+        return facts["tensorrt"]["python"] or facts["tensorrt"]["version"]
+    return facts["packages"].get(package, "")
+
+
+def _sm(capability: str) -> str:
+    """`8.7` as manifests write it."""
+    digits = capability.replace(".", "")
+    return f"SM{digits}" if digits.isdigit() else capability

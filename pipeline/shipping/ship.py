@@ -1,0 +1,161 @@
+"""One device: what fits is sent, as far as it is not there, and installed by the device's own program."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from pipeline.core.errors import BundleFault, DeviceFault, PipelineError, TakenBack
+from pipeline.devices.faults import unfit
+from pipeline.devices.messages import Event, Unfit, checked
+from pipeline.devices.session import Session
+from pipeline.shipping.bundle import LocalBundle
+from pipeline.shipping.fit import unmet
+from pipeline.shipping.messages import RELEASE, Answered, Fault, Installed, RolledBack, Status
+
+A = TypeVar("A", bound=BaseModel)
+Progress = Callable[[str], None]
+_RECOVER_S = 60.0
+_ASK_S = 300.0
+
+
+@dataclass(frozen=True)
+class There:
+    """How the program on a device is called."""
+
+    root: str = ""
+    """Folder of the releases; empty for the usual one."""
+    trust: tuple[str, ...] = ()
+    """`--trust FILE` (on the device), `--unsigned`, or nothing for the device's own trust."""
+    options: tuple[str, ...] = ()
+    """More options of `install`."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A bundle that serves on a device."""
+
+    device: str
+    id: str
+    is_new: bool
+    sent: int
+    """Bytes, the protocol's own included."""
+
+
+def ship(session: Session, bundle: LocalBundle, there: There, say: Progress) -> Shipped:
+    """Bring a bundle to a device, and wait for the device's judgement.
+
+    Args:
+        session: open.
+        bundle: verified here.
+        there: how the program is called there.
+        say: receives what happens, a line each.
+
+    Raises:
+        DeviceFault: it is lost, or lacks something that the bundle needs.
+        BundleFault: the device refused the bundle.
+        TakenBack: the release failed its self-test or while it was watched; the one before serves.
+    """
+    name = session.device.name
+    about = {"release": bundle.manifest.release, "signatures": bundle.signatures}
+    missing = _ask(session, there, do="missing", **about).get("missing", [])
+    if missing:
+        lacks = unmet(bundle.manifest, session.facts())
+        if lacks:
+            raise DeviceFault(
+                f"{name}: the bundle does not run there: {'; '.join(lacks)}",
+                fix="ship the bundle of a target that is such a device",
+            )
+    if missing == [bundle.manifest.release]:  # by its manifest the device knows what else it lacks
+        _send(session, bundle, missing, say)
+        missing = _ask(session, there, do="missing", **about).get("missing", [])
+    _send(session, bundle, missing, say)
+    words = ["install", *there.trust, *there.options]
+    try:
+        found = _ask(session, there, say, detached=True, do="install", arguments=words, **about)
+    except KeyboardInterrupt:
+        with contextlib.suppress(PipelineError):
+            _ask(session, there, do="command", arguments=["recover", *there.trust], limit_s=_RECOVER_S)
+        raise
+    answer = _answer(session, found, Installed)
+    return Shipped(name, answer.id, answer.is_new, session.sent)
+
+
+def _send(session: Session, bundle: LocalBundle, digests: Sequence[str], say: Progress) -> None:
+    for digest in digests:
+        path = bundle.files.get(digest)
+        if path is not None:  # nothing else is sent, whatever a device asks for
+            say(f"sending {path.name}")
+            session.put(path)
+
+
+def status(session: Session, there: There) -> Status:
+    """What is installed on a device.
+
+    Raises:
+        DeviceFault: it is lost, or nothing was ever installed there.
+    """
+    return _command(session, there, Status, "status")
+
+
+def rollback(session: Session, there: There, to: str | None) -> RolledBack:
+    """Let an earlier release serve again.
+
+    Args:
+        session: open.
+        there: how the program is called there.
+        to: its id, or the beginning of it; None for the one before.
+
+    Raises:
+        DeviceFault: it is lost, or there is no such release.
+    """
+    return _command(session, there, RolledBack, "rollback", *(["--to", to] if to else []))
+
+
+def _command(session: Session, there: There, kind: type[A], *words: str) -> A:
+    found = _ask(session, there, do="command", arguments=[*words, *there.trust])
+    return _answer(session, found, kind)
+
+
+def _ask(
+    session: Session,
+    there: There,
+    say: Progress = lambda text: None,
+    *,
+    detached: bool = False,
+    limit_s: float | None = None,
+    **request: Any,
+) -> Answered:
+    def heard(event: Event) -> None:
+        if event.log:
+            say(event.log)
+
+    limit = limit_s if limit_s or detached else _ASK_S
+    done = session.run(RELEASE, {"root": there.root, **request}, heard, detached=detached, limit_s=limit)
+    if detached:
+        session.release(done.job)
+    return done.result
+
+
+def _answer(session: Session, found: Answered, kind: type[A]) -> A:
+    """What the program printed, or the error that it stands for."""
+    code, answer = found.get("code", 0), found.get("answer", {})
+    name = session.device.name
+    try:
+        if code == 0:
+            return checked(kind, answer)
+        fault = checked(Fault, answer)
+    except Unfit as error:
+        raise unfit(session.device, "what the installing program printed", error) from None
+    errors: dict[int, type[PipelineError]] = {1: TakenBack, 6: BundleFault}
+    raise errors.get(code, DeviceFault)(f"{name}: {fault.error}", where=fault.where, fix=fault.fix)
+
+
+def options_of(window_s: float | None, p99_ms: float | None) -> Sequence[str]:
+    """Options of `install` for how a release is watched."""
+    given = (("--window", window_s), ("--p99-ms", p99_ms))
+    return [word for name, value in given if value is not None for word in (name, f"{value:g}")]
