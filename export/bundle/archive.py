@@ -17,7 +17,6 @@ from export.runtime.bundle.manifest import names_of
 from export.runtime.bundle.verify import UNSIGNED, open_bundle, signatures_of
 
 RUNTIME = "run.pyz"
-_LEFT_OUT = ("install",)
 _START = '''"""Run the bundle in whose folder this file lies: python3 run.pyz --help."""
 
 import sys
@@ -25,9 +24,14 @@ import sys
 if sys.version_info < (3, 8):
     sys.exit("run.pyz needs Python 3.8 or newer, this is %d.%d" % sys.version_info[:2])
 
-from export.runtime.bundle.cli import main
+from export.runtime.install import COMMANDS
 
-sys.exit(main())
+if sys.argv[1:] and sys.argv[1] in COMMANDS:
+    from export.runtime.install.main import main
+else:
+    from export.runtime.bundle.cli import main
+
+sys.exit(main(sys.argv[1:]))
 '''
 _PAST = (1980, 1, 1, 0, 0, 0)
 
@@ -49,8 +53,7 @@ def _sources() -> Iterator[tuple[str, str]]:
     yield "export/__init__.py", '"""The part of the package that runs engines."""\n'
     for path in (root / "runtime").rglob("*.py"):
         inside = path.relative_to(root / "runtime")
-        if inside.parts[0] not in _LEFT_OUT:
-            yield f"export/runtime/{inside.as_posix()}", path.read_text(encoding="utf-8")
+        yield f"export/runtime/{inside.as_posix()}", path.read_text(encoding="utf-8")
 
 
 def write_tar(folder: Path, out: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
@@ -62,7 +62,7 @@ def ship(session: Session, bundle: LocalBundle, there: There, say: Progress) -> 
     """
     name = session.device.name
     about = {"release": bundle.manifest.release, "signatures": bundle.signatures}
-    missing = _ask(session, there, do="missing", **about).get("missing", [])
+    missing = _ask(session, there, {"do": "missing", **about}).get("missing", [])
     if missing:
         lacks = unmet(bundle.manifest, session.facts())
         if lacks:
@@ -72,14 +72,16 @@ def ship(session: Session, bundle: LocalBundle, there: There, say: Progress) -> 
             )
     if missing == [bundle.manifest.release]:  # by its manifest the device knows what else it lacks
         _send(session, bundle, missing, say)
-        missing = _ask(session, there, do="missing", **about).get("missing", [])
+        missing = _ask(session, there, {"do": "missing", **about}).get("missing", [])
     _send(session, bundle, missing, say)
     words = ["install", *there.trust, *there.options]
     try:
-        found = _ask(session, there, say, detached=True, do="install", arguments=words, **about)
+        found = _ask(session, there, {"do": "install", "arguments": words, **about}, say, detached=True)
     except KeyboardInterrupt:
         with contextlib.suppress(PipelineError):
-            _ask(session, there, do="command", arguments=["recover", *there.trust], limit_s=_RECOVER_S)
+            _ask(
+                session, there, {"do": "command", "arguments": ["recover", *there.trust]}, limit_s=_RECOVER_S
+            )
         raise
     answer = _answer(session, found, Installed)
     return Shipped(name, answer.id, answer.is_new, session.sent)
@@ -117,18 +119,18 @@ def rollback(session: Session, there: There, to: str | None) -> RolledBack:
 
 
 def _command(session: Session, there: There, kind: type[A], *words: str) -> A:
-    found = _ask(session, there, do="command", arguments=[*words, *there.trust])
+    found = _ask(session, there, {"do": "command", "arguments": [*words, *there.trust]})
     return _answer(session, found, kind)
 
 
 def _ask(
     session: Session,
     there: There,
+    request: Mapping[str, object],
     say: Progress = lambda text: None,
     *,
     detached: bool = False,
     limit_s: float | None = None,
-    **request: Any,
 ) -> Answered:
     def heard(event: Event) -> None:
         if event.log:

@@ -211,7 +211,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run.pyz",
         description=(__doc__ or "").split("\n\n")[0],
-        epilog=" ".join((__doc__ or "").split("\n\n")[1].split()),
+        epilog="Releases on a device (each with --help): install, rollback, status, gc, recover. "
+        + " ".join((__doc__ or "").split("\n\n")[1].split()),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     classify = commands.add_parser("classify", parents=[common], help="say what images show")

@@ -2,3 +2,6 @@
 
 `primitive.install` is the one way in; `recovery.recover` is what everything begins with; `disk` makes every change.
 """
+
+COMMANDS = ("install", "rollback", "status", "gc", "recover")
+"""What `main.main` runs."""

@@ -93,7 +93,7 @@ class _Output:
 
     def __init__(self, pipe: "IO[bytes] | None") -> None:
         assert pipe is not None
-        self._parts = []  # type: List[bytes]
+        self._parts: list[bytes] = []
         self._pipe = pipe
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()

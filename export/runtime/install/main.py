@@ -29,7 +29,6 @@ from .site import Site, locked, prepare, seen, this_machine
 from .source import FolderSource, Source
 from .tar import TarSource
 
-COMMANDS = ("install", "rollback", "status", "gc", "recover")
 RUNTIME = "run.pyz"
 """The archive inside a bundle that runs its self-test."""
 _SLACK_S = 60.0
@@ -117,13 +116,13 @@ def _recover(given: argparse.Namespace) -> None:
         raise Environment("no release here passes verification", site.root, "install a bundle")
 
 
-_RUN = {
+_RUN: dict[str, Callable[[argparse.Namespace], None]] = {
     "install": _install,
     "rollback": _rollback,
     "status": _status,
     "gc": _collect,
     "recover": _recover,
-}  # type: Dict[str, Callable[[argparse.Namespace], None]]
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -132,7 +131,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = _Parser(add_help=False)
     common.add_argument("--root", default=default_root(), help="folder of the releases (%(default)s)")
     common.add_argument(
         "--trust", metavar="FILE", help="whose signatures count; default: " + " or ".join(PLACES)

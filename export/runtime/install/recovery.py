@@ -65,8 +65,8 @@ def recover(site: Site) -> Recovered:
     for folder in ("staging", "trash"):
         for name in site.disk.names(site.path(folder)):
             remove_tree(site.disk, site.path(folder, name))
-    notes = []  # type: list[str]
-    found = None  # type: Optional[State]
+    notes: list[str] = []
+    found: Optional[State] = None
     try:
         state = found = load(site)
     except ValueError as error:

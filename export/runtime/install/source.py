@@ -116,8 +116,8 @@ def stage(disk: Disk, source: Source, folder: str) -> None:
         )
     disk.make_folder(folder)
     made = {""}
-    folded = {}  # type: dict[str, str]
-    files = set()  # type: set[str]
+    folded: dict[str, str] = {}
+    files: set[str] = set()
     for count, entry in enumerate(source.entries()):
         if count >= MOST_FILES:
             raise Refused("it holds more than {} files".format(MOST_FILES), "", _AGAIN)
