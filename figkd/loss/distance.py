@@ -32,6 +32,7 @@ class DetailDistance(nn.Module):
         self.options, self.shuffle = options, isinstance(order, str)
         if isinstance(order, str) and order != "random":
             raise FigkdError(f"class order {order!r}", 'an array of classes, None, or "random"')
+        self.tree: ClassTree | None = None
         positions = (
             identity(num_classes) if order is None or self.shuffle else validate_order(order, num_classes)
         )
@@ -55,6 +56,7 @@ class DetailDistance(nn.Module):
             drawn = torch.randperm(student.shape[1], device=student.device)
             student, teacher = student[:, drawn], teacher[:, drawn]
         if options.distance == "kl":
+            assert self.tree is not None  # made with this distance
             return multiscale_kl(
                 student,
                 teacher,

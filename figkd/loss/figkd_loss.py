@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from figkd.loss import functional
+from figkd.loss.class_tree import ClassTree
 from figkd.loss.distance import DetailDistance
 from figkd.loss.figkd_options import FiGKD
+from figkd.loss.joint import Settings, fits, joint
 from figkd.loss.method import ClassOrder, choose
 from figkd.loss.parts import Parts, check_weights, checked_classes, pair, task, total
 
@@ -42,6 +44,19 @@ class FiGKDLoss(nn.Module):
         self.num_classes, self.label_smoothing = checked_classes(num_classes), label_smoothing
         self.weight, self.batch_weight, self.ce_weight = chosen.weight, chosen.batch_weight, chosen.ce_weight
         self.detail = DetailDistance(num_classes, chosen, order)
+        self.joint = self._joint(chosen)
+
+    def _joint(self, options: FiGKD) -> Settings | None:
+        """How to make all parts at once, if there is a way."""
+        weights = (self.ce_weight, self.weight, self.batch_weight)
+        if (
+            self.detail.shuffle
+            or self.detail.tree is None
+            or not all(weights)
+            or not fits(self.num_classes, options.temperature)
+        ):
+            return None
+        return Settings(*weights, options.mass_power, options.temperature, self.label_smoothing)
 
     def forward(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Tensor:
         """Scalar loss of student [B, C], teacher [B, C] and labels [B]."""
@@ -50,6 +65,10 @@ class FiGKDLoss(nn.Module):
     def parts(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Parts:
         """`task`, `detail` and `correlation`."""
         ours, theirs = pair(student, teacher, self.num_classes)
+        if self.joint is not None and isinstance(self.detail.tree, ClassTree):
+            functional.check_labels(ours, labels)
+            values = joint(ours, theirs, labels, self.detail.tree, self.joint)
+            return dict(zip(("task", "detail", "correlation"), values, strict=True))
         parts = task(ours, labels, self.ce_weight, self.label_smoothing)
         if self.weight:
             parts["detail"] = self.weight * self.detail(ours, theirs)

@@ -118,39 +118,44 @@ def batch_relation(student: Tensor, teacher: Tensor) -> Tensor:
 
 
 class _BatchRelation(torch.autograd.Function):
-    """1 - the mean over the columns of the Pearson correlation of two softmaxes [B, C]; the gradient in closed form.
-
-    With centred columns q, p and r = q.p / (|q| |p|): dr / dq = p / (|q| |p|) - r q / |q|^2, which is centred itself.
-    Below the floor |q| is replaced by a constant, and the second term is not there. Sums over the batch are products
-    with a row of ones, since those run with the layout of memory.
-    """
+    """1 - the mean over the columns of the Pearson correlation of two softmaxes [B, C]; the gradient in closed form."""
 
     @staticmethod
     def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
-        batch = len(student)
-        ours, other = torch.softmax(student, dim=1), torch.softmax(teacher, dim=1)
         # Autocast would run the products in half precision.
         with torch.autocast(student.device.type, enabled=False):
-            ones = ours.new_ones(batch)
-            mean, mean_other = (ones @ ours).div_(batch), (ones @ other).div_(batch)
-            one, other = ours - mean, other.sub_(mean_other)
-            norm = (ones @ one.square()).sqrt_()
-            size_other = (ones @ other.square()).sqrt_().clamp_min_(_floor(mean_other, batch))
-            size = norm.clamp_min(_floor(mean, batch))
-            inverse = (size * size_other).reciprocal_().mul_(size > _TINY)
-            correlation = (ones @ (one * other)).mul_(inverse)
-        pull = (correlation / size.square()).mul_(size == norm)
-        slope = one.mul_(pull).addcmul_(other, inverse, value=-1)
-        # Through the softmax: q (slope - q . slope).
-        slope.sub_(torch.linalg.vecdot(slope, ours).unsqueeze(1)).mul_(ours)
+            total, slope = correlation(torch.softmax(student, dim=1), torch.softmax(teacher, dim=1))
         ctx.save_for_backward(slope)
-        return 1 - correlation.mean()
+        return 1 - total / student.shape[1]
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
         (slope,) = ctx.saved_tensors
         return slope * (upstream / slope.shape[1]), None
+
+
+def correlation(ours: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum over the columns of the Pearson correlation of two softmaxes [B, C], and minus its gradient by ours' logits.
+
+    With centred columns q, p and r = q.p / (|q| |p|): dr / dq = p / (|q| |p|) - r q / |q|^2, which is centred itself.
+    Below the floor |q| is replaced by a constant, and the second term is not there. Sums over the batch are products
+    with a row of ones, since those run with the layout of memory. Overwrites `other`.
+    """
+    batch = len(ours)
+    ones = ours.new_ones(batch)
+    mean, mean_other = (ones @ ours).div_(batch), (ones @ other).div_(batch)
+    one, other = ours - mean, other.sub_(mean_other)
+    norm = (ones @ one.square()).sqrt_()
+    size_other = (ones @ other.square()).sqrt_().clamp_min_(_floor(mean_other, batch))
+    size = norm.clamp_min(_floor(mean, batch))
+    inverse = (size * size_other).reciprocal_().mul_(size > _TINY)
+    found = (ones @ (one * other)).mul_(inverse)
+    pull = (found / size.square()).mul_(size == norm)
+    slope = one.mul_(pull).addcmul_(other, inverse, value=-1)
+    # Through the softmax: q (slope - q . slope).
+    slope.sub_(torch.linalg.vecdot(slope, ours).unsqueeze(1)).mul_(ours)
+    return found.sum(), slope
 
 
 def logit_mse(student: Tensor, teacher: Tensor, *, centred: bool = False) -> Tensor:

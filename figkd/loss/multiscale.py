@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -65,19 +66,17 @@ class _MultiscaleKL(torch.autograd.Function):
     def forward(
         ctx: Any, student: Tensor, teacher: Tensor, tree: ClassTree, mass_power: float, temperature: float
     ) -> Tensor:
-        batch, rows = len(student), len(student)
-        if student.device.type == "cpu" and not torch.compiler.is_compiling():
-            rows = max(1, _CHUNK // tree.leaves)
+        batch, rows = len(student), rows_at_a_time(student, tree)
         # Autocast would run the products in half precision.
         with torch.autocast(student.device.type, enabled=False):
             parts = [
-                _value_and_slope(one, other, tree, mass_power, temperature)
+                walk(one, other, tree, mass_power, temperature)
                 for one, other in zip(torch.split(student, rows), torch.split(teacher, rows), strict=True)
             ]
-        slopes = [slope for _, slope in parts]
+        slopes = [part.slope for part in parts]
         ctx.save_for_backward(slopes[0] if len(slopes) == 1 else torch.cat(slopes))
         ctx.scale, ctx.places = -temperature / batch, tree.places  # a buffer, which nothing changes
-        values = [value for value, _ in parts]
+        values = [part.value for part in parts]
         value = values[0] if len(values) == 1 else torch.stack(values).sum()
         return value * (temperature**2 / batch)
 
@@ -91,10 +90,32 @@ class _MultiscaleKL(torch.autograd.Function):
         return slope.index_select(1, ctx.places).mul_(scale), None, None, None, None
 
 
-def _value_and_slope(
-    student: Tensor, teacher: Tensor, tree: ClassTree, mass_power: float, temperature: float
-) -> tuple[Tensor, Tensor]:
-    """The loss summed over the rows, over T^2, and its gradient over -T, by leaf."""
+@dataclass(frozen=True)
+class Walk:
+    """The loss of some rows, and what it was computed from.
+
+    Attributes:
+        value: the loss summed over the rows, over T^2.
+        slope: its gradient over -T, by leaf: [B, leaves].
+        softened: softmax of the logits over T by leaf, student above teacher: [2 B, leaves].
+        log_sum: log of the sum of exp(logits / T), [2 B, 1].
+    """
+
+    value: Tensor
+    slope: Tensor
+    softened: Tensor
+    log_sum: Tensor
+
+
+def rows_at_a_time(student: Tensor, tree: ClassTree) -> int:
+    """How many rows of logits to `walk` at a time."""
+    if student.device.type != "cpu" or torch.compiler.is_compiling():
+        return len(student)
+    return max(1, _CHUNK // tree.leaves)
+
+
+def walk(student: Tensor, teacher: Tensor, tree: ClassTree, mass_power: float, temperature: float) -> Walk:
+    """Up the tree for the masses, down for the gradient; arguments as of `multiscale_kl`. Not under autocast."""
     batch = len(student)
     logits = _arranged(student, teacher, tree).mul_(1 / temperature)
     both = torch.softmax(logits, dim=1)
@@ -112,19 +133,20 @@ def _value_and_slope(
     nodes = (torch.cat(bands[1:], dim=1) if len(bands) > 2 else bands[1]).add_(_TINY)
     ours, theirs = nodes[:batch], nodes[batch:]
     ratio = theirs / ours
-    own = theirs.rsqrt() if mass_power == 0.5 else theirs.pow(mass_power - 1)
-    factors, above = _factors(own, sizes, tree)
     # With D = log(P / Q), a node n adds w P(n)^(a-1) (sum over its halves c of P(c) D(c) - P(n) D(n)): `factors` has
     # what each D is multiplied with, beside P; `above` the same for the leaves.
-    slope = above.mul_(p)
-    flow = factors.mul_(ratio)
+    own = theirs.rsqrt() if mass_power == 0.5 else theirs.pow(mass_power - 1)
+    factors, above = _factors(own, sizes, tree)
+    slope, flow = above.mul_(p), factors.mul_(ratio)
     value = torch.dot(slope.flatten(), log_ratio.flatten())
     value = value + torch.dot(ratio.log_().mul_(ours).flatten(), flow.flatten())
     # d log Q(c) / d s_k = Q(k) (1[k in c] / Q(c) - 1): pass factor * P / Q from the root down to the leaves. The second
     # term adds up to the weight of the coarsest nodes: all others give to their halves what they take themselves.
     down = _down(flow, sizes, tree)
     slope = slope.addcmul_(q, down)
-    return value, slope.sub_(q, alpha=tree.coarsest) if tree.coarsest else slope
+    if tree.coarsest:
+        slope.sub_(q, alpha=tree.coarsest)
+    return Walk(value, slope, both, log_sum)
 
 
 def _arranged(student: Tensor, teacher: Tensor, tree: ClassTree) -> Tensor:
