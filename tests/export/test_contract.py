@@ -107,3 +107,34 @@ def test_what_is_no_list_of_names_is_untold(exported: Path, value: str) -> None:
     model: Any = onnx.load(str(exported))
     graph.set_metadata(model, {contract.CLASSES: value, contract.INPUT: value})
     assert contract.contract_of(model).classes == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"resize": 0},
+        {"resize": 8},
+        {"width": 20},
+        {"dtype": "int8"},
+        {"levels": {"integer": [1, 0]}},
+        {"mean": [0.5]},
+    ],
+)
+def test_a_file_tells_how_a_photo_becomes_its_input(change: dict[str, Any]) -> None:
+    """What a device needs beside the engine; what cannot be counts as untold."""
+    from dataclasses import asdict
+
+    for image in (
+        ImageInput("NHWC", "uint8", 16, 16, resize=20),
+        ImageInput("NHWC", "uint8", 16, 16, resize=20, levels={"integer": (0.0, 4095.0)}),
+        ImageInput("NCHW", "float32", 16, 16, mean=(0.1,) * 3, std=(0.5,) * 3, resize=16),
+    ):
+        told = json.loads(contract.metadata(NAMES, image)[contract.INPUT])
+        found = contract.preprocessing_of(told)
+        assert found is not None
+        assert (found.side, found.size, found.dtype) == (image.resize, 16, image.dtype)
+        assert dict(found.levels).items() >= dict(image.levels).items()
+    told = asdict(ImageInput("NHWC", "uint8", 16, 16, resize=20)) | change
+    assert contract.preprocessing_of(told) is None
+    assert contract.preprocessing_of(None) is None
+    assert contract.preprocessing_of(asdict(IMAGE)) is None

@@ -109,5 +109,5 @@ def test_two_runs_at_once_share_the_work(finished: Finished, tmp_path: Path) -> 
     ]
     errors = [process.communicate(timeout=500)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
-    assert sum(error.count("done ") for error in errors) == 14, errors
+    assert sum(error.count("done ") for error in errors) == 16, errors
     assert _digests(tmp_path) == _digests(finished.folder)

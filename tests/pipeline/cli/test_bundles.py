@@ -105,6 +105,14 @@ def test_what_the_verdict_does_not_ship_must_be_allowed(finished: Finished, tmp_
     assert facts["verdict"] == "not shipped: no goal says how good is good enough"
     assert (facts["channel"], facts["sequence"], facts["precision"]) == ("beta", 5, "fp32")
     assert facts["licences"] == ["Apache-2.0", "MIT"]
+    # One that did not run here: bound to its GPU, and its golden answers are the ONNX file's.
+    done = finished.figkd(
+        "bundle", "--engine", "rtx/fp32-SM86", "--allow-unshipped", "-o", tmp_path, "--json"
+    )
+    assert done.code == 0, done.err
+    folder = Path(done.json["bundle"])
+    assert json.loads((folder / "manifest.json").read_bytes())["needs"]["compute_capability"] == ["SM86"]
+    assert json.loads((folder / "golden/golden.json").read_bytes())["source"] == "onnxruntime"
     for words in (("--target", "none"), ("--engine", "cpu/none", "--allow-unshipped")):
         done = finished.figkd("bundle", *words, "-o", tmp_path / "no")
         assert (done.code, "no engine" in done.err or "no target" in done.err) == (2, True), done.err
