@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import posixpath
-import re
 import tempfile
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ExportError
+from ..readings import l4t_release
 from . import strict_json
 from .errors import BundleRefused, CannotRun
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 
 _MOST_SIDECAR = 1 << 24
-_L4T_FILE = "/etc/nv_tegra_release"
 
 
 def load_engine(bundle: Bundle, threads: int | None = None) -> Engine:
@@ -126,17 +125,6 @@ def require_machine(manifest: Manifest) -> None:
         found = _version(package)
         if found and found != version:
             raise CannotRun("the engine is for %s %s, here is %s" % (package, version, found), fix)
-
-
-def l4t_release() -> str:
-    """Release of NVIDIA's board support package, such as `36.4`; empty where there is none."""
-    try:
-        with open(_L4T_FILE, encoding="ascii", errors="replace") as file:
-            text = file.read(200)
-    except OSError:
-        return ""
-    found = re.match(r"# R(\d+) \(release\), REVISION: ([0-9.]+)", text)
-    return "%s.%s" % found.groups() if found else ""
 
 
 def _version(package: str) -> str:
