@@ -26,7 +26,7 @@ class _Ship(click.Group):
         return super().parse_args(context, args)
 
 
-@click.group(cls=_Ship, options_metavar="", subcommand_metavar="BUNDLE DEVICE... | status | rollback")
+@click.group(cls=_Ship, options_metavar="", subcommand_metavar="BUNDLE|CONFIG DEVICE... | status | rollback")
 def ship() -> None:
     """Install a bundle on devices, see what is installed, and go back.
 
@@ -49,7 +49,7 @@ _UNSIGNED = click.option("--unsigned", is_flag=True, help="Take the bundle whoev
 
 
 @ship.command("to")
-@click.argument("bundle_path", metavar="BUNDLE", type=click.Path(path_type=Path, exists=True))
+@click.argument("path", metavar="BUNDLE|CONFIG", type=click.Path(path_type=Path, exists=True))
 @common(_DEVICES, _OF, SET, _ROOT, _TRUST, _UNSIGNED, JSON)
 @click.option("--trust", "trust_path", default=None, metavar="FILE", help="Whose signatures count here.")
 @click.option("--canary", is_flag=True, help="The first device commits before the others begin.")
@@ -57,7 +57,7 @@ _UNSIGNED = click.option("--unsigned", is_flag=True, help="Take the bundle whoev
 @click.option("--window", type=click.FloatRange(0, 86_400), help="Seconds for which a release is watched.")
 @click.option("--p99-ms", type=click.FloatRange(0), help="Slowest 99th percentile of latency while watched.")
 def ship_to(
-    bundle_path: Path,
+    path: Path,
     names: tuple[str, ...],
     config_path: Path | None,
     overrides: tuple[str, ...],
@@ -71,28 +71,43 @@ def ship_to(
     window: float | None,
     p99_ms: float | None,
 ) -> None:
-    """Install a bundle (a folder or a tar file) on devices."""
+    """Install a bundle (a folder or a tar file), or what the run of a config ships, on devices.
+
+    Of a config's bundles, one for each target, a device gets the one that runs there.
+    """
+    from contextlib import ExitStack
+
     from pipeline.devices.session import connect
     from pipeline.shipping.bundle import local_bundle
     from pipeline.shipping.rollout import exit_code, roll_out
     from pipeline.shipping.ship import options_of
     from pipeline.shipping.ship import ship as ship_one
 
-    devices = _named(names, config_path, overrides)
+    is_config = path.suffix in (".yaml", ".yml")
+    devices = _named(names, config_path or (path if is_config else None), overrides)
     there = _there(root, device_trust, unsigned, options_of(window, p99_ms))
-    with local_bundle(bundle_path, _trust(trust_path, unsigned)) as bundle:
-        _note(bundle.words)
+    trust = _trust(trust_path, unsigned)
+    with ExitStack() as opened:
+        paths = _of_config(path, overrides) if is_config else [path]
+        bundles = [opened.enter_context(local_bundle(one, trust)) for one in paths]
+        for bundle in bundles:
+            _note(bundle.words)
 
         def work(device: Device) -> Shipped:
             with connect(device, note=_note) as session:
-                return ship_one(session, bundle, there, lambda text: _note(f"{device.name}: {text}"))
+                return ship_one(session, bundles, there, lambda text: _note(f"{device.name}: {text}"))
 
         ended = roll_out(devices, work, canary=canary, parallel=parallel, tell=_tell)
     for one in ended:
         if one.result is None and one.error is None:
             _note(f"{one.device.name}: not begun, the first device failed")
     if as_json:
-        _print_json({"release": bundle.manifest.release, "devices": [_as_json(one) for one in ended]})
+        _print_json(
+            {
+                "releases": [one.manifest.release for one in bundles],
+                "devices": [_as_json(one) for one in ended],
+            }
+        )
     _leave(exit_code(ended))
 
 
@@ -166,6 +181,14 @@ def ship_rollback(
     if as_json:
         _print_json({one.device.name: one.result.model_dump() for one in ended if one.result})
     _leave(exit_code(ended))
+
+
+def _of_config(path: Path, overrides: tuple[str, ...]) -> list[Path]:
+    from pipeline.cli.options import store_of
+    from pipeline.run.bundles import to_ship
+
+    config = load(path, overrides)
+    return to_ship(config, store_of(config))
 
 
 def _named(names: tuple[str, ...], config_path: Path | None, overrides: tuple[str, ...]) -> list[Device]:

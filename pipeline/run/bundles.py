@@ -85,6 +85,21 @@ def take_out(made: Packed, parent: Path) -> Path | None:
     return place
 
 
+def to_ship(config: DeployConfig, store: Store) -> list[Path]:
+    """The bundles of a finished run, a folder for each target: the copy beside the report, which may be signed.
+
+    Raises:
+        ConfigError: the run is not finished, or its verdict ships nothing.
+    """
+    made = packed(artifacts_of(config, store))
+    stored = [one.folder for one in made if one.folder is not None]
+    if not stored:
+        why = next((one.why for one in made if one.why), "the run is not finished")
+        raise ConfigError(f"there is no bundle: {why}", fix="figkd-pipeline run CONFIG, then this again")
+    copies = config.output / config.name / FOLDER
+    return [copy if (copy := copies / folder.name).is_dir() else folder for folder in stored]
+
+
 def make(config: DeployConfig, store: Store, choice: Choice, parent: Path) -> Path:
     """Write a bundle of a finished run into `parent`.
 

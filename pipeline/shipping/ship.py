@@ -46,30 +46,25 @@ class Shipped:
     """Bytes, the protocol's own included."""
 
 
-def ship(session: Session, bundle: LocalBundle, there: There, say: Progress) -> Shipped:
-    """Bring a bundle to a device, and wait for the device's judgement.
+def ship(session: Session, bundles: Sequence[LocalBundle], there: There, say: Progress) -> Shipped:
+    """Bring the bundle that fits to a device, and wait for the device's judgement.
 
     Args:
         session: open.
-        bundle: verified here.
+        bundles: verified here; the first one that runs on the device is taken.
         there: how the program is called there.
         say: receives what happens, a line each.
 
     Raises:
-        DeviceFault: it is lost, or lacks something that the bundle needs.
+        DeviceFault: it is lost, or no bundle runs there; then nothing is sent.
         BundleFault: the device refused the bundle.
         TakenBack: the release failed its self-test or while it was watched; the one before serves.
     """
-    name = session.device.name
-    about = {"release": bundle.manifest.release, "signatures": bundle.signatures}
+    bundle = bundles[0] if len(bundles) == 1 else _fitting(session, bundles)
+    about: dict[str, object] = {"release": bundle.manifest.release, "signatures": bundle.signatures}
     missing = _ask(session, there, {"do": "missing", **about}).get("missing", [])
-    if missing:
-        lacks = unmet(bundle.manifest, session.facts())
-        if lacks:
-            raise DeviceFault(
-                f"{name}: the bundle does not run there: {'; '.join(lacks)}",
-                fix="ship the bundle of a target that is such a device",
-            )
+    if missing and len(bundles) == 1:
+        _fitting(session, bundles)
     if missing == [bundle.manifest.release]:  # by its manifest the device knows what else it lacks
         _send(session, bundle, missing, say)
         missing = _ask(session, there, {"do": "missing", **about}).get("missing", [])
@@ -84,7 +79,20 @@ def ship(session: Session, bundle: LocalBundle, there: There, say: Progress) -> 
             )
         raise
     answer = _answer(session, found, Installed)
-    return Shipped(name, answer.id, answer.is_new, session.sent)
+    return Shipped(session.device.name, answer.id, answer.is_new, session.sent)
+
+
+def _fitting(session: Session, bundles: Sequence[LocalBundle]) -> LocalBundle:
+    facts, reasons = session.facts(), []
+    for bundle in bundles:
+        lacks = unmet(bundle.manifest, facts)
+        if not lacks:
+            return bundle
+        reasons.append(f"{bundle.manifest.target}: {'; '.join(lacks)}")
+    raise DeviceFault(
+        f"{session.device.name}: the bundle does not run there: {' | '.join(reasons)}",
+        fix="ship the bundle of a target that is such a device",
+    )
 
 
 def _send(session: Session, bundle: LocalBundle, digests: Sequence[str], say: Progress) -> None:

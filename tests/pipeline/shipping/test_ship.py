@@ -41,7 +41,7 @@ def there(tmp_path: Path) -> There:
 
 def _ship(session: Session, path: Path, there: There, said: list[str] | None = None) -> Shipped:
     with local_bundle(path, UNSIGNED) as bundle:
-        return ship(session, bundle, there, (said if said is not None else []).append)
+        return ship(session, [bundle], there, (said if said is not None else []).append)
 
 
 def test_ship_status_rollback(session: Session, there: There, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_tar_file_is_shipped_as_the_folder_is(session: Session, there: There, 
     (tmp_path / "b1.tar").write_bytes(tar_of(entries_of(str(folder))))
     with local_bundle(tmp_path / "b1.tar", UNSIGNED) as packed, local_bundle(folder, UNSIGNED) as plain:
         assert packed.manifest.release == plain.manifest.release
-        assert ship(session, packed, there, lambda text: None).is_new
+        assert ship(session, [packed], there, lambda text: None).is_new
 
 
 def test_what_the_device_refuses_or_takes_back(session: Session, there: There, tmp_path: Path) -> None:
@@ -99,6 +99,15 @@ def test_a_bundle_that_does_not_fit_is_not_sent(session: Session, there: There, 
     with pytest.raises(DeviceFault, match=r"its CPU is .*, the engine is for riscv64; its GPU is") as caught:
         _ship(session, bundle_at(tmp_path / "b1", 1, needs=needs), there, said)
     assert "its tensorrt is" in caught.value.what and not said
+
+
+def test_of_several_bundles_a_device_gets_the_one_that_runs_there(
+    session: Session, there: There, tmp_path: Path
+) -> None:
+    needs = {"architecture": "riscv64", "compute_capability": [], "l4t": "", "versions": {}}
+    other, fits = bundle_at(tmp_path / "b1", 1, needs=needs), bundle_at(tmp_path / "b2", 2)
+    with local_bundle(other, UNSIGNED) as one, local_bundle(fits, UNSIGNED) as two:
+        assert ship(session, [one, two], there, lambda text: None).id == two.manifest.release
 
 
 def test_a_damaged_bundle_is_refused_here(tmp_path: Path) -> None:
