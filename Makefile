@@ -10,7 +10,7 @@ CONFIG ?= deploy_configs/fonts_cpu.yaml
 ARGS ?=
 OUT ?= runs/gpu_check
 
-.PHONY: help setup pipeline plan doctor test test-slow lint format bench gpu-check matrix docs site clean
+.PHONY: help setup pipeline plan ship doctor test test-slow lint format bench gpu-check matrix docs site clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ pipeline: $(VENV)/.ready ## run a deploy config: make pipeline CONFIG=deploy_con
 
 plan: $(VENV)/.ready ## show what `make pipeline` would do
 	@$(BIN)/figkd-pipeline plan $(CONFIG) $(ARGS)
+
+ship: $(VENV)/.ready ## install what CONFIG ships on devices: make ship CONFIG=... DEVICES="orin ssh://cam1" [ARGS="--canary"]
+	@$(BIN)/figkd-pipeline ship $(CONFIG) $(DEVICES) $(ARGS)
 
 doctor: $(VENV)/.ready ## look at this machine, and at what CONFIG needs of it
 	@$(BIN)/figkd-pipeline doctor $(CONFIG) $(ARGS)
