@@ -112,6 +112,20 @@ FIGKD_API figkd_status figkd_view(
 FIGKD_API figkd_status figkd_run(
     figkd_model* model, const void* inputs, size_t images, float* logits, figkd_error* error);
 
+typedef struct figkd_self_test_result {
+    size_t inputs;         /* golden inputs that were answered */
+    double max_abs_logit;  /* largest difference of a logit */
+    double allowed_logit;
+    size_t images;         /* golden images that were decoded */
+    size_t images_exact;   /* of these, with the very pixels; PNG has to be */
+    int max_abs_pixel;     /* largest difference of a pixel */
+    int allowed_pixel;     /* of a JPEG, which another decoder decoded where the bundle was made */
+    double latency_ms;     /* median of one image, preprocessing not included */
+} figkd_self_test_result;
+
+/* Compare answers and pixels with the golden ones. FIGKD_FAILED: `error` says what differs, and `result` how much. */
+FIGKD_API figkd_status figkd_self_test(figkd_model* model, figkd_self_test_result* result, figkd_error* error);
+
 #ifdef __cplusplus
 }
 #endif

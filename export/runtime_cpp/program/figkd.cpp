@@ -12,6 +12,7 @@ namespace {
 
 constexpr const char* kUsage =
     "usage: figkd verify BUNDLE (--trust FILE | --unsigned)\n"
+    "       figkd self-test BUNDLE (--trust FILE | --unsigned)\n"
     "       figkd info BUNDLE (--trust FILE | --unsigned)\n"
     "       figkd classify BUNDLE IMAGE... (--trust FILE | --unsigned) [--top N] [--threads N]\n"
     "       figkd --version\n";
@@ -80,7 +81,7 @@ bool read_options(int count, char** words, Options& options) {
         }
     }
     const bool classifies = options.command == "classify";
-    if (!classifies && options.command != "verify" && options.command != "info") {
+    if (!classifies && options.command != "verify" && options.command != "info" && options.command != "self-test") {
         return usage("unknown command ", options.command), false;
     }
     if (options.bundle.empty() || options.images.empty() == classifies) {
@@ -129,6 +130,28 @@ int info(const Options& options) {
     return 0;
 }
 
+int self_test(const Options& options) {
+    Model model;
+    if (const int code = open_model(options, model)) {
+        return code;
+    }
+    figkd_error error;
+    figkd_self_test_result found = {};
+    const figkd_status status = figkd_self_test(model.get(), &found, &error);
+    if (status == FIGKD_OK || status == FIGKD_FAILED) {
+        std::printf("%zu golden inputs, largest difference of a logit %.3g (%.3g is allowed)\n", found.inputs,
+                    found.max_abs_logit, found.allowed_logit);
+        std::printf("%zu golden images, %zu with the very pixels, largest difference %d (%d is allowed for JPEG)\n",
+                    found.images, found.images_exact, found.max_abs_pixel, found.allowed_pixel);
+        std::printf("%.3g ms an image, preprocessing not included\n", found.latency_ms);
+    }
+    if (status != FIGKD_OK) {
+        return fail(status, "", error);
+    }
+    std::printf("self-test passed\n");
+    return 0;
+}
+
 int classify_file(figkd_model* model, const std::string& path, int top) {
     figkd_error error;
     std::vector<figkd_answer> answers(static_cast<std::size_t>(top));
@@ -174,5 +197,8 @@ int main(int count, char** words) {
     if (!read_options(count, words, options)) {
         return FIGKD_WRONG_USE;
     }
-    return options.command == "verify" ? verify(options) : options.command == "info" ? info(options) : classify(options);
+    return options.command == "verify"      ? verify(options)
+           : options.command == "self-test" ? self_test(options)
+           : options.command == "info"      ? info(options)
+                                            : classify(options);
 }

@@ -6,6 +6,7 @@
 #include "guard.hpp"
 #include "image.hpp"
 #include "model.hpp"
+#include "self_test.hpp"
 
 struct figkd_model {
     figkd::Model model;
@@ -149,5 +150,19 @@ figkd_status figkd_run(figkd_model* model, const void* inputs, size_t images, fl
         require_argument(inputs, "inputs");
         require_argument(logits, "logits");
         model->model.run(static_cast<const unsigned char*>(inputs), images, logits);
+    });
+}
+
+figkd_status figkd_self_test(figkd_model* model, figkd_self_test_result* result, figkd_error* error) {
+    return figkd::guarded(error, [&] {
+        require_argument(model, "model");
+        const figkd::SelfTest found = figkd::self_test(model->model);
+        if (result != nullptr) {
+            *result = {found.inputs,       found.max_abs_logit, found.allowed_logit, found.images,
+                       found.images_exact, found.max_abs_pixel, found.allowed_pixel, found.latency_ms};
+        }
+        if (const std::string faults = found.faults(); !faults.empty()) {
+            throw figkd::Error(figkd::Code::failed, "self-test failed: " + faults, "do not use it on this machine");
+        }
     });
 }

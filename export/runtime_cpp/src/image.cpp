@@ -38,7 +38,29 @@ std::uint64_t number(const Encoded& encoded, std::size_t& at) {
     return value;
 }
 
+enum class Kind { unknown, jpeg, png, ppm };
+
+// The kind of a file by its first bytes; unknown where its decoder was not compiled in.
+Kind kind_of(const Encoded& encoded) {
+    using namespace std::string_view_literals;
+    const std::string_view text(reinterpret_cast<const char*>(encoded.data), encoded.size);
+    const auto starts = [&](std::string_view magic) { return text.substr(0, magic.size()) == magic; };
+#ifdef FIGKD_JPEG
+    if (starts("\xff\xd8\xff"sv)) {
+        return Kind::jpeg;
+    }
+#endif
+#ifdef FIGKD_PNG
+    if (starts("\x89PNG\r\n\x1a\n"sv)) {
+        return Kind::png;
+    }
+#endif
+    return starts("P5"sv) || starts("P6"sv) ? Kind::ppm : Kind::unknown;
+}
+
 }  // namespace
+
+bool can_decode(const unsigned char* data, std::size_t size) { return kind_of({data, size}) != Kind::unknown; }
 
 // Binary grey (P5) and RGB (P6) of 8 bits.
 Pixels decode_ppm(const Encoded& encoded) {
@@ -75,7 +97,6 @@ std::string image_formats() {
 }
 
 Pixels decode_image(const unsigned char* data, std::size_t size, std::size_t side, const Levels& levels) {
-    using namespace std::string_view_literals;
     if (size == 0) {
         refuse_image("the image is empty: 0 bytes");
     }
@@ -83,24 +104,18 @@ Pixels decode_image(const unsigned char* data, std::size_t size, std::size_t sid
         refuse_image("the image has more than " + std::to_string(kMostImageBytes) + " bytes", "make it smaller");
     }
     const Encoded encoded{data, size};
-    const std::string_view text(reinterpret_cast<const char*>(data), size);
-    const auto starts = [&](std::string_view magic) { return text.substr(0, magic.size()) == magic; };
     static_cast<void>(side);
     static_cast<void>(levels);
+    switch (kind_of(encoded)) {
 #ifdef FIGKD_JPEG
-    if (starts("\xff\xd8\xff"sv)) {
-        return decode_jpeg(encoded, side);
-    }
+        case Kind::jpeg: return decode_jpeg(encoded, side);
 #endif
 #ifdef FIGKD_PNG
-    if (starts("\x89PNG\r\n\x1a\n"sv)) {
-        return decode_png(encoded, levels);
-    }
+        case Kind::png: return decode_png(encoded, levels);
 #endif
-    if (starts("P5"sv) || starts("P6"sv)) {
-        return decode_ppm(encoded);
+        case Kind::ppm: return decode_ppm(encoded);
+        default: refuse_image("this is no image of a kind that is read here: " + image_formats());
     }
-    refuse_image("this is no image of a kind that is read here: " + image_formats());
 }
 
 Bytes read_image(const std::string& path) {
