@@ -257,6 +257,36 @@ def updated(name: str) -> str:
     return table(["order from", "n", "validation top-1", "test top-1", "test, minus the first ± SE"], rows)
 
 
+TASKS = {
+    "fonts_cpu": "21 faces", "fonts": "21 faces, few images", "characters": "240 characters", "emoji": "66 emoji faces",
+    "radicals": "24 radicals", "emoji_families": "8 emoji families",
+}  # fmt: skip
+
+
+def recipes() -> str:
+    """Untuned recipes by task: mean top-1, and the default minus it."""
+    tasks = read("default_recipe.json")["tasks"]
+    by_recipe: dict[str, dict[str, Any]] = {}
+    for task in TASKS:
+        for row in tasks[task]["rows"]:
+            by_recipe.setdefault(row["recipe"], {})[task] = row
+
+    def cell(row: Any) -> str:
+        if row is None:
+            return "not run"
+        few = "" if row["n"] == 5 else f", n = {row['n']}"
+        if "figkd_minus_it" not in row:
+            return f"**{row['mean']:.1f}**{few}"
+        return f"{row['mean']:.1f} ({row['figkd_minus_it']:+.1f} ± {row['standard_error']:.1f}{few})"
+
+    rows = [
+        [name, *(cell(found.get(task)) for task in TASKS)]
+        for name, found in sorted(by_recipe.items(), key=lambda item: item[0] != "figkd")
+    ]
+    teachers = ["teacher", *(f"{tasks[task]['teacher']['test']:.1f}" for task in TASKS)]
+    return table(["recipe", *TASKS.values()], [*rows, teachers])
+
+
 TITLES = {
     "figkd": "**FiGKD**", "dist": "DIST", "centred_logit_mse": "centred logit MSE", "dkd_ls": "DKD, standardised",
     "ce": "CE, no teacher", "kd_ls": "KD, standardised", "dkd": "DKD", "kd": "KD",
@@ -264,7 +294,7 @@ TITLES = {
 STUDIES = ("fonts_cpu", "fonts100", "cells", "digits")
 FONTS = ("fonts_cpu", "fonts100")
 TABLES: dict[str, Callable[[], str]] = {
-    "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss, "headline": headline,
+    "recipes": recipes, "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss, "headline": headline,
     **{f"study {name}": partial(study, name) for name in STUDIES},
     **{f"detail {name}": partial(controls, name, 0.0) for name in FONTS},
     **{f"recipe {name}": partial(controls, name, 1.0) for name in FONTS},
