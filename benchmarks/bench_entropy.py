@@ -1,18 +1,22 @@
-"""Entropy calibration against the public tools, tensor by tensor, on two trained depthwise networks.
+"""Entropy calibration against the public tools, tensor by tensor, on trained depthwise networks.
 
-    python benchmarks/bench_entropy.py [--store DIR]
+    python benchmarks/study/fetch_photos.py data/cells
+    python benchmarks/bench_entropy.py [--store DIR] [--seeds 3] [--cells data/cells]
 
-Students of `fonts` are trained by the ordinary pipeline. All ways choose their thresholds from the same histograms of
-256 images: ours; ONNX Runtime's `HistogramCollector` with its own defaults (128 bins, 128 levels: a single candidate,
-so that it is min-max in effect) and with 2,048 bins; the formula of nvidia-modelopt's `HistogramCalibrator` (with a
-candidate every 8 bins, as ours). modelopt is left out where it is not installed. Top-1 is of the test set, computed
-exactly (no INT8 kernels). Writes benchmarks/results/entropy.json.
+Students are trained by the ordinary pipeline, one for each seed: two networks on `fonts`, whose images have a constant
+background, and as a control one on photographs (solar cells), whose images have none. All ways choose their thresholds
+from the same histograms of 256 images: ours; ONNX Runtime's `HistogramCollector` with its own defaults (128 bins, 128
+levels: a single candidate, so that it is min-max in effect) and, for one student, with 2,048 bins;
+the formula of nvidia-modelopt's `HistogramCalibrator` (with a candidate every 8 bins, as ours). modelopt is left out
+where it is not installed, and the control where its photographs are not. Top-1 is of the test set, computed exactly (no
+INT8 kernels), a value for each seed. Thresholds are of the first seed. Writes benchmarks/results/entropy.json.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +42,31 @@ ROOT = Path(__file__).parents[1]
 BASE = ROOT / "deploy_configs" / "fonts_cpu.yaml"
 RESULT = ROOT / "benchmarks" / "results" / "entropy.json"
 IMAGES = 256
-STUDENTS: dict[str, tuple[str, ...]] = {
-    "figkd/dsconv_nano": (),
-    "figkd/mobilenetv2_half": ("distill.epochs=3", "distill.lr=0.2"),
+CELLS = ROOT / "benchmarks" / "study" / "cells.yaml"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A student to train and quantise."""
+
+    config: Path
+    overrides: tuple[str, ...]
+    wide: bool = False
+    """Also ONNX Runtime's search over 2,048 bins: it copies and sums whole histograms for each candidate, so that a
+    network with many tensors takes minutes."""
+
+
+CASES: dict[str, Case] = {
+    "figkd/dsconv_nano": Case(BASE, ("student.model=figkd/dsconv_nano", "teacher.epochs=4"), wide=True),
+    "figkd/mobilenetv2_half": Case(
+        BASE,
+        ("student.model=figkd/mobilenetv2_half", "teacher.epochs=4", "distill.epochs=3", "distill.lr=0.2"),
+    ),
+    "figkd/dsconv_nano, photographs": Case(
+        CELLS,
+        ("student.model=figkd/dsconv_nano", "teacher.epochs=8", "distill.epochs=6", "distill.views.count=6"),
+    ),
 }
-# Minutes for the other network: its search copies and sums whole histograms for each candidate.
-WIDE = ("figkd/dsconv_nano",)
 
 Threshold = Callable[[Any, float, float, float], float]
 """Of a histogram of 8,192 signed bins, its limit, and the extremes: the magnitude at which a tool clips."""
@@ -65,13 +88,11 @@ def onnxruntime_of(bins: int) -> Threshold:
 
 def modelopt(counts: Any, limit: float, low: float, high: float) -> float:
     """modelopt's formula over 2,048 bins of magnitudes."""
-    from modelopt.torch.quantization.calib.histogram import (
-        _compute_amax_entropy,  # type: ignore[import-not-found]
-    )
+    from modelopt.torch.quantization.calib import histogram  # type: ignore[import-not-found]
 
     half = len(counts) // 2
     magnitudes = (counts[half:] + counts[:half][::-1]).reshape(2048, -1).sum(1)
-    return float(_compute_amax_entropy(magnitudes, np.linspace(0, limit, 2049), 8, False, 8, 128))
+    return float(histogram._compute_amax_entropy(magnitudes, np.linspace(0, limit, 2049), 8, False, 8, 128))
 
 
 def bounds_by(seen: Observed, threshold: Threshold) -> Ranges:
@@ -85,14 +106,14 @@ def bounds_by(seen: Observed, threshold: Threshold) -> Ranges:
     return Ranges(bounds, seen.images, "entropy", None)
 
 
-def ways(model: str) -> dict[str, Callable[[Observed, bool], Ranges]]:
+def ways(wide: bool) -> dict[str, Callable[[Observed, bool], Ranges]]:
     """Name of a way to its ranges for a layout with signed or unsigned activations."""
     found: dict[str, Callable[[Observed, bool], Ranges]] = {
         method: lambda seen, signed, method=method: precision.ranges(seen, method=method, signed=signed)  # type: ignore[misc]
         for method in ("minmax", "percentile", "entropy")
     }
     tools: dict[str, Threshold] = {"onnxruntime entropy, 128 bins": onnxruntime_of(128)}
-    if model in WIDE:
+    if wide:
         tools["onnxruntime entropy, 2048 bins"] = onnxruntime_of(2048)
     if environment.version_of("nvidia-modelopt") != "none":
         tools["modelopt entropy"] = modelopt
@@ -101,10 +122,19 @@ def ways(model: str) -> dict[str, Callable[[Observed, bool], Ranges]]:
     return found
 
 
-def case(model: str, store: Path) -> dict[str, Any]:
-    """Thresholds of each tensor, as a share of its largest magnitude, and top-1 in both layouts."""
-    overrides = (f"student.model={model}", "teacher.epochs=4", *STUDENTS[model], f"store={store}")
-    config = load_config(BASE, list(overrides))
+@dataclass(frozen=True)
+class Measured:
+    """One trained student: top-1 by way and layout, percent, and where each tensor is clipped by each way."""
+
+    fp32: float
+    n: int
+    ways: dict[str, dict[str, float]]
+    tensors: dict[str, dict[str, float]]
+
+
+def measure(case: Case, overrides: Sequence[str], store: Path, seed: int, wide: bool) -> Measured:
+    """Train a student and quantise it in every way."""
+    config = load_config(case.config, [*case.overrides, *overrides, f"seed={seed}", f"store={store}"])
     made = run(config, Store(config.store.folder), ConsoleInterface(), Selection(until="export"))
     inputs = {step: artifact.path for step, artifact in made.artifacts.items()}
     arguments = {"seed": config.seed, "image_size": config.data.image_size, "input": config.export.input}
@@ -117,18 +147,36 @@ def case(model: str, store: Path) -> dict[str, Any]:
         engine = OnnxRuntimeEngine(made.SerializeToString(), None, CPU, int8_kernels=False)
         return topk_accuracy(engine.infer(images), test.labels)
 
-    result: dict[str, Any] = {"fp32": top1(graph), "n": len(test.labels), "ways": {}, "tensors": {}}
-    for name, way in ways(model).items():
-        print(f"{model}: {name}", flush=True)
+    accuracy: dict[str, dict[str, float]] = {}
+    tensors: dict[str, dict[str, float]] = {}
+    for name, way in ways(wide).items():
+        print(f"seed {seed}: {name}", flush=True)
         signed = way(seen, True)
         unsigned = way(seen, False) if name in precision.METHODS else signed  # tools know magnitudes alone
-        result["ways"][name] = {
+        accuracy[name] = {
             "tensorrt": top1(precision.quantise_for_tensorrt(graph, signed)),
             "onnxruntime": top1(precision.quantise_for_onnxruntime(graph, unsigned, cpu=CPU_LAYOUTS["u8s8"])),
         }
         for tensor, share in shares(seen, signed).items():
-            result["tensors"].setdefault(tensor, {})[name] = share
-    return result
+            tensors.setdefault(tensor, {})[name] = share
+    return Measured(top1(graph), len(test.labels), accuracy, tensors)
+
+
+def summary(students: Sequence[Measured]) -> dict[str, Any]:
+    """Of one network: top-1 of each seed by way and layout, and the first seed's thresholds."""
+    first = students[0]
+    return {
+        "n": first.n,
+        "fp32": [each.fp32 for each in students],
+        "ways": {
+            name: {
+                layout: [each.ways[name][layout] for each in students if name in each.ways]
+                for layout in layouts
+            }
+            for name, layouts in first.ways.items()
+        },
+        "tensors": first.tensors,
+    }
 
 
 def shares(seen: Observed, found: Ranges) -> Mapping[str, float]:
@@ -146,10 +194,31 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--store", type=Path, default=Path(".figkd"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--cells", type=Path, default=Path("data/cells"))
     given = parser.parse_args()
     packages = environment.versions(("numpy", "onnx", "onnxruntime", "nvidia-modelopt"))
-    result = {"calibration_images": IMAGES, "packages": packages, "cpu": environment.cpu_model()}
-    write_json(RESULT, result | {"cases": {model: case(model, given.store) for model in STUDENTS}})
+    cases: dict[str, Any] = {}
+    for name, case in CASES.items():
+        overrides = [f"data.root={given.cells.resolve()}"] if case.config == CELLS else []
+        if overrides and not given.cells.is_dir():
+            print(f"{name} is left out: there is no {given.cells}; see benchmarks/study/fetch_photos.py")
+            continue
+        print(name, flush=True)
+        seeds = range(given.seeds)
+        cases[name] = summary(
+            [measure(case, overrides, given.store, seed, case.wide and not seed) for seed in seeds]
+        )
+        write_json(
+            RESULT,
+            {
+                "calibration_images": IMAGES,
+                "packages": packages,
+                "cpu": environment.cpu_model(),
+                "seeds": given.seeds,
+                "cases": cases,
+            },
+        )
 
 
 if __name__ == "__main__":
