@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from export.runtime.bundle import UNSIGNED, canonical, load
+from export.runtime.bundle import UNSIGNED, canonical, load, open_bundle
 from export.runtime.bundle.golden import npy_bytes, read_golden
-from export.runtime.bundle.model import Model
 from export.runtime.bundle.self_test import self_test
 from tests.export.bundle.tiny import bundle
 from tests.export.runtime.bundle import made
@@ -55,7 +53,7 @@ def test_the_self_test_finds_what_python_finds(programs: Path, tmp_path: Path, l
         done.stdout + done.stderr[-4000:]
     )
     with load(folder, UNSIGNED) as model:
-        found = self_test(model)
+        found = self_test(open_bundle(folder, UNSIGNED), model)
     assert done.stdout.startswith(f"{found.inputs} golden inputs, largest difference of a logit 0 ")
     assert f"{found.images} golden images, {found.images_exact} with the very pixels" in done.stdout
 
@@ -74,8 +72,8 @@ def _with(folder: Path, **changes: bytes) -> Path:
 
 def test_what_the_self_test_refuses(programs: Path, tmp_path: Path) -> None:
     folder = bundle(tmp_path)
-    with load(folder, UNSIGNED) as model:
-        logits, inputs = _golden(model)
+    golden = read_golden(open_bundle(folder, UNSIGNED))
+    logits, inputs = golden.logits, golden.inputs
     described = canonical.decode((folder / "golden/golden.json").read_bytes(), "it")
     nan = logits.copy()
     nan[0, 0] = np.nan
@@ -101,8 +99,3 @@ def test_what_the_self_test_refuses(programs: Path, tmp_path: Path) -> None:
         changed = _with(folder, **changes)
         done = _figkd(programs, "self-test", changed)
         assert done.returncode == code and word in done.stderr, (word, done.stdout, done.stderr[-4000:])
-
-
-def _golden(model: Model) -> tuple[Any, Any]:
-    golden = read_golden(model.bundle)
-    return golden.logits, golden.inputs
