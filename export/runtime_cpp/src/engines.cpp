@@ -74,7 +74,7 @@ std::unique_ptr<Engine> load_engine(const Manifest& manifest, const Bytes& data,
     }
 #endif
 #ifdef FIGKD_TENSORRT
-    if (manifest.engine.backend == "tensorrt") {
+    if (manifest.engine.backend == FIGKD_TENSORRT) {
         return load_tensorrt(manifest, data);
     }
 #endif

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sysconfig
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,9 @@ import pytest
 HERE = Path(__file__).parent
 HEADERS = Path(
     os.environ.get("FIGKD_ONNXRUNTIME_INCLUDE") or Path.home() / ".cache" / "figkd" / "onnxruntime"
+)
+TENSORRT_HEADERS = Path(
+    os.environ.get("FIGKD_TENSORRT_INCLUDE") or Path.home() / ".cache" / "figkd" / "tensorrt"
 )
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
@@ -50,6 +54,22 @@ def onnxruntime_libraries() -> list[Path]:
     return sorted((Path(found.origin).parent / "capi").glob("libonnxruntime.so.*"))
 
 
+def _packaged(pattern: str) -> Path | None:
+    """A file of Python's packages."""
+    return next(iter(sorted(Path(sysconfig.get_path("purelib")).glob(pattern))), None)
+
+
+def tensorrt_options() -> list[str]:
+    """CMake's options for TensorRT-RTX of Python's packages; empty where a part of it, or the headers, are missing."""
+    parts = {
+        "TENSORRT_LIBRARY": _packaged("tensorrt_rtx_libs/libtensorrt_rtx.so.*"),
+        "CUDART_LIBRARY": _packaged("nvidia/cu*/lib/libcudart.so.*"),
+        "CUDART_INCLUDE": _packaged("triton/backends/nvidia/include"),
+        "TENSORRT_INCLUDE": TENSORRT_HEADERS if (TENSORRT_HEADERS / "NvInferRuntime.h").exists() else None,
+    }
+    return [f"-D{name}={path}" for name, path in parts.items()] if all(parts.values()) else []
+
+
 def build(folder: Path, *options: str) -> Path:
     """Configure and build in `folder`; where the programs lie."""
     if not without_onnxruntime():
@@ -58,6 +78,7 @@ def build(folder: Path, *options: str) -> Path:
             f"-DONNXRUNTIME_INCLUDE={HEADERS}",
             f"-DONNXRUNTIME_LIBRARY={onnxruntime_libraries()[-1]}",
         )
+    options = (*options, *tensorrt_options())
     configure = [
         "cmake", "-S", str(HERE), "-B", str(folder), "-DCMAKE_BUILD_TYPE=Debug",
         "-DFIGKD_SANITIZE=address,undefined", "-DFIGKD_WARNINGS_AS_ERRORS=ON", *options,

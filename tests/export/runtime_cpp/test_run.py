@@ -17,7 +17,7 @@ from export.runtime.onnx_session import OnnxRuntimeEngine
 from tests.export.conftest import CLASSES, SIDE, Files
 from tests.export.runtime.bundle.made import FILES, write_bundle
 from tests.export.runtime_cpp import images
-from tests.export.runtime_cpp.built import SANITIZERS, without_onnxruntime
+from tests.export.runtime_cpp.built import SANITIZERS, tensorrt_options, without_onnxruntime
 
 pytestmark = [
     pytest.mark.slow,
@@ -123,7 +123,7 @@ def test_the_program_ends_as_documented(programs: Path, files: Files, tmp_path: 
         (lambda f, o: _other(f, o, needs=_needs(architecture="vax")), 4, "vax"),
         (lambda f, o: _other(f, o, needs=_needs(l4t="36.4")), 4, "L4T 36.4"),
         (lambda f, o: _other(f, o, needs=_needs(versions={"onnxruntime": "0.9"})), 4, "onnxruntime 0.9"),
-        (lambda f, o: _other(f, o, engine=_engine("tensorrt_rtx")), 4, "tensorrt_rtx"),
+        (lambda f, o: _other(f, o, engine=_engine("tensorrt")), 4, "without the back end tensorrt"),
     ],
 )
 def test_bundles_that_cannot_run(
@@ -138,6 +138,15 @@ def test_bundles_that_cannot_run(
     done = _figkd(programs, "info", bundle, "--unsigned")
     assert done.returncode == code and word in done.stderr, done.stderr[-4000:]
     assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.skipif(not tensorrt_options(), reason="the headers or libraries of TensorRT-RTX are missing")
+def test_an_engine_of_tensorrt_needs_a_gpu(programs: Path, files: Files, tmp_path: Path) -> None:
+    """Compiled and linked; without a GPU it ends with one message, and with one it refuses what is no engine."""
+    bundle = _other(tmp_path / "bundle", files.fp32.read_bytes(), engine=_engine("tensorrt_rtx"))
+    done = _figkd(programs, "info", bundle, "--unsigned")
+    assert done.returncode == 4 and len(done.stderr.splitlines()) == 1, done.stderr[-4000:]
+    assert "GPU" in done.stderr or "cannot load the engine" in done.stderr
 
 
 def _needs(**changes: object) -> dict[str, object]:
