@@ -29,7 +29,13 @@ def missing() -> str:
     for tool in ("cmake", "c++"):
         if shutil.which(tool) is None:
             return f"{tool} is not installed"
-    for header, package in (("nlohmann/json.hpp", "nlohmann-json3-dev"), ("openssl/evp.h", "libssl-dev")):
+    needed = {
+        "nlohmann/json.hpp": "nlohmann-json3-dev",
+        "openssl/evp.h": "libssl-dev",
+        "jpeglib.h": "libjpeg-dev",
+        "png.h": "libpng-dev",
+    }
+    for header, package in needed.items():
         code = f"#include <{header}>\n"
         compiled = ["c++", "-std=c++17", "-E", "-x", "c++", "-o", "/dev/null", "-"]
         if subprocess.run(compiled, input=code, text=True, capture_output=True).returncode:
