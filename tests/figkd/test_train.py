@@ -408,8 +408,11 @@ def test_each_size_of_a_step_is_compiled_once(method: str, monkeypatch: pytest.M
     counters.clear()
     compiled, history = _run(**given, compile="default")
     assert counters["stats"]["unique_graphs"] == 2
-    assert _same(plain, compiled)
-    assert _plain(history) == _plain(expected)
+    # A compiled graph adds the gradients of the loss's parts in another order, so the last bits may differ.
+    close = {"rtol": 1e-5, "atol": 1e-6}
+    torch.testing.assert_close(compiled.state_dict(), plain.state_dict(), **close)
+    for record, other in zip(_plain(history), _plain(expected), strict=True):
+        torch.testing.assert_close(record, other, **close)
 
 
 def test_a_failed_compilation_says_how_to_do_without(monkeypatch: pytest.MonkeyPatch) -> None:

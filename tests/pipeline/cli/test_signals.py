@@ -46,7 +46,7 @@ def _at_import(number: int, module: str, how: str, ignored: bool = False) -> sub
 
 
 @pytest.mark.parametrize("how", ["plain", "hidden"])
-@pytest.mark.parametrize("module", ["click", "pipeline.run.conductor"])
+@pytest.mark.parametrize("module", ["click", "pipeline.run.planning"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_modules_are_loaded(number: signal.Signals, module: str, how: str) -> None:
     """Long before the first stage, and where a library turns the interrupt into another error."""
