@@ -39,7 +39,11 @@ Say = Callable[[str], None]
 def main(words: Sequence[str]) -> int:
     """Run one command; its exit code."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a lost connection stops nothing: the device judges alone
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # also where a shell has it ignored, as for jobs in the background
+        signal.signal(number, _interrupt)
     try:
         given = _parser().parse_args(list(words))
         _RUN[given.command](given)
