@@ -41,11 +41,11 @@ ship: $(VENV)/.ready ## install what CONFIG ships on devices: make ship CONFIG=.
 doctor: $(VENV)/.ready ## look at this machine, and at what CONFIG needs of it
 	@$(BIN)/figkd-pipeline doctor $(CONFIG) $(ARGS)
 
-test: $(VENV)/.ready ## run the tests, a process a core (no GPU needed)
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
+test: $(VENV)/.ready ## run the tests, on up to four cores (no GPU needed)
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 test-slow: $(VENV)/.ready ## run the tests that take minutes
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m slow -n auto --dist loadfile $(ARGS)
+	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m slow -n logical --maxprocesses 4 --dist loadfile $(ARGS)
 
 lint: $(VENV)/.ready ## ruff and mypy --strict
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
