@@ -40,11 +40,11 @@ try:
     from export.engines.trt_versions import bindings_missing
     from export.engines.trtexec import flags
     from export.errors import BuildError, EngineError
-    from export.files import write_json
     from export.machine import machine_facts
     from export.measure import latency_stats
     from export.precision import to_bf16, to_fp16, to_int8_tensorrt
     from export.runtime import cudart
+    from export.runtime.files import write_json
 except ImportError as missing:
     print(
         f"error: {missing}\n  fix: pip install onnx onnxruntime-gpu numpy nvidia-cuda-runtime",

@@ -18,7 +18,7 @@ import onnx
 from onnx import TensorProto, helper, shape_inference
 
 from export.errors import ExportError, first_line
-from export.files import open_regular, write_bytes
+from export.runtime.files import open_regular, write_bytes
 
 _TWO_GIB = 2**31 - 2**20
 _MOST_VALUES = 1 << 31

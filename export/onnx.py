@@ -15,8 +15,8 @@ from torch import nn
 
 from export import graph
 from export.errors import ExportError, ParityError
-from export.files import sha256
 from export.quiet import quiet
+from export.runtime.files import sha256
 
 MIN_OPSET, MAX_OPSET = 18, 23
 _EMPTY: Mapping[str, str] = {}

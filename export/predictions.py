@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from export.accuracy import confidence, predicted
-from export.files import write_bytes
+from export.runtime.files import write_bytes
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 

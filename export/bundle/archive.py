@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import export
-from export.files import write_bytes
 from export.runtime.bundle.manifest import names_of
 from export.runtime.bundle.verify import UNSIGNED, open_bundle, signatures_of
+from export.runtime.files import write_bytes
 
 RUNTIME = "run.pyz"
 _START = '''"""Run the bundle in whose folder this file lies: python3 run.pyz --help."""

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from export.errors import ExportError
-from export.files import read_bytes, write_bytes
 from export.runtime.bundle.ecdsa import key_bytes, key_pem
 from export.runtime.bundle.errors import BundleRefused
+from export.runtime.files import read_bytes, write_bytes
 
 _MOST_BYTES = 1 << 16
 

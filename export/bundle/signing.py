@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from export.bundle.keys import KeyFault
-from export.files import write_bytes
 from export.runtime.bundle.dsse import IN_TOTO, envelope_bytes, pae
 from export.runtime.bundle.ecdsa import key_id, key_pem, signed
 from export.runtime.bundle.statement import digests_of, statement
 from export.runtime.bundle.trust import PAYLOAD_TYPE, Trust, parse_trust
 from export.runtime.bundle.verify import UNSIGNED, open_bundle, signature_name
+from export.runtime.files import write_bytes
 
 Signer = Callable[[bytes], bytes]
 """From a message to the ECDSA signature (DER) of its SHA-256."""

@@ -17,13 +17,13 @@ from export.bundle.archive import RUNTIME, runtime_archive
 from export.bundle.content import ALLOWED_LOGIT, ALLOWED_PIXEL, Content
 from export.bundle.documents import bill_of_materials, card, json_bytes, provenance
 from export.errors import ExportError
-from export.files import read_bytes
 from export.runtime.bundle import canonical, golden
 from export.runtime.bundle.decode import decoder_facts
 from export.runtime.bundle.errors import BundleRefused
 from export.runtime.bundle.manifest import FORMAT, NAME, Manifest, parse_manifest
 from export.runtime.bundle.model import LABELS, PREPROCESS
 from export.runtime.bundle.verify import UNSIGNED, verify
+from export.runtime.files import read_bytes
 
 RUNTIME_VERSION = 1
 """Of the layout of a bundle's files; raised where an older runtime would read them wrongly."""

@@ -15,8 +15,8 @@ from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
 from export.engines.sidecar import write_sidecar
 from export.errors import BuildError, EngineError, ExportError
-from export.files import sha256, write_bytes
 from export.progress import Progress, no_progress
+from export.runtime.files import sha256, write_bytes
 from export.runtime.onnx_session import (
     CPU,
     CUDA,

@@ -15,7 +15,7 @@ from export.contract import is_names
 from export.engines.options import HardwareCompatibility
 from export.engines.protocol import EngineInfo
 from export.errors import EngineError
-from export.files import read_json, sha256, write_json
+from export.runtime.files import read_json, sha256, write_json
 
 FORMAT = 3
 _WITHOUT_CLASSES = 2

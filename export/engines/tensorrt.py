@@ -26,12 +26,12 @@ from export.engines.trt_layers import layers_path
 from export.engines.trt_refusals import Place, require
 from export.engines.trt_versions import Dialect, dialect
 from export.errors import BackendMissing, BuildError, EngineError, ExportError
-from export.files import sha256, write_bytes, write_json
 from export.image_input import require_image_input
 from export.machine import architecture
 from export.nvidia import driver_lacks, present
 from export.progress import Progress, no_progress
 from export.runtime import cudart
+from export.runtime.files import sha256, write_bytes, write_json
 from export.runtime.readings import l4t_release
 from export.runtime.trt_build import CachePlace
 from export.runtime.trt_engine import TensorRTEngine

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -13,8 +14,11 @@ from pipeline.cli.options import JSON, SET, common, load
 
 if TYPE_CHECKING:
     from pipeline.core.address import Device
+    from pipeline.devices.session import Session
     from pipeline.shipping.rollout import Ended
     from pipeline.shipping.ship import Shipped, There
+
+T = TypeVar("T")
 
 
 class _Ship(click.Group):
@@ -77,7 +81,6 @@ def ship_to(
     """
     from contextlib import ExitStack
 
-    from pipeline.devices.session import connect
     from pipeline.shipping.bundle import local_bundle
     from pipeline.shipping.rollout import exit_code, roll_out
     from pipeline.shipping.ship import options_of
@@ -93,11 +96,10 @@ def ship_to(
         for bundle in bundles:
             _note(bundle.words)
 
-        def work(device: Device) -> Shipped:
-            with connect(device, note=_note) as session:
-                return ship_one(session, bundles, there, lambda text: _note(f"{device.name}: {text}"))
+        def install(session: Session) -> Shipped:
+            return ship_one(session, bundles, there, lambda text: _note(f"{session.device.name}: {text}"))
 
-        ended = roll_out(devices, work, canary=canary, parallel=parallel, tell=_tell)
+        ended = roll_out(devices, _connected(install), canary=canary, parallel=parallel, tell=_tell)
     for one in ended:
         if one.result is None and one.error is None:
             _note(f"{one.device.name}: not begun, the first device failed")
@@ -124,18 +126,13 @@ def ship_status(
 ) -> None:
     """Say what is installed on devices."""
     from pipeline.core.terminal import stdout
-    from pipeline.devices.session import connect
-    from pipeline.shipping.messages import Status
     from pipeline.shipping.rollout import exit_code, roll_out
     from pipeline.shipping.ship import status
     from pipeline.shipping.views import status_lines
 
     there = _there(root, device_trust, unsigned)
 
-    def work(device: Device) -> Status:
-        with connect(device, note=_note) as session:
-            return status(session, there)
-
+    work = _connected(lambda session: status(session, there))
     ended = roll_out(_named(names, config_path, overrides), work, tell=_tell_faults)
     for one in ended:
         for line in status_lines(one.device.name, one.result) if one.result and not as_json else ():
@@ -163,17 +160,12 @@ def ship_rollback(
 ) -> None:
     """Let an earlier release serve again on devices."""
     from pipeline.core.terminal import stdout
-    from pipeline.devices.session import connect
-    from pipeline.shipping.messages import RolledBack
     from pipeline.shipping.rollout import exit_code, roll_out
     from pipeline.shipping.ship import rollback
 
     there = _there(root, device_trust, unsigned)
 
-    def work(device: Device) -> RolledBack:
-        with connect(device, note=_note) as session:
-            return rollback(session, there, to)
-
+    work = _connected(lambda session: rollback(session, there, to))
     ended = roll_out(_named(names, config_path, overrides), work, tell=_tell_faults)
     for one in ended:
         if one.result and not as_json:
@@ -181,6 +173,16 @@ def ship_rollback(
     if as_json:
         _print_json({one.device.name: one.result.model_dump() for one in ended if one.result})
     _leave(exit_code(ended))
+
+
+def _connected(action: Callable[[Session], T]) -> Callable[[Device], T]:
+    def work(device: Device) -> T:
+        from pipeline.devices.session import connect
+
+        with connect(device, note=_note) as session:
+            return action(session)
+
+    return work
 
 
 def _of_config(path: Path, overrides: tuple[str, ...]) -> list[Path]:

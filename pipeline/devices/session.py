@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from export.files import sha256
+from export.runtime.files import sha256
 from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
 from pipeline.devices.archive import Archive, agent_archive

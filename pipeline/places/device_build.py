@@ -179,8 +179,8 @@ def _write_sidecar(
     from export.contract import contract_of
     from export.engines.protocol import EngineInfo
     from export.engines.sidecar import write_sidecar
-    from export.files import sha256
     from export.model_file import load_model
+    from export.runtime.files import sha256
 
     contract = contract_of(load_model(onnx))
     bound = wanted.backend != "onnxruntime"  # to the GPU and the system that it was built on

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from export.files import sha256
+from export.runtime.files import sha256
 from pipeline.core.errors import EnvironmentFault
 from pipeline.core.files import write_text
 from pipeline.core.store import Artifact

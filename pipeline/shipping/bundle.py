@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.files import sha256
 from export.runtime.bundle import BundleRefused, Manifest, open_bundle
 from export.runtime.bundle.errors import BundleError
 from export.runtime.bundle.manifest import NAME
 from export.runtime.bundle.verify import Choice, signatures_of
+from export.runtime.files import sha256
 from export.runtime.install.disk import LocalDisk
 from export.runtime.install.errors import InstallError, Refused
 from export.runtime.install.site import BUNDLE

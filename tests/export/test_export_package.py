@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from export.errors import BackendMissing, ExportError
-from export.files import sha256, write_bytes, write_json
+from export.runtime.files import sha256, write_bytes, write_json
 
 LIGHT = "export, export.errors, export.engines, export.measure, export.machine"
 

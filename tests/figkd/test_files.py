@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import export.files
+import export.runtime.files
 import figkd.files
 from figkd.data import class_names, open_split
 from figkd.data.csv_list import DEFAULTS
@@ -21,7 +21,7 @@ from figkd.errors import DataError, FigkdError
 from figkd.files import DEPTH, read_array, read_bytes
 from figkd.loss.order import hierarchy_order, read_groups
 
-READERS = [figkd.files.read_json, export.files.read_json]
+READERS = [figkd.files.read_json, export.runtime.files.read_json]
 
 
 @pytest.mark.parametrize("read_json", READERS)
@@ -48,7 +48,7 @@ def test_what_is_json_within_bounds(tmp_path: Path, read_json: object) -> None:
             assert read_json(tmp_path / "x") == value  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("module", [figkd.files, export.files])
+@pytest.mark.parametrize("module", [figkd.files, export.runtime.files])
 def test_what_is_no_regular_file_is_not_waited_for(tmp_path: Path, module: object) -> None:
     """A FIFO without a writer, a device without an end, a folder, nothing, a link to each."""
     os.mkfifo(tmp_path / "pipe")

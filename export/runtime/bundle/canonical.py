@@ -10,8 +10,8 @@ import re
 from typing import Any
 
 from .errors import BundleRefused
+from .strict_json import DEPTH, once
 
-DEPTH = 16
 _MOST = (1 << 63) - 1
 _INTEGER = re.compile(r"-?[0-9]{1,19}\Z")
 
@@ -40,7 +40,7 @@ def decode(data: bytes, name: str) -> Any:
     try:
         value = json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=_once,
+            object_pairs_hook=once,
             parse_int=_integer,
             parse_float=_no_number,
             parse_constant=_no_number,
@@ -69,13 +69,6 @@ def _check(value: Any, depth: int) -> None:
         raise ValueError("a value of the type %s" % type(value).__name__)
     elif isinstance(value, int) and not -_MOST <= value <= _MOST:
         raise ValueError("a number of more than 63 bits")
-
-
-def _once(pairs: Any) -> Any:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands in it twice")
-    return found
 
 
 def _integer(text: str) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from .errors import BundleRefused
 
-_DEPTH = 16
+DEPTH = 16
 
 
 def read(data: bytes, name: str, most: int) -> Any:
@@ -19,15 +19,16 @@ def read(data: bytes, name: str, most: int) -> Any:
     if len(data) > most:
         raise BundleRefused("%s has more than %d bytes" % (name, most))
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_int=_integer)
-        _check(value, _DEPTH)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=once, parse_int=_integer)
+        _check(value, DEPTH)
     except (ValueError, RecursionError) as error:
         reason = "too deep" if isinstance(error, RecursionError) else str(error)[:120]
         raise BundleRefused("%s is not JSON that can be used: %s" % (name, reason)) from None
     return value
 
 
-def _once(pairs: Any) -> Any:
+def once(pairs: Any) -> Any:
+    """An object of key and value pairs; ValueError where a key stands in it twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError("a key stands in it twice")
@@ -42,7 +43,7 @@ def _integer(text: str) -> int:
 
 def _check(value: Any, depth: int) -> None:
     if depth < 0:
-        raise ValueError("nested more than %d levels deep" % _DEPTH)
+        raise ValueError("nested more than %d levels deep" % DEPTH)
     inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     for inner in inside:
         _check(inner, depth - 1)
