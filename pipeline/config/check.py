@@ -21,6 +21,7 @@ from pipeline.config.modes import contradictions
 from pipeline.config.own_code import looks_own, own_problems
 from pipeline.config.problems import Problem, did_you_mean, nearest
 from pipeline.config.schema import DeployConfig, Goal, Network, goals_of, method_section
+from pipeline.config.scouting import scout_problems
 from pipeline.config.targets import Remote, Target
 from pipeline.core.address import LOCAL, PASSWORD, URL
 from pipeline.core.remotes.places import remote_problem
@@ -45,6 +46,7 @@ def check(config: DeployConfig) -> list[Problem]:
         _targets,
         _benchmark,
         _budgets,
+        _scout,
     )
     return [problem for find in checks for problem in find(config)]
 
@@ -403,6 +405,10 @@ def _budgets(config: DeployConfig) -> Iterator[Problem]:
         if lacks := metric.unmeasured(config.benchmark):
             yield Problem(key, *lacks)
         yield from _budget_scope(key, goal, config)
+
+
+def _scout(config: DeployConfig) -> Iterator[Problem]:
+    yield from scout_problems(config.scout, config.targets)
 
 
 def _budget_scope(key: str, goal: Goal, config: DeployConfig) -> Iterator[Problem]:

@@ -100,6 +100,7 @@ class Metric:
         plain: name for readers who know no jargon; else `words`.
         absolute: a smallest value of it says how good is good enough, whatever the student is.
         moved_by_load: others at work on the machine change it.
+        of_weights: it depends on what a network has learnt, so that an untrained one cannot be judged by it.
         unmeasured: what the config lacks for it to be measured, and how to fix that; None if nothing.
     """
 
@@ -115,6 +116,7 @@ class Metric:
     plain: str = ""
     absolute: bool = False
     moved_by_load: bool = False
+    of_weights: bool = False
     unmeasured: Callable[[Measuring], tuple[str, str] | None] = lambda _: None
 
 
@@ -133,7 +135,10 @@ def _answers(
         return None if engine.accuracy is None else of(engine.accuracy)
 
     sides: tuple[Side, ...] = ("min", "max_drop") if own else ("min",)
-    return Metric(name, meaning, words, "%", 2, sides, value, of if own else None, plain=plain, absolute=own)
+    compared = of if own else None
+    return Metric(
+        name, meaning, words, "%", 2, sides, value, compared, plain=plain, absolute=own, of_weights=True
+    )
 
 
 def _timed(

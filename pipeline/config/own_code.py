@@ -30,6 +30,23 @@ def fill_code(layered: Layered, config: Path) -> None:
         folder = (source if source.is_file() else config).parent
         if file := own_network.beside(folder, own_network.module_of(model)):
             values["code"] = str(file)
+    _fill_candidates(layered, config)
+
+
+def _fill_candidates(layered: Layered, config: Path) -> None:
+    """The same for the candidates of `scout`, by module."""
+    scout = layered.values.get("scout")
+    if not isinstance(scout, dict) or not isinstance(models := scout.get("models"), list):
+        return
+    source = Path(layered.places.get("scout.models", "").rpartition(":")[0])
+    folder = (source if source.is_file() else config).parent
+    files = scout.setdefault("code", {})
+    if not isinstance(files, dict):
+        return
+    names = [name for name in models if isinstance(name, str)]
+    for module in {own_network.module_of(name) for name in names if own_network.is_own(name)}:
+        if module not in files and (file := own_network.beside(folder, module)):
+            files[module] = str(file)
 
 
 def looks_own(network: Network) -> bool:

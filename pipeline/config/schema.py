@@ -28,6 +28,7 @@ from pipeline.config.bounds import (
 )
 from pipeline.config.method_sections import MethodName, sections
 from pipeline.config.metrics import METRICS, Metric
+from pipeline.config.scouting import Scout
 from pipeline.config.section import Section
 from pipeline.config.storage import Storage
 from pipeline.config.targets import Benchmark, Precision, Target
@@ -348,6 +349,8 @@ class DeployConfig(Section):
     """Latency."""
     budgets: Budgets = Budgets()
     """Goals."""
+    scout: Scout = Scout()
+    """Candidate students, measured before anything is trained."""
     output: FilePath = Path("runs")
     """Folder for reports (relative to where the command runs)."""
     store: Storage = Storage()
