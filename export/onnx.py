@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import nn
 
-from export import graph
+from export import graph, graph_rewrites
 from export.errors import ExportError, ParityError
 from export.quiet import quiet
 from export.runtime.files import sha256
@@ -68,10 +68,10 @@ def export_onnx(
     model = _export(module, example, opset, input_name, output_name)
     graph.strip_metadata(model)
     graph.name_batch(model)
-    graph.constant_reshapes(model)
-    graph.global_pools(model)
-    graph.shapes_of_planes(model)
-    graph.fold_normalisation(model)
+    graph_rewrites.constant_reshapes(model)
+    graph_rewrites.global_pools(model)
+    graph_rewrites.shapes_of_planes(model)
+    graph_rewrites.fold_normalisation(model)
     graph.prune(model)
     graph.infer_shapes(model)
     model = _slimmed(model)

@@ -31,7 +31,7 @@ _RANGES: dict[int, tuple[int, int]] = {TensorProto.INT8: (-128, 127), TensorProt
 _BIAS_RANGE = (-(2**31), 2**31 - 128)
 # Symmetric weights leave -128 out; those of 7 bits (for CPUs without VNNI) reach to 64.
 _REDUCED, _FULL = 64, 127
-# FP16's subnormals are multiples of 2**-24, and a scale must be several of them (see export.precision.int8).
+# FP16's subnormals are multiples of 2**-24, and a scale must be several of them (see export.precision.qdq).
 _MIN_HALF_SCALE = 2.0**-20
 # Float inputs, by position, that are no weights: statistics, and sizes.
 _NOT_TRAINED = {"BatchNormalization": (3, 4), "Resize": (1, 2)}

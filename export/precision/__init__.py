@@ -4,17 +4,8 @@ from export.precision.bf16 import emulated, to_bf16
 from export.precision.calibration import METHODS, MIN_CALIBRATION_IMAGES, Observed, Ranges, observe, ranges
 from export.precision.fp16 import DEFAULT_KEEP_FP32, halve, load_fp32, out_of_range, to_fp16
 from export.precision.half_range import Finding, findings
-from export.precision.int8 import (
-    Weights,
-    described,
-    finish,
-    int8_nodes,
-    observe_file,
-    quantise_for_onnxruntime,
-    quantise_for_tensorrt,
-    to_int8_onnxruntime,
-    to_int8_tensorrt,
-)
+from export.precision.int8 import described, finish, observe_file, to_int8_onnxruntime, to_int8_tensorrt
+from export.precision.qdq import Weights, int8_nodes, quantise_for_onnxruntime, quantise_for_tensorrt
 from export.precision.rules import LAYOUTS, RULES, Layout, Rule, kept_out
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Protects: graph rewrites keep the function that a graph computes."""
+"""Protects: edits of a graph, and rewrites of what the exporter leaves, keep the function that a graph computes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from export import graph
+from export import graph, graph_rewrites
 from export.errors import ExportError
 from export.onnx import export_onnx
 
@@ -63,7 +63,7 @@ def test_folded_normalisation_computes_the_same(steps: list[tuple[str, Any, bool
     model = preprocessing_model(steps, [0, 3, 1, 2])
     image = np.random.default_rng(0).integers(0, 256, (2, 4, 5, 3), np.uint8)
     before = run(model, image)
-    graph.fold_normalisation(model)
+    graph_rewrites.fold_normalisation(model)
     assert [n.op_type for n in model.graph.node] == ["Cast", "Transpose", "BatchNormalization", "Relu"]
     after = run(model, image)
     # Terms that cancel leave rounding errors of their own size behind, not of the result's.
@@ -84,7 +84,7 @@ def test_folded_normalisation_computes_the_same(steps: list[tuple[str, Any, bool
 def test_other_preprocessing_is_left_alone(steps: list[tuple[str, Any, bool]], perm: list[int]) -> None:
     model = preprocessing_model(steps, perm)
     before = model.SerializeToString()
-    graph.fold_normalisation(model)
+    graph_rewrites.fold_normalisation(model)
     assert model.SerializeToString() == before
 
 
@@ -175,7 +175,7 @@ def test_means_over_the_image_become_pools(keepdims: int, axes: list[int], opera
     model = reduction(keepdims, axes)
     x = np.random.default_rng(0).standard_normal((2, 3, 4, 5)).astype(np.float32)
     before = run(model, x)
-    graph.global_pools(model)
+    graph_rewrites.global_pools(model)
     graph.prune(model)
     assert [node.op_type for node in model.graph.node] == operators
     np.testing.assert_allclose(run(model, x), before, rtol=1e-5, atol=1e-6)
