@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class FigkdError(Exception):
     """A problem that the caller can fix.
@@ -31,6 +33,18 @@ class CheckpointError(FigkdError):
 
 class TrainingError(FigkdError):
     """A training run that cannot go on."""
+
+
+class TrainingPaused(Exception):
+    """A training that was asked to pause has done so; it goes on from its state file. No error.
+
+    Attributes:
+        history: the records of its epochs so far.
+    """
+
+    def __init__(self, history: list[dict[str, Any]]) -> None:
+        super().__init__(f"paused after epoch {len(history)}")
+        self.history = history
 
 
 class LabelError(FigkdError):

@@ -28,7 +28,7 @@ from figkd.data.split import Split
 from figkd.data.views import Views
 from figkd.distributed import ALONE, World
 from figkd.ema import Average
-from figkd.errors import TrainingError
+from figkd.errors import TrainingError, TrainingPaused
 from figkd.evaluate import predict, topk_hits
 from figkd.feed import Batch, Feed
 from figkd.hashing import derive
@@ -89,6 +89,7 @@ def train(
     state_path: Path | None = None,
     log_path: Path | None = None,
     events_path: Path | None = None,
+    pause_after: int | None = None,
     world: World = ALONE,
     progress: Progress = no_progress,
 ) -> list[Record]:
@@ -132,6 +133,8 @@ def train(
         state_path: written after every epoch; if it exists, training continues from it.
         log_path: JSON lines, one record an epoch, written whole after every epoch.
         events_path: a TensorBoard event file of the same records; needs the tensorboard package.
+        pause_after: stop after so many epochs, with what is needed to go on in `state_path`. The schedule is that of
+            all epochs, so that a training that paused ends with the bits of one that did not.
         world: the processes that train together; only rank 0 writes and reports progress.
         progress: called with steps done.
 
@@ -146,10 +149,12 @@ def train(
             or validation logits are not, or a lost process.
         CheckpointError: `state_path` belongs to a run with other arguments. A damaged state file is reported
             as a warning and training starts again.
+        TrainingPaused: `pause_after` is reached, and there is more to do.
     """
     _check(
         split, epochs=epochs, batch_size=batch_size, accumulate=accumulate, views=views, cache=teacher_logits,
-        teacher=teacher, mixed=mixup > 0 or cutmix > 0, compile=compile, world=world,
+        teacher=teacher, mixed=mixup > 0 or cutmix > 0, compile=compile, pause_after=pause_after,
+        state_path=state_path, world=world,
     )  # fmt: skip
     told = {
         "count": len(split), "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
@@ -190,7 +195,7 @@ def train(
     ):  # fmt: skip
         if history:
             progress(len(history) * steps, rates.steps, f"goes on after epoch {len(history)}/{epochs}")
-        for epoch in range(len(history), epochs):
+        for epoch in range(len(history), epochs if pause_after is None else min(pause_after, epochs)):
             record = engine.run(epoch, progress)
             record["val_top1"], lost = _validate(engine.best, val, views.image_size, device, world)
             if epoch + 1 == epochs:
@@ -200,6 +205,8 @@ def train(
                 resume.save(state_path, told, parts, history)
             records.add(record)
             progress((epoch + 1) * steps, rates.steps, _note(record, epochs))
+    if len(history) < epochs:
+        raise TrainingPaused(history)
     if engine.best is not model:
         model.load_state_dict(engine.best.state_dict())
     model.eval()
@@ -400,8 +407,15 @@ def _check(
     teacher: nn.Module | None,
     mixed: bool,
     compile: str,
+    pause_after: int | None,
+    state_path: Path | None,
     world: World,
 ) -> None:
+    if pause_after is not None and (pause_after < 1 or state_path is None):
+        raise TrainingError(
+            f"a pause after epoch {pause_after} {'without a state file' if state_path is None else ''}".rstrip(),
+            "pause after at least one epoch, with a state_path to go on from",
+        )
     count = len(split)
     if count < 2 or epochs < 1 or batch_size < 2 or accumulate < 1:
         raise TrainingError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,7 +74,7 @@ def configuration_reference() -> str:
     for path, model in _sections(DeployConfig, ""):
         lines.append(f"## `{path}`\n" if path else "## Top level\n")
         if model.__doc__:
-            lines.append(f"{model.__doc__.strip()}\n")
+            lines.append(f"{inspect.cleandoc(model.__doc__)}\n")
         lines.append("| key | type | default | meaning |\n| --- | --- | --- | --- |")
         for name, field in model.model_fields.items():
             meaning = " ".join((field.description or "").split()).replace("|", "\\|")
@@ -144,9 +145,14 @@ def _type_name(annotation: Any) -> str:
         return " \\| ".join(_type_name(a) for a in arguments)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return "section"
-    return {"Path": "path", "str": "text", "bool": "true/false", "int": "integer", "float": "number"}.get(
-        getattr(annotation, "__name__", str(annotation)), repr(annotation)
-    )
+    return {
+        "Path": "path",
+        "JsonValue": "value",
+        "str": "text",
+        "bool": "true/false",
+        "int": "integer",
+        "float": "number",
+    }.get(getattr(annotation, "__name__", str(annotation)), repr(annotation))
 
 
 def _default(field: FieldInfo) -> str:

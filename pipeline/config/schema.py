@@ -29,6 +29,7 @@ from pipeline.config.bounds import (
 from pipeline.config.method_sections import MethodName, sections
 from pipeline.config.metrics import METRICS, Metric
 from pipeline.config.scouting import Scout
+from pipeline.config.search import Search
 from pipeline.config.section import Section
 from pipeline.config.storage import Storage
 from pipeline.config.targets import Benchmark, Precision, Target
@@ -351,6 +352,8 @@ class DeployConfig(Section):
     """Goals."""
     scout: Scout = Scout()
     """Candidate students, measured before anything is trained."""
+    search: Search | None = None
+    """What `figkd-pipeline search` varies; nothing else reads it."""
     output: FilePath = Path("runs")
     """Folder for reports (relative to where the command runs)."""
     store: Storage = Storage()

@@ -76,6 +76,32 @@ def validate(layered: Layered) -> tuple[DeployConfig | None, list[Callable[[], P
     return config, [problem for _, problem in told]
 
 
+def problems_of(
+    error: ValidationError, layered: Layered, model: type[BaseModel]
+) -> dict[str, Callable[[], Problem]]:
+    """What makes each problem of values that are no `model`, by key; the first of each key, and what YAML cannot say.
+
+    Args:
+        error: of validating `layered.values`.
+        layered: the values and their places.
+        model: the section that stands at the top.
+    """
+    found: dict[str, Callable[[], Problem]] = {
+        dotted(path): partial(_same, problem) for path, problem in layered.faults.items()
+    }
+    for item in error.errors(include_url=False):
+        path = tuple(str(part) for part in item["loc"])
+        path = path if item["type"] == "missing" else _existing_part(layered.values, path)
+        found.setdefault(dotted(path), partial(_problem, path, item, layered.places, model))
+    return found
+
+
+def keys_at(path: KeyPath, model: type[BaseModel] = DeployConfig) -> list[str]:
+    """The keys of the section at a path; none if there is no section."""
+    found = _model_at(path, model)
+    return list(found.model_fields) if found else []
+
+
 def _same(problem: Problem) -> Problem:
     return problem
 
@@ -114,11 +140,13 @@ def _remove(values: Values, path: KeyPath) -> None:
         node.pop(path[-1], None)
 
 
-def _problem(path: KeyPath, item: Any, places: Mapping[str, str]) -> Problem:
+def _problem(
+    path: KeyPath, item: Any, places: Mapping[str, str], root: type[BaseModel] = DeployConfig
+) -> Problem:
     kind, value, key = item["type"], item.get("input"), dotted(path)
     place = places.get(_known_part(key, places), "")
     if kind in ("model_type", "dict_type"):
-        keys = _keys_at(path)
+        keys = keys_at(path, root)
         fix = (
             f"such as {{{keys[0]}: ...}}"
             if keys and kind == "model_type"
@@ -126,9 +154,9 @@ def _problem(path: KeyPath, item: Any, places: Mapping[str, str]) -> Problem:
         )
         return Problem(key, "must be a section of keys", fix, value, place)
     if kind == "extra_forbidden":
-        return Problem(key, "unknown key", did_you_mean(path[-1], _keys_at(path[:-1])), None, place)
+        return Problem(key, "unknown key", did_you_mean(path[-1], keys_at(path[:-1], root)), None, place)
     if kind == "missing":
-        return Problem(key, "is required and missing", _describe(path), None, place)
+        return Problem(key, "is required and missing", _describe(path, root), None, place)
     reason = _SHOULD.sub("must ", item["msg"]).replace("Value error, ", "").replace(" after validation", "")
     fix = ""
     if kind == "literal_error" and isinstance(value, str):
@@ -145,8 +173,8 @@ def _with_place(problem: Problem, places: Mapping[str, str]) -> Problem:
     return replace(problem, place=places.get(_known_part(problem.key, places), ""))
 
 
-def _model_at(path: KeyPath) -> type[BaseModel] | None:
-    model: Any = DeployConfig
+def _model_at(path: KeyPath, root: type[BaseModel]) -> type[BaseModel] | None:
+    model: Any = root
     for part in path:
         if not (isinstance(model, type) and issubclass(model, BaseModel)):
             return None
@@ -166,13 +194,8 @@ def _section_type(annotation: Any) -> Any:
     return None
 
 
-def _keys_at(path: KeyPath) -> list[str]:
-    model = _model_at(path)
-    return list(model.model_fields) if model else []
-
-
-def _describe(path: KeyPath) -> str:
-    model = _model_at(path[:-1])
+def _describe(path: KeyPath, root: type[BaseModel]) -> str:
+    model = _model_at(path[:-1], root)
     field = model.model_fields.get(path[-1]) if model else None
     return (field.description or "").split("\n")[0] if field else ""
 

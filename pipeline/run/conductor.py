@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from export.errors import BackendMissing, ExportError
 from figkd.distributed import ALONE, World
-from figkd.errors import FigkdError
+from figkd.errors import FigkdError, TrainingPaused
 from figkd.progress import Progress, no_progress
 from pipeline.config.schema import DeployConfig
 from pipeline.core.address import LOCAL
@@ -96,6 +96,7 @@ def run(
 
     Raises:
         PipelineError: a step that everything else needs failed, or `selection.first` lacks what comes before it.
+        TrainingPaused: as `selection.pause_after` asks for.
     """
     steps = steps_of(config, selection.until)
     store.clean_drafts({step.id for step in steps if selection.forced(step.stage)})
@@ -274,6 +275,7 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
                 note=ui.note,
                 caches=store.caches,
                 digests=digests_of(config, store),
+                pause_after=selection.pause_after,
             )
             if step.stage.together:
                 # Neither a terminal nor a group of processes can be sent.
@@ -294,6 +296,8 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
 def _run_stage(step: Step, work: Work, store: Store) -> None:
     try:
         step.stage.run(work)
+    except TrainingPaused:
+        raise
     except PipelineError as error:
         error.where = error.where or step.id
         raise

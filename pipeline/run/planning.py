@@ -18,7 +18,7 @@ from pipeline.config.schema import DeployConfig
 from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault, EnvironmentFault, PipelineError
 from pipeline.core.faults import environment_fault
-from pipeline.core.files import read_json
+from pipeline.core.files import read_bytes, read_json, write_bytes
 from pipeline.core.fingerprint import file_digests, fingerprint
 from pipeline.core.store import Artifact, Recipe, Store
 from pipeline.devices.known import KnownDevices, device_of
@@ -50,6 +50,8 @@ class Selection:
     force: frozenset[str] = frozenset()
     only_forced: bool = False
     """What is not there of the other stages is done without."""
+    pause_after: int | None = None
+    """Pause the student's training after so many epochs, if it is not finished."""
 
     def forced(self, stage: Stage) -> bool:
         """Whether this stage runs even if its artifact exists."""
@@ -189,6 +191,13 @@ def recipe_of(
 def digests_of(config: DeployConfig, store: Store) -> FileDigests:
     """The sha256 of source files, as far as possible remembered from when a key was made."""
     return partial(file_digests, memory=_memory(config, store))
+
+
+def remember_files_of(other: str, config: DeployConfig, store: Store) -> None:
+    """Let a config that has none yet begin with another one's memory of digests: the same files are not read again."""
+    mine, theirs = _memory(config, store), store.root / "fingerprints" / f"{other}.json"
+    if not mine.exists() and theirs.is_file():
+        write_bytes(mine, read_bytes(theirs))
 
 
 def _memory(config: DeployConfig, store: Store) -> Path:

@@ -37,7 +37,8 @@ class Work:
 
     `place` is where a target's work is done. `note` is told what is worth a line.
     `digests` gives the sha256 of source files, remembered from when the key was made. `scratch` is what this step
-    resumes from; `caches` is a folder that all runs share, for what saves time and changes no result.
+    resumes from; `caches` is a folder that all runs share, for what saves time and changes no result. `pause_after`
+    ends the student's training after so many epochs, by `figkd.errors.TrainingPaused`, with its state in `scratch`.
     """
 
     arguments: Mapping[str, Any]
@@ -51,6 +52,7 @@ class Work:
     note: Callable[[str], None] = no_note
     caches: Path = Path()
     digests: FileDigests = hash_files
+    pause_after: int | None = None
 
     @property
     def context(self) -> Context:

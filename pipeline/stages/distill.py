@@ -144,6 +144,7 @@ def _run(work: Work) -> None:
         split,
         views=views_of(arguments, split.images.shape[1], arguments["view_seed"]),
         val=open_split(data, "val"),
+        pause_after=work.pause_after,
         **given,
         **train_options(arguments, work),
     )

@@ -24,7 +24,7 @@ NEEDS = (
 
 
 def _arguments(config: DeployConfig, _target: str) -> Arguments:
-    return {"config": config.model_dump(mode="json")}
+    return {"config": config.model_dump(mode="json", exclude={"scout", "search"})}
 
 
 def _run(work: Work) -> None:

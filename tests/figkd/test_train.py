@@ -19,7 +19,7 @@ from figkd.data.logits import cache_logits, open_logits
 from figkd.data.split import Split
 from figkd.data.views import make_views
 from figkd.distributed import World
-from figkd.errors import CheckpointError, TrainingError
+from figkd.errors import CheckpointError, TrainingError, TrainingPaused
 from figkd.loss.build import build_loss
 from figkd.models import ImageClassifier
 from figkd.objective import compile_mode
@@ -292,6 +292,20 @@ def test_exact_resume_with_everything_on(stop_at: int, tmp_path: Path) -> None:
     again, resumed = _run(**EVERYTHING, state_path=tmp_path / "state")
     assert _same(whole, again)
     assert _plain(resumed) == _plain(history)
+
+
+@pytest.mark.parametrize("pauses", [(1,), (2, 3), (1, 1, 2)])
+def test_a_training_that_pauses_ends_with_the_same_bits(pauses: tuple[int, ...], tmp_path: Path) -> None:
+    """Protects successive halving: a promoted trial goes on as if it had never paused, on the whole schedule."""
+    whole, history = _run(**EVERYTHING)
+    for epochs in pauses:
+        with pytest.raises(TrainingPaused) as paused:
+            _run(**EVERYTHING, state_path=tmp_path / "state", pause_after=epochs)
+        assert _plain(paused.value.history) == _plain(history[:epochs])
+    again, resumed = _run(**EVERYTHING, state_path=tmp_path / "state", pause_after=4)
+    assert _same(whole, again) and _plain(resumed) == _plain(history)
+    with pytest.raises(TrainingError, match="without a state file"):
+        _run(pause_after=1)
 
 
 def test_resume_says_where_it_goes_on(tmp_path: Path) -> None:
