@@ -6,6 +6,7 @@ between two builds of the same engine (no times, no absolute paths).
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,7 @@ from export.contract import is_names
 from export.engines.options import HardwareCompatibility
 from export.engines.protocol import EngineInfo
 from export.errors import EngineError
-from export.runtime.files import read_json, sha256, write_json
+from export.runtime.files import parse_json, read_json, sha256, write_json
 
 FORMAT = 3
 _WITHOUT_CLASSES = 2
@@ -88,10 +89,27 @@ def read_facts(engine: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError) as error:
         raise EngineError(f"{path} cannot be read: {error}", "build it again") from error
+    return _checked(facts, str(path))
+
+
+def parse_facts(data: bytes, name: str) -> dict[str, Any]:
+    """The sidecar in these bytes of the file `name`, checked as `read_facts` does.
+
+    Raises:
+        EngineError: as `read_facts`.
+    """
+    try:
+        facts = parse_json(data)
+    except ValueError as error:
+        raise EngineError(f"{name} cannot be read: {error}", "build it again") from error
+    return _checked(facts, name)
+
+
+def _checked(facts: Any, path: str) -> dict[str, Any]:
     if isinstance(facts, dict) and facts.get("format") == _WITHOUT_CLASSES:
         facts = {**facts, "format": FORMAT, "classes": [], "image": {}}
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        raise EngineError(f"{path.name} is of another version of this program", "build it again")
+        raise EngineError(f"{os.path.basename(path)} is of another version of this program", "build it again")
     wrong = sorted(_FIELDS.keys() ^ facts.keys()) + [
         name for name, fits in _FIELDS.items() if name in facts and not fits(facts[name])
     ]

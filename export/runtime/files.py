@@ -71,7 +71,16 @@ def read_json(path: Path, limit: int = LIMIT) -> Any:
         OSError: as `read_bytes`.
         ValueError: it is larger or deeper, or is not JSON.
     """
-    text = read_bytes(path, limit).decode("utf-8")
+    return parse_json(read_bytes(path, limit))
+
+
+def parse_json(data: bytes) -> Any:
+    """The value of JSON in UTF-8, at most `DEPTH` levels deep.
+
+    Raises:
+        ValueError: it is deeper, or is not JSON.
+    """
+    text = data.decode("utf-8")
     try:
         value = json.loads(text)
     except RecursionError:

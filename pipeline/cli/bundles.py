@@ -166,7 +166,7 @@ def verify(bundle_path: Path, trust_file: Path | None, unsigned: bool, as_json: 
     from pipeline.run.bundles import faults
 
     with faults(str(bundle_path)):
-        trust = _trust(trust_file, unsigned)
+        trust = trust_of(trust_file, unsigned)
         if trust is None:
             raise ConfigError("whose signatures count is not known", fix="give --trust FILE, or --unsigned")
         found = open_bundle(bundle_path, trust)
@@ -219,7 +219,7 @@ def predict(
     elif not what.exists():
         raise ConfigError("no such bundle, engine or config", where=str(what))
     with faults(str(what)):
-        trust = _trust(trust_file, unsigned)
+        trust = trust_of(trust_file, unsigned)
     from export.runtime.bundle import UNSIGNED as ANYBODY
 
     if trust is None and not made_here and what.is_dir():
@@ -270,7 +270,8 @@ def _tar(folder: Path) -> Path:
     return out
 
 
-def _trust(file: Path | None, unsigned: bool) -> Choice | None:
-    from export.runtime.bundle.cli import trust_of
+def trust_of(file: Path | None, unsigned: bool) -> Choice | None:
+    """Whose signatures count, by --trust, --unsigned or this machine's trust.json; None where that is not known."""
+    from export.runtime.bundle import cli
 
-    return trust_of(str(file) if file else None, unsigned=unsigned)
+    return cli.trust_of(str(file) if file else None, unsigned=unsigned)

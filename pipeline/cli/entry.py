@@ -20,6 +20,7 @@ from pipeline.cli import (
     keys,
     listing,
     planning,
+    publishing,
     running,
     shipping,
     stores,
@@ -45,7 +46,7 @@ def cli() -> None:
 for command in (
     running.run, planning.plan, running.validate, running.report, benchmark.benchmark, doctor.doctor,
     devices.device, configs.config, configs.init, data.data, data.download,
-    bundles.bundle, bundles.predict, keys.key, shipping.ship, listing.list_, stores.store,
+    bundles.bundle, bundles.predict, publishing.export_to, keys.key, shipping.ship, listing.list_, stores.store,
 ):  # fmt: skip
     cli.add_command(command)
 
