@@ -25,9 +25,14 @@ if sys.version_info < (3, 8):
     sys.exit("run.pyz needs Python 3.8 or newer, this is %d.%d" % sys.version_info[:2])
 
 from export.runtime.install import COMMANDS
+from export.runtime.serve import COMMAND
 
 if sys.argv[1:] and sys.argv[1] in COMMANDS:
     from export.runtime.install.main import main
+elif sys.argv[1:] and sys.argv[1] == COMMAND:
+    from export.runtime.serve.main import main
+
+    sys.exit(main(sys.argv[2:]))
 else:
     from export.runtime.bundle.cli import main
 

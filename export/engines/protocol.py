@@ -96,6 +96,8 @@ class Engine(Protocol):
     input_shape: tuple[int, ...]
     """Shape of one image, without the batch."""
     input_dtype: str
+    input_name: str
+    output_name: str
     facts: dict[str, Any]
     """How it runs: providers, threads, device."""
 

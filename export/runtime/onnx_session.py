@@ -93,6 +93,7 @@ class OnnxRuntimeEngine:
         inputs, outputs: what the file declares.
         input_shape: of one image, without the batch.
         input_dtype: `uint8`, `float32` or `float16`.
+        input_name, output_name: of the images and the logits.
         batch_sizes: accepted batch sizes; empty where any size is.
         threads: CPU threads for one inference.
         facts: how it runs: providers, threads, options, version.
@@ -125,7 +126,7 @@ class OnnxRuntimeEngine:
                 f"the input {source.name} is {source.dtype} of the shape {list(source.shape)}",
                 f"it must be {', '.join(_DTYPES)} with the batch first and all other sizes fixed",
             )
-        self._input, self._output = source.name, self.outputs[0].name
+        self.input_name, self.output_name = source.name, self.outputs[0].name
         self.batch_sizes: tuple[int, ...] = (batch,) if isinstance(batch, int) else ()
         self.input_shape = tuple(int(dim) for dim in image)
         self.input_dtype = source.dtype
@@ -148,7 +149,7 @@ class OnnxRuntimeEngine:
         if self._session is None:
             raise EngineError("the engine is closed", "load it again")
         try:
-            logits: Array = self._session.run([self._output], {self._input: images})[0]
+            logits: Array = self._session.run([self.output_name], {self.input_name: images})[0]
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed: {first_line(error)}") from error
         return logits
@@ -208,7 +209,7 @@ class OnnxRuntimeEngine:
         data = np.ascontiguousarray(batch)
         if boundary == "engine":
             return [self._bound(data) for _ in range(streams)]
-        run, names, feed = self._session.run, [self._output], {self._input: data}
+        run, names, feed = self._session.run, [self.output_name], {self.input_name: data}
 
         def copying() -> None:
             run(names, feed)
@@ -226,8 +227,8 @@ class OnnxRuntimeEngine:
         source = values.ortvalue_from_numpy(data.copy(), self._device, 0)
         target = values.ortvalue_from_shape_and_type(logits.shape, logits.dtype, self._device, 0)
         binding = self._session.io_binding()
-        binding.bind_ortvalue_input(self._input, source)
-        binding.bind_ortvalue_output(self._output, target)
+        binding.bind_ortvalue_input(self.input_name, source)
+        binding.bind_ortvalue_output(self.output_name, target)
         run, keep = self._session.run_with_iobinding, (source, target)
         if self._device == "cpu":
 

@@ -61,6 +61,7 @@ class TensorRTEngine:
         self._tensors = _tensors(trt, self._engine, name)
         self.input_shape: tuple[int, ...] = self._tensors.input_shape
         self.input_dtype: str = self._tensors.input_dtype
+        self.input_name, self.output_name = self._tensors.input, self._tensors.output
         self.batch_sizes: tuple[int, ...] = tuple(batch_sizes)
         self._lanes: list[Lane] = []
         self._bound: dict[tuple[int, int, str], _Bound] = {}

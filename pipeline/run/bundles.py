@@ -160,6 +160,7 @@ def faults(where: str = "") -> Iterator[None]:
     """
     from export.bundle.keys import KeyFault
     from export.errors import ExportError
+    from export.runtime.bundle.cli import WrongUse
     from export.runtime.bundle.errors import BundleError, BundleRefused, ImageRefused, SelfTestFailed
 
     try:
@@ -168,6 +169,7 @@ def faults(where: str = "") -> Iterator[None]:
         kinds: dict[type[BundleError], type[PipelineError]] = {
             BundleRefused: BundleFault,
             ImageRefused: ConfigError,
+            WrongUse: ConfigError,
             SelfTestFailed: StageFailed,
         }
         raise kinds.get(type(error), EnvironmentFault)(error.what, where=where, fix=error.fix) from error

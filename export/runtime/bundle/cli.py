@@ -211,7 +211,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="run.pyz",
         description=(__doc__ or "").split("\n\n")[0],
-        epilog="Releases on a device (each with --help): install, rollback, status, gc, recover. "
+        epilog="More (each with --help): serve; install, rollback, status, gc, recover. "
         + " ".join((__doc__ or "").split("\n\n")[1].split()),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -31,7 +31,12 @@ _STRIP_VALUES = 1 << 20
 _COMMON = "give JPEG, PNG or another common format"
 
 
-def decode(encoded: bytes, side: int, levels: Mapping[str, tuple[float, float]] = LEVELS) -> Array:
+def decode(
+    encoded: bytes,
+    side: int,
+    levels: Mapping[str, tuple[float, float]] = LEVELS,
+    most_pixels: int = MOST_PIXELS,
+) -> Array:
     """Upright RGB pixels, uint8 [H, W, 3].
 
     Args:
@@ -39,6 +44,7 @@ def decode(encoded: bytes, side: int, levels: Mapping[str, tuple[float, float]] 
         side: what the shorter side will be resized to; a JPEG is decoded at the smallest of its built-in scales that
             keeps twice this.
         levels: which values of more than 8 bits become black and white, by kind.
+        most_pixels: that are decoded.
 
     Raises:
         ImageRefused: the bytes are no image, a damaged one, or too large.
@@ -53,9 +59,9 @@ def decode(encoded: bytes, side: int, levels: Mapping[str, tuple[float, float]] 
         with pillow.open(io.BytesIO(encoded)) as image:
             _refuse(image)
             _reduce(image, side)
-            if image.width * image.height > MOST_PIXELS:
+            if image.width * image.height > most_pixels:
                 raise ImageRefused(
-                    "the image has %d x %d pixels, more than %d in all" % (*image.size, MOST_PIXELS),
+                    "the image has %d x %d pixels, more than %d in all" % (*image.size, most_pixels),
                     "make it smaller",
                 )
             _mend_transparency(image)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         input_shape: tuple[int, ...]
         """Of one image, without the batch."""
         input_dtype: str
+        input_name: str
+        output_name: str
         facts: dict[str, Any]
         """How it runs."""
 

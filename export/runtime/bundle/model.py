@@ -88,8 +88,12 @@ class Model:
             CannotRun: the engine fails.
             BundleRefused: it answers with another number of classes than there are names.
         """
+        return self.answers(self.preprocessing.batch(views))
+
+    def answers(self, batch: Array) -> Array:
+        """Logits float32 [N, C] of the engine's own input [N, ...]; errors as for `logits`."""
         try:
-            logits = self.engine.infer(self.preprocessing.batch(views))
+            logits = self.engine.infer(batch)
         except ExportError as error:
             raise CannotRun(error.what, error.fix) from error
         if logits.ndim != 2 or logits.shape[1] != len(self.classes):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import numpy as np
 
-from .decode import LEVELS, decode
+from .decode import LEVELS, MOST_PIXELS, decode
 from .errors import BundleRefused, shown
 from .resample import resize
 
@@ -45,14 +45,14 @@ class Preprocessing:
         """Of one input, without the batch."""
         return (self.size, self.size, 3) if self.dtype == "uint8" else (3, self.size, self.size)
 
-    def view(self, encoded: bytes) -> Array:
-        """What the engine sees of an image file: uint8 [size, size, 3], RGB.
+    def view(self, encoded: bytes, most_pixels: int = MOST_PIXELS) -> Array:
+        """What the engine sees of an image file: uint8 [size, size, 3], RGB. `most_pixels`: as it is decoded.
 
         Raises:
             ImageRefused: as `decode`.
             CannotRun: Pillow is missing.
         """
-        return self.view_of(decode(encoded, self.side, self.levels))
+        return self.view_of(decode(encoded, self.side, self.levels, most_pixels))
 
     def view_of(self, pixels: Array) -> Array:
         """What the engine sees of upright RGB pixels uint8 [H, W, 3]: uint8 [size, size, 3]."""

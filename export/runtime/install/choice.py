@@ -28,4 +28,6 @@ def chosen_id(site: Site) -> Optional[str]:
         state = load(site)
     except (ValueError, Environment):
         return None
-    return serving(state, site.machine.boot_id, site.machine.now(), is_locked(site.root))
+    # To look at the lock takes it for an instant, in which an install would find it held.
+    at_work = state.trial is not None and is_locked(site.root)
+    return serving(state, site.machine.boot_id, site.machine.now(), at_work)

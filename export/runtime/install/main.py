@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import signal
-import stat
 import sys
 import time
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
@@ -25,7 +24,7 @@ from .health import Rules, watcher
 from .primitive import KEEP, Prove, collect, install, rollback
 from .recovery import recover
 from .report import as_json, lines, status
-from .site import Site, locked, prepare, seen, this_machine
+from .site import Site, locked, prepare, refuse_shared, seen, this_machine
 from .source import FolderSource, Source
 from .tar import TarSource
 
@@ -188,7 +187,7 @@ def _site(given: argparse.Namespace) -> Site:
     if trust is None:
         raise Usage("whose signatures count is not known", RUNTIME, "give --trust FILE, or --unsigned")
     root = os.path.realpath(given.root)
-    _refuse_shared(root)
+    refuse_shared(root)
     return Site(root, LocalDisk(), verifier(trust, lambda: seen(root)), this_machine())
 
 
@@ -197,16 +196,6 @@ def _existing(given: argparse.Namespace) -> Site:
     if site.disk.kind(site.root) != FOLDER:
         raise Environment("nothing was installed here", site.root, "give the folder with --root")
     return site
-
-
-def _refuse_shared(root: str) -> None:
-    """Who may write to the folder decides what runs: that is its owner alone."""
-    try:
-        facts = os.stat(root)
-    except OSError:
-        return
-    if facts.st_uid not in (os.geteuid(), 0) or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise Environment("others may write to the folder", root, "chown it to this user, and chmod go-w")
 
 
 def _source(path: str, site: Site) -> Source:

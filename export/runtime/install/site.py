@@ -17,6 +17,7 @@ import fcntl
 import json
 import os
 import re
+import stat
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +107,20 @@ def prepare(site: Site) -> None:
             disk.make_folder(site.path(name))
     if disk.kind(site.path("state.json")) == ABSENT and not disk.names(site.path("releases")):
         save(site, State())
+
+
+def refuse_shared(root: str) -> None:
+    """Who may write to the folder decides what runs: that is its owner alone.
+
+    Raises:
+        Environment: others may.
+    """
+    try:
+        facts = os.stat(root)
+    except OSError:
+        return
+    if facts.st_uid not in (os.geteuid(), 0) or facts.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise Environment("others may write to the folder", root, "chown it to this user, and chmod go-w")
 
 
 def _make_folders(disk: Disk, path: str) -> None:

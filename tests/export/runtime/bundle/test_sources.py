@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[4] / "export/runtime/bundle"
-SOURCES = sorted(FOLDER.glob("*.py"))
+RUNTIME = Path(__file__).parents[4] / "export/runtime"
+SOURCES = sorted([*RUNTIME.glob("bundle/*.py"), *RUNTIME.glob("serve/*.py")])
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(RUNTIME).as_posix())
 def test_python_3_8_reads_it_and_little_else_is_needed(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
     for node in ast.walk(tree):

@@ -1,0 +1,82 @@
+"""Protects: `serve` as a process with a real bundle: exit codes, what it says, signals; on Python 3.8 in slow tests."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from export.bundle.pictures import png_bytes
+from export.runtime.serve.main import main
+from tests.export.bundle.tiny import bundle
+from tests.export.runtime.serve.made import ask, process
+from tests.old_python import old_python  # noqa: F401
+from tests.pipeline.devices.tiny import images
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bundle(tmp_path_factory.mktemp("bundles"))
+
+
+def test_a_bundle_serves_itself_until_it_is_stopped(made: Path) -> None:
+    """Nothing of ours can be imported but what is in the bundle."""
+    with process("--unsigned", program=made / "run.pyz") as (running, port):
+        status, found = ask(port, "POST", "/classify?top=5", png_bytes(images(1)[0]))
+        assert status == 200 and found["model"] == "tiny" and len(found["labels"]) == 5
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0
+        assert running.stderr and running.stderr.read() == "stopped: 1 answers\n"
+
+
+def test_ctrl_c_ends_it_too(made: Path) -> None:
+    with process("--unsigned", "--bundle", made) as (running, _):
+        running.send_signal(signal.SIGINT)
+        assert running.wait(20) == 0
+
+
+def test_what_does_not_start(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def said(*words: str | Path) -> tuple[int, str]:
+        return main([*map(str, words), "--unsigned"]), capsys.readouterr().err
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, text = said("--bundle", made, "--port", str(taken.getsockname()[1]))
+        assert code == 4 and "Address already in use" in text and "fix: give another --port" in text
+    assert said("--bundle", made, "--host", "no such host")[0] == 4
+    assert said("--bundle", tmp_path, "--port", "0")[0] == 6
+    assert said("--root", tmp_path, "--port", "0")[0] == 4
+    assert said("--root", tmp_path, "--bundle", made)[0] == 2
+    for words in (["--port", "70000"], ["--port", "x"], ["--waiting", "0"], ["--dance"], ["--read-s", "nan"]):
+        code, text = said(*words)
+        assert code == 2 and "fix: see `run.pyz serve --help`" in text, words
+    assert main(["--bundle", str(made), "--trust", "/nowhere/trust.json", "--port", "0"]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert "Traceback" not in text
+
+
+def test_its_help_and_that_of_the_archive(made: Path) -> None:
+    for words, text in ((["serve", "--help"], "--waiting"), (["--help"], "serve")):
+        command = [sys.executable, str(made / "run.pyz"), *words]
+        done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and text in done.stdout
+
+
+@pytest.mark.slow
+def test_on_python_3_8(old_python: Path, made: Path, tmp_path: Path) -> None:  # noqa: F811
+    old = bundle(tmp_path, classes=["a", "b", "c", "d", "e"])
+    with process("--unsigned", python=old_python, program=old / "run.pyz") as (running, port):
+        assert ask(port, "GET", "/v2/health/ready")[0] == 200
+        data = images(3).tolist()
+        asked = {"inputs": [{"name": "image", "shape": [3, 8, 8, 3], "datatype": "UINT8", "data": data}]}
+        status, found = ask(port, "POST", "/v2/models/tiny/infer", asked)
+        assert status == 200 and found["outputs"][0]["shape"] == [3, 5]
+        status, found = ask(port, "POST", "/classify", png_bytes(images(1)[0]))
+        assert status == 501 and "Pillow" in found["error"]
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0
