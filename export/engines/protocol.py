@@ -98,7 +98,7 @@ class Engine(Protocol):
     input_dtype: str
     input_name: str
     output_name: str
-    facts: dict[str, Any]
+    facts: dict[str, object]
     """How it runs: providers, threads, device."""
 
     def infer(self, images: Array) -> Array:

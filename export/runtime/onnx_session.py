@@ -132,7 +132,7 @@ class OnnxRuntimeEngine:
         self.input_dtype = source.dtype
         self._device = "cuda" if options.provider == CUDA else "cpu"
         self.threads = int(options.threads or usable_cores())
-        self.facts: dict[str, Any] = {
+        self.facts: dict[str, object] = {
             "providers": list(self._session.get_providers()),
             "threads": self.threads,
             "spinning": options.spinning,

@@ -66,7 +66,7 @@ class TensorRTEngine:
         self._lanes: list[Lane] = []
         self._bound: dict[tuple[int, int, str], _Bound] = {}
         self._lane()  # a missing context is told when loading, not when running
-        self.facts: dict[str, Any] = {
+        self.facts: dict[str, object] = {
             "device": self._cuda.device_name(),
             "compute_capability": "SM{}{}".format(*self._cuda.compute_capability()),
             backend: str(trt.__version__),

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired, Required
 
-from pydantic import AfterValidator, ConfigDict, Field, JsonValue, TypeAdapter, with_config
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, with_config
 from typing_extensions import TypedDict
 
 from pipeline.devices.facts import Memory, PowerMode, Reading, Watts
@@ -112,30 +112,24 @@ class WarmedUp(TypedDict):
     steady: bool
 
 
-@with_config(_CLOSED)
-class Times(TypedDict):
-    """How many times as long one takes as another, over `n` rounds."""
-
-    ratio: Number
-    low: Number
-    high: Number
-    n: Count
+_Median = Annotated[float, Field(gt=0, le=1e7, allow_inf_nan=False)]
+_Threads = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}$")]
 
 
 @with_config(_CLOSED)
-class TriedThreads(TypedDict):
-    """A number of CPU threads that was not faster than the chosen one."""
+class ChosenThreads(TypedDict):
+    """A number of CPU threads, and the median (ms) of each candidate in each round."""
 
-    threads: Count
-    times: Times
+    chosen: Annotated[int, Field(ge=1, le=9999)]
+    medians: Annotated[
+        dict[_Threads, Annotated[list[_Median], Field(min_length=1, max_length=100)]], Field(max_length=16)
+    ]
 
 
-_TRIED = TypeAdapter(Annotated[list[TriedThreads], Field(max_length=16)])
-
-
-def _engine_facts(facts: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    _TRIED.validate_python(facts.get("threads_tried", []))
-    return facts
+def _among(found: ChosenThreads) -> ChosenThreads:
+    if str(found["chosen"]) not in found["medians"]:
+        raise ValueError("the chosen number of threads was not tried")
+    return found
 
 
 @with_config(_CLOSED)
@@ -149,8 +143,9 @@ class TimesOf(TypedDict):
     energy: Annotated[dict[Name, Energy], _Cases]
     readings: Annotated[list[TimedReading], Field(max_length=1_000_000)]
     warm_up: NotRequired[Annotated[dict[Name, WarmedUp], _Cases]]
+    threads: NotRequired[Annotated[dict[Name, Annotated[ChosenThreads, AfterValidator(_among)]], _Cases]]
     golden: Literal["golden.npy"] | None
-    facts: Annotated[dict[Name, Annotated[Plain, AfterValidator(_engine_facts)]], _Cases]
+    facts: Annotated[dict[Name, Plain], _Cases]
     power_mode: PowerMode
     missing: Annotated[list[Prose], Field(max_length=1000)]
 

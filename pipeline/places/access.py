@@ -13,7 +13,7 @@ from export.engines import trtexec
 from export.engines.trt_refusals import Place, newer
 from export.engines.trt_versions import Dialect, dialect
 from export.errors import BackendMissing
-from pipeline.devices.requests import BuildOptions, BuildRequest, DialectWords, EngineSpec, LoadOptions
+from pipeline.devices.agent.requests import BuildOptions, BuildRequest, DialectFlags, EngineSpec, LoadOptions
 from pipeline.results.rows.engines import EngineRow, Tensor
 
 Facts = Mapping[str, Any]
@@ -188,7 +188,7 @@ def build_request(
     fields: BuildRequest = {
         "id": name,
         "backend": backend,
-        "road": method.name,
+        "access": method.name,
         "onnx": onnx,
         "name": engine_file,
         "batch_sizes": list(batch_sizes),
@@ -196,7 +196,7 @@ def build_request(
     request = cast("BuildRequest", {**fields, **options})
     version = next(iter(method.versions.values()), "")
     if method.name == "python":
-        request["dialect"] = _words(
+        request["dialect"] = _flags(
             place_of(facts, backend).dialect, options.get("strong_typing", True), weak_flags, fp32_layers
         )
     if method.name == "trtexec":
@@ -237,7 +237,7 @@ def engine_spec(facts: Facts, row: EngineRow, file: str, options: LoadOptions) -
     fields: EngineSpec = {
         "id": row.id,
         "backend": row.backend,
-        "road": method.name,
+        "access": method.name,
         "file": file,
         "batch_sizes": [batch] if isinstance(batch, int) else list(row.engine.batch_sizes),
         "input": {"name": source.name, "dtype": source.dtype, "shape": image},
@@ -253,9 +253,9 @@ def engine_spec(facts: Facts, row: EngineRow, file: str, options: LoadOptions) -
     return spec
 
 
-def _words(
+def _flags(
     chosen: Dialect, strong_typing: bool, weak_flags: Sequence[str], fp32_layers: Sequence[str]
-) -> DialectWords:
+) -> DialectFlags:
     """What the agent needs of a version's dialect."""
     return {
         "strong_typing": strong_typing and chosen.strong_typing,

@@ -11,9 +11,9 @@ from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault, StageFailed
 from pipeline.core.files import write_json
 from pipeline.devices import results
+from pipeline.devices.agent.requests import BuildOptions
 from pipeline.devices.facts import Facts
 from pipeline.devices.faults import JobFailed
-from pipeline.devices.requests import BuildOptions
 from pipeline.devices.results import BUILD
 from pipeline.devices.session import Session
 from pipeline.places import access

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline.core.address import Device
 from pipeline.devices import results
+from pipeline.devices.agent.requests import Blob, EngineSpec, LoadOptions, Transform
 from pipeline.devices.facts import Facts
 from pipeline.devices.faults import unfit
 from pipeline.devices.job_run import Done
 from pipeline.devices.messages import Event, Job, Unfit
-from pipeline.devices.requests import Blob, EngineSpec, LoadOptions, Transform
 from pipeline.devices.session import Session, connect
 from pipeline.devices.store import Part, parts
 from pipeline.places import access

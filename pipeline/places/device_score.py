@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.address import Device
 from pipeline.devices import results
-from pipeline.devices.requests import InferRequest
+from pipeline.devices.agent.requests import InferRequest
 from pipeline.devices.results import INFER
 from pipeline.devices.store import fits
 from pipeline.places.device_jobs import (

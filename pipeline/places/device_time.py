@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from export.machine import Facts as MachineFacts
 from pipeline.core.address import Device
 from pipeline.core.files import read_json
-from pipeline.devices import requests, results
+from pipeline.devices import results
+from pipeline.devices.agent import requests
+from pipeline.devices.agent.requests import LoadOptions, TimeRequest
 from pipeline.devices.facts import Facts
 from pipeline.devices.faults import JobFailed, unfit
 from pipeline.devices.messages import Unfit
-from pipeline.devices.requests import LoadOptions, TimeRequest
 from pipeline.devices.results import TIME, TimedCase
 from pipeline.devices.session import Session
 from pipeline.places.device_jobs import (
@@ -27,6 +28,7 @@ from pipeline.places.device_jobs import (
 )
 from pipeline.places.latency import Case, Plan, encode, statistics
 from pipeline.places.place import FACTS_FILE, Context, Timed, TimeTask
+from pipeline.places.threads import tried
 from pipeline.results.latency import BenchmarkRow
 from pipeline.results.rows.engines import EngineRow
 
@@ -91,7 +93,7 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
         "modes": {each.mode: each.summary for each in others},
     }
     samples = {name: parts for each in timed for name, parts in each.samples.items()}
-    return Timed([row for each in timed for row in each.rows], samples, first.result["facts"], machine)
+    return Timed([row for each in timed for row in each.rows], samples, _runtime(first.result), machine)
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,16 @@ def _load_options(task: TimeTask) -> LoadOptions:
         "spinning": task.spinning,
         "denormals_as_zero": task.denormals_as_zero,
     }
+
+
+def _runtime(result: results.TimesOf) -> dict[str, Mapping[str, object]]:
+    """How each engine ran; with the numbers of threads that were tried, where the device chose one."""
+    found: dict[str, Mapping[str, object]] = dict(result["facts"])
+    for name, threads in result.get("threads", {}).items():
+        medians = {int(count): values for count, values in threads["medians"].items()}
+        others: dict[str, object] = {"threads_tried": tried(threads["chosen"], medians)}
+        found[name] = {**found.get(name, {}), **(others if others["threads_tried"] else {})}
+    return found
 
 
 def _lasting(facts: Facts) -> MachineFacts:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from export.engine_kinds import ENGINE_KINDS
 from export.power import Counter, Sampled, Unavailable, nvml, rapl
 from export.runtime.readings import TOTALS, rails
 from pipeline.places.telemetry import board_power
@@ -125,4 +126,7 @@ def _one(meter: Meter, query: Query, batch: int, seconds: float, idle_w: float) 
 
 
 def _on_gpu(engine: Engine) -> bool:
-    return engine.backend != "onnxruntime" or "CUDAExecutionProvider" in engine.facts.get("providers", ())
+    providers = engine.facts.get("providers")
+    return ENGINE_KINDS[engine.backend].gpu or (
+        isinstance(providers, list) and "CUDAExecutionProvider" in providers
+    )

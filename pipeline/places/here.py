@@ -13,6 +13,7 @@ from pipeline.core.errors import EnvironmentFault
 from pipeline.places import environment
 from pipeline.places.builder import engine_file
 from pipeline.places.place import Answers, BuildTask, Built, Context, ScoreTask, Timed, TimeTask
+from pipeline.places.threads import Tried, tried
 from pipeline.results.composition import Composition
 from pipeline.results.engine import SkippedTactics
 from pipeline.results.rows.engines import EngineRow, Made, Tensor, Wanted, built
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 
     from export.engines.protocol import Availability, Engine, EngineInfo
     from pipeline.places.energy import EnergyRead
-    from pipeline.places.threads import Tried
 
-# Sampling time of each number of threads, where the fastest is chosen.
-CHOOSING_S = 0.5
 # Copies of one image that must get the same logits.
 _COPIES = 4
 _RETRY = "once the cause is gone, run again with --force build"
@@ -103,8 +101,8 @@ class HostMachine:
         try:
             for done, row in enumerate(task.rows):
                 context.progress(done, len(task.rows), f"loading {row.id}")
-                engines[row.id], tried = load_tuned(row, inputs, task)
-                runtime[row.id] = engines[row.id].facts | ({"threads_tried": tried} if tried else {})
+                engines[row.id], others = load_tuned(row, inputs, task)
+                runtime[row.id] = engines[row.id].facts | ({"threads_tried": others} if others else {})
             found = measure_engines(
                 engines,
                 task.images.stored,
@@ -169,8 +167,8 @@ def load_tuned(row: EngineRow, inputs: npt.NDArray[Any], task: TimeTask) -> tupl
         The engine, and the other numbers of threads that were tried.
     """
     from export.engines import BACKENDS
+    from export.runtime.threads import CHOOSING_S, fastest_threads
     from pipeline.places.latency import one_batch
-    from pipeline.places.threads import fastest_threads
 
     load = partial(
         BACKENDS[row.backend].load,
@@ -182,7 +180,8 @@ def load_tuned(row: EngineRow, inputs: npt.NDArray[Any], task: TimeTask) -> tupl
         return load(threads=task.threads), []
     images = one_batch(inputs, task.plan.batch_sizes[0])
     seconds = min(CHOOSING_S, task.plan.min_seconds)
-    return fastest_threads(lambda threads: load(threads=threads), (1, environment.cores()), images, seconds)
+    found = fastest_threads(lambda threads: load(threads=threads), (1, environment.cores()), images, seconds)
+    return found.engine, tried(found.threads, found.medians)
 
 
 def _energy(

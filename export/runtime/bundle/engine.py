@@ -6,7 +6,7 @@ import os
 import platform
 import posixpath
 import tempfile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ExportError
 from ..readings import l4t_release
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         input_dtype: str
         input_name: str
         output_name: str
-        facts: dict[str, Any]
+        facts: dict[str, object]
         """How it runs."""
 
         def infer(self, images: Array) -> Array:

@@ -11,10 +11,12 @@ from export.runtime.batches import in_batches
 from export.runtime.image import normalised
 
 from .blobs import blob
+from .engines import Engine
 from .errors import JobError
+from .requests import Blob, Transform
 
 
-def stored(folder: str, part: dict[str, Any], image: Sequence[int]) -> Any:
+def stored(folder: str, part: Blob, image: Sequence[int]) -> Any:
     """One part of the store as a read-only array uint8 [count, H, W, 3] on the file itself."""
     path, shape = blob(folder, part["blob"]), (int(part["count"]), *tuple(image))
     wanted = int(np.prod(shape, dtype="int64"))
@@ -27,14 +29,14 @@ def stored(folder: str, part: dict[str, Any], image: Sequence[int]) -> Any:
     return np.memmap(path, "uint8", "r", shape=shape)
 
 
-def graph_inputs(images: Any, transform: dict[str, Any] | None) -> Any:
+def graph_inputs(images: Any, transform: Transform | None) -> Any:
     """What the graph takes: the images themselves, or normalised float32 NCHW by `transform`'s mean and std."""
     if transform is None:
         return np.ascontiguousarray(images)
     return normalised(images, transform["mean"], transform["std"])
 
 
-def infer(engine: Any, images: Any, transform: dict[str, Any] | None, done: Callable[[int], None]) -> Any:
+def infer(engine: Engine, images: Any, transform: Transform | None, done: Callable[[int], None]) -> Any:
     """Logits float32 [N, C] of stored images [N, H, W, 3], in batches that the engine accepts."""
     finished = 0
 

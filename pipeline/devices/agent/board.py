@@ -12,12 +12,12 @@ import re
 import subprocess
 import sys
 import time
-from typing import Any
 
 from export.runtime.cpu import features_in, usable_cores
 from export.runtime.readings import clocks, l4t_release, rails, read, snapshot
 
 from . import memory, power_mode, trtexec
+from .requests import Answer
 
 # L4T release to JetPack, for devices without the package that says it. What is not here is not guessed: a release that
 # lies between two of them may belong to either.
@@ -60,9 +60,10 @@ _SOCS = {
 _GPU_FILES = re.compile(r"^/dev/(nvhost-gpu|nvhost-ctrl-gpu|nvgpu/|nvidia\d+$|nvidia-uvm$)")
 
 
-def facts(folder: str, root: str = "/") -> dict[str, Any]:
+def facts(folder: str, root: str = "/") -> Answer:
     """Everything that the host asks of a device before it works there."""
-    found: dict[str, Any] = {
+    modules = packages()
+    found: dict[str, object] = {
         "system": platform.system(),
         "release": platform.release(),
         "machine": platform.machine(),
@@ -77,11 +78,11 @@ def facts(folder: str, root: str = "/") -> dict[str, Any]:
         "disk_free_bytes": free_bytes(folder),
         "clock": time.time(),
         "gpu_users": gpu_users(root),
-        "packages": packages(),
+        "packages": modules,
     }
     found.update(jetson(root))
     found.update(desktop_gpu() if root == "/" and "gpu" not in found else {})
-    found["tensorrt"] = tensorrt(root, found["packages"])
+    found["tensorrt"] = tensorrt(root, modules)
     cuda = cuda_version(root)
     if cuda:
         found["cuda"] = cuda
@@ -94,9 +95,9 @@ def facts(folder: str, root: str = "/") -> dict[str, Any]:
     return found
 
 
-def jetson(root: str = "/") -> dict[str, Any]:
+def jetson(root: str = "/") -> dict[str, str]:
     """`board`, and on a Jetson `l4t`, `l4t_text`, `jetpack`, `soc`, `gpu`, `compute_capability`."""
-    found: dict[str, Any] = {}
+    found: dict[str, str] = {}
     model = read(root, "proc/device-tree/model")
     if model:
         found["board"] = model
@@ -115,9 +116,9 @@ def jetson(root: str = "/") -> dict[str, Any]:
     return found
 
 
-def tensorrt(root: str, modules: dict[str, str]) -> dict[str, Any]:
+def tensorrt(root: str, modules: dict[str, str]) -> dict[str, str]:
     """`python` (the module's version), `trtexec` (a path), `trtexec_version`, `library`; `version`: the first known."""
-    found: dict[str, Any] = {"python": modules.get("tensorrt", "")}
+    found = {"python": modules.get("tensorrt", "")}
     program = trtexec.find(root)
     found["trtexec"] = program
     found["trtexec_version"] = trtexec.probe(program) if program and root == "/" else ""
@@ -159,7 +160,7 @@ def cuda_version(root: str = "/") -> str:
     return found.group(1) if found else ""
 
 
-def desktop_gpu() -> dict[str, Any]:
+def desktop_gpu() -> dict[str, str]:
     """`gpu`, `driver` and `compute_capability` as nvidia-smi tells them; empty without it."""
     query = "name,driver_version,compute_cap"
     lines = _output(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"]).splitlines()

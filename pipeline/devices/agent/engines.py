@@ -2,13 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Mapping, Protocol
+
+from export.runtime.sampling import Query, Samples
 
 from .blobs import blob
 from .errors import JobError
+from .requests import EngineSpec
 
 
-def _onnxruntime(path: str, spec: dict[str, Any]) -> Any:
+class Engine(Protocol):
+    """A loaded engine, as `export.runtime.onnx_session.OnnxRuntimeEngine` has it."""
+
+    batch_sizes: tuple[int, ...]
+    input_shape: tuple[int, ...]
+    input_dtype: str
+    facts: dict[str, object]
+
+    def run(self, images: Any) -> Any:
+        """Logits [B, C] of one accepted batch."""
+        ...
+
+    def time(
+        self,
+        batch: Any,
+        *,
+        boundary: str = "engine",
+        warmup_s: float = 0.2,
+        min_samples: int = 1000,
+        min_seconds: float = 0.0,
+        max_seconds: float = 10.0,
+    ) -> Samples:
+        """Time repeated inference of `batch`."""
+        ...
+
+    def sustain(
+        self, batch: Any, seconds: float, *, window_s: float, keep: int, between: Callable[[float], None]
+    ) -> Samples:
+        """Minutes of the same."""
+        ...
+
+    def close(self) -> None:
+        """Release what it holds."""
+        ...
+
+
+class InProcess(Engine, Protocol):
+    """One that runs in this process, so that a query is all that a call costs."""
+
+    def infer(self, images: Any) -> Any:
+        """Logits float32 [N, C]."""
+        ...
+
+    def queries(self, batch: Any, *, boundary: str = "engine", streams: int = 1) -> list[Query]:
+        """Queries of `batch`."""
+        ...
+
+
+def _onnxruntime(path: str, spec: EngineSpec) -> Engine:
     from export.runtime.onnx_session import load
 
     return load(
@@ -19,39 +70,41 @@ def _onnxruntime(path: str, spec: dict[str, Any]) -> Any:
     )
 
 
-def _python(path: str, spec: dict[str, Any]) -> Any:
+def _python(path: str, spec: EngineSpec) -> Engine:
     from export.runtime.trt_engine import TensorRTEngine
 
     return TensorRTEngine(path, spec["backend"], spec["batch_sizes"])
 
 
-def _trtexec(path: str, spec: dict[str, Any]) -> Any:
+def _trtexec(path: str, spec: EngineSpec) -> Engine:
     from .trtexec_engine import TrtexecEngine
 
     return TrtexecEngine(path, spec)
 
 
-ROADS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
+OPENERS: Mapping[str, Callable[[str, EngineSpec], Engine]] = {
     "onnxruntime": _onnxruntime,
     "python": _python,
     "trtexec": _trtexec,
 }
-"""Road to opener. `python` is TensorRT's (or TensorRT-RTX's) Python API."""
+"""Access method to opener. `python` is TensorRT's (or TensorRT-RTX's) Python API."""
 
 
-def open_engine(folder: str, spec: dict[str, Any]) -> Any:
+def open_engine(folder: str, spec: EngineSpec) -> Engine:
     """Load the engine that `spec` describes.
-
-    An engine has `batch_sizes`, `input_shape`, `input_dtype`, `facts`, `run(batch)`, `time(batch, ...)`,
-    `sustain(batch, ...)`, `queries(batch)` and `close()`, as `export.runtime.onnx_session.OnnxRuntimeEngine`.
 
     Raises:
         JobError: there is no such way to run one.
         ExportError: it cannot be loaded here.
     """
-    road = ROADS.get(spec["road"])
-    if road is None:
+    opener = OPENERS.get(spec["access"])
+    if opener is None:
         raise JobError(
-            "this agent knows no road {!r}".format(spec["road"]), "use host and agent of one version"
+            "this agent has no access method {!r}".format(spec["access"]), "use host and agent of one version"
         )
-    return road(blob(folder, spec["file"]), spec)
+    return opener(blob(folder, spec["file"]), spec)
+
+
+def in_process(engine: Engine) -> InProcess | None:
+    """The engine if it runs in this process; None where each run starts a process of its own (trtexec)."""
+    return None if getattr(engine, "starts_a_process", False) else engine  # type: ignore[return-value]

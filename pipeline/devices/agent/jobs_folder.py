@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import Any, Iterator
+from typing import Iterator, Mapping
 
 from . import files, system
 from .errors import JobError, killed
@@ -56,7 +56,7 @@ class Jobs:
         """Whether a process of the job lives: the kernel knows, whatever happened to who started it."""
         return files.locked(self.place(job, "alive"))
 
-    def outcome(self, job: str) -> dict[str, Any] | None:
+    def outcome(self, job: str) -> dict[str, object] | None:
         """How a job ended; None while it runs."""
         if self.running(job):
             return None
@@ -74,7 +74,7 @@ class Jobs:
             return "lost"
         return "done" if found["ok"] else "failed"
 
-    def start(self, job: str, name: str, request: dict[str, Any], tie: str, device_lock: int) -> None:
+    def start(self, job: str, name: str, request: Mapping[str, object], tie: str, device_lock: int) -> None:
         """Start a job in a session of its own; what an earlier attempt left is removed first.
 
         Args:
@@ -193,7 +193,7 @@ class Jobs:
         return killed("the job", 9)
 
 
-def failure(error: JobError) -> dict[str, Any]:
+def failure(error: JobError) -> dict[str, object]:
     """An outcome that says what went wrong."""
     return {
         "ok": False,

@@ -11,9 +11,9 @@ import fcntl
 import os
 import signal
 import time
-from typing import Any
 
 from . import files, system
+from .requests import Answer
 
 
 class DeviceLock:
@@ -29,7 +29,7 @@ class DeviceLock:
         """The descriptor that holds the lock, for a job to inherit; -1 if it is not held."""
         return self._fd
 
-    def acquire(self, owner: dict[str, Any]) -> dict[str, Any] | None:
+    def acquire(self, owner: Answer) -> Answer | None:
         """Take the lock; None, or the facts of who has it.
 
         Args:
@@ -37,21 +37,20 @@ class DeviceLock:
         """
         if self._fd >= 0 or self._take(owner):
             return None
-        self.oust(owner)
+        self.reclaim_stale(owner)
         return None if self._take(owner) else self.holder()
 
-    def oust(self, owner: dict[str, Any]) -> None:
+    def reclaim_stale(self, owner: Answer) -> None:
         """End the agent that an earlier connection of the same session left behind, if it has the lock."""
-        holder = self.holder()
-        if self._fd < 0 and self.held() and holder.get("session") == owner["session"]:
-            self._end(int(holder.get("pid", 0)))
+        if self._fd < 0 and self.held() and self.holder().get("session") == owner["session"]:
+            self._end(self._holder_pid())
 
-    def holder(self) -> dict[str, Any]:
+    def holder(self) -> Answer:
         """Facts of who has the lock or had it last: `held_s`, how long by now, and whether it is still `connected`."""
         facts = files.read_json(self._facts) or {}
         since = facts.get("since")
         held_s = max(0, int(system.uptime() - since)) if since is not None else None
-        connected = system.process_state(int(facts.get("pid", 0))) not in ("", "Z")
+        connected = system.process_state(self._holder_pid()) not in ("", "Z")
         return dict(facts, held_s=held_s, connected=connected)
 
     def held(self) -> bool:
@@ -61,7 +60,7 @@ class DeviceLock:
     def evict(self) -> None:
         """End the agent that holds the lock, whoever's it is."""
         if self.held():
-            self._end(int(self.holder().get("pid", 0)))
+            self._end(self._holder_pid())
 
     def release(self) -> None:
         """Let go; a job that inherited the lock keeps it."""
@@ -69,7 +68,10 @@ class DeviceLock:
             os.close(self._fd)
             self._fd = -1
 
-    def _take(self, owner: dict[str, Any]) -> bool:
+    def _holder_pid(self) -> int:
+        return int((files.read_json(self._facts) or {}).get("pid", 0))
+
+    def _take(self, owner: Answer) -> bool:
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from typing import Any, Callable, Iterator
+from typing import Callable, Iterator, TypedDict
 
 from export.runtime.readings import read
 
@@ -19,6 +19,16 @@ from .errors import JobError
 Run = Callable[["list[str]"], "tuple[int, str]"]
 STATE = "power_mode.json"
 """The file in `cache/` that remembers the mode to put back."""
+
+
+class PowerMode(TypedDict, total=False):
+    """A power mode by id and name, and the names of all that the board has."""
+
+    id: int
+    name: str
+    available: list[str]
+
+
 _MODEL = re.compile(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+)")
 
 
@@ -27,29 +37,29 @@ def modes(root: str = "/") -> dict[int, str]:
     return {int(number): name for number, name in _MODEL.findall(read(root, "etc/nvpmodel.conf"))}
 
 
-def current(root: str = "/", run: Run | None = None) -> dict[str, Any]:
-    """`id`, `name` and `available` names; empty on boards without power modes."""
+def current(root: str = "/", run: Run | None = None) -> PowerMode:
+    """The mode now; empty on boards without power modes."""
     known = modes(root)
     stored = re.search(r"pmode:(\d+)", read(root, "var/lib/nvpmodel/status"))
     number = int(stored.group(1)) if stored else None
     name = known.get(number, "") if number is not None else ""
-    asked = (
+    asked: PowerMode = (
         parse_query((run or _run)(["nvpmodel", "-q"])[1]) if root == "/" and shutil.which("nvpmodel") else {}
     )
-    found = dict({"id": number, "name": name} if number is not None else {}, **asked)
-    return dict(found, available=[known[i] for i in sorted(known)]) if found else {}
+    found = asked or ({"id": number, "name": name} if number is not None else {})
+    if found:
+        found["available"] = [known[i] for i in sorted(known)]
+    return found
 
 
-def parse_query(text: str) -> dict[str, Any]:
+def parse_query(text: str) -> PowerMode:
     """What `nvpmodel -q` says: `NV Power Mode: MAXN`, and the id on the next line."""
     found = re.search(r"NV Power Mode:\s*(\S+)\s*\n\s*(\d+)", text)
     return {"name": found.group(1), "id": int(found.group(2))} if found else {}
 
 
 @contextlib.contextmanager
-def held(
-    wanted: str | None, folder: str, *, root: str = "/", run: Run | None = None
-) -> Iterator[dict[str, Any]]:
+def held(wanted: str | None, folder: str, *, root: str = "/", run: Run | None = None) -> Iterator[PowerMode]:
     """The device in a power mode while the block runs; afterwards in the one that it was in before.
 
     Args:

@@ -7,13 +7,14 @@ import os
 import platform
 import signal
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Mapping
 
 from . import files, power_mode, system, tidy
 from .blobs import CHUNK, Blobs
 from .errors import JobError
 from .jobs_folder import Jobs, failure
 from .lock import DeviceLock
+from .requests import Answer, Attach, Clean, Close, Fetch, Have, Introduce, OfJob, Put, Start
 from .wire import PROTOCOL, Gone, Wire
 
 _TICK_S = 0.25
@@ -55,7 +56,7 @@ class _Agent:
         self._blobs = Blobs(folder)
         self._jobs = Jobs(folder, program)
         self._lock = DeviceLock(folder)
-        self._owner: dict[str, Any] = {}
+        self._owner: Answer = {}
         self._mine: set[str] = set()
         self._following: _Following | None = None
         self._stay = True
@@ -109,21 +110,21 @@ class _Agent:
             if answer is not None:
                 self._wire.send(re=number, **dict({"type": "ok"}, **answer))
 
-    def _ping(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ping(self, request: object) -> Answer:
         return {"type": "pong", "time": time.time()}
 
-    def _introduce(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _introduce(self, request: Introduce) -> Answer:
         self._owner = request["owner"]
-        self._lock.oust(self._owner)  # nobody talks to it any more
+        self._lock.reclaim_stale(self._owner)  # nobody talks to it any more
         return {"time": time.time()}
 
-    def _have(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _have(self, request: Have) -> Answer:
         digest = request["digest"]
         if self._blobs.have(digest):
             return {"have": True}
         return {"have": False, "partial": self._blobs.partial(digest)}
 
-    def _put(self, request: dict[str, Any]) -> dict[str, Any] | None:
+    def _put(self, request: Put) -> Answer | None:
         busy = self._take()
         if busy is not None:
             return busy
@@ -136,7 +137,7 @@ class _Agent:
         self._blobs.receive(digest, offset, size, incoming, self._alive())
         return {}
 
-    def _start(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _start(self, request: Start) -> Answer:
         job, tie = request["job"], request["tie"]
         state = self._jobs.state(job)
         if state in ("running", "done"):
@@ -150,20 +151,20 @@ class _Agent:
         self._jobs.start(job, request["name"], request["request"], tie, self._lock.fd)
         return {"state": "started", "lost": lost}
 
-    def _attach(self, request: dict[str, Any]) -> None:
+    def _attach(self, request: Attach) -> None:
         self._following = _Following(request["job"], request["id"], request["offset"])
 
-    def _cancel(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _cancel(self, request: OfJob) -> Answer:
         self._following = None
         return self._release(request)
 
-    def _release(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _release(self, request: OfJob) -> Answer:
         self._jobs.remove(request["job"])
         self._mine.discard(request["job"])
         self._put_back()
         return {}
 
-    def _fetch(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _fetch(self, request: Fetch) -> Answer:
         path, offset = self._jobs.place(request["job"], request["name"]), request["offset"]
         if not os.path.isfile(path):
             raise JobError("the job left no file '{}'".format(request["name"]), kind="failed")
@@ -181,7 +182,7 @@ class _Agent:
                 self._wire.send_bytes(piece)
         return {"sha256": seen.hexdigest()}
 
-    def _list(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _list(self, request: object) -> Answer:
         entries = []
         for kind in tidy.OURS:
             place = os.path.join(self._folder, kind)
@@ -196,7 +197,7 @@ class _Agent:
             "holder": self._lock.holder() if self._lock.held() else None,
         }
 
-    def _close(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _close(self, request: Close) -> Answer:
         """The host is done: leave what the next run can use, within the limit."""
         self._stay = False
         if self._lock.fd < 0:
@@ -205,7 +206,7 @@ class _Agent:
         self._old_agents()
         return {"removed": self._blobs.shrink(request["keep"])}
 
-    def _clean(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _clean(self, request: Clean) -> Answer:
         """Leave nothing; with `force`, also end what another host runs here."""
         if request["force"]:
             for job in self._jobs.names():
@@ -222,7 +223,7 @@ class _Agent:
         left = tidy.remove_ours(self._folder)
         return {"removed": before - files.size_of(self._folder), "left": left}
 
-    def _take(self) -> dict[str, Any] | None:
+    def _take(self) -> Answer | None:
         """Hold the device's lock; None, or the answer that it is busy."""
         if self._lock.fd >= 0:
             return None
@@ -293,7 +294,7 @@ class _Following:
         return self._looked - self._moved > limit_s
 
 
-_OPERATIONS: dict[str, Callable[[_Agent, dict[str, Any]], dict[str, Any] | None]] = {
+_OPERATIONS: Mapping[str, Callable[[_Agent, Any], Answer | None]] = {
     "ping": _Agent._ping,
     "introduce": _Agent._introduce,
     "have": _Agent._have,

@@ -6,25 +6,23 @@ What differs between versions comes from the host as `dialect`: the one table is
 from __future__ import annotations
 
 import os
-from typing import Any, Callable
 
 from export.runtime.trt_build import CachePlace, Plan, Settings, build
 from export.runtime.trt_library import library
 
 from . import layers
 from .files import write_bytes
+from .requests import Answer, BuildRequest, DialectFlags, Emit
 
 
-def build_engine(
-    onnx: str, engine: str, request: dict[str, Any], emit: Callable[[dict[str, Any]], None]
-) -> dict[str, Any]:
+def build_engine(onnx: str, engine: str, request: BuildRequest, timing_cache: str, emit: Emit) -> Answer:
     """Build a plain engine file.
 
     Args:
         onnx: path of the ONNX file; precision is what it says.
         engine: path to write.
-        request: `backend`, `dialect`, `batch_sizes`, and where given `workspace_mb`, `tactic_dram_mb`,
-            `optimization_level`, `compute_capabilities`, `timing_cache` (a path).
+        request: what is asked.
+        timing_cache: path of the timing cache; empty for none.
         emit: receives `{"progress": [done, total, note]}` from the builder's top-level steps, and `{"log": line}`.
 
     Returns:
@@ -35,7 +33,7 @@ def build_engine(
     """
     backend, dialect = request["backend"], request["dialect"]
     trt = library(backend)
-    path = request.get("timing_cache") if dialect["timing_cache"] else None
+    path = timing_cache if dialect["timing_cache"] else ""
     cache = CachePlace(path, {"file": os.path.basename(path)}) if path else None
 
     def progress(done: int, total: int, note: str) -> None:
@@ -67,7 +65,7 @@ def build_engine(
     }
 
 
-def _settings(request: dict[str, Any], dialect: dict[str, Any]) -> Settings:
+def _settings(request: BuildRequest, dialect: DialectFlags) -> Settings:
     strong, level = dialect["strong_typing"], request.get("optimization_level")
     return Settings(
         strong_typing=strong,

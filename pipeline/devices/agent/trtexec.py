@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from typing import Any, Callable, Mapping, Sequence
+from typing import Mapping, Sequence
 
 from .errors import JobError, killed
+from .requests import Emit
 
 PLACES = (
     "/usr/src/tensorrt/bin/trtexec",
@@ -101,7 +102,7 @@ def filled(arguments: Sequence[str], places: Mapping[str, str]) -> list[str]:
 def call(
     argv: Sequence[str],
     log: str,
-    emit: Callable[[dict[str, Any]], None],
+    emit: Emit,
     what: str,
     environment: dict[str, str] | None = None,
 ) -> str:
@@ -157,7 +158,7 @@ def call(
 class _Heard:
     """What trtexec says while it runs."""
 
-    def __init__(self, emit: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, emit: Emit) -> None:
         self._emit = emit
         self._errors: list[str] = []
         self._warnings: list[str] = []

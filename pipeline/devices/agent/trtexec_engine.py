@@ -13,6 +13,7 @@ import numpy as np
 from export.runtime.sampling import Samples, thinning
 
 from . import trtexec
+from .requests import EngineSpec
 from .trtexec_json import read_outputs, read_times
 
 LOG = "trtexec.log"
@@ -23,14 +24,14 @@ class TrtexecEngine:
 
     starts_a_process = True
 
-    def __init__(self, path: str, spec: dict[str, Any]) -> None:
+    def __init__(self, path: str, spec: EngineSpec) -> None:
         self._path, self._spec = path, spec
         self._flags = spec["trtexec"]
         self._program = trtexec.required(self._flags.get("path"))
-        self.input_shape: tuple[int, ...] = tuple(spec["input"]["shape"])
+        self.input_shape: tuple[int, ...] = tuple(int(size) for size in spec["input"]["shape"])
         self.input_dtype = spec["input"]["dtype"]
         self.batch_sizes = tuple(spec["batch_sizes"])
-        self.facts = {"trtexec": self._program, "flags": self._flags["time"]}
+        self.facts: dict[str, object] = {"trtexec": self._program, "flags": self._flags["time"]}
         self._per_query_s = 0.0
 
     def run(self, images: Any) -> Any:

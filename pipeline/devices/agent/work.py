@@ -21,6 +21,7 @@ from . import files, power_mode, system
 from .blobs import full
 from .errors import JobError, job_error, killed
 from .jobs_folder import failure
+from .requests import Answer, Event
 
 _DEFECT = 70
 _BADNESS = "500"
@@ -58,7 +59,7 @@ def _handle(folder: str, place: str, began: float) -> int:
         pass
     events = os.open(os.path.join(place, "events.jsonl"), os.O_WRONLY | os.O_APPEND)
 
-    def emit(event: dict[str, Any]) -> None:
+    def emit(event: Event) -> None:
         os.write(events, json.dumps(event).encode() + b"\n")
 
     try:
@@ -121,6 +122,6 @@ def _explain(error: ImportError) -> None:
         raise JobError(what, "sudo apt install python3-numpy on the device", "missing") from error
 
 
-def _finish(place: str, outcome: dict[str, Any], began: float) -> None:
+def _finish(place: str, outcome: Answer, began: float) -> None:
     files.remove(os.path.join(place, "reserve"))
     files.write_json(os.path.join(place, "outcome.json"), dict(outcome, seconds=time.monotonic() - began))

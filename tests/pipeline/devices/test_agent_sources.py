@@ -17,7 +17,7 @@ AGENT = Path(__file__).parents[3] / "pipeline/devices/agent"
 SOURCES = sorted(AGENT.rglob("*.py"))
 # Present on a device, or a reason to say that they are missing.
 OPTIONAL = {"PIL", "onnxruntime", "tensorrt", "tensorrt_rtx"}
-NUMPY = {"batches", "jobs.infer", "jobs.time", "trtexec_engine", "trtexec_json"}
+NUMPY = {"batches", "engines", "jobs.infer", "jobs.time", "trtexec_engine", "trtexec_json"}
 """Modules that run engines. A device without numpy can still say what it is, and build."""
 
 

@@ -25,7 +25,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 def _spec(place: Place, onnx: Path, **changes: Any) -> dict[str, Any]:
     return {
-        "id": "edge/fp32", "backend": "onnxruntime", "road": "onnxruntime", "file": place.put(onnx), "threads": 1
+        "id": "edge/fp32", "backend": "onnxruntime", "access": "onnxruntime", "file": place.put(onnx), "threads": 1
     } | changes  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def test_build_is_a_first_run_at_every_batch_size(place: Place, tmp_path: Path) 
     """A file that this ONNX Runtime cannot load is told with its first line, not later in the middle of validation."""
     onnx = classifier(tmp_path / "a.onnx", batch=None)
     request = {
-        "id": "edge/fp32", "backend": "onnxruntime", "road": "onnxruntime", "onnx": place.put(onnx),
+        "id": "edge/fp32", "backend": "onnxruntime", "access": "onnxruntime", "onnx": place.put(onnx),
         "name": "fp32.onnx", "batch_sizes": [1, 4], "threads": 1,
     }  # fmt: skip
     result = place.run("build", request)
@@ -194,6 +194,7 @@ def test_the_faster_number_of_threads_is_taken(
     onnx = classifier(tmp_path / "a.onnx", batch=None)
     open_, given = _spec(place, onnx, id="edge/a", threads=None), _spec(place, onnx, id="edge/b", threads=2)
     result = place.run("time", _timing(place, onnx, rounds=1, engines=[open_, given], min_seconds=0.05))
-    assert result["facts"]["edge/b"]["threads"] == 2 and "threads_tried" not in result["facts"]["edge/b"]
-    threads, (tried,) = (result["facts"]["edge/a"][key] for key in ("threads", "threads_tried"))
-    assert {threads, tried["threads"]} == {1, 4} and tried["times"]["n"] == 1
+    assert result["facts"]["edge/b"]["threads"] == 2 and set(result["threads"]) == {"edge/a"}
+    found = result["threads"]["edge/a"]
+    assert found["chosen"] == result["facts"]["edge/a"]["threads"] and set(found["medians"]) == {"1", "4"}
+    assert all(len(medians) == 6 for medians in found["medians"].values())

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from export.engines import BACKENDS
-from pipeline.devices.requests import BuildRequest, EngineSpec, InferRequest, TimeRequest
+from pipeline.devices.agent.requests import BuildRequest, EngineSpec, InferRequest, TimeRequest
 from pipeline.devices.results import BUILD, INFER, TIME, npy_bytes, read_npy
 from pipeline.devices.session import connect
 from tests.pipeline.devices.sshd import Sshd
@@ -24,7 +24,7 @@ def test_it_builds_scores_and_times(sshd: Sshd, old_python: Path, tmp_path: Path
     with connect(sshd.device(python=str(old_python))) as session:
         assert session.facts()["python"].startswith("3.")
         file, blob = session.put(onnx), session.put(tmp_path / "images")
-        how = {"id": "edge/fp32", "backend": "onnxruntime", "road": "onnxruntime", "threads": 1}
+        how = {"id": "edge/fp32", "backend": "onnxruntime", "access": "onnxruntime", "threads": 1}
         build = BuildRequest(**how, onnx=file, name="fp32.onnx", batch_sizes=[1, 4])  # type: ignore[typeddict-item]
         assert session.run(BUILD, build, detached=True).result["classes"] == CLASSES
         engine = EngineSpec(**how, file=file)  # type: ignore[typeddict-item]

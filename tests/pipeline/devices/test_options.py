@@ -65,7 +65,7 @@ def _through(
         TensorRTBackend("tensorrt").build(onnx, engine, tensorrt=TensorRTOptions(**options))
     else:
         request = _request(way, version, options)
-        tensorrt_api.build_engine(str(onnx), str(engine), request | {"timing_cache": ""}, lambda event: None)
+        tensorrt_api.build_engine(str(onnx), str(engine), request, "", lambda event: None)
     return _told(trt, engine)
 
 

@@ -134,9 +134,8 @@ def test_a_build_without_strong_typing_is_told_flags_and_layers(
         source=Tensor(name="image", dtype="uint8", shape=(1, *IMAGE)),
         options={"optimization_level": 4}, weak_flags=("FP16", "INT8"), fp32_layers=names[1:3],
     )  # fmt: skip
-    assert request["road"] == "python" and not request["dialect"]["strong_typing"]
-    request["timing_cache"] = ""
-    tensorrt_api.build_engine(str(onnx), str(tmp_path / "engine"), request, lambda event: None)
+    assert request["access"] == "python" and not request["dialect"]["strong_typing"]
+    tensorrt_api.build_engine(str(onnx), str(tmp_path / "engine"), request, "", lambda event: None)
     config = made_up._state.configs[-1]
     assert config._flags == ["FP16", "INT8", "OBEY_PRECISION_CONSTRAINTS"]
     assert made_up._state.held == {name: ["FLOAT", "FLOAT"] for name in names[1:3]}
@@ -163,9 +162,7 @@ def _build(tmp_path: Path) -> JobError:
         source=Tensor(name="image", dtype="uint8", shape=(1, *IMAGE)), options={},
     )  # fmt: skip
     with pytest.raises(EngineError) as caught:
-        tensorrt_api.build_engine(
-            str(onnx), str(tmp_path / "a.engine"), request | {"timing_cache": ""}, lambda event: None
-        )
+        tensorrt_api.build_engine(str(onnx), str(tmp_path / "a.engine"), request, "", lambda event: None)
     return job_error(caught.value)
 
 

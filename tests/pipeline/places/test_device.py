@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from export.runtime.remedies import Skipped
-from pipeline.devices.requests import Case
+from pipeline.devices.agent.requests import Case
 from pipeline.places.device_build import append_log
 from pipeline.places.device_time import samples_of
 

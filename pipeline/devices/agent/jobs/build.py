@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import os
 import time
-from typing import Any, Callable
 
 from .. import files, layers, memory, power_mode
 from ..blobs import blob
 from ..errors import JobError
+from ..requests import Answer, BuildRequest, Emit, Event
 
 LOG = "build.log"
 
 
-def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def run(request: BuildRequest, folder: str, emit: Emit) -> Answer:
     """Build one engine.
 
     Args:
-        request: `id`, `backend`, `road` (`onnxruntime`, `python` or `trtexec`), `onnx` (digest), `name` (of the engine
-            file), `batch_sizes`; and as the road needs: `dialect`, `trtexec`, `workspace_mb`, `optimization_level`,
-            `compute_capabilities`, `threads`, `timing_cache` (a file name), `power_mode`.
+        request: what is asked.
         folder: work folder; `cache` in it keeps TensorRT's timing caches between builds.
         emit: receives progress and log lines.
 
     Returns:
-        `seconds`; `memory_mb` before; as far as the road tells them `inputs`, `outputs`, `layers`, `versions`,
+        `seconds`; `memory_mb` before; as far as the access method gives them `inputs`, `outputs`, `layers`, `versions`,
         `facts`. For TensorRT also `file`, `log` and `layer_list` with `bytes` and `sha256` of the engine.
 
     Raises:
@@ -32,7 +30,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     """
     start = time.monotonic()
     onnx = blob(folder, request["onnx"])
-    if request["road"] == "onnxruntime":
+    if request["access"] == "onnxruntime":
         emit({"progress": [0, 1, "creating a session"]})
         return dict(_checked(onnx, request), seconds=time.monotonic() - start, memory_mb=memory.free_mb())
     free = memory.check_build(os.path.getsize(onnx), int(request.get("workspace_mb") or 0))
@@ -44,12 +42,12 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")
     engine = request["name"]
     with power_mode.held(request.get("power_mode"), folder):  # tactics are chosen by time, and so by clocks
-        if request["road"] == "trtexec":
+        if request["access"] == "trtexec":
             facts = _trtexec(request, onnx, engine, cache, emit, what)
         else:
             from ..tensorrt_api import build_engine
 
-            facts = build_engine(onnx, engine, dict(request, timing_cache=cache), _logged(emit))
+            facts = build_engine(onnx, engine, request, cache, _logged(emit))
     digest = files.sha256(engine)
     place = os.path.join(folder, "blobs", digest)
     if not os.path.exists(place):  # so that the host need not send it back
@@ -66,7 +64,7 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     )
 
 
-def _checked(onnx: str, request: dict[str, Any]) -> dict[str, Any]:
+def _checked(onnx: str, request: BuildRequest) -> Answer:
     """Load a file and run it once at each batch size: what building means for ONNX Runtime."""
     from export.runtime.onnx_session import load
 
@@ -88,13 +86,13 @@ def _checked(onnx: str, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _trtexec(
-    request: dict[str, Any],
+    request: BuildRequest,
     onnx: str,
     engine: str,
     cache: str,
-    emit: Callable[[dict[str, Any]], None],
+    emit: Emit,
     what: str,
-) -> dict[str, Any]:
+) -> Answer:
     from .. import trtexec
 
     flags = request["trtexec"]
@@ -115,8 +113,8 @@ def _trtexec(
     }
 
 
-def _logged(emit: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
-    def passed_on(event: dict[str, Any]) -> None:
+def _logged(emit: Emit) -> Emit:
+    def passed_on(event: Event) -> None:
         if "log" in event:
             with open(LOG, "a", encoding="utf-8") as file:
                 file.write(event["log"] + "\n")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
-
 from .. import board
+from ..requests import Answer, Emit
 
 
-def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def run(request: object, folder: str, emit: Emit) -> Answer:
     """See `board.facts`."""
     return board.facts(folder)

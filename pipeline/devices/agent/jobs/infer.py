@@ -5,23 +5,21 @@ from __future__ import annotations
 import functools
 import os
 import time
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
 from ..batches import infer, stored
 from ..blobs import blob
 from ..engines import open_engine
+from ..requests import Answer, Emit, InferRequest
 
 
-def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def run(request: InferRequest, folder: str, emit: Emit) -> Answer:
     """Logits of every image of the given parts.
 
     Args:
-        request: `engine` (see `engines.open_engine`); `parts` (`blob` and `count` of each file of uint8 images);
-            `image` [H, W, 3]; `transform` (None, or `mean` and `std` of a graph that takes normalised float32
-            NCHW); `repeat` (how often the first image is put in one batch, or run, to see that rows agree; 0 is
-            not); `discard` (remove the parts afterwards: the disk does not hold them all).
+        request: what is asked.
         folder: work folder.
         emit: receives progress in images.
 
@@ -36,12 +34,12 @@ def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], N
     emit({"progress": [0, total, "loading the engine"]})
     engine = open_engine(folder, request["engine"])
     start = time.monotonic()
-    told = [0.0]
+    emitted = [0.0]
 
     def done(before: int, here: int) -> None:
         images = before + here
-        if time.monotonic() - told[0] > 0.5 or images == total:
-            told[0] = time.monotonic()
+        if time.monotonic() - emitted[0] > 0.5 or images == total:
+            emitted[0] = time.monotonic()
             emit({"progress": [images, total, "images"]})
 
     try:

@@ -13,10 +13,11 @@ import re
 import subprocess
 import sys
 import threading
-from typing import IO, Any, Callable, Iterator
+from typing import IO, Any, Iterator
 
 from .. import files
 from ..errors import JobError
+from ..requests import Answer, Emit, ReleaseRequest
 
 PROGRAM = "run.pyz"
 _ID = re.compile(r"^[0-9a-f]{64}$")
@@ -25,15 +26,11 @@ _MANIFEST = "manifest.json"
 _MOST_ANSWER = 1 << 20
 
 
-def run(request: dict[str, Any], folder: str, emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+def run(request: ReleaseRequest, folder: str, emit: Emit) -> Answer:
     """Do one thing with the releases.
 
     Args:
-        request: `root` (folder of the releases; empty for the usual one); `do`:
-            `missing`: `release` (sha256 of a manifest) and `signatures` (name to sha256); which of its files are
-            neither among what was sent nor in a release, the manifest alone if it is not;
-            `install`: the same, and `arguments` for the program;
-            `command`: `arguments`, the first of which is the program's command.
+        request: what is asked.
         folder: work folder.
         emit: receives the program's lines.
 
@@ -77,14 +74,14 @@ def _program(root: str, bundle: str) -> str:
     return ""
 
 
-def _missing(request: dict[str, Any], folder: str, root: str) -> list[str]:
+def _missing(request: ReleaseRequest, folder: str, root: str) -> list[str]:
     if not _find(folder, root, request["release"]):
         return [request["release"]]
     wanted = sorted(set(digest for _, digest in _wanted(request, folder, root)))
     return [digest for digest in wanted if not _find(folder, root, digest)]
 
 
-def _wanted(request: dict[str, Any], folder: str, root: str) -> list[tuple[str, str]]:
+def _wanted(request: ReleaseRequest, folder: str, root: str) -> list[tuple[str, str]]:
     """Path in the job's folder and sha256 of each file of a bundle whose manifest is here."""
     manifest = files.read_json(_find(folder, root, request["release"]))
     listed = manifest.get("files") if isinstance(manifest, dict) else None
@@ -96,7 +93,7 @@ def _wanted(request: dict[str, Any], folder: str, root: str) -> list[tuple[str, 
     return found + [("bundle." + name, digest) for name, digest in request["signatures"].items()]
 
 
-def _assemble(request: dict[str, Any], folder: str, root: str) -> str:
+def _assemble(request: ReleaseRequest, folder: str, root: str) -> str:
     """The bundle in the job's folder, from what was sent and what releases hold; its folder."""
     for name, digest in _wanted(request, folder, root):
         if not _NAME.match(name) or ".." in name.split("/"):
@@ -146,7 +143,7 @@ def _in_releases(root: str, digest: str) -> Iterator[str]:
                 yield os.path.join(place, name)
 
 
-def _call(command: list[str], emit: Callable[[dict[str, Any]], None]) -> tuple[int, Any]:
+def _call(command: list[str], emit: Emit) -> tuple[int, Any]:
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd="/"
     )

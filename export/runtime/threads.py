@@ -1,0 +1,88 @@
+"""How many CPU threads an engine runs fastest with: a small network loses more to handing over than it wins."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Callable, Generic, Mapping, Protocol, Sequence, TypeVar
+
+import numpy as np
+
+from .arrays import Array
+from .sampling import Limits, Samples
+from .turns import in_turns
+
+ROUNDS = 6
+MARGIN = 0.02
+"""More threads must win by this much: what they do not need is left to others."""
+CHOOSING_S = 0.5
+"""Sampling time of each candidate."""
+
+
+class Timed(Protocol):
+    """What is asked of an engine here."""
+
+    def time(
+        self, batch: Array, *, warmup_s: float, min_samples: int, min_seconds: float, max_seconds: float
+    ) -> Samples:
+        """Time repeated inference of `batch`; the arguments are those of `Limits`."""
+        ...
+
+    def close(self) -> None:
+        """Release what it holds."""
+        ...
+
+
+E = TypeVar("E", bound=Timed)
+
+
+@dataclass(frozen=True)
+class Chosen(Generic[E]):
+    """The engine with the number of threads that it runs fastest with.
+
+    Attributes:
+        engine: loaded; the others are closed.
+        threads: its number of threads.
+        medians: of each candidate in each round, ms; empty if there was nothing to choose.
+    """
+
+    engine: E
+    threads: int
+    medians: Mapping[int, Sequence[float]]
+
+
+def fastest_threads(
+    load: Callable[[int], E], counts: Sequence[int], batch: Array, seconds: float
+) -> Chosen[E]:
+    """Load an engine with each number of threads, let them take turns, and keep the fastest.
+
+    Args:
+        load: the engine with so many threads.
+        counts: candidates.
+        batch: one batch of its input.
+        seconds: sampling time of each.
+    """
+    ordered = sorted(set(counts))
+    engines = {count: load(count) for count in ordered}
+    best = ordered[0]
+    medians: dict[int, list[float]] = {}
+    if len(ordered) > 1:
+        limits = Limits(seconds / 5, ROUNDS, seconds, max(2 * seconds, 0.01))
+
+        def measure(engine: E, share: Limits) -> Samples:
+            return engine.time(batch, **asdict(share))
+
+        taken = in_turns([engines[n] for n in ordered], measure, limits, ROUNDS, lambda *_: None)
+        medians = {count: _round_medians(samples) for count, samples in zip(ordered, taken)}
+        for count in ordered[1:]:
+            pairs = zip(medians[best], medians[count])
+            if np.median([fewer / more for fewer, more in pairs]) > 1 + MARGIN:
+                best = count
+    for count, engine in engines.items():
+        if count != best:
+            engine.close()
+    return Chosen(engines[best], best, medians)
+
+
+def _round_medians(samples: Samples) -> list[float]:
+    parts = np.split(samples.latency, np.cumsum(samples.rounds)[:-1])
+    return [float(np.median(part)) for part in parts if len(part)]
