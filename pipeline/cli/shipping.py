@@ -30,7 +30,9 @@ class _Ship(click.Group):
         return super().parse_args(context, args)
 
 
-@click.group(cls=_Ship, options_metavar="", subcommand_metavar="BUNDLE|CONFIG DEVICE... | status | rollback")
+@click.group(
+    cls=_Ship, options_metavar="", subcommand_metavar="BUNDLE|CONFIG DEVICE... | status | rollback | kit"
+)
 def ship() -> None:
     """Install a bundle on devices, see what is installed, and go back.
 
@@ -173,6 +175,30 @@ def ship_rollback(
     if as_json:
         _print_json({one.device.name: one.result.model_dump() for one in ended if one.result})
     _leave(exit_code(ended))
+
+
+@ship.command("kit")
+@click.argument("name", metavar="ansible|mender", type=click.Choice(["ansible", "mender"]))
+@click.argument("folder", metavar="FOLDER", type=click.Path(path_type=Path))
+def ship_kit(name: str, folder: Path) -> None:
+    """Write what ships to a fleet without this machine into FOLDER: new or empty, and yours to change.
+
+    ansible: a collection (module, role), an inventory and playbooks: waves, check mode, failed and unreachable apart.
+    mender: an update module for the Mender client, and how to make artifacts for it.
+    """
+    from export.terminal import one_line
+    from pipeline.core.terminal import stdout
+    from pipeline.shipping.kit import write_kit
+
+    found = write_kit(name, folder)
+    stdout().say(f"{len(found)} files in {one_line(str(folder))}", label="wrote ")
+    stdout().say(_NEXT[name], label="next: ")
+
+
+_NEXT = {
+    "ansible": "name your devices in inventory.yml, then: ansible-playbook ship.yml -e figkd_bundle=BUNDLE --check",
+    "mender": "read README.md there",
+}
 
 
 def _connected(action: Callable[[Session], T]) -> Callable[[Device], T]:

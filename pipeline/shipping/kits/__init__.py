@@ -1,0 +1,1 @@
+"""What fleets that run on engines of others need, as folders that the command `ship kit` writes out."""
