@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pipeline.config.metrics import Metric
+from pipeline.config.metrics import Answers, Metric
 from pipeline.config.schema import Budgets, Goal, goals_of
 from pipeline.results.rows.scouted import (
     SCOUT_FILE,
@@ -18,8 +18,8 @@ from pipeline.results.rows.scouted import (
 )
 
 __all__ = [
-    "SCOUT_FILE", "Candidate", "Held", "ScoutDocument", "ScoutRow", "candidates_that_fit", "fits", "held_against",
-    "read_scouted", "write_scouted",
+    "SCOUT_FILE", "AsEngine", "Candidate", "Held", "ScoutDocument", "ScoutRow", "at_ends", "candidates_that_fit",
+    "concerns", "fits", "held_against", "read_scouted", "write_scouted",
 ]  # fmt: skip
 
 Verdict = Literal["fits", "close", "misses", "unknown"]
@@ -52,11 +52,11 @@ class _Powered:
 
 
 @dataclass(frozen=True)
-class _Untrained:
-    """A row as metrics read an engine (`pipeline.config.metrics.Measured`)."""
+class AsEngine:
+    """A row as metrics read an engine (`pipeline.config.metrics.Measured`); `accuracy` is None while untrained."""
 
     row: ScoutRow
-    accuracy: None = None
+    accuracy: Answers | None = None
 
     @property
     def latency(self) -> Sequence[_Timed]:
@@ -83,7 +83,7 @@ def held_against(row: ScoutRow, budgets: Budgets) -> list[Held]:
     """Every goal that concerns the row and needs no training, in the order of the budgets."""
     found = []
     for metric, goal in goals_of(budgets):
-        if metric.of_weights or not _concerns(goal, row):
+        if metric.of_weights or not concerns(goal, row):
             continue
         if goal.max is not None:
             found.append(_held(row, metric, "max", goal.max))
@@ -112,19 +112,20 @@ def candidates_that_fit(rows: Sequence[ScoutRow], budgets: Budgets) -> list[Cand
     return [each for each in every if targets and all((each, target) in fitting for target in targets)]
 
 
-def _concerns(goal: Goal, row: ScoutRow) -> bool:
+def concerns(goal: Goal, row: ScoutRow) -> bool:
+    """Whether a goal is about a row's target and precision."""
     return (goal.precision is None or row.precision in goal.precision) and (
         goal.target is None or row.target in goal.target
     )
 
 
 def _held(row: ScoutRow, metric: Metric, side: Literal["min", "max"], limit: float) -> Held:
-    value = metric.of(_Untrained(row))
-    low, high = (metric.of(_Untrained(end)) for end in _ends(row))
+    value = metric.of(AsEngine(row))
+    low, high = (metric.of(AsEngine(end)) for end in at_ends(row))
     return Held(metric.name, side, limit, value, _verdict(value, low, high, side, limit))
 
 
-def _ends(row: ScoutRow) -> tuple[ScoutRow, ScoutRow]:
+def at_ends(row: ScoutRow) -> tuple[ScoutRow, ScoutRow]:
     """The row with its latencies at the lower and at the upper ends of their 95 % intervals."""
     p50 = row.p50_interval or (row.p50_ms, row.p50_ms)
     # A p99 that was not measured is at least the median, which was.
