@@ -22,6 +22,7 @@ from pipeline.cli import (
     planning,
     publishing,
     running,
+    searching,
     serving,
     shipping,
     stores,
@@ -49,6 +50,7 @@ for command in (
     devices.device, configs.config, configs.init, data.data, data.download,
     bundles.bundle, bundles.predict, serving.serve, publishing.export_to, keys.key, shipping.ship, listing.list_,
     stores.store,
+    searching.search,
 ):  # fmt: skip
     cli.add_command(command)
 

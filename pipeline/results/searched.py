@@ -32,6 +32,8 @@ class Sought(Part):
     target: str
     """Empty for validation images."""
     direction: Literal["min", "max"]
+    limit: float | None = None
+    """The budget on it, if there is one for all precisions."""
 
 
 class Missed(Part):

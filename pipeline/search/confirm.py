@@ -57,7 +57,9 @@ def _tested(engine: Engine) -> TestedEngine:
         test_low=share.low if share else None,
         test_high=share.high if share else None,
         n=accuracy.n,
-        latency_p50_ms=Value(value=row.median, low=interval[0] if interval else None, high=interval[1] if interval else None)
+        latency_p50_ms=Value(
+            value=row.median, low=interval[0] if interval else None, high=interval[1] if interval else None
+        )
         if row
         else None,
         engine_mb=engine.engine_mb,

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 
 from pipeline.config.dimensions import AnyDimension, Choice, Whole
+from pipeline.config.objectives import Objective
+from pipeline.config.schema import Budgets, goals_of
 from pipeline.config.search_file import LoadedSearch
 from pipeline.places import environment
 from pipeline.results.rows.trials import Trial
@@ -58,7 +60,13 @@ def assemble(
         created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         sampler=section.sampler,
         objectives=[
-            Sought(name=o.name, metric=o.metric.name, target=o.target, direction=o.direction)
+            Sought(
+                name=o.name,
+                metric=o.metric.name,
+                target=o.target,
+                direction=o.direction,
+                limit=_limit(o, search.base.budgets),
+            )
             for o in search.objectives
         ],
         space={key: in_short(dimension) for key, dimension in search.space.items()},
@@ -87,6 +95,14 @@ def in_short(dimension: AnyDimension) -> str:
     if isinstance(dimension, Whole):
         return f"{dimension.low} to {dimension.high}"
     return f"{dimension.low:g} to {dimension.high:g}{', logarithmic' if dimension.log else ''}"
+
+
+def _limit(objective: Objective, budgets: Budgets) -> float | None:
+    for metric, goal in goals_of(budgets):
+        concerns = goal.target is None or not objective.target or objective.target in goal.target
+        if metric.name == objective.metric.name and concerns and goal.precision is None:
+            return goal.max if objective.direction == "min" else goal.min
+    return None
 
 
 def _full_epochs(search: LoadedSearch, trial: Trial) -> int:

@@ -24,6 +24,9 @@ Runner = Callable[[TrialRequest], TrialOutcome]
 EngineName = Literal["local", "submitit", "ray"]
 
 
+_PATIENCE_S = 0.5
+
+
 class WorkerDied(Exception):
     """What ran a trial is gone."""
 
@@ -97,7 +100,10 @@ class _Worker:
         """Kill the process; what it was doing goes on from its last epoch in the next run."""
         with self._guard:
             self._ended = True
+            if self._connection is not None:
+                self._connection.close()  # one that waits for work ends by itself
             if self._process is not None:
+                self._process.join(_PATIENCE_S)
                 self._process.kill()
                 self._process.join()
 

@@ -60,18 +60,22 @@ class AsEngine:
 
     @property
     def latency(self) -> Sequence[_Timed]:
+        """The row, if it was timed."""
         found = self.latency_at()
         return [] if found is None else [found]
 
     @property
     def energy(self) -> _Powered | None:
+        """Of one image."""
         return None if self.row.energy_mj is None else _Powered(self.row.energy_mj)
 
     @property
     def engine_mb(self) -> float | None:
+        """MB of 10^6 bytes."""
         return None if self.row.engine_bytes is None else self.row.engine_bytes / 1e6
 
     def latency_at(self, boundary: str = "engine") -> _Timed | None:
+        """Only the boundary `engine` is measured."""
         row = self.row
         if row.p50_ms is None or boundary != "engine":
             return None

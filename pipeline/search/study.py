@@ -1,6 +1,6 @@
 """A search from its first wave to its last: draw, scout, train what can meet the budgets, halve.
 
-Everything is decided from the trials' own files and from artifacts, and written before the next thing begins. So a search
+Everything is decided from the trials' own files and from artifacts, and written before the next thing begins. A search
 that is killed at any instant goes on to the same trials, the same promotions and the same front.
 """
 
@@ -126,7 +126,9 @@ class Study:
             try:
                 found[number] = self._config(trial)
             except ConfigError as error:
-                self._write(trial.model_copy(update={"state": "failed", "reason": error.head, "fix": error.fix}))
+                self._write(
+                    trial.model_copy(update={"state": "failed", "reason": error.head, "fix": error.fix})
+                )
         return found
 
     def _config(self, trial: Trial, extra: Settings | None = None) -> DeployConfig:
@@ -160,7 +162,10 @@ class Study:
         # The precision that comes closest says what is in the way.
         misses = min((engine_misses(row, self.search.base.budgets) for row in timed), key=len)
         told = "; ".join(f"{m.metric} {m.value:.4g} on {m.target}, {m.side} {m.limit:g}" for m in misses)
-        return f"untrained, it misses the budgets: {told}" if told else "it fits on no target in every budget", ""
+        return (
+            f"untrained, it misses the budgets: {told}" if told else "it fits on no target in every budget",
+            "",
+        )
 
     def _require_targets(self, configs: Mapping[int, DeployConfig]) -> None:
         """Refuse objectives of a target on which nothing at all can be timed."""
@@ -253,7 +258,9 @@ class Study:
             for place, seed in enumerate(seeds):
                 if seed not in known:
                     extra = {} if place == 0 else {"distill.seed": seed}
-                    requests[number, place] = self._request(self._config(self._trial(number), extra), "finish")
+                    requests[number, place] = self._request(
+                        self._config(self._trial(number), extra), "finish"
+                    )
         for (number, place), outcome in self._outcomes("all epochs", requests, self._again):
             trial = self._trial(number)
             if outcome.failure is not None or outcome.result is None:
@@ -381,9 +388,7 @@ def threads_of(engine: str, jobs: int, slurm_cpus: int, ray_cpus: float) -> int 
 
 
 def _candidate(config: DeployConfig) -> Candidate:
-    return Candidate(
-        model=config.student.model, image_size=config.data.image_size, code=config.student.code
-    )
+    return Candidate(model=config.student.model, image_size=config.data.image_size, code=config.student.code)
 
 
 def _cost_key(settings: Settings) -> str:

@@ -29,10 +29,10 @@ class TrialRequest:
     """What one call does.
 
     Attributes:
-        config: of the trial, as JSON: classes that are made from tables cannot be pickled. Its store is shared by all.
+        config: of the trial, as JSON: classes made from tables cannot be pickled. Its store is shared by all.
         folder: where the search was started; relative paths of the config count from there.
-        kind: `prepare`: up to the teacher's logits. `rung`: the student, for `epochs`. `finish`: the student in full, its
-            ONNX files in each precision, all scored on validation images.
+        kind: `prepare`: up to the teacher's logits. `rung`: the student, for `epochs`. `finish`: the student in full,
+            its ONNX files in each precision, all scored on validation images.
         epochs: of `rung`.
         logs: the folder for what a defect of ours leaves, from `folder`.
         files_of: the config whose memory of source files' digests is taken over; empty for none.
@@ -79,7 +79,9 @@ def run_trial(request: TrialRequest) -> TrialOutcome:
     except PipelineError as error:
         outcome = TrialOutcome(0, failure=Failure(error.head, error.fix))
     except MemoryError:
-        outcome = TrialOutcome(0, failure=Failure("there is not enough memory", "lower the batch size, or jobs"))
+        outcome = TrialOutcome(
+            0, failure=Failure("there is not enough memory", "lower the batch size, or jobs")
+        )
     except Exception as error:
         fault = defect(error, "trial", Path(request.folder) / request.logs)
         outcome = TrialOutcome(0, failure=Failure(fault.head, fault.fix))

@@ -112,5 +112,7 @@ def read_trial(folder: Path, number: int) -> Trial | None:
     except (OSError, ValueError) as error:
         what = str(error)
     raise EnvironmentFault(
-        f"is no trial of a search ({what})", where=str(path), fix="remove the file; the trial is then made again"
+        f"is no trial of a search ({what})",
+        where=str(path),
+        fix="remove the file; the trial is then made again",
     )
