@@ -244,7 +244,6 @@ class Study:
         for (number, _), outcome in self._outcomes(f"epoch {epochs}", requests, self._again):
             trial = self._trial(number)
             if outcome.failure is not None:
-                self._failed(trial, outcome.failure)
                 continue
             update = {"rungs": outcome.rungs, "seconds": trial.seconds + outcome.seconds}
             self._write(trial.model_copy(update=update))
@@ -263,8 +262,7 @@ class Study:
                     )
         for (number, place), outcome in self._outcomes("all epochs", requests, self._again):
             trial = self._trial(number)
-            if outcome.failure is not None or outcome.result is None:
-                self._failed(trial, outcome.failure or Failure("it left no result"))
+            if outcome.result is None:
                 continue
             every = sorted((*trial.seeds, outcome.result), key=lambda result: result.seed)
             trial = trial.model_copy(
@@ -295,11 +293,15 @@ class Study:
         self.ui.step_finished(step, f"{len(requests)} runs", 0.0, self.folder)
 
     def _again(self, key: Key, failure: Failure) -> bool:
-        """Note a failed attempt; whether there is another one."""
+        """Note a failed attempt, and that it was the last one if it was; whether there is another one."""
         trial = self._trial(key[0])
         trial = trial.model_copy(update={"failures": (*trial.failures, failure.what)})
-        self._write(trial)
-        return len(trial.failures) < MOST_ATTEMPTS
+        more = len(trial.failures) < MOST_ATTEMPTS
+        if more:
+            self._write(trial)
+        else:
+            self._failed(trial, failure)
+        return more
 
     def _failed(self, trial: Trial, failure: Failure) -> None:
         self._write(trial.model_copy(update={"state": "failed", "reason": failure.what, "fix": failure.fix}))
