@@ -35,3 +35,9 @@ def peak_bytes() -> int:
     """The largest resident memory since this program was started, or since `growth` began."""
     status = (_PROCESS / "status").read_text(encoding="ascii", errors="replace")
     return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) << 10  # type: ignore[index]
+
+
+def resident_bytes(pid: int) -> int:
+    """The memory that another process holds now."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    return int(re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)[1]) << 10  # type: ignore[index]

@@ -134,6 +134,10 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def _is_open(self) -> bool:
+        """Whether what is written may arrive; the loop says only later that a connection was lost."""
+        return self._transport is not None and not self._transport.is_closing()
+
     def _make_room(self) -> bool:
         """End the connection that has been idle for longest; whether there was one."""
         idle = [one for one in self._others if one.is_idle and one is not self]
@@ -150,7 +154,7 @@ class Connection(asyncio.Protocol):
             return
         self._is_advancing = True
         try:
-            while self._transport is not None and not self._is_blocked and self._step():
+            while self._is_open() and not self._is_blocked and self._step():
                 pass
         except HttpError as error:
             self._refuse(error)
@@ -221,7 +225,7 @@ class Connection(asyncio.Protocol):
             self._job = None
 
     def _send(self, head: Head, response: Response) -> None:
-        if self._transport is None:
+        if self._transport is None or not self._is_open():
             return
         ends = not head.keep_alive or self._service.is_draining or (self._has_ended and not self._buffer)
         self._transport.write(encode(response, keep_alive=not ends, without_body=head.method == "HEAD"))
@@ -245,7 +249,7 @@ class Connection(asyncio.Protocol):
         self._let_go()
         response = self._service.refusal(error)
         self._service.metrics.response("other", response.status)
-        if self._transport is not None:
+        if self._transport is not None and self._is_open():
             self._transport.write(encode(response, keep_alive=False))
             self._end()
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import socket
 import sys
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, NoReturn, Optional, Sequence
 
@@ -114,6 +116,9 @@ async def _serve(options: Options, sock: socket.socket, say: Callable[[str], Non
             first = follower.first()
             if first is not None:
                 service.swap(first)
+        # What libraries say of damaged images and broken connections: whoever sends them could fill the log.
+        warnings.simplefilter("ignore")
+        logging.disable(logging.CRITICAL)
         server = Server(service, say)
         await server.start(sock)
         server.stop_on_signals()
