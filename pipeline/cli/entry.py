@@ -48,8 +48,8 @@ def cli() -> None:
 for command in (
     running.run, planning.plan, running.validate, running.report, benchmark.benchmark, doctor.doctor,
     devices.device, configs.config, configs.init, data.data, data.download,
-    bundles.bundle, bundles.predict, serving.serve, publishing.export_to, keys.key, shipping.ship, listing.list_,
-    stores.store,
+    bundles.bundle, bundles.predict, serving.serve, publishing.export_to, publishing.pull, keys.key, shipping.ship,
+    listing.list_, stores.store,
     searching.search,
 ):  # fmt: skip
     cli.add_command(command)

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 import click
 
 from export.terminal import one_line
-from pipeline.cli.bundles import TRUST, UNSIGNED, trust_of
-from pipeline.cli.options import JSON, common
-from pipeline.core.errors import ConfigError
+from pipeline.cli.bundles import BUNDLE, TRUST, UNSIGNED, trust_of
+from pipeline.cli.options import JSON, QUIET, common, interface
+from pipeline.core.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
+    from export.progress import Progress
     from export.publish.folder import Content
+    from export.publish.reference import Reference
     from export.publish.source import Source
+    from export.publish.transfer import Place
 
 _OUT = click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 
@@ -64,6 +67,145 @@ def triton(
         _write(out, triton.repository(sources, options), triton.KIND, sources, as_json=as_json)
 
 
+_CA = click.option(
+    "--ca", type=click.Path(path_type=Path), metavar="PEM", help="The registry's certificate authority."
+)
+_PLAIN = click.option(
+    "--plain-http", is_flag=True, help="The registry has no TLS; one on this machine needs none."
+)
+_DOCKER = click.option(
+    "--docker-config", type=click.Path(path_type=Path), metavar="FOLDER", envvar="DOCKER_CONFIG",
+    default=Path("~/.docker"), help="Where `docker login` leaves logins; default $DOCKER_CONFIG, else ~/.docker.",
+)  # fmt: skip
+
+
+@export_to.command("oci")
+@BUNDLE
+@click.argument("where", metavar="REF|LAYOUT")
+@common(TRUST, UNSIGNED, _CA, _PLAIN, _DOCKER, JSON, QUIET)
+def oci(
+    bundle_path: Path,
+    where: str,
+    trust_file: Path | None,
+    unsigned: bool,
+    ca: Path | None,
+    plain_http: bool,
+    docker_config: Path,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Push a bundle and its signatures to an OCI registry (CNCF ModelPack), or into an OCI image layout.
+
+    REF is HOST[:PORT]/NAME[:TAG]; LAYOUT is [oci:]FOLDER[:TAG]. What is there already is not sent again.
+    """
+    from export.publish.layout import Layout
+    from export.publish.reference import Reference, parse
+    from export.publish.transfer import push
+    from pipeline.core.terminal import print_json, stdout
+
+    with _faults(Path(where)):
+        reference = parse(where)
+        if isinstance(reference, Reference) and reference.digest:
+            raise click.UsageError("a push has a tag: the digest follows from the bundle")
+        source = _open(bundle_path, trust_file, unsigned)
+        place: Place
+        if isinstance(reference, Reference):
+            place = _registry(reference, ca, plain_http, docker_config)
+        else:
+            place = Layout(reference)
+            place.prepare()
+        with _progress("push", quiet) as progress:
+            done = push(source, place, progress)
+    if as_json:
+        document = {
+            "reference": str(reference), "digest": done.digest, "uploaded": done.uploaded, "present": done.present,
+            "bytes": done.bytes,
+        }  # fmt: skip
+        print_json(json.dumps(document, indent=1))
+        return
+    stdout().say(f"{one_line(str(reference))}", label="pushed: ")
+    stdout().say(done.digest, label="digest: ")
+    stdout().say(f"{done.uploaded} sent ({done.bytes:,} bytes), {done.present} were there", label="blobs: ")
+
+
+@click.command()
+@click.argument("where", metavar="REF|LAYOUT")
+@_OUT
+@common(TRUST, UNSIGNED, _CA, _PLAIN, _DOCKER, JSON, QUIET)
+def pull(
+    where: str,
+    out: Path,
+    trust_file: Path | None,
+    unsigned: bool,
+    ca: Path | None,
+    plain_http: bool,
+    docker_config: Path,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Fetch a bundle from an OCI registry or image layout into the folder OUT, with its signatures.
+
+    REF is HOST[:PORT]/NAME[:TAG][@DIGEST]. The signatures are checked before anything large is fetched, and the whole
+    bundle before it is put into its place. Exit codes: 0 done, 4 the registry cannot be used, 6 refused.
+    """
+    from export.publish.layout import Layout
+    from export.publish.reference import Reference, parse
+    from export.publish.transfer import pull
+    from pipeline.core.terminal import print_json, stdout
+
+    with _faults(out):
+        reference = parse(where)
+        trust = trust_of(trust_file, unsigned)
+        if trust is None:
+            raise ConfigError("whose signatures count is not known", fix="give --trust FILE, or --unsigned")
+        place: Place = (
+            _registry(reference, ca, plain_http, docker_config)
+            if isinstance(reference, Reference)
+            else Layout(reference)
+        )
+        with _progress("pull", quiet) as progress:
+            digest = reference.digest if isinstance(reference, Reference) else ""
+            found = pull(place, out, trust, digest, progress)
+    if as_json:
+        document = {"bundle": found.folder, "release": found.manifest.release, "signers": list(found.signers)}
+        print_json(json.dumps(document, indent=1))
+        return
+    whose = (
+        f"signed by {', '.join(key[:16] for key in found.signers)}"
+        if found.signers
+        else "signatures not checked"
+    )
+    stdout().say(one_line(found.folder), label="bundle: ")
+    stdout().say(f"{found.manifest.release}, {whose}", label="release: ")
+
+
+def _registry(reference: Reference, ca: Path | None, plain_http: bool, docker_config: Path) -> Place:
+    import ssl
+
+    from export.publish.docker_auth import login_for
+    from export.publish.registry import Registry
+    from export.publish.registry_login import Authority
+
+    context = None
+    if ca is not None:
+        try:
+            context = ssl.create_default_context(cafile=str(ca))
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(f"no certificates can be read: {error}", where=str(ca)) from error
+    login = login_for(reference.host, docker_config.expanduser())
+    authority = Authority(login, loopback=reference.loopback)
+    return Registry(reference, authority, plain_http=plain_http, context=context)
+
+
+@contextmanager
+def _progress(name: str, quiet: bool) -> Iterator[Progress]:
+    ui = interface(-1 if quiet else 0)
+    try:
+        yield ui.step_started(name, "")
+    finally:
+        ui.close()
+
+
 def _open(bundle: Path, trust_file: Path | None, unsigned: bool) -> Source:
     """A bundle to export; as elsewhere, a note where nobody's signature is checked."""
     from export.publish.source import open_source
@@ -97,7 +239,10 @@ def _write(
 @contextmanager
 def _faults(where: Path) -> Iterator[None]:
     """What an export raises, with its exit code: 2 where something else must be asked for."""
+    from export.publish.docker_auth import LoginFault
     from export.publish.folder import InTheWay
+    from export.publish.reference import BadReference
+    from export.publish.registry import RegistryFault
     from export.publish.source import CannotExport
     from pipeline.run.bundles import faults
 
@@ -105,8 +250,10 @@ def _faults(where: Path) -> Iterator[None]:
         with faults():
             try:
                 yield
-            except (InTheWay, CannotExport) as error:
+            except (InTheWay, CannotExport, BadReference) as error:
                 raise ConfigError(error.what, fix=error.fix) from error
+            except (RegistryFault, LoginFault) as error:
+                raise EnvironmentFault(error.what, fix=error.fix) from error
     except OSError as error:
         if error.filename is None:
             error.filename = str(where)  # a write that fails does not say where
