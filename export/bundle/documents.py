@@ -12,6 +12,10 @@ from export.bundle.content import Content
 BUILDER = "https://pypi.org/project/figkd-pipeline"
 """Names the program, as PyPI would."""
 TASK = "image-classification"
+RUN = "    python3 run.pyz classify PHOTO --top 3\n\n"
+"""How a bundle is run, in its card."""
+RUNS = ", `run.pyz` does it"
+"""What does the preprocessing, in its card."""
 
 
 def card(content: Content) -> str:
@@ -36,7 +40,7 @@ def card(content: Content) -> str:
         f"{_text(content.lineage.student)}, distilled from {_text(content.lineage.teacher)} by "
         f"{_text(content.lineage.method)} on the data set {_text(content.lineage.data)}.",
         "",
-        "    python3 run.pyz classify PHOTO --top 3",
+        RUN[:-2],
         "",
         "## Verdict",
         "",
@@ -68,7 +72,7 @@ def card(content: Content) -> str:
         "## Preprocessing",
         "",
         f"Decoded to upright RGB; the centre square resized to {spec.side} pixels (bicubic, antialiased); its centre "
-        f"{spec.size} x {spec.size} as {spec.dtype}. `preprocess.json` says it to the bit, `run.pyz` does it.",
+        f"{spec.size} x {spec.size} as {spec.dtype}. `preprocess.json` says it to the bit{RUNS}.",
         "",
         "## Limits",
         "",

@@ -67,6 +67,19 @@ def triton(
         _write(out, triton.repository(sources, options), triton.KIND, sources, as_json=as_json)
 
 
+@export_to.command("hf")
+@common(BUNDLE, _OUT, TRUST, UNSIGNED, JSON)
+def hugging_face(
+    bundle_path: Path, out: Path, trust_file: Path | None, unsigned: bool, as_json: bool
+) -> None:
+    """Write a model repository for Hugging Face: card, config.json, model.onnx. Nothing is uploaded."""
+    from export.publish import hugging_face
+
+    with _faults(out):
+        source = _open(bundle_path, trust_file, unsigned)
+        _write(out, hugging_face.repository(source), hugging_face.KIND, [source], as_json=as_json)
+
+
 _CA = click.option(
     "--ca", type=click.Path(path_type=Path), metavar="PEM", help="The registry's certificate authority."
 )
