@@ -354,7 +354,7 @@ def refusals(rig: Rig) -> Found:
             messages[name] = "was loaded"
         except EngineError as error:
             messages[name] = str(error)
-        if text not in messages[name] or "python -m export build" not in messages[name]:
+        if text not in messages[name] or "python -P -m export build" not in messages[name]:
             wrong.append(name)
     return demand(not wrong, f"not refused as it should be: {wrong}", messages)
 

@@ -26,7 +26,10 @@ class EngineKind:
         lacks: precisions that it cannot be built in, each with the reason and what to do.
         builder: keys of a target that decide what is built.
         options: further keys of a target that are for this kind alone, or for few.
-        gpu: engines run on the GPU, and are bound to what it is.
+        gpu: engines run on the GPU, and are bound to what it is; else they run on the CPU.
+        tensorrt: TensorRT's builder makes them, so that its versions, options, layers and refusals count; else the
+            engine file is what its back end makes of the ONNX file alone.
+        one_gpu: an engine is for the very model of GPU that it was built on.
         alone: keys that make no sense for an `ssh://` device, which builds for itself alone.
     """
 
@@ -41,6 +44,8 @@ class EngineKind:
     builder: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     gpu: bool = True
+    tensorrt: bool = False
+    one_gpu: bool = False
     alone: tuple[str, ...] = ()
 
     @property
@@ -72,6 +77,8 @@ ENGINE_KINDS: dict[str, EngineKind] = {
             runs="there",
             fits="one version of TensorRT, one model of GPU",
             suffix="engine",
+            tensorrt=True,
+            one_gpu=True,
             distributions=("tensorrt", "tensorrt_cu13", "tensorrt_cu12"),
             builder=(
                 "workspace_mb", "tactic_dram_mb", "optimization_level", "strong_typing", "version_compatible",
@@ -86,6 +93,7 @@ ENGINE_KINDS: dict[str, EngineKind] = {
             runs="on the RTX GPUs that `compute_capabilities` names",
             fits="one version of TensorRT-RTX",
             suffix="engine",
+            tensorrt=True,
             distributions=("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx"),
             builder=("workspace_mb", "tactic_dram_mb", "strip_weights"),
             options=("compute_capabilities",),

@@ -16,7 +16,7 @@ from export.engines.trt_versions import Dialect, parse_version
 
 
 @dataclass(frozen=True)
-class Here:
+class HostMachine:
     """The library and device that want to load an engine."""
 
     library: str
@@ -32,7 +32,7 @@ class Here:
     """Release of the Jetson's system, such as `36.4.3`; empty elsewhere."""
 
 
-def foreign(facts: Mapping[str, Any], here: Here, chosen: Dialect) -> str:
+def incompatibility(facts: Mapping[str, Any], here: HostMachine, chosen: Dialect) -> str:
     """Why an engine with the sidecar `facts` cannot be loaded `here`; empty if it can.
 
     Args:
@@ -58,7 +58,7 @@ def foreign(facts: Mapping[str, Any], here: Here, chosen: Dialect) -> str:
     return _other_device(facts, here, str(options.get("hardware_compatibility", "none")))
 
 
-def _other_version(built_with: str, here: Here, chosen: Dialect) -> str:
+def _other_version(built_with: str, here: HostMachine, chosen: Dialect) -> str:
     theirs, ours = parse_version(built_with), parse_version(here.version)
     older_major = bool(theirs) and theirs[0] in chosen.older_majors
     if older_major or (theirs[:1] == ours[:1] and theirs <= ours):
@@ -70,7 +70,7 @@ def _other_version(built_with: str, here: Here, chosen: Dialect) -> str:
     )
 
 
-def _other_device(facts: Mapping[str, Any], here: Here, hardware: str) -> str:
+def _other_device(facts: Mapping[str, Any], here: HostMachine, hardware: str) -> str:
     wanted, device = facts["compute_capability"], facts["device"]
     named = f"this GPU is {here.compute_capability} ({here.device})"
     if hardware == "ampere_plus":
@@ -92,6 +92,7 @@ def rebuild_command(engine: Path, facts: Mapping[str, Any]) -> str:
     options = facts.get("options", {})
     words = [
         "python",
+        "-P",  # a folder `export/` where the command is run is not this package
         "-m",
         "export",
         "build",

@@ -15,7 +15,7 @@ from typing import Any
 
 from export import graph
 from export.contract import contract_of
-from export.engines.identity import Here, foreign, rebuild_command
+from export.engines.identity import HostMachine, incompatibility, rebuild_command
 from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
 from export.engines.sidecar import read_sidecar, write_sidecar
@@ -223,8 +223,8 @@ class TensorRTBackend:
         facts = read_sidecar(path, self.name, rebuild)
         device = cudart.loaded().device_name() if count else facts["device"]
         known = capability or (facts["compute_capability"] or ["SM0"])[0]
-        here = Here(self.name, str(trt.__version__), device, known, architecture(), l4t_release())
-        problem = foreign(facts, here, chosen)
+        here = HostMachine(self.name, str(trt.__version__), device, known, architecture(), l4t_release())
+        problem = incompatibility(facts, here, chosen)
         if problem:
             raise EngineError(f"{path.name} {problem}", rebuild(facts))
         if count == 0:

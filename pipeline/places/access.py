@@ -5,10 +5,11 @@ An access method is `onnxruntime`, `python` (the Python API of TensorRT or Tenso
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from export.engine_kinds import ENGINE_KINDS
 from export.engines import trtexec
 from export.engines.trt_refusals import Place, newer
 from export.engines.trt_versions import Dialect, dialect
@@ -33,12 +34,11 @@ class AccessMethod:
 
 def access_of(facts: Facts, backend: str) -> AccessMethod:
     """The access method for a back end on a device that said `facts` (job `facts`)."""
-    packages: Mapping[str, str] = facts.get("packages", {})
-    if backend == "onnxruntime":
-        return _onnxruntime(facts, packages)
-    if backend == "tensorrt_rtx":
-        return _tensorrt_rtx(facts, packages)
-    return _tensorrt(facts)
+    found = _ACCESS.get(backend)
+    if found is None:
+        detail = f"{ENGINE_KINDS[backend].label} engines are built and run on this machine only"
+        return AccessMethod("none", False, False, detail, "set targets.NAME.device to local")
+    return found(facts, facts.get("packages", {}))
 
 
 def _onnxruntime(facts: Facts, packages: Mapping[str, str]) -> AccessMethod:
@@ -78,7 +78,7 @@ def _tensorrt_rtx(facts: Facts, packages: Mapping[str, str]) -> AccessMethod:
     return AccessMethod("python", True, True, f"tensorrt_rtx {found}", "", versions)
 
 
-def _tensorrt(facts: Facts) -> AccessMethod:
+def _tensorrt(facts: Facts, _packages: Mapping[str, str]) -> AccessMethod:
     trt: Mapping[str, str] = facts.get("tensorrt", {})
     module, program = trt.get("python", ""), trt.get("trtexec_version", "")
     too_old = ""
@@ -119,6 +119,14 @@ def _tensorrt_through(facts: Facts, name: str, version: str) -> AccessMethod:
     return AccessMethod(
         name, True, True, f"TensorRT {version} through {'Python' if name == 'python' else name}", "", versions
     )
+
+
+_ACCESS: Mapping[str, Callable[[Facts, Mapping[str, str]], AccessMethod]] = {
+    "onnxruntime": _onnxruntime,
+    "tensorrt": _tensorrt,
+    "tensorrt_rtx": _tensorrt_rtx,
+}
+"""Back end to how it is used on a device; one that is not here runs on this machine only."""
 
 
 def place_of(facts: Facts, backend: str) -> Place:
@@ -218,7 +226,7 @@ def build_request(
                 shapes=shapes,
             ),
         }
-    if backend == "tensorrt":
+    if ENGINE_KINDS[backend].one_gpu:
         request["timing_cache"] = timing_cache(facts, version)
     return request
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from export.engine_kinds import ENGINE_KINDS
 from export.runtime.remedies import Skipped, skipped_tactics
 from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault, StageFailed
@@ -23,9 +23,6 @@ from pipeline.places.place import BuildTask, Built, Context
 from pipeline.results.composition import BuiltEngine, Composition
 from pipeline.results.engine import SkippedTactics
 from pipeline.results.rows.engines import EngineRow, Made, Tensor, Wanted, built
-
-if TYPE_CHECKING:
-    pass
 
 # Failures of a job that are this engine's own: the other engines of the target go on.
 _OWN_KINDS = frozenset({"failed", "memory", "killed", "request", "missing"})
@@ -77,6 +74,7 @@ def _build_one(
     from export import graph
     from export.engines import trt_build, trt_fit, trt_refusals
 
+    kind = ENGINE_KINDS[task.backend]
     onnx, file = task.onnx[wanted.onnx], task.out / engine_file(wanted)
     sizes = sorted(task.batch_sizes)
     prepared = context.scratch / wanted.onnx
@@ -86,7 +84,7 @@ def _build_one(
     fitted = trt_fit.Fitted(model)
     options = _options(task, wanted)
     kept = options.copy()
-    if task.backend != "onnxruntime":
+    if kind.tensorrt:
         place = access.place_of(facts, task.backend)
         trt_refusals.require(place, task.tensorrt, trt_build.onnx_file(model, onnx.name))
         fitted = trt_fit.fit(f"{task.backend} {place.version}", place.dialect, model)
@@ -108,10 +106,10 @@ def _build_one(
     )
     done = run_job(context, session, BUILD, request, wanted.id)
     layers = _layers(session, done.job, file, context, wanted.id) if done.result.get("layer_list") else None
-    if task.backend == "onnxruntime":  # its engine is the ONNX file
-        file.write_bytes(prepared.read_bytes())
-    else:
+    if "file" in done.result:
         session.fetch(done.job, file.name, file, _ENGINE_BASE + _ENGINE_TIMES * prepared.stat().st_size)
+    else:  # the engine is the ONNX file
+        file.write_bytes(prepared.read_bytes())
     skipped = None
     if done.result.get("log"):
         skipped = append_log(session, done.job, wanted.id, context.scratch, task.out)
@@ -149,7 +147,7 @@ def _options(task: BuildTask, wanted: Wanted) -> BuildOptions:
         value = getattr(task.tensorrt, key)
         if value is not None:
             options[key] = value  # type: ignore[literal-required]
-    if task.threads is not None and task.backend == "onnxruntime":
+    if task.threads is not None and "threads" in ENGINE_KINDS[task.backend].options:
         options["threads"] = task.threads
     if task.power_mode:
         options["power_mode"] = task.power_mode
@@ -183,7 +181,8 @@ def _write_sidecar(
     from export.runtime.files import sha256
 
     contract = contract_of(load_model(onnx))
-    bound = wanted.backend != "onnxruntime"  # to the GPU and the system that it was built on
+    kind = ENGINE_KINDS[wanted.backend]
+    bound = kind.gpu  # to the GPU and the system that it was built on
     capability = wanted.compute_capability or facts.get("compute_capability", "")
     info = EngineInfo(
         file=str(file),
@@ -197,7 +196,7 @@ def _write_sidecar(
         outputs=tuple(tensor.model_dump(mode="json") for tensor in made.outputs),
         layers=made.layers,
         sha256=sha256(file),
-        device=str(facts.get("gpu", "")) if wanted.backend == "tensorrt" else "",
+        device=str(facts.get("gpu", "")) if kind.one_gpu else "",
         platform=str(facts.get("machine", "")) if bound else "",
         l4t=str(facts.get("l4t", "")) if bound else "",
         source={"file": wanted.onnx, "sha256": sha256(onnx)},

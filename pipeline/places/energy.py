@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from export.engine_kinds import ENGINE_KINDS
 from export.power import Counter, Sampled, Unavailable, nvml, rapl
 from export.runtime.readings import TOTALS, rails
 from pipeline.places.telemetry import board_power
+from pipeline.results.engine import Energy
 
 if TYPE_CHECKING:
     from export.engines.protocol import Engine, Query
@@ -18,33 +18,6 @@ if TYPE_CHECKING:
 Meter = Counter | Sampled
 SETTLE_S = 1.0
 """Rest before idle power is read, and work before an engine's is."""
-
-
-@dataclass(frozen=True)
-class EnergyRead:
-    """Energy of one engine.
-
-    Attributes:
-        source: sensor or counter.
-        covers: the parts of the machine whose energy it is.
-        mj_per_image: above what the idle machine takes in that time, mJ.
-        mj_per_image_total: with that, mJ.
-        idle_w: of the idle machine, W.
-        load_w: while the engine ran, W.
-        images: how many it ran.
-        seconds: how long.
-        n: readings.
-    """
-
-    source: str
-    covers: str
-    mj_per_image: float
-    mj_per_image_total: float
-    idle_w: float
-    load_w: float
-    images: int
-    seconds: float
-    n: int
 
 
 def meter_for(gpu: bool, root: str = "/") -> Meter:
@@ -70,7 +43,7 @@ def measure_energy(
     seconds: float,
     progress: Callable[[int, int, str], None],
     find: Callable[[bool], Meter] = meter_for,
-) -> tuple[dict[str, EnergyRead], str]:
+) -> tuple[dict[str, Energy], str]:
     """Energy of one image of each engine.
 
     Args:
@@ -84,7 +57,7 @@ def measure_energy(
     Returns:
         By id, and why an engine has none; empty if all do.
     """
-    found: dict[str, EnergyRead] = {}
+    found: dict[str, Energy] = {}
     idle: dict[str, float] = {}
     reasons: list[str] = []
     for done, (name, engine) in enumerate(engines.items()):
@@ -100,7 +73,7 @@ def measure_energy(
     return found, "; ".join(dict.fromkeys(reasons))
 
 
-def _one(meter: Meter, query: Query, batch: int, seconds: float, idle_w: float) -> EnergyRead:
+def _one(meter: Meter, query: Query, batch: int, seconds: float, idle_w: float) -> Energy:
     def run_for(span: float) -> int:
         count, end = 0, time.perf_counter() + span
         while time.perf_counter() < end:
@@ -112,7 +85,7 @@ def _one(meter: Meter, query: Query, batch: int, seconds: float, idle_w: float) 
     counted: list[int] = []
     energy = meter.measure(lambda: counted.append(run_for(seconds)))
     images = counted[0] * batch
-    return EnergyRead(
+    return Energy(
         source=meter.source,
         covers=meter.covers,
         mj_per_image=1e3 * (energy.joules - idle_w * energy.seconds) / images,

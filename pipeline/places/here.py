@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.engine_kinds import ENGINE_KINDS
 from figkd.progress import Progress
 from pipeline.core.errors import EnvironmentFault
 from pipeline.places import environment
@@ -15,14 +16,13 @@ from pipeline.places.builder import engine_file
 from pipeline.places.place import Answers, BuildTask, Built, Context, ScoreTask, Timed, TimeTask
 from pipeline.places.threads import Tried, tried
 from pipeline.results.composition import Composition
-from pipeline.results.engine import SkippedTactics
+from pipeline.results.engine import Energy, SkippedTactics
 from pipeline.results.rows.engines import EngineRow, Made, Tensor, Wanted, built
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from export.engines.protocol import Availability, Engine, EngineInfo
-    from pipeline.places.energy import EnergyRead
 
 # Copies of one image that must get the same logits.
 _COPIES = 4
@@ -114,7 +114,7 @@ class HostMachine:
         finally:
             for engine in engines.values():
                 engine.close()
-        power = {"energy": {name: asdict(read) for name, read in energy.items()}} | (
+        power = {"energy": {name: read.model_dump() for name, read in energy.items()}} | (
             {"energy_not_available": reason} if reason else {}
         )
         operators = {
@@ -176,7 +176,7 @@ def load_tuned(row: EngineRow, inputs: npt.NDArray[Any], task: TimeTask) -> tupl
         spinning=task.spinning,
         denormals_as_zero=task.denormals_as_zero,
     )
-    if task.threads is not None or row.backend != "onnxruntime":
+    if task.threads is not None or "threads" not in ENGINE_KINDS[row.backend].options:
         return load(threads=task.threads), []
     images = one_batch(inputs, task.plan.batch_sizes[0])
     seconds = min(CHOOSING_S, task.plan.min_seconds)
@@ -186,7 +186,7 @@ def load_tuned(row: EngineRow, inputs: npt.NDArray[Any], task: TimeTask) -> tupl
 
 def _energy(
     engines: dict[str, Engine], inputs: npt.NDArray[Any], task: TimeTask, progress: Progress
-) -> tuple[dict[str, EnergyRead], str]:
+) -> tuple[dict[str, Energy], str]:
     """Energy of each engine at the first batch size, or why it is not known."""
     from pipeline.places.energy import measure_energy
     from pipeline.places.latency import one_batch
@@ -199,6 +199,7 @@ def _energy(
 
 
 def _fused_here(row: EngineRow) -> bool:
+    """ONNX Runtime fuses when it loads a file; what is left can be counted here."""
     return row.precision == "int8" and row.backend == "onnxruntime"
 
 

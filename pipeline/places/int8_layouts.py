@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from export.cpu_layouts import cpu_layout, cpu_of
+from export.engine_kinds import ENGINE_KINDS
 from export.machine import architecture, cpu_features
 from pipeline.config.schema import DeployConfig
 from pipeline.core.address import Device
@@ -22,7 +23,7 @@ def int8_layouts(config: DeployConfig, known: KnownDevices) -> dict[str, str]:
     A target whose device cannot be reached, and never was, is left out: nothing can be built there either.
     """
     devices = {name: device_of(config.targets[name]) for name in _reading_int8(config)}
-    by_cpu = {name: d for name, d in devices.items() if config.targets[name].engine == "onnxruntime"}
+    by_cpu = {name: d for name, d in devices.items() if not ENGINE_KINDS[config.targets[name].engine].gpu}
     known.ask(device for device in by_cpu.values() if device)
     layouts = {name: _of_cpu(by_cpu[name], known) if name in by_cpu else TENSORRT for name in devices}
     return {name: layout for name, layout in layouts.items() if layout}

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from export.cautions import Caution
+from export.engine_kinds import ENGINE_KINDS
 from export.machine import Facts
 from export.runtime.sampling import Limits
 from pipeline.results.doubts import MAX_OTHER_CORES, coarse
@@ -160,7 +161,7 @@ def _warm_up(
 
     found: dict[str, Facts] = {}
     for name, engine in engines.items() if gpu_mhz() is not None else ():
-        if engine.backend == "onnxruntime":
+        if not ENGINE_KINDS[engine.backend].gpu:
             continue
         query = engine.queries(one_batch(inputs[name], plan.batch_sizes[0]))[0]
         if warm := warm_until_steady(query):

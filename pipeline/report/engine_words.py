@@ -102,7 +102,7 @@ def int8_story(engine: Engine, rival: Rival) -> str:
     counted = f"{graph.int8_layers} of {graph.layers} layers{f' and {macs}' if graph.macs else ''} are INT8"
     reasons = []
     if graph.macs and graph.int8_macs < 0.9 * graph.macs:
-        named = ", ".join(f"{layer['name']} ({layer['macs_percent']:.0f} %)" for layer in graph.float_layers)
+        named = ", ".join(f"{layer.name} ({layer.macs_percent:.0f} %)" for layer in graph.float_layers)
         reasons.append(f"the rest computes in floating point: {named}")
     conversions = sum(graph.operators.get(op, 0) for op in ("QuantizeLinear", "DequantizeLinear"))
     if graph.operators and conversions > _FEW_CONVERSIONS:

@@ -31,7 +31,9 @@ def percent(value: float | None) -> str:
 
 
 def ms(value: float | None) -> str:
-    """Milliseconds: to the microsecond below 100 ms."""
+    """Milliseconds: to the microsecond below 100 ms, to a tenth of one below 10 us."""
+    if value is not None and 0 < value < 0.01:
+        return fixed(value, 4)
     return fixed(value, 3 if value is None or value < 100 else 1)
 
 

@@ -14,6 +14,15 @@ from pipeline.results.network import Accuracy
 EngineState = Literal["ran", "built", "missing", "failed"]
 
 
+class FloatLayer(Part):
+    """A layer of an INT8 graph that stays in floating point."""
+
+    name: str
+    op: str
+    macs_percent: float
+    """Its share of the multiply-accumulates."""
+
+
 class Int8Share(Part):
     """How much of an INT8 graph is INT8, counted in its Q/DQ ONNX file."""
 
@@ -27,8 +36,8 @@ class Int8Share(Part):
     quantize: int
     """QuantizeLinear nodes of activations."""
     dequantize: int
-    float_layers: list[dict[str, Any]] = []
-    """The largest layers that stay in floating point: `name`, `op`, `macs_percent`."""
+    float_layers: list[FloatLayer] = []
+    """The largest layers that stay in floating point."""
     operators: dict[str, int] = {}
     """Operators that ONNX Runtime's CPU really runs, after its fusions, with their counts."""
 
@@ -45,7 +54,13 @@ class Energy(Part):
     mj_per_image_total: float
     """The same with what the idle machine takes."""
     idle_w: float
+    """Of the idle machine, W."""
     load_w: float
+    """While the engine ran, W."""
+    images: int | None = None
+    """How many the engine ran; null where a device did."""
+    seconds: float | None = None
+    """For how long."""
     n: int
     """Readings."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from export.engine_kinds import ENGINE_KINDS
 from pipeline.config.modes import measured_modes, refused
 from pipeline.config.schema import DeployConfig
 from pipeline.core.errors import DeviceFault, EnvironmentFault, PipelineError
@@ -74,7 +75,7 @@ def lacks(
     if not can.built:
         yield Lack(can.detail, can.fix, missing=True)
         return
-    if engine == "onnxruntime":
+    if not ENGINE_KINDS[engine].tensorrt:
         return
     place = TensorRTBackend(engine).place() if facts is None else access.place_of(facts, engine)
     options = tensorrt_options(arguments)

@@ -34,13 +34,13 @@ def _arguments(config: DeployConfig, target: str) -> Arguments:
         "batch_sizes": section.batch_sizes,
         "required": section.required,
     }  # fmt: skip
-    if section.engine == "onnxruntime":
+    options = ENGINE_KINDS[section.engine].options
+    if "threads" in options:
         arguments["threads"] = section.threads
-    else:
-        arguments |= {name: getattr(section, name) for name in BUILDER_KEYS[section.engine]}
+    arguments |= {name: getattr(section, name) for name in BUILDER_KEYS[section.engine]}
     if mode := judged_mode(section):
         arguments["power_mode"] = mode
-    if section.engine == "tensorrt_rtx":
+    if "compute_capabilities" in options:
         arguments["compute_capabilities"] = section.compute_capabilities or list(DEFAULT_COMPUTE_CAPABILITIES)
     return arguments
 

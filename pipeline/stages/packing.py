@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.engine_kinds import ENGINE_KINDS
 from pipeline.core.errors import ConfigError, StageFailed
 from pipeline.core.files import read_json
 from pipeline.core.manifest import sha256_json
@@ -230,7 +231,7 @@ def _preprocessing(facts: Mapping[str, Any], file: Path) -> Preprocessing:
 def _needs(facts: Mapping[str, Any], engine: Engine) -> Any:
     from export.runtime.bundle.manifest import Needs
 
-    bound = engine.backend != "onnxruntime"
+    bound = ENGINE_KINDS[engine.backend].gpu
     several = facts["options"].get("hardware_compatibility") not in (None, "none")  # the library says which
     return Needs(
         architecture=str(facts["platform"]),
@@ -282,7 +283,7 @@ def _machine(result: Result, engine: Engine) -> dict[str, str]:
         "cpu": cpu.get("model"),
         "architecture": cpu.get("architecture"),
         "cores": cpu.get("usable"),
-        "gpu": gpus[0].get("name") if gpus and engine.backend != "onnxruntime" else None,
+        "gpu": gpus[0].get("name") if gpus and ENGINE_KINDS[engine.backend].gpu else None,
         "os": before.get("os"),
     }
     return {name: str(value) for name, value in named.items() if value}

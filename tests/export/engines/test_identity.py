@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from export.__main__ import options_of, parser
-from export.engines.identity import Here, foreign, rebuild_command
+from export.engines.identity import HostMachine, incompatibility, rebuild_command
 from export.engines.options import TensorRTOptions
 from export.engines.trt_versions import dialect
 
-ORIN = Here("tensorrt", "10.3.0", "Orin", "SM87", "aarch64", "36.4.3")
-DESKTOP = Here("tensorrt", "10.13.3.9", "NVIDIA GeForce RTX 4090", "SM89", "x86_64", "")
+ORIN = HostMachine("tensorrt", "10.3.0", "Orin", "SM87", "aarch64", "36.4.3")
+DESKTOP = HostMachine("tensorrt", "10.13.3.9", "NVIDIA GeForce RTX 4090", "SM89", "x86_64", "")
 
 
-def facts(here: Here, **options: Any) -> dict[str, Any]:
+def facts(here: HostMachine, **options: Any) -> dict[str, Any]:
     """The sidecar of an engine that was built there."""
     return {
         "backend": here.library,
@@ -32,12 +32,12 @@ def facts(here: Here, **options: Any) -> dict[str, Any]:
     }
 
 
-def refused(built: dict[str, Any], here: Here) -> str:
-    return foreign(built, here, dialect(here.library, here.version))
+def refused(built: dict[str, Any], here: HostMachine) -> str:
+    return incompatibility(built, here, dialect(here.library, here.version))
 
 
 @pytest.mark.parametrize("here", [ORIN, DESKTOP])
-def test_an_engine_belongs_where_it_was_built(here: Here) -> None:
+def test_an_engine_belongs_where_it_was_built(here: HostMachine) -> None:
     assert refused(facts(here), here) == ""
 
 
@@ -104,8 +104,8 @@ def test_the_rebuild_command_builds_the_same_engine(options: dict[str, Any]) -> 
 
     command = rebuild_command(Path("out/my engine.engine"), facts(DESKTOP, **options))
     words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "export"]
-    parsed = parser().parse_args(words[3:])
+    assert words[:4] == ["python", "-P", "-m", "export"]
+    parsed = parser().parse_args(words[4:])
     assert (parsed.onnx, parsed.out) == (Path("int8.onnx"), Path("out/my engine.engine"))
     assert parsed.backend == "tensorrt" and parsed.batch_sizes == [1, 4]
     assert options_of(parsed) == TensorRTOptions(**options)

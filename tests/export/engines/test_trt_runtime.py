@@ -388,7 +388,9 @@ def test_a_foreign_engine_is_refused_with_the_rebuild_command(
         setattr(bench.gpu, name, value)
     with pytest.raises(EngineError, match=says) as caught:
         bench.backend.load(path)
-    assert f"python -m export build net.onnx {path} --backend tensorrt --batch-sizes 1 4" in caught.value.fix
+    assert (
+        f"python -P -m export build net.onnx {path} --backend tensorrt --batch-sizes 1 4" in caught.value.fix
+    )
 
 
 def test_another_version_is_refused(bench: Bench) -> None:
@@ -404,7 +406,7 @@ def test_a_truncated_engine_is_refused(bench: Bench) -> None:
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(EngineError, match=rf"m.engine is cut off: {size - 7:,} of {size:,} bytes") as caught:
         bench.backend.load(path)
-    assert "python -m export build net.onnx" in caught.value.fix
+    assert "python -P -m export build net.onnx" in caught.value.fix
 
 
 def test_a_failing_build_leaves_nothing(bench: Bench) -> None:

@@ -45,6 +45,7 @@ def test_change_has_the_right_sign(drop: float, text: str) -> None:
 
 def test_units_and_digits() -> None:
     """Digits that the measurement supports, thousands apart, powers of ten."""
+    assert numbers.ms(0.00823) == "0.0082" and numbers.ms(0.0) == "0.000"
     assert numbers.ms(0.1234) == "0.123" and numbers.ms(1234.56) == "1,234.6"
     assert numbers.mb(0.0344) == "0.034" and numbers.mb(12.34) == "12.3"
     assert numbers.rate(8140.4) == "8,140" and numbers.rate(12.34) == "12.3"
