@@ -113,7 +113,7 @@ def _mark(axes: Any, point: Point, x: Sought, y: Sought) -> None:
         axes.plot([at_x.low, at_x.high], [at_y.value] * 2, color=colour, linewidth=1.2, alpha=0.7)
     axes.plot(
         [at_x.value], [at_y.value], linestyle="", marker=_MARKERS.get(point.precision, "o"),
-        markersize=8 if on_front else 5, color=colour, alpha=1 if on_front else 0.45,
+        markersize=8 if on_front else 5, color=colour, alpha=1 if on_front else 0.75 if point.misses else 0.5,
         markerfacecolor=PAPER if point.misses else colour, markeredgecolor=PAPER if on_front else colour,
         markeredgewidth=1.2 if on_front else 0.8, zorder=4 if on_front else 2,
     )  # fmt: skip

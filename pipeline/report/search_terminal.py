@@ -47,7 +47,7 @@ def _front(result: SearchResult) -> Grid:
         Column(
             f"{search_words.sought(o)}, {search_words.unit(o)}",
             right=True,
-            said=f"{search_words.sought(o)} {{}}",
+            said=f"{search_words.sought(o)} {{}} {search_words.unit(o)}",
         )
         for o in result.objectives
     ]
@@ -55,7 +55,7 @@ def _front(result: SearchResult) -> Grid:
     columns = [
         Column("point"),
         *objectives,
-        *([Column("test top-1, %", right=True, said="test top-1 {}", below=True)] if confirmed else []),
+        *([Column("test top-1, %", right=True, said="test top-1 {} %", below=True)] if confirmed else []),
         Column("settings", said="{}", below=True),
     ]
     return Grid(columns, [_row(result, point, confirmed=confirmed) for point in result.front])
@@ -69,8 +69,9 @@ def _row(result: SearchResult, point: Point, *, confirmed: bool) -> list[str | l
         values.append(f"{search_words.value(objective, found)}{f' ({span})' if span else ''}")
     if confirmed:
         values.append(
-            [Text(f"{top1} {target}") for target, top1, _ in search_words.tested(point.confirmed)]
+            [Text(f"{target} {top1}") for target, top1, _ in search_words.tested(point.confirmed)]
             or [Text("failed" if point.confirmed and point.confirmed.failure else "–")]
         )
-    values.append(search_words.settings(search_words.trial_of(result, point)))
+    trial = search_words.trial_of(result, point)
+    values.append([Text(f"{key} {search_words.setting(given)}") for key, given in trial.settings.items()])
     return values

@@ -154,6 +154,13 @@ def tested(confirmed: Confirmed | None) -> list[tuple[str, str, str]]:
     return rows
 
 
+def doubted(points: Sequence[Point]) -> bool:
+    """Whether there is anything to say of points once trained and tested."""
+    return any(
+        p.confirmed and (p.confirmed.failure or any(e.misses for e in p.confirmed.engines)) for p in points
+    )
+
+
 def trial_of(result: SearchResult, point: Point) -> SearchedTrial:
     """The trial of a point."""
     return next(trial for trial in result.trials if trial.number == point.trial)

@@ -46,7 +46,7 @@ class Missed(Part):
     value: float
 
 
-class TestedEngine(Part):
+class TrainedEngine(Part):
     """A trained engine of a point on the front, on one target."""
 
     target: str
@@ -68,7 +68,7 @@ class Confirmed(Part):
 
     config: str
     """Name of the deployment."""
-    engines: list[TestedEngine] = []
+    engines: list[TrainedEngine] = []
     failure: str = ""
 
 

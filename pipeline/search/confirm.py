@@ -11,7 +11,7 @@ from pipeline.core.store import Store
 from pipeline.results.engine import Engine
 from pipeline.results.result import Result
 from pipeline.results.rows.trials import Trial
-from pipeline.results.searched import Confirmed, Missed, Point, TestedEngine, Value
+from pipeline.results.searched import Confirmed, Missed, Point, TrainedEngine, Value
 from pipeline.run import conductor
 from pipeline.run.conductor import Interface
 from pipeline.search.study import trial_name
@@ -45,13 +45,13 @@ def _is_of(engine: Engine, point: Point) -> bool:
     return engine.precision == point.precision and engine.accuracy is not None
 
 
-def _tested(engine: Engine) -> TestedEngine:
+def _tested(engine: Engine) -> TrainedEngine:
     share = engine.standing.top1 if engine.standing else None
     row = engine.latency_at("engine")
     interval = row.intervals.get("median") if row else None
     accuracy = engine.accuracy
     assert accuracy is not None  # see `_is_of`
-    return TestedEngine(
+    return TrainedEngine(
         target=engine.target,
         test_top1=accuracy.top1,
         test_low=share.low if share else None,
