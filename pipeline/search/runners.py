@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import queue
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
@@ -25,6 +26,7 @@ EngineName = Literal["local", "submitit", "ray"]
 
 
 _PATIENCE_S = 0.5
+_CONNECT_S = 10
 
 
 class WorkerDied(Exception):
@@ -199,6 +201,7 @@ def _ray(options: RayOptions) -> Iterator[Runner]:
         import ray
     except ImportError:
         raise _missing("ray", "ray") from None
+    _require_listener(options.address)
     try:
         ray.init(
             address=options.address,
@@ -226,6 +229,21 @@ def _ray(options: RayOptions) -> Iterator[Runner]:
         yield run
     finally:
         ray.shutdown()
+
+
+def _require_listener(address: str | None) -> None:
+    """Refuse the address of a cluster where nobody listens; Ray itself tries for minutes, and then ends the process."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if not colon:
+        return  # none, or `auto`
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except (OSError, ValueError) as error:
+        raise EnvironmentFault(
+            f"no Ray cluster answers at {address}: {_last_line(error)}",
+            where="search.ray.address",
+            fix="start it, or leave the address out for one on this machine",
+        ) from error
 
 
 def _missing(package: str, extra: str) -> EnvironmentFault:

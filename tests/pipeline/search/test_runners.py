@@ -112,7 +112,6 @@ def test_ray_on_this_machine(tmp_path: Path) -> None:
     _there_and_back(_section(engine="ray"), tmp_path)
 
 
-@pytest.mark.slow
 def test_a_ray_cluster_that_is_not_there(tmp_path: Path) -> None:
     """Told with where the address stands."""
     pytest.importorskip("ray", reason="ray is not installed")
