@@ -299,8 +299,10 @@ class _Engine:
         if self._teacher is not None:
             with torch.no_grad(), autocast(self._device, self._amp):
                 soft = self._teacher(batch.images).float()
-        silent = self._world.size > 1 and not batch.slot.last  # gradients are exchanged once a step
-        with self._net.no_sync() if silent else contextlib.nullcontext():
+        skip_gradient_sync = (
+            self._world.size > 1 and not batch.slot.last
+        )  # gradients are exchanged once a step
+        with self._net.no_sync() if skip_gradient_sync else contextlib.nullcontext():
             outcome = self._objective(
                 batch.images, soft, batch.labels, batch.other, batch.share, batch.slot.images
             )

@@ -52,7 +52,7 @@ def method_sources(config: DeployConfig) -> Mapping[str, Source]:
 
 
 def method_arguments(config: DeployConfig) -> Arguments:
-    """What `lesson` reads: the method, its options and where the teacher's logits come from."""
+    """What `distillation_inputs` reads: the method, its options and where the teacher's logits come from."""
     distill = config.distill
     section = method_section(distill)
     return {
@@ -66,7 +66,7 @@ def method_arguments(config: DeployConfig) -> Arguments:
     }
 
 
-def lesson(work: Work) -> tuple[Arguments, list[str] | None]:
+def distillation_inputs(work: Work) -> tuple[Arguments, list[str] | None]:
     """What the student learns from: arguments of `figkd.train.train`, and the wavelet's order of the classes by name.
 
     Args:
@@ -133,7 +133,7 @@ def _run(work: Work) -> None:
 
     arguments, data = work.arguments, work.inputs["data"]
     split = open_split(data, "train")
-    given, wavelet_order = lesson(work)
+    given, wavelet_order = distillation_inputs(work)
     if wavelet_order is not None:
         write_json(work.out / WAVELET_ORDER, wavelet_order)
     model, said_of_weights = begin(start_of(work, trains=True), class_names(data))

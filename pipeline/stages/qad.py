@@ -16,7 +16,7 @@ from pipeline.core.files import read_json, write_json
 from pipeline.places.int8_layouts import Layouts
 from pipeline.results.rows.scores import Score, write_scores
 from pipeline.stages.base import Arguments, Stage, Work
-from pipeline.stages.distill import lesson, method_arguments, method_sources
+from pipeline.stages.distill import distillation_inputs, method_arguments, method_sources
 from pipeline.stages.engines import read_logits
 from pipeline.stages.precision import inputs_of, onnx_engine, onnx_file, score
 from pipeline.stages.training import pick_device, views_arguments, views_of
@@ -153,7 +153,7 @@ def fine_tune(work: Work, file: Path) -> tuple[TorchGraph, list[Record]]:
         weights={name: numpy_helper.to_array(tensor) for name, tensor in originals.items()},
     )
     split = open_split(work.inputs["data"], "train")
-    given, _ = lesson(work)
+    given, _ = distillation_inputs(work)
     history = train(
         _taking_images(graph, work),
         split,

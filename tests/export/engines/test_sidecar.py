@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from export.engines.identity import Here, foreign, rebuild_command
+from export.engines.identity import HostMachine, incompatibility, rebuild_command
 from export.engines.sidecar import read_facts, read_sidecar
 from export.engines.trt_versions import dialect
 from export.errors import EngineError
 
 ENGINE = b"engine"
-HERE = Here("tensorrt", "10.3.0", "Orin", "SM87", "aarch64", "36.4.3")
+HERE = HostMachine("tensorrt", "10.3.0", "Orin", "SM87", "aarch64", "36.4.3")
 GOOD: dict[str, Any] = {
     "format": 3, "name": "m.engine", "backend": "tensorrt", "bytes": len(ENGINE),
     "sha256": hashlib.sha256(ENGINE).hexdigest(), "versions": {"tensorrt": "10.3.0"},
@@ -48,7 +48,7 @@ def _write(engine: Path, value: Any) -> None:
 def _use(engine: Path) -> None:
     """All that is done with a sidecar before the library gets the engine."""
     facts = read_sidecar(engine, "tensorrt", lambda f: rebuild_command(engine, f) if f else "again")
-    foreign(facts, HERE, dialect("tensorrt", "10.3.0"))
+    incompatibility(facts, HERE, dialect("tensorrt", "10.3.0"))
     rebuild_command(engine, facts)
     if facts["weights"]:
         engine.with_name(facts["weights"]["file"])
