@@ -6,6 +6,7 @@ mixing both allows), and folded headers (5.2).
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass, field
 from typing import Dict, Mapping, Optional, Tuple
@@ -13,6 +14,7 @@ from typing import Dict, Mapping, Optional, Tuple
 MOST_HEAD = 16 << 10
 """Bytes of the request line and the headers."""
 _MOST_HEADERS = 100
+_SHORT = 1024
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]"
 _LINE = re.compile(rb"(" + _TOKEN + rb"{1,32}) ([!-~]{1,8000}) HTTP/([0-9])\.([0-9])\Z")
 _NAME = re.compile(_TOKEN + rb"{1,200}\Z")
@@ -124,9 +126,15 @@ def end_of_head(buffer: bytearray) -> Optional[int]:
 def parse_head(data: bytes) -> Head:
     """The head in these bytes, which end with an empty line.
 
+    A client's requests have mostly the same head: short ones are remembered.
+
     Raises:
         HttpError: it is none, or one that readers could understand differently.
     """
+    return _remembered(data) if len(data) <= _SHORT else _parse_head(data)
+
+
+def _parse_head(data: bytes) -> Head:
     line, *rows = data[:-4].split(b"\r\n")
     found = _LINE.match(line)
     if not found:
@@ -157,6 +165,9 @@ def encode(response: Response, *, keep_alive: bool, without_body: bool = False) 
     lines += [] if keep_alive else ["Connection: close"]
     head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
     return head if without_body else head + response.body
+
+
+_remembered = functools.lru_cache(maxsize=256)(_parse_head)
 
 
 def _bad(what: str) -> HttpError:

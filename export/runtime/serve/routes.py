@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional, Tuple, Union
 from urllib.parse import parse_qsl, unquote
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 EXTENSIONS = ("classification", "binary_tensor_data", "model_configuration")
 _SMALL = 64 << 10
+_SHORT = 200
 MOST_PIXELS = 1 << 25
 """Of a photo as it is decoded; a JPEG is decoded at a smaller scale where that is enough."""
 _CONFIG_TYPES = {"uint8": "TYPE_UINT8", "float32": "TYPE_FP32", "float16": "TYPE_FP16"}
@@ -62,7 +64,8 @@ def route(request: Request, state: State) -> Union[Response, Work]:
     Raises:
         HttpError: there is no such thing, or the request is wrong.
     """
-    parts = tuple(unquote(part) for part in request.head.path.split("/")[1:])
+    path = request.head.path
+    parts = _split(path) if len(path) <= _SHORT else _parts(path)
     if parts == ("classify",):
         _method(request, "POST")
         return _classify(request, state)
@@ -77,6 +80,13 @@ def route(request: Request, state: State) -> Union[Response, Work]:
     if parts[0] != "v2":
         raise _not_found()
     return _protocol(request, parts[1:], state)
+
+
+def _parts(path: str) -> Tuple[str, ...]:
+    return tuple(unquote(part) for part in path.split("/")[1:])
+
+
+_split = functools.lru_cache(maxsize=256)(_parts)
 
 
 def _protocol(request: Request, parts: Tuple[str, ...], state: State) -> Union[Response, Work]:

@@ -7,6 +7,7 @@ https://github.com/kserve/open-inference-protocol (inference_rest.md), with the 
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 import warnings
@@ -26,6 +27,7 @@ MOST_JSON = 4 << 20
 LENGTH_HEADER = "Inference-Header-Content-Length"
 _BINARY_TYPE = "application/octet-stream"
 _MOST_ID = 200
+_ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _LONG_NUMBER = re.compile(rb"[0-9]{40}")
 
 
@@ -115,7 +117,7 @@ def inference_response(asked: Inference, logits: Array, model: Signature) -> Res
 
 def to_json(value: Any) -> bytes:
     """Compact JSON."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    return _ENCODER.encode(value).encode("utf-8", "replace")
 
 
 def _read_json(text: bytes) -> Dict[str, Any]:
@@ -198,7 +200,7 @@ def _tensor(given: Dict[str, Any], rest: memoryview, model: Signature) -> Array:
 
 def _of_bytes(data: Any, count: Optional[int], model: Signature) -> Array:
     """Little-endian values, row by row."""
-    one = int(np.prod(model.shape)) * np.dtype(model.dtype).itemsize
+    one = math.prod(model.shape) * np.dtype(model.dtype).itemsize
     whole = count if count is not None else len(data) // one
     if whole < 1 or len(data) != whole * one:
         raise HttpError(400, "an image has %d bytes, the tensor %d" % (one, len(data)))
@@ -215,7 +217,7 @@ def _of_json(data: Any, shape: Sequence[int], model: Signature) -> Array:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # older versions of numpy warn of uneven lists, and take them
             values = np.array(data)
-            if values.dtype.kind not in "iuf" or values.shape not in ((int(np.prod(shape)),), tuple(shape)):
+            if values.dtype.kind not in "iuf" or values.shape not in ((math.prod(shape),), tuple(shape)):
                 raise ValueError
             if (
                 model.dtype == "uint8"
