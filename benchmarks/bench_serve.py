@@ -115,7 +115,11 @@ def measure_overheads(folder: Path) -> list[Overhead]:
         cases: list[tuple[str, Callable[[], object], bytes]] = [
             ("one image, bytes", lambda: model.answers(one), _post(infer, one.tobytes(), *raw)),
             ("eight images, bytes", lambda: model.answers(eight), _post(infer, eight.tobytes(), *raw)),
-            ("one image, JSON", lambda: model.answers(one), _post(infer, json.dumps({"inputs": [source]}).encode())),
+            (
+                "one image, JSON",
+                lambda: model.answers(one),
+                _post(infer, json.dumps({"inputs": [source]}).encode()),
+            ),
             ("a photo, PNG of 256 x 256", lambda: model.classify(photo), _post("/classify", photo)),
         ]
         return [_overhead(what, direct, port, request) for what, direct, request in cases]

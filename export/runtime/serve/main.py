@@ -28,7 +28,7 @@ from .releases import Counts, Follower
 from .served import open_served
 from .server import Server, is_loopback, listen, url_of
 from .service import Limits, Service
-from .systemd import notify
+from .systemd import listening, notify
 
 if TYPE_CHECKING:
     from .served import Served
@@ -91,7 +91,7 @@ def serve(options: Options, say: Callable[[str], None]) -> int:
     """
     _import_all()
     try:
-        sock = listen(options.host, options.port)
+        sock = listening() or listen(options.host, options.port)
     except OSError as error:
         raise CannotRun(
             "%s port %d cannot be listened on: %s" % (options.host, options.port, error.strerror or error),
@@ -174,11 +174,14 @@ def _follower(
     def swap(served: Served) -> None:
         loop.call_soon_threadsafe(service.swap, served)
 
+    def refuse() -> None:
+        loop.call_soon_threadsafe(service.refused)
+
     def counts() -> Counts:
         metrics, served = service.metrics, service.served
         return Counts(served.release if served else "", metrics.answered, metrics.failed, metrics.p99_ms())
 
-    return Follower(site, name, open_release, swap, counts, say)
+    return Follower(site, name, open_release, swap, refuse, counts, say)
 
 
 def _import_all() -> None:

@@ -42,6 +42,7 @@ class Follower:
         name: str,
         open_release: Open,
         swap: Callable[[Served], None],
+        refuse: Callable[[], None],
         counts: Callable[[], Counts],
         say: Callable[[str], None],
     ) -> None:
@@ -52,11 +53,12 @@ class Follower:
             name: of this runtime among others.
             open_release: verifies and loads a bundle.
             swap: lets it serve; called in the follower's thread.
+            refuse: counts one that could not be loaded; called in the follower's thread.
             counts: how the release that serves goes.
             say: one line for people.
         """
         self._site, self._name, self._open, self._swap = site, name, open_release, swap
-        self._counts, self._say = counts, say
+        self._refuse, self._counts, self._say = refuse, counts, say
         self._stopped = threading.Event()
         self._serves = self._refused = self._reason = ""
         self._retry_at = 0.0
@@ -119,6 +121,7 @@ class Follower:
         except (BundleError, OSError, MemoryError) as error:
             reason = error.what if isinstance(error, BundleError) else str(error) or type(error).__name__
             self._refused, self._reason = wanted, reason
+            self._refuse()
             self._retry_at = self._site.machine.now() + RETRY_S
             stays = "release %s goes on" % self._serves[:12] if self._serves else "nothing serves"
             self._say("error: release %s cannot be loaded: %s; %s" % (wanted[:12], reason, stays))

@@ -5,6 +5,7 @@ connections, but for what it hands to the worker and to the pool.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -89,6 +90,10 @@ class Service:
             self.metrics.reloads["ok"] += 1
             before.is_retired = True
             self._release(before)
+
+    def refused(self) -> None:
+        """Count a release that could not be loaded."""
+        self.metrics.reloads["refused"] += 1
 
     def handle(self, request: Request, reply: Reply) -> Optional[Job]:
         """Answer a request, now or later, with one call of `reply`; the job where it is later."""
@@ -229,9 +234,19 @@ class Service:
             "figkd_connections": ("Open connections.", self.open_connections),
             "figkd_body_bytes": ("Bytes of bodies that are held.", self.held),
             "figkd_ready": ("Whether a release serves.", int(self.is_ready)),
+            "process_resident_memory_bytes": ("Memory that this process holds.", _resident()),
             "process_start_time_seconds": ("Unix time at which this began.", self._began),
         }
         return figures.text(self.metrics, gauges, self.served.labels if self.served else {})
+
+
+def _resident() -> int:
+    """Bytes; 0 where the system does not say it."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read(200).split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def _failure(error: Optional[BaseException]) -> HttpError:

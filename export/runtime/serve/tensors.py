@@ -25,6 +25,8 @@ DATATYPES = {"uint8": "UINT8", "float32": "FP32", "float16": "FP16"}
 MOST_JSON = 4 << 20
 """Bytes of JSON: more of it holds up everybody else while it is read; binary tensors have no such limit."""
 LENGTH_HEADER = "Inference-Header-Content-Length"
+_MOST_NUMBERS = 1 << 20
+"""In an answer as JSON; eight times as many as bytes."""
 _BINARY_TYPE = "application/octet-stream"
 _MOST_ID = 200
 _ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
@@ -73,6 +75,18 @@ def parse_inference(body: bytes, header_length: Optional[int], model: Signature)
     Raises:
         HttpError: it is no request for this model.
     """
+    asked = _parsed(body, header_length, model)
+    count = len(asked.batch) * (asked.top or len(model.classes))
+    if count > (_MOST_NUMBERS * 8 if asked.is_binary else _MOST_NUMBERS):
+        raise HttpError(
+            413,
+            "the answer would have %d numbers: send fewer images, or ask for binary data" % count,
+            "too_large",
+        )
+    return asked
+
+
+def _parsed(body: bytes, header_length: Optional[int], model: Signature) -> Inference:
     if header_length == 0:
         return Inference(_of_bytes(body, None, model), is_binary=True)
     end = len(body) if header_length is None else header_length

@@ -6,16 +6,21 @@ import signal
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from export.bundle.pictures import png_bytes
+from export.bundle.write import write_bundle
+from export.engines import BACKENDS
+from export.runtime.bundle import UNSIGNED, load
 from export.runtime.serve.main import main
-from tests.export.bundle.tiny import bundle
+from tests.export.bundle.tiny import bundle, content
 from tests.export.runtime.serve.made import ask, process
 from tests.old_python import old_python  # noqa: F401
-from tests.pipeline.devices.tiny import images
+from tests.pipeline.devices.tiny import classifier, images
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +42,58 @@ def test_ctrl_c_ends_it_too(made: Path) -> None:
     with process("--unsigned", "--bundle", made) as (running, _):
         running.send_signal(signal.SIGINT)
         assert running.wait(20) == 0
+
+
+def test_as_a_service_of_systemd(made: Path, tmp_path: Path) -> None:
+    """On a socket that systemd holds, so that connections wait through a restart; it hears when it serves."""
+    with socket.socket() as listener, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        told.bind(str(tmp_path / "notify"))
+        told.settimeout(30)
+        begin = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=str(os.getpid()), "
+            "LISTEN_FDS='1', NOTIFY_SOCKET=sys.argv[2]); os.execv(sys.executable, [sys.executable, *sys.argv[3:]])"
+        )
+        program = [str(made / "run.pyz"), "serve", "--unsigned"]
+        command = [sys.executable, "-c", begin, str(listener.fileno()), f"{tmp_path}/notify", *program]
+        with subprocess.Popen(
+            command, cwd="/", pass_fds=[listener.fileno()], stderr=subprocess.PIPE
+        ) as running:
+            try:
+                port = listener.getsockname()[1]
+                assert ask(port, "GET", "/v2/health/ready")[0] == 200  # it waited in the backlog
+                assert told.recv(100) == b"READY=1"
+                running.send_signal(signal.SIGTERM)
+                assert running.wait(20) == 0
+                assert told.recv(100) == b"STOPPING=1"
+            finally:
+                running.kill()
+
+
+def test_an_engine_of_one_batch_size_takes_any_number_of_images(tmp_path: Path) -> None:
+    """Cut and padded."""
+    what = content(tmp_path / "made")
+    engine = tmp_path / "four.onnx"
+    source = classifier(tmp_path / "source.onnx", batch=None)
+    BACKENDS["onnxruntime"].build(source, engine, batch_sizes=(4,))
+    sidecar = engine.with_name("four.onnx.json")
+    files = {"engine/fp32.onnx": engine, "engine/fp32.onnx.json": sidecar}
+    folder = write_bundle(replace(what, files=files), tmp_path)[0]
+    stored = images(9)
+    with load(folder, UNSIGNED) as model:
+        assert model.engine.batch_sizes == (4,)  # type: ignore[attr-defined]
+    with load(write_bundle(what, tmp_path / "any")[0], UNSIGNED) as model:
+        expected = model.answers(stored)
+    with process("--unsigned", "--bundle", folder) as (_, port):
+        for count in (1, 4, 9):
+            body = stored[:count].tobytes()
+            status, found = ask(
+                port, "POST", "/v2/models/tiny/infer", body, Inference_Header_Content_Length="0"
+            )
+            assert status == 200
+            logits = np.frombuffer(found[-count * 5 * 4 :], np.float32).reshape(count, 5)
+            np.testing.assert_allclose(logits, expected[:count], rtol=1e-5)
 
 
 def test_what_does_not_start(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

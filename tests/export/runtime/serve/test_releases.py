@@ -42,8 +42,9 @@ class Runtime:
         self.bad: dict[str, Exception] = {}
         self.serves, self.loads = "", [0]
         self.said: list[str] = []
+        self.refusals: list[int] = []
         self.follower = Follower(
-            self.site, "serve-1", self.load, self.swap,
+            self.site, "serve-1", self.load, self.swap, lambda: self.refusals.append(1),
             lambda: Counts(self.serves, 60, 0, 2.5), self.said.append,
         )  # fmt: skip
 
@@ -111,6 +112,7 @@ def test_a_release_that_cannot_be_loaded_is_left_out_and_the_install_hears_why(r
         runtime.follower.look()
         assert runtime.serves == first
     assert f"release {first[:12]} goes on" in runtime.said[-1]
+    assert len(runtime.refusals) == 4
     found = runtime.beat()
     assert (found.release, found.refused, found.reason) == (first, second, "disk")
     assert "could not load it: disk" in fault(Rules(), second, ["serve-1"], [found], 0.5)

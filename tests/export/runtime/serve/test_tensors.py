@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,10 @@ def test_bounds() -> None:
         with pytest.raises(HttpError) as caught:
             _parse(found, rest, length=length)
         assert caught.value.status == 413
+    many = replace(MODEL, classes=tuple(map(str, range(400_000))))
+    with pytest.raises(HttpError, match="ask for binary"):
+        _parse(_request([0] * 18, (3, 2, 1, 3)), model=many)
+    assert len(_parse(b"", bytes(18), many, 0).batch) == 3
     for rest, length in ((b"", 0), (bytes(7), 0), (b"{}", 3), (BATCH.tobytes(), -1)):
         with pytest.raises(HttpError):
             _parse(_request(BATCH.tolist()) if length == -1 else b"", rest, length=length)
