@@ -22,6 +22,7 @@ from pipeline.cli import (
     planning,
     publishing,
     running,
+    scouting,
     searching,
     serving,
     shipping,
@@ -46,7 +47,7 @@ def cli() -> None:
 
 
 for command in (
-    running.run, planning.plan, running.validate, running.report, benchmark.benchmark, doctor.doctor,
+    running.run, planning.plan, scouting.scout, running.validate, running.report, benchmark.benchmark, doctor.doctor,
     devices.device, configs.config, configs.init, data.data, data.download,
     bundles.bundle, bundles.predict, serving.serve, publishing.export_to, publishing.pull, keys.key, shipping.ship,
     listing.list_, stores.store,

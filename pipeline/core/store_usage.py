@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.core.files import read_json
+from pipeline.core.files import read_json, write_json
 from pipeline.core.manifest import read_manifest
 from pipeline.core.pins import pinned
 from pipeline.core.store import Artifact, Store
 
+_SCOUTED = "scouted"
 FOLDERS = ("artifacts", "scratch", "drafts", "caches", "damaged")
 
 
@@ -59,11 +60,12 @@ class Collected:
 
 def survey(store: Store) -> Usage:
     """Look at a store; reads manifests and sizes, not contents."""
-    used = references(store)
+    used, scouted = references(store), scouted_in(store)
     found = []
     for path in _folders(store.root / "artifacts"):
         step, manifest = path.parent.name, read_manifest(path)
-        configs = sorted(name for name, steps in used.items() if steps.get(step) == path.name)
+        using = {name for name, steps in used.items() if steps.get(step) == path.name}
+        using |= {name for name, steps in scouted.items() if path.name in steps.get(step, ())}
         artifact = Artifact(path, manifest)
         found.append(
             Stored(
@@ -71,7 +73,7 @@ def survey(store: Store) -> Usage:
                 path.name,
                 artifact.bytes,
                 manifest.created if manifest else "",
-                tuple(configs),
+                tuple(sorted(using)),
                 store.foreign(artifact),
             )
         )
@@ -89,6 +91,24 @@ def references(store: Store) -> dict[str, dict[str, str]]:
             continue
         if isinstance(steps, dict):
             found[path.stem] = {step: name for step, name in steps.items() if isinstance(name, str)}
+    return found
+
+
+def note_scouted(store: Store, config: str, artifacts: Mapping[str, Sequence[str]]) -> None:
+    """Remember what the last scouting of a config refers to: the folder names of artifacts, by step."""
+    write_json(store.root / "last" / _SCOUTED / f"{config}.json", artifacts)
+
+
+def scouted_in(store: Store) -> dict[str, dict[str, list[str]]]:
+    """For each config that was scouted in a store: the folder names of its measurements, by step."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for path in sorted((store.root / "last" / _SCOUTED).glob("*.json")):
+        try:
+            steps = read_json(path)
+        except (OSError, ValueError):
+            continue
+        if isinstance(steps, dict):
+            found[path.stem] = {step: names for step, names in steps.items() if isinstance(names, list)}
     return found
 
 

@@ -144,6 +144,7 @@ class TimesOf(TypedDict):
     readings: Annotated[list[TimedReading], Field(max_length=1_000_000)]
     warm_up: NotRequired[Annotated[dict[Name, WarmedUp], _Cases]]
     threads: NotRequired[Annotated[dict[Name, Annotated[ChosenThreads, AfterValidator(_among)]], _Cases]]
+    memory: NotRequired[Annotated[dict[Name, Count], _Cases]]
     golden: Literal["golden.npy"] | None
     facts: Annotated[dict[Name, Plain], _Cases]
     power_mode: PowerMode
@@ -222,6 +223,7 @@ def timed_arrays(
         ("engines", result["energy"], engines),
         ("engines", result["facts"], engines),
         ("engines", result.get("warm_up", {}), engines),
+        ("engines", result.get("memory", {}), engines),
     ):
         if not set(said) <= set(asked):
             raise Unfit(f"{what} that were not asked for")

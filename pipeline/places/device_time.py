@@ -75,6 +75,7 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
             "rounds": plan.rounds,
             "sustained_s": task.sustained_s,
             "energy_s": task.energy_s,
+            "memory": task.memory,
         }
         modes: list[str | None] = [*task.power_modes] or [None]
         timed, lacking = in_each_mode(context, session, request, modes, encoded, task.target)
@@ -93,7 +94,9 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
         "modes": {each.mode: each.summary for each in others},
     }
     samples = {name: parts for each in timed for name, parts in each.samples.items()}
-    return Timed([row for each in timed for row in each.rows], samples, _runtime(first.result), machine)
+    rows = [row for each in timed for row in each.rows]
+    memory = first.result.get("memory", {})
+    return Timed(rows, samples, _runtime(first.result), machine, memory=memory)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from export.engine_kinds import ENGINE_KINDS
 from figkd.progress import Progress
 from pipeline.core.errors import EnvironmentFault
 from pipeline.places import environment
+from pipeline.places.alone import timing_alone
 from pipeline.places.builder import engine_file
 from pipeline.places.place import Answers, BuildTask, Built, Context, ScoreTask, Timed, TimeTask
 from pipeline.places.threads import Tried, tried
@@ -93,37 +94,41 @@ class HostMachine:
 
     def time(self, task: TimeTask, context: Context) -> Timed:
         """See `Place.time`."""
-        from pipeline.places.latency import measure_engines
-
-        inputs = task.images.inputs()
-        engines: dict[str, Engine] = {}
-        runtime: dict[str, Mapping[str, object]] = {}
-        try:
-            for done, row in enumerate(task.rows):
-                context.progress(done, len(task.rows), f"loading {row.id}")
-                engines[row.id], others = load_tuned(row, inputs, task)
-                runtime[row.id] = engines[row.id].facts | ({"threads_tried": others} if others else {})
-            found = measure_engines(
-                engines,
-                task.images.stored,
-                dict.fromkeys(engines, inputs),
-                plan=task.plan,
-                progress=context.progress,
-            )
-            energy, reason = _energy(engines, inputs, task, context.progress)
-        finally:
-            for engine in engines.values():
-                engine.close()
-        power = {"energy": {name: read.model_dump() for name, read in energy.items()}} | (
-            {"energy_not_available": reason} if reason else {}
-        )
-        operators = {
-            row.id: _operators(task.built / row.engine.file) for row in task.rows if _fused_here(row)
-        }
-        return Timed(found.statistics, found.samples, runtime, found.machine | power, operators)
+        with timing_alone(context.note):
+            return _timed(task, context)
 
 
 HERE = HostMachine()
+
+
+def _timed(task: TimeTask, context: Context) -> Timed:
+    from pipeline.places.latency import measure_engines
+
+    inputs = task.images.inputs()
+    engines: dict[str, Engine] = {}
+    runtime: dict[str, Mapping[str, object]] = {}
+    try:
+        for done, row in enumerate(task.rows):
+            context.progress(done, len(task.rows), f"loading {row.id}")
+            engines[row.id], others = load_tuned(row, inputs, task)
+            runtime[row.id] = engines[row.id].facts | ({"threads_tried": others} if others else {})
+        found = measure_engines(
+            engines,
+            task.images.stored,
+            dict.fromkeys(engines, inputs),
+            plan=task.plan,
+            progress=context.progress,
+        )
+        energy, reason = _energy(engines, inputs, task, context.progress)
+    finally:
+        for engine in engines.values():
+            engine.close()
+    power = {"energy": {name: read.model_dump() for name, read in energy.items()}} | (
+        {"energy_not_available": reason} if reason else {}
+    )
+    operators = {row.id: _operators(task.built / row.engine.file) for row in task.rows if _fused_here(row)}
+    memory = _memory(task, runtime) if task.memory else {}
+    return Timed(found.statistics, found.samples, runtime, found.machine | power, operators, memory)
 
 
 def _row(wanted: Wanted, info: EngineInfo, file: Path, why_not: str) -> EngineRow:
@@ -196,6 +201,16 @@ def _energy(
     batch = task.plan.batch_sizes[0]
     queries = {name: engine.queries(one_batch(inputs, batch))[0] for name, engine in engines.items()}
     return measure_energy(engines, queries, batch=batch, seconds=task.energy_s, progress=progress)
+
+
+def _memory(task: TimeTask, runtime: Mapping[str, Mapping[str, object]]) -> dict[str, int]:
+    """Memory of the engines of ONNX Runtime, each with the threads that it was timed with."""
+    from export.memory import engine_memory
+
+    rows = [row for row in task.rows if row.backend == "onnxruntime"]
+    threads = [count if isinstance(count := runtime[row.id].get("threads"), int) else None for row in rows]
+    found = engine_memory([task.built / row.engine.file for row in rows], threads)
+    return {row.id: count for row, count in zip(rows, found, strict=True) if count is not None}
 
 
 def _fused_here(row: EngineRow) -> bool:

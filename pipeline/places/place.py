@@ -141,6 +141,7 @@ class TimeTask:
         energy_s: length of the run in which energy is read, in s; 0: none.
         sustained_s: length of a run without a pause, on devices, in s; 0: none.
         power_modes: of a device, to measure in; empty: as it is.
+        memory: also measure the memory that engines take, where that can be done.
     """
 
     target: str
@@ -154,6 +155,7 @@ class TimeTask:
     energy_s: float
     sustained_s: float = 0.0
     power_modes: Sequence[str] = ()
+    memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,8 @@ class Timed:
         runtime: how each engine ran: providers, threads.
         machine: facts and readings of the machine, as JSON values.
         operators: what ONNX Runtime makes of INT8 files where they run, by engine and operator.
+        memory: what loading an engine and one inference add to the peak memory of a process, bytes by engine; those
+            of ONNX Runtime alone, and only where it was asked for.
     """
 
     rows: list[BenchmarkRow]
@@ -173,6 +177,7 @@ class Timed:
     runtime: Mapping[str, Mapping[str, object]]
     machine: Mapping[str, Any]
     operators: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    memory: Mapping[str, int] = field(default_factory=dict)
 
 
 class Place(Protocol):

@@ -15,9 +15,9 @@ from pipeline.results.engine import Engine
 from pipeline.results.latency import Latency
 from pipeline.results.result import Result
 
-_MARKERS = {"fp32": "o", "fp16": "s", "bf16": "^", "int8": "D"}
+MARKERS = {"fp32": "o", "fp16": "s", "bf16": "^", "int8": "D"}
 # Left, bottom, right, top in pixels.
-_Box = tuple[float, float, float, float]
+Box = tuple[float, float, float, float]
 
 
 def accuracy_against_latency(result: Result) -> Chart | None:
@@ -68,11 +68,11 @@ def _scatter(
     axes.axhline(student, color=STUDENT, linewidth=1, dashes=(4, 3))
     figure = axes.figure
     centres = [axes.transData.transform((row.median, top1)) for _, row, top1 in shown]
-    taken: list[_Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
+    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in centres]
     for (_, row, top1), (x, y) in zip(shown, centres, strict=True):
         if row.p99 is not None:
             taken.append((x, y - 3, axes.transData.transform((row.p99, top1))[0], y + 3))
-    taken.append(_label_line(axes, f"student in torch {student:.2f}", student, taken))
+    taken.append(label_line(axes, f"student in torch {student:.2f}", student, taken))
     for (engine, row, top1), (x, y) in zip(shown, centres, strict=True):
         colour = PRECISION.get(engine.precision, INK)
         if row.p99 is not None:
@@ -82,14 +82,14 @@ def _scatter(
             [row.median],
             [top1],
             color=colour,
-            marker=_MARKERS.get(engine.precision, "o"),
+            marker=MARKERS.get(engine.precision, "o"),
             markersize=8,
             markeredgecolor=PAPER,
             markeredgewidth=1.2,
             zorder=3,
         )
         text = one_line(engine.id if several else engine_words.short_id(engine))
-        place, align = _free_place((x, y), 6.6 * len(text), taken, axes.bbox)
+        place, align = free_place((x, y), 6.6 * len(text), taken, axes.bbox)
         taken.append(place)
         beside = x - 2 if align == "left" else x + 2
         far = place[1] - y if place[1] > y else y - place[3]
@@ -109,7 +109,7 @@ def _scatter(
         )
 
 
-def _label_line(axes: Any, text: str, y: float, taken: Sequence[_Box]) -> _Box:
+def label_line(axes: Any, text: str, y: float, taken: Sequence[Box]) -> Box:
     """Write on a horizontal line, at the end and side where the least is in the way; returns where."""
     frame, at = axes.bbox, axes.transData.transform((axes.get_xlim()[0], y))[1]
     width = 5.6 * len(text)
@@ -132,10 +132,10 @@ def _label_line(axes: Any, text: str, y: float, taken: Sequence[_Box]) -> _Box:
     return place
 
 
-def _free_place(at: tuple[float, float], width: float, taken: Sequence[_Box], frame: Any) -> tuple[_Box, str]:
+def free_place(at: tuple[float, float], width: float, taken: Sequence[Box], frame: Any) -> tuple[Box, str]:
     """Where to write a label near a point: the closest place above or below that is free."""
     x, y = at
-    first: tuple[_Box, str] | None = None
+    first: tuple[Box, str] | None = None
     for step in range(14):
         for dy in (-20 - 13 * step, 9 + 13 * step):
             for align, x0 in (("left", x - 2), ("right", x + 2 - width)):
@@ -148,5 +148,5 @@ def _free_place(at: tuple[float, float], width: float, taken: Sequence[_Box], fr
     return first or ((x - 2, y - 20, x - 2 + width, y - 8), "left")
 
 
-def _overlap(a: _Box, b: _Box) -> bool:
+def _overlap(a: Box, b: Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -24,7 +24,7 @@ from pipeline.core.store import Artifact, Recipe, Store
 from pipeline.devices.known import KnownDevices, device_of
 from pipeline.places.int8_layouts import int8_layouts
 from pipeline.places.place import no_note
-from pipeline.stages.base import Stage
+from pipeline.stages.base import Source, Stage
 from pipeline.stages.table import REPORT, STAGES
 
 
@@ -173,19 +173,27 @@ def recipe_of(
         }
     inputs = {i: done[i].digest for i in input_ids(step, config) if i in done}
     for name, source in step.stage.sources(config).items():
-        try:
-            digest = fingerprint(source.root, source.files(), _memory(config, store))
-        except FigkdError as error:
-            raise EnvironmentFault(error.what, where=f"{step.id}: {name}", fix=error.fix) from error
-        except OSError as error:
-            raise environment_fault(error, f"{step.id}: {name}") from error
-        inputs[f"source:{name}"] = digest
+        inputs[f"source:{name}"] = source_digest(source, config, store, f"{step.id}: {name}")
     device = device_at(step, config)
     if device is None:
         facts = step.stage.environment(arguments)
     else:
         facts = step.stage.device_environment(known.facts(device), arguments)
     return Recipe(step.id, step.stage.version, arguments, inputs, dict(facts))
+
+
+def source_digest(source: Source, config: DeployConfig, store: Store, where: str) -> str:
+    """The sha256 (hex) over the files of a source.
+
+    Raises:
+        EnvironmentFault: one of them cannot be read.
+    """
+    try:
+        return fingerprint(source.root, source.files(), _memory(config, store))
+    except FigkdError as error:
+        raise EnvironmentFault(error.what, where=where, fix=error.fix) from error
+    except OSError as error:
+        raise environment_fault(error, where) from error
 
 
 def digests_of(config: DeployConfig, store: Store) -> FileDigests:

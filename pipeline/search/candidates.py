@@ -6,11 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from figkd import own_network
+from figkd.known_students import EXPORTED
 from pipeline.config.candidates import named_models, too_many
 from pipeline.config.problems import Problem, raise_problems
+from pipeline.config.schema import DeployConfig
 from pipeline.results.rows.scouted import Candidate
 
-__all__ = ["Candidate", "expand"]
+__all__ = ["Candidate", "expand", "of_config"]
+
+# Networks for small images are tried at 32 pixels, all others at 224 and more.
+_SMALL = 64
 
 
 def expand(
@@ -55,3 +60,23 @@ def expand(
         for name in named.models
         for size in sizes
     ]
+
+
+def of_config(config: DeployConfig) -> list[Candidate]:
+    """The candidates of a config's section `scout`.
+
+    Without `models` these are the networks of docs/students.md for images of about this size, and the config's student.
+
+    Raises:
+        ConfigError: as `expand`.
+    """
+    section, student = config.scout, config.student
+    sizes = section.image_sizes or [config.data.image_size]
+    code = dict(section.code)
+    if own_network.is_own(student.model) and student.code is not None:
+        code.setdefault(own_network.module_of(student.model), student.code)
+    if section.models:
+        return expand(section.models, sizes, section.widths, code=code)
+    small = max(sizes) <= _SMALL
+    usual = [name for name, tried in EXPORTED.items() if (tried.image_size <= _SMALL) == small]
+    return expand(list(dict.fromkeys([student.model, *usual])), sizes, code=code)

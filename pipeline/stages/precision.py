@@ -95,7 +95,7 @@ def _run(work: Work) -> None:
     source = work.inputs["export"] / "student.onnx"
     shutil.copyfile(source, work.out / "fp32.onnx")
     facts: Arguments = {"fp32.onnx": {"bytes": source.stat().st_size}}
-    made, lacking = _make(work, source)
+    made, lacking = make_files(work, source, functools.partial(calibration_batches, work))
     facts |= made
 
     test = open_split(data, "test")
@@ -127,8 +127,19 @@ def _run(work: Work) -> None:
     work.progress(len(facts), len(facts), "done")
 
 
-def _make(work: Work, source: Path) -> tuple[dict[str, Arguments], dict[str, ExportError]]:
-    """Write the files of all modes but FP32; what their makers say, and why some cannot be made, by file name."""
+def make_files(
+    work: Work, source: Path, batches: Callable[[int], list[npt.NDArray[Any]]]
+) -> tuple[dict[str, Arguments], dict[str, ExportError]]:
+    """Write the files of all modes but FP32.
+
+    Args:
+        work: with the stage's arguments.
+        source: the FP32 file.
+        batches: gives up to so many images, one a batch, as the graph takes them, to see its activations with.
+
+    Returns:
+        What their makers say, and why some cannot be made, by file name.
+    """
     from export import precision
     from export.errors import ExportError, PrecisionError
 
@@ -145,7 +156,7 @@ def _make(work: Work, source: Path) -> tuple[dict[str, Arguments], dict[str, Exp
         try:
             seen = precision.observe_file(
                 source,
-                calibration_batches(work, half["calibration_images"]),
+                batches(half["calibration_images"]),
                 histograms=keys is not None and keys["calibration_method"] != "minmax",
                 least=1,
                 progress=work.progress,

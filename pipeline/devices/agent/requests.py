@@ -222,7 +222,7 @@ class InOneMode(TypedDict, total=False):
 
 class TimeRequest(InOneMode):
     """Of the job `time`; times in s, `encoded` are digests of JPEG files for `image_to_class`, `store_size` pixels a
-    side; `parts`, `image` and `transform` as in `InferRequest` are the images that are shown."""
+    side; `parts`, `image` and `transform` as in `InferRequest` are the images that are shown; `memory`: measure it."""
 
     engines: list[EngineSpec]
     cases: list[Case]
@@ -239,6 +239,7 @@ class TimeRequest(InOneMode):
     rounds: int
     sustained_s: float
     energy_s: float
+    memory: bool
 
 
 class ReleaseRequest(TypedDict, total=False):

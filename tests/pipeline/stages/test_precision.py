@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from figkd.data.store import SplitWriter
 from figkd.models import build_model
 from pipeline.places.images import Images
 from pipeline.stages.base import Work
-from pipeline.stages.precision import _make, calibration_batches, onnx_file
+from pipeline.stages.precision import calibration_batches, make_files, onnx_file
 
 
 def _work(folder: Path, seed: int = 0) -> Work:
@@ -115,7 +116,7 @@ def test_one_precision_that_cannot_be_made_leaves_the_others(
     out = tmp_path / "out"
     out.mkdir()
     work = Work(arguments, {"data": tmp_path}, {}, out, out, lambda done, total, note: None)
-    facts, lacking = _make(work, student)
+    facts, lacking = make_files(work, student, partial(calibration_batches, work))
     assert sorted(facts) == sorted(path.name for path in out.iterdir()) == made
     assert sorted([*facts, *lacking]) == [
         "bf16.onnx",

@@ -12,9 +12,10 @@ from typing import Any, Callable, Mapping
 
 import numpy as np
 
-from export.runtime import image
+from export.runtime import image, onnx_session
 from export.runtime.cpu import usable_cores
 from export.runtime.errors import BackendMissing
+from export.runtime.memory import added_by
 from export.runtime.readings import RailSampler, rails, snapshot
 from export.runtime.sampling import Limits, Samples, sample
 from export.runtime.threads import CHOOSING_S, fastest_threads
@@ -81,6 +82,7 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         `energy`: engine -> `images`, `seconds`, `idle` and `load` ([seconds, watts by rail] pairs);
         `readings`: snapshots with `when` (`before`, `between`, `after`, `sustained`);
         `warm_up`: engine -> `seconds`, `mhz` (the GPU's clock after each window), `steady`; those on a GPU only;
+        `memory`: engine -> bytes that loading it and one inference add to a process; ONNX Runtime's, if asked for;
         `threads`: engine -> `chosen` (a number of threads) and `medians` (number -> median of each round, ms), where
         the number was chosen here;
         `golden`: name of an .npy file, or None; `facts` by engine; `power_mode`;
@@ -93,6 +95,7 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         idle = _idle(request["energy_s"]) if request.get("energy_s") and rails() else []
         work = _Work(request, folder, _images(request, folder), emit)
         work.look("before")
+        memory = _memory(work) if request.get("memory") else {}
         try:
             threads = _open(work)
             warm = _warm_up(work)
@@ -114,6 +117,7 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         "energy": energy,
         "readings": work.readings,
         "warm_up": warm,
+        "memory": memory,
         "threads": threads,
         "golden": golden,
         "facts": {name: engine.facts for name, engine in work.engines.items()},
@@ -139,6 +143,25 @@ def _open(work: _Work) -> Answer:
         medians = {str(count): list(each) for count, each in chosen.medians.items()}
         tried[name] = {"chosen": chosen.threads, "medians": medians}
     return tried
+
+
+def _memory(work: _Work) -> Answer:
+    """What each engine of ONNX Runtime adds to a process that has the library; before any is loaded in this one."""
+    specs = [spec for spec in work.request["engines"] if spec["access"] == "onnxruntime"]
+    if specs:
+        onnx_session.library()
+    found: dict[str, object] = {}
+    for done, spec in enumerate(specs):
+        work.says(done, len(specs), f"memory of {spec['id']}")
+
+        def use(spec: EngineSpec = spec) -> None:
+            engine = open_engine(work.folder, spec)
+            engine.infer(work.batch(engine))
+
+        added = added_by(use)
+        if added is not None:
+            found[spec["id"]] = added
+    return found
 
 
 def _loader(folder: str, spec: EngineSpec) -> Callable[[int], Engine]:
