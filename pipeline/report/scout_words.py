@@ -50,7 +50,7 @@ def held_words(held: Held) -> str:
         return f"{name} {known} {limit}"
     value = numbers.fixed(held.value, metric.digits)
     if held.verdict == "close":
-        return f"{name} {value}, within its interval of {limit}"
+        return f"{name} {value}, but {limit} is within its interval"
     sign = ">" if held.side == "max" else "<"
     return f"{name} {value} {sign} {limit}"
 

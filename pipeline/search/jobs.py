@@ -109,7 +109,7 @@ def recipes(
         "classes": classes,
         "images": "data" if real else "synthetic",
         "seed": SEED,
-        "export": _graph(mine),
+        "export": _of_graphs(export.STAGE.arguments(mine, "")),
         "versions": {
             each.name: each.version for each in (export.STAGE, precision.STAGE, build.STAGE, benchmark.STAGE)
         },
@@ -141,20 +141,19 @@ def recipes(
         )  # fmt: skip
         arguments = {
             **common,
-            "precision": _precisions(mine, [name], layouts),
+            "precision": _of_graphs(_precisions(mine, [name], layouts)),
             "build": {key: value for key, value in building.items() if key != "target"},
-            "benchmark": {
-                key: value for key, value in timing.items() if key not in ("target", *_NOT_OF_GRAPHS)
-            },
+            "benchmark": {key: value for key, value in _of_graphs(timing).items() if key != "target"},
             "memory": config.scout.memory,
         }
         jobs[name] = job, Recipe(f"scout@{name}", VERSION, arguments, sources, {**makers, **machine})
-    made_of = Recipe("scout", VERSION, {**common, "precision": making.precisions}, sources, makers)
+    made_of = Recipe(
+        "scout", VERSION, {**common, "precision": _of_graphs(making.precisions)}, sources, makers
+    )
     return Recipes(making, made_of, jobs)
 
 
-def _graph(config: DeployConfig) -> Arguments:
-    arguments = export.STAGE.arguments(config, "")
+def _of_graphs(arguments: Arguments) -> Arguments:
     return {key: value for key, value in arguments.items() if key not in _NOT_OF_GRAPHS}
 
 

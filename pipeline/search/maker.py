@@ -48,6 +48,7 @@ class Maker:
     def __init__(self) -> None:
         self._process: BaseProcess | None = None
         self._end: Connection | None = None
+        self._busy = False
 
     def __enter__(self) -> Maker:
         """Nothing is started before it is needed."""
@@ -77,16 +78,16 @@ class Maker:
         end = self._started()
         try:
             end.send(_Task(making, material, folder, logs))
-            while True:
-                kind, content = end.recv()
-                if kind == "progress":
-                    progress(*content)
-                elif kind == "fault":
-                    raise content
-                else:
-                    return content  # type: ignore[no-any-return]
+            self._busy = True
+            while (answer := end.recv())[0] == "progress":
+                progress(*answer[1])
+            self._busy = False
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return self._died()
+        kind, content = answer
+        if kind == "fault":
+            raise content
+        return content  # type: ignore[no-any-return]
 
     def _started(self) -> Connection:
         if self._end is None:
@@ -113,10 +114,12 @@ class Maker:
 
     def _stop(self) -> None:
         if self._end is not None:
-            self._end.close()
+            self._end.close()  # an idle process ends by itself, and cleans up
         if self._process is not None:
+            self._process.join(0 if self._busy else _JOIN_S)
             self._process.kill()
             self._process.join(_JOIN_S)
+        self._busy = False
         self._end = self._process = None
 
 

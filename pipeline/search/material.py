@@ -57,19 +57,24 @@ def sample_of(config: DeployConfig, store: Store, ui: Interface, known: KnownDev
     Raises:
         EnvironmentFault: the data are missing, or cannot be listed.
     """
+    from figkd.data import class_names, unlisted_classes
+
     scout, data = config.scout, config.data
     before = last_artifact("data", config, store)
     found = look_at_data(config, digests_of(config, store), before.path if before else None)
     for fault in found.faults:
         raise fault
     if scout.images == "data":
-        from figkd.data import class_names
-
         folder = conductor.run(config, store, ui, Selection(until="data"), known=known).artifacts["data"].path
         return Sample(class_names(folder), scout.calibration_images, data.image_size, folder)
-    if found.listed is None:
+    classes = (
+        found.listed.classes
+        if found.listed
+        else unlisted_classes(data.dataset, data.root, dict(data.options))
+    )
+    if classes is None:
         fix = "set scout.images: data, which prepares them"
         raise EnvironmentFault(
             "the classes of the data are known once they are prepared", where="scout.images", fix=fix
         )
-    return Sample(list(found.listed.classes), scout.calibration_images, data.image_size, None)
+    return Sample(list(classes), scout.calibration_images, data.image_size, None)
