@@ -156,7 +156,7 @@ def _memory(work: _Work) -> Answer:
 
         def use(spec: EngineSpec = spec) -> None:
             engine = open_engine(work.folder, spec)
-            engine.infer(work.batch(engine))
+            engine.run(work.batch(engine))
 
         added = added_by(use)
         if added is not None:
