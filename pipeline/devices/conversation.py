@@ -39,6 +39,15 @@ class Conversation:
         """Raw bytes did not go to their end: it is of no use any more."""
         self._number = 0
 
+    def stop_if_aborted(self) -> None:
+        """Between the parts of something long.
+
+        Raises:
+            KeyboardInterrupt: another thread wants it to stop.
+        """
+        if self._aborted.is_set():
+            raise KeyboardInterrupt
+
     @contextlib.contextmanager
     def raw(self) -> Iterator[None]:
         """Send or receive raw bytes in this block."""
@@ -79,8 +88,7 @@ class Conversation:
         """
         while True:
             line = self.channel.receive_line(bounds)
-            if self._aborted.is_set():
-                raise KeyboardInterrupt
+            self.stop_if_aborted()
             head = read(Head, line)
             if head.re != self._number:
                 continue

@@ -165,10 +165,22 @@ class Session:
         try:
             return self._persist(f"the job '{job.name}'", lambda moved: self._run(run, moved))
         except KeyboardInterrupt:
-            self._forget(self._job)
+            with self.calm():
+                self._forget(self._job)
             raise
         finally:
             self._job = ""
+
+    @contextlib.contextmanager
+    def calm(self) -> Iterator[None]:
+        """In this block an aborted session can be used again, to tidy up; another `abort` ends that too."""
+        aborted = self._aborted.is_set()
+        self._aborted.clear()
+        try:
+            yield
+        finally:
+            if aborted:
+                self._aborted.set()
 
     def facts(self) -> Facts:
         """What the device says of itself."""
@@ -229,7 +241,9 @@ class Session:
         """From another thread: end the job that runs, and make the session's own thread stop with KeyboardInterrupt."""
         self._aborted.set()
         conversation = self._conversation
-        if conversation is not None:
+        if (
+            conversation is not None and not conversation.broken
+        ):  # between the bytes of a file, words would be taken for it
             with contextlib.suppress(ConnectionLost, ValueError):
                 conversation.channel.send({"op": "cancel", "job": self._job} if self._job else {"op": "list"})
 
@@ -397,9 +411,9 @@ def connect(
         DeviceFault: it cannot be reached, or cannot run the agent.
     """
     session = Session(device, agent or agent_archive(), note)
-    session.open()
-    _open.add(session)
+    _open.add(session)  # so that it can be aborted while it connects
     try:
+        session.open()
         yield session
     finally:
         _open.discard(session)

@@ -65,6 +65,7 @@ def send(
             piece = file.read(min(CHUNK, left))
             if not piece:
                 raise ConnectionLost(f"{path} shrank while it was sent")
+            conversation.stop_if_aborted()
             conversation.channel.send_bytes(piece)
             moved.by(len(piece))
             pace.check(file.tell() - offset)
@@ -91,6 +92,7 @@ def receive(conversation: Conversation, job: str, name: str, part: Path, at_most
     with part.open("ab") as file, conversation.raw():
         for piece in conversation.channel.receive_bytes(size - offset):
             file.write(piece)
+            conversation.stop_if_aborted()
             moved.by(len(piece))
             pace.check(file.tell() - offset)
     return conversation.answer(Sent).sha256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,9 +48,16 @@ def roll_out(
 
     Returns:
         How each ended, in the order of `devices`.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted; every device was told so, and left as `work` leaves it then.
     """
 
+    stopping = threading.Event()
+
     def one(device: Device) -> Ended[T]:
+        if stopping.is_set():
+            raise KeyboardInterrupt
         try:
             ended = Ended(device, work(device))
         except PipelineError as error:
@@ -65,6 +73,7 @@ def roll_out(
         try:
             return [*first, *pool.map(one, rest)]
         except KeyboardInterrupt:
+            stopping.set()
             abort_sessions()
             raise
 

@@ -59,6 +59,7 @@ def ship(session: Session, bundles: Sequence[LocalBundle], there: There, say: Pr
         DeviceFault: it is lost, or no bundle runs there; then nothing is sent.
         BundleFault: the device refused the bundle.
         TakenBack: the release failed its self-test or while it was watched; the one before serves.
+        KeyboardInterrupt: it was interrupted; the release before serves, unless the new one was committed already.
     """
     bundle = bundles[0] if len(bundles) == 1 else _fitting(session, bundles)
     about: dict[str, object] = {"release": bundle.manifest.release, "signatures": bundle.signatures}
@@ -73,10 +74,10 @@ def ship(session: Session, bundles: Sequence[LocalBundle], there: There, say: Pr
     try:
         found = _ask(session, there, {"do": "install", "arguments": words, **about}, say, detached=True)
     except KeyboardInterrupt:
-        with contextlib.suppress(PipelineError):
-            _ask(
-                session, there, {"do": "command", "arguments": ["recover", *there.trust]}, limit_s=_RECOVER_S
-            )
+        say("interrupted: what served before is put back")
+        recovery = {"do": "command", "arguments": ["recover", *there.trust]}
+        with contextlib.suppress(PipelineError), session.calm():
+            _ask(session, there, recovery, limit_s=_RECOVER_S)
         raise
     answer = _answer(session, found, Installed)
     return Shipped(session.device.name, answer.id, answer.is_new, session.sent)
