@@ -14,7 +14,7 @@ from typing import Callable, Iterator, Optional, Tuple
 
 from .disk import ABSENT, FOLDER, remove_tree, sync_tree
 from .errors import InstallError, Refused, TakenBack, Usage
-from .recovery import follow, is_older, recover
+from .recovery import follow, is_older, mark, recover
 from .site import BUNDLE, ID, Site, note, save
 from .source import Source, stage
 from .state import Release, State, Trial
@@ -81,6 +81,7 @@ def install(site: Site, source: Source, prove: Prove, watch: Watch, window_s: fl
             committed = state.after_commit(release)
             follow(site, committed)
             save(site, committed)
+            mark(site, committed)
     except BaseException as error:
         with uninterrupted():
             _take_back(site, state, release.id, error)
@@ -135,6 +136,7 @@ def rollback(site: Site, to: Optional[str] = None) -> Release:
     with uninterrupted():
         follow(site, after)
         save(site, after)
+        mark(site, after)
     note(site, "rolled back by hand", target.id)
     return target
 
@@ -173,6 +175,7 @@ def uninterrupted() -> Iterator[None]:
 
 
 def _refuse_older(state: State, release: Release) -> None:
+    """Only a lower sequence: the bundles of one run, for several engines, share one, and neither is older."""
     above = is_older(state, release)
     if above is not None and release.id != state.active:
         raise Refused(

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import Callable, Optional, Tuple
 
 from . import state as states
-from .disk import ABSENT, remove_tree, replace_link
-from .errors import Refused
-from .site import ID, Site, load, note, prepare, save
+from .disk import ABSENT, FILE, FOLDER, remove_tree, replace_link
+from .errors import Environment, Refused
+from .site import ID, PROVEN, WITHDRAWN, Site, load, note, prepare, save
 from .state import Release, State
 
 
@@ -71,13 +71,18 @@ def recover(site: Site) -> Recovered:
         state = found = load(site)
     except ValueError as error:
         state = _rebuilt(site)
-        notes.append("state.json is damaged ({}): made again from the releases that verify".format(error))
+        notes.append(
+            "state.json is damaged ({}): made again from the releases that were proven and verify".format(
+                error
+            )
+        )
     done = decide(state, site.machine.boot_id, site.is_good)
     changed = follow(site, done.state)
     if done.state != found:
         save(site, done.state)
     elif changed:
         site.disk.sync(site.root)
+    mark(site, done.state)
     notes += done.notes
     for text in notes:
         note(site, text)
@@ -102,20 +107,49 @@ def follow(site: Site, state: State, serves: Optional[str] = None) -> bool:
     return changed
 
 
-def _rebuilt(site: Site) -> State:
-    """A state from the releases that are here and verify: what was linked serves, then the highest sequence."""
-    releases = []
-    for name in site.disk.names(site.path("releases")):
-        if ID.match(name) and site.is_good(name):
+def mark(site: Site, state: State) -> None:
+    """Let the marks beside releases agree with the state, which is on the medium already.
+
+    They are read only where the state is lost, so that a release that was never proven does not count as committed. Not
+    synced: the next recovery writes what a power cut took.
+    """
+    wanted = {PROVEN: {one.id for one in state.committed}, WITHDRAWN: set(state.withdrawn)}
+    for id in site.disk.names(site.path("releases")):
+        if not ID.match(id) or site.disk.kind(site.path("releases", id)) != FOLDER:
+            continue
+        for name, ids in wanted.items():
+            path = site.path("releases", id, name)
             try:
-                releases.append(site.verify(site.bundle(name)))
-            except Refused:  # it changed in between
+                if id in ids and site.disk.kind(path) == ABSENT:
+                    site.disk.write(path, [])
+                elif id not in ids and site.disk.kind(path) == FILE:
+                    site.disk.remove(path)
+            except Environment:  # a full disk stops no commit
                 continue
+
+
+def _rebuilt(site: Site) -> State:
+    """A state from the releases that were proven here and verify: what was linked serves, then the highest sequence."""
+    releases, withdrawn = [], []
+    for name in site.disk.names(site.path("releases")):
+        if not ID.match(name) or not _is_marked(site, name, PROVEN) or not site.is_good(name):
+            continue
+        try:
+            releases.append(site.verify(site.bundle(name)))
+        except Refused:  # it changed in between
+            continue
+        if _is_marked(site, name, WITHDRAWN):
+            withdrawn.append(name)
     linked = os.path.basename(site.disk.target(site.path("current")) or "")
     state = states.State()
     for release in sorted(releases, key=lambda one: (one.id == linked, one.sequence, one.id)):
         state = state.after_commit(release)
-    return state
+    active = state.active if state.active not in withdrawn else None
+    return replace(state, active=active, withdrawn=tuple(withdrawn))
+
+
+def _is_marked(site: Site, id: str, mark: str) -> bool:
+    return site.disk.kind(site.path("releases", id, mark)) == FILE
 
 
 def is_older(state: State, release: Release) -> Optional[int]:

@@ -3,7 +3,7 @@
 ROOT/
   .figkd-releases      the mark: without it, a folder that holds anything is not used
   state.json           see `state`
-  releases/ID/bundle   one release, and beside it bundle.KEY.sig, its signatures
+  releases/ID/bundle   one release; beside it bundle.KEY.sig, its signatures; and the marks below
   current, previous    links to releases/ID; they follow state.json
   staging/ trash/      what is being written, and removed
   health/NAME.json     written by whoever serves, see `health`
@@ -30,6 +30,9 @@ from .state import Release, State
 
 MARK = ".figkd-releases"
 BUNDLE = "bundle"
+PROVEN = "proven"
+WITHDRAWN = "withdrawn"
+"""Files beside a bundle: the release was committed here; and rolled back by hand since."""
 ID = re.compile(r"[0-9a-f]{64}\Z")
 _FOLDERS = ("releases", "staging", "trash", "health")
 _MOST_EVENTS = 256 * 1024

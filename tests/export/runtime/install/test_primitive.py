@@ -15,7 +15,8 @@ from export.runtime.install.errors import Environment, InstallError, Refused, Ta
 from export.runtime.install.primitive import Installed, Prove, Watch, collect, install, rollback
 from export.runtime.install.recovery import recover
 from export.runtime.install.site import Site, is_locked, load, locked
-from export.runtime.install.source import FolderSource
+from export.runtime.install.source import FolderSource, stage
+from tests.export.runtime.bundle.made import FILES, write_bundle
 from tests.export.runtime.install.made import bundle_at, failing, fine, site_at
 
 
@@ -155,6 +156,41 @@ def test_a_damaged_state_is_made_again_from_the_releases(tmp_path: Path, damage:
     assert "state.json is damaged" in done.notes[0]
     with pytest.raises(Refused, match="older"):
         _install(site, second)
+
+
+def test_a_lost_state_counts_only_what_was_proven(tmp_path: Path) -> None:
+    """Neither a release that failed on trial, nor one that was rolled back, nor one that an install was cut off at."""
+    site, (first, second, third, fourth) = site_at(tmp_path / "root"), _bundles(tmp_path, 4)
+    one, two = _install(site, first).release, _install(site, second).release
+    rollback(site)
+    with pytest.raises(TakenBack):
+        _install(site, third, watch=failing)
+    stage(site.disk, FolderSource(fourth, LocalDisk()), site.path("staging", "next"))
+    id = site.verify(site.path("staging", "next", "bundle")).id
+    os.rename(site.path("staging", "next"), site.path("releases", id))
+    os.unlink(site.path("state.json"))
+    state = recover(site).state
+    assert {release.id for release in state.committed} == {one.id, two.id}
+    assert (state.active, state.withdrawn, state.previous) == (one.id, (two.id,), None)
+    assert _install(site, third).is_new, "what failed can be tried again"
+
+
+def test_marks_that_a_power_cut_took_are_written_again(tmp_path: Path) -> None:
+    site, (first,) = site_at(tmp_path / "root"), _bundles(tmp_path, 1)
+    id = _install(site, first).release.id
+    os.unlink(site.path("releases", id, "proven"))
+    recover(site)
+    os.unlink(site.path("state.json"))
+    assert recover(site).state.active == id
+
+
+def test_an_equal_sequence_is_another_bundle_of_the_same_run(tmp_path: Path) -> None:
+    """One run makes bundles for several engines; a device may change from one to the other, and back."""
+    site, (first,) = site_at(tmp_path / "root"), _bundles(tmp_path, 1)
+    other = str(write_bundle(tmp_path / "other", {**FILES, "labels.json": b"[]"}, sequence=1))
+    one, two = _install(site, first).release, _install(site, other).release
+    assert one.id != two.id and _current(site) == two.id
+    assert _install(site, first).is_new and _current(site) == one.id
 
 
 def test_collection_keeps_what_serves_the_one_before_and_the_last(tmp_path: Path) -> None:
