@@ -16,6 +16,7 @@ from torch import nn
 from export import graph, graph_rewrites
 from export.errors import ExportError, ParityError
 from export.quiet import quiet
+from export.runtime.cpu import usable_cores
 from export.runtime.files import sha256
 
 MIN_OPSET, MAX_OPSET = 18, 23
@@ -346,6 +347,8 @@ def _session(source: Path | str | bytes) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = usable_cores()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nothing is timed here
     model = source if isinstance(source, bytes) else str(source)
     try:
         return onnxruntime.InferenceSession(

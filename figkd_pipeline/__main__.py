@@ -7,7 +7,7 @@ import sys
 from typing import NoReturn
 
 from figkd_pipeline import HOME, foreign_packages
-from figkd_pipeline.openmp import spin_briefly
+from figkd_pipeline.openmp import choose_waiting
 
 _ENVIRONMENT = (
     4  # pipeline.core.errors.Exit.ENVIRONMENT, which cannot be imported where `pipeline` is another's
@@ -25,7 +25,7 @@ def main() -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(_ENVIRONMENT)
-    spin_briefly(os.environ)
+    choose_waiting(os.environ)
     from pipeline.cli import main as run
 
     run()

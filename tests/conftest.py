@@ -8,13 +8,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from figkd_pipeline.openmp import spin_briefly
 from tests.old_python import old_python
 
 __all__ = ["old_python"]
 
-# Before a test imports torch: several workers share the cores.
-spin_briefly(os.environ)
+# Before a test imports torch: several workers share the cores, and a thread that spins burns what another one needs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # How long an example takes says something about the machine, not about the law that is tested.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

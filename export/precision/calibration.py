@@ -13,6 +13,7 @@ from export import graph
 from export.errors import PrecisionError
 from export.precision.histograms import BINS, entropy_threshold, percentile_bounds
 from export.progress import Progress, no_progress
+from export.runtime.cpu import usable_cores
 
 MIN_CALIBRATION_IMAGES = 32
 """Fewer images than this give ranges that depend on which ones were drawn."""
@@ -237,6 +238,8 @@ def _session(model: onnx.ModelProto) -> Any:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = usable_cores()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # nothing is timed here
     try:
         return onnxruntime.InferenceSession(
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]

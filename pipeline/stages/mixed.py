@@ -120,7 +120,9 @@ def _known(path: Path) -> dict[str, list[float]]:
 def _logits(model: onnx.ModelProto, images: Images, *, int8_kernels: bool = True) -> Images:
     from export.engines.onnxruntime import CPU, OnnxRuntimeEngine
 
-    engine = OnnxRuntimeEngine(model.SerializeToString(), environment.cores(), CPU, int8_kernels=int8_kernels)
+    engine = OnnxRuntimeEngine(
+        model.SerializeToString(), environment.cores(), CPU, spinning=False, int8_kernels=int8_kernels
+    )
     try:
         return engine.infer(images)
     finally:

@@ -209,7 +209,7 @@ def _answers(
     here = engine.state == "ran" and not engine.device
     path = file if here else onnx_path(inputs, engine.onnx)
     threads = engine.runtime.get("threads") if here else None
-    loaded = BACKENDS[engine.backend if here else "onnxruntime"].load(path, threads=threads)
+    loaded = BACKENDS[engine.backend if here else "onnxruntime"].load(path, threads=threads, spinning=False)
     try:
         return loaded.infer(spec.batch(list(views))), "engine" if here else "onnxruntime"
     finally:

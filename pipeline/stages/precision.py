@@ -232,13 +232,15 @@ def onnx_engine(path: Path, threads: int | None = None) -> Engine:
         from export.engines.onnxruntime import CPU, OnnxRuntimeEngine
         from export.precision import emulated
 
-        return OnnxRuntimeEngine(emulated(graph.load_model(path)).SerializeToString(), threads, CPU)
+        return OnnxRuntimeEngine(
+            emulated(graph.load_model(path)).SerializeToString(), threads, CPU, spinning=False
+        )
     foreign = (n for n in CPU_LAYOUTS if path.name == onnx_file("int8", n) and not exact_here(n))
     if any(foreign):
         from export.engines.onnxruntime import CPU, OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(str(path), threads, CPU, int8_kernels=False)
-    return BACKENDS["onnxruntime"].load(path, threads=threads)
+        return OnnxRuntimeEngine(str(path), threads, CPU, spinning=False, int8_kernels=False)
+    return BACKENDS["onnxruntime"].load(path, threads=threads, spinning=False)
 
 
 def images_of(work: Work, stored: npt.NDArray[np.uint8]) -> Images:
