@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -143,7 +144,8 @@ class Study:
             groups.setdefault(_cost_key(self._trial(number).settings), []).append(number)
         for numbers in groups.values():
             of = {number: _candidate(configs[number]) for number in numbers}
-            rows = self.scouting(configs[numbers[0]], list(dict.fromkeys(of.values())))
+            config = trial_config(self.search, self._trial(numbers[0]).settings, self.search.name)
+            rows = self.scouting(config, list(dict.fromkeys(of.values())))
             fitting = candidates_that_fit(rows, self.search.base.budgets)
             for number, candidate in of.items():
                 mine = [row for row in rows if row.candidate == candidate]
@@ -283,14 +285,14 @@ class Study:
     ) -> Iterator[tuple[Key, TrialOutcome]]:
         if not requests:
             return
-        progress = self.ui.step_started(step, "")
+        progress, started = self.ui.step_started(step, ""), time.monotonic()
         jobs = self.search.section.jobs
         for done, (key, outcome) in enumerate(outcomes(self.run, requests, jobs, again), 1):
             progress(done, len(requests), f"{trial_name(self.search, key[0])}{_said(outcome)}")
             for note in outcome.notes:
                 self.ui.note(f"{trial_name(self.search, key[0])}: {note}")
             yield key, outcome
-        self.ui.step_finished(step, f"{len(requests)} runs", 0.0, self.folder)
+        self.ui.step_finished(step, _runs(len(requests)), time.monotonic() - started, self.folder)
 
     def _again(self, key: Key, failure: Failure) -> bool:
         """Note a failed attempt, and that it was the last one if it was; whether there is another one."""
@@ -413,6 +415,10 @@ def _seeds(config: DeployConfig, count: int) -> list[int]:
 
 def _complete(results: Sequence[SeedResult], seeds: Sequence[int]) -> bool:
     return {result.seed for result in results} >= set(seeds)
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count > 1)}"
 
 
 def _said(outcome: TrialOutcome) -> str:
