@@ -21,9 +21,14 @@ sys.path.insert(0, str(ROOT / "benchmarks" / "study"))
 
 import show  # noqa: E402
 
-PAGES = ("docs/measurement.md", "docs/method.md", "README.md")
+PAGES = ("docs/measurement.md", "docs/method.md", "docs/datasets.md", "README.md")
 RESULTS = ROOT / "benchmarks" / "results"
 FASTER = 1.5
+LOOPS = {
+    "ours": "**ours**", "pillow": "Pillow, all pixels", "torchvision": "torchvision, tensors",
+    "simplejpeg": "simplejpeg, all pixels", "simplejpeg, reduced": "simplejpeg, our scale",
+    "smallest scale": "libjpeg-turbo at 1/8, nothing else",
+}  # fmt: skip
 SLICE_MS = 3.0
 # Operators of image networks that ONNX Runtime's CPU has no INT8 kernel for.
 FLOAT = ("HardSigmoid", "HardSwish", "Mul", "Sigmoid", "Erf", "Gelu", "Softmax", "LayerNormalization")
@@ -86,6 +91,39 @@ def agreement() -> str:
     return (
         f"{table(head, rows)}\n\nOur loop itself takes {loop['in_all']:.2f} µs an inference, "
         f"{loop['inside_timed_region']:.2f} µs of it inside what is timed. {where(result)}"
+    )
+
+
+def decode() -> str:
+    result = read("decode.json")
+    sizes = result["sizes"]
+    rows = []
+    for name, meaning in LOOPS.items():
+        cells = [f"{meaning}"]
+        for found in sizes.values():
+            row, ratio = found["cpu_ms_per_image"][name], found["over_ours"].get(name)
+            times = (
+                f", {ratio['median']:.2f} x ({ratio['q1']:.2f} to {ratio['q3']:.2f})"
+                if ratio is not None
+                else ""
+            )
+            cells.append(f"{row['median']:.1f}{times}")
+        rows.append(cells)
+    for name, meaning in (
+        ("stage", "the whole stage"),
+        ("pillow, threads", "Pillow, all pixels, in threads"),
+    ):
+        alone = [found["alone"][name] for found in sizes.values()]
+        cells = [f"{row['cpu_ms_per_image']:.1f}; {row['peak_mb_above_its_start']:.0f} MB" for row in alone]
+        rows.append([meaning, *cells])
+    versions = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
+    counts = " and ".join(f"{found['files']} files" for found in sizes.values())
+    rounds = next(iter(sizes.values()))["over_ours"]["pillow"]["n"]
+    return (
+        f"{table(['to a square of 256 px', *sizes], rows)}\n\nCPU time of one thread, ms an image; "
+        f"how many times ours, median and quartiles of {rounds} rounds; peak memory above the start. {counts}, "
+        f"{result['cpu']}; "
+        f"libjpeg-turbo {result['libjpeg_turbo']}, {versions}."
     )
 
 
@@ -294,7 +332,8 @@ TITLES = {
 STUDIES = ("fonts_cpu", "fonts100", "cells", "digits")
 FONTS = ("fonts_cpu", "fonts100")
 TABLES: dict[str, Callable[[], str]] = {
-    "recipes": recipes, "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss, "headline": headline,
+    "decode": decode, "recipes": recipes,
+    "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss, "headline": headline,
     **{f"study {name}": partial(study, name) for name in STUDIES},
     **{f"detail {name}": partial(controls, name, 0.0) for name in FONTS},
     **{f"recipe {name}": partial(controls, name, 1.0) for name in FONTS},
