@@ -226,7 +226,7 @@ def timing_cache(rig: Rig) -> Found:
     after = rig.build("cached", timing_caches=caches)
     found["after_damage"] = after.notes
     return demand(
-        "started afresh" in str(after.notes), "a damaged cache was not noticed", found | {"file": path.name}
+        "started again" in str(after.notes), "a damaged cache was not noticed", found | {"file": path.name}
     )
 
 
@@ -340,7 +340,7 @@ def refusals(rig: Rig) -> Found:
     cases: dict[str, tuple[bytes, Found, str]] = {
         "version": (whole, facts | {"versions": {library: "8.6.0"}}, "same version only"),
         "platform": (whole, facts | {"platform": "riscv64"}, "was built on riscv64"),
-        "gpu": (whole, facts | {"compute_capability": ["SM10"], "device": "a GPU of old"}, "is for SM10"),
+        "gpu": (whole, facts | {"compute_capability": ["SM10"], "device": "another GPU"}, "is for SM10"),
         "truncated": (whole[:-100], facts, "is cut off"),
         "altered": (whole[:-1] + bytes([whole[-1] ^ 1]), facts, "SHA-256"),
     }

@@ -1,6 +1,6 @@
 """The usual distillation loop, re-created: what the public code bases do for every batch.
 
-Modelled on megvii-research/mdistiller (`engine/trainer.py`, `dataset/cifar100.py`, `distillers/KD.py`), written anew:
+Modelled on megvii-research/mdistiller (`engine/trainer.py`, `dataset/cifar100.py`, `distillers/KD.py`), rewritten:
 samples become PIL images, torchvision augments, converts and normalises them one by one in two DataLoader workers; the
 teacher runs on every batch in eval mode without gradients; fp32, NCHW, plain SGD; loss and accuracies are read back
 after every step. Its networks are those of the loop that it is compared with, without their normalisation layer.

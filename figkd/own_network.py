@@ -159,7 +159,7 @@ def _load(place: str) -> ModuleType:
 
 
 def _from_file(file: Path) -> ModuleType:
-    """The module of a file under a private name that holds the digest of its source: other content is loaded anew."""
+    """The module of a file under a private name that holds the digest of its source: other content is loaded again."""
     root = package_root(file)
     try:
         digest = hashlib.sha256(b"".join(_lines(source_files(file)))).hexdigest()[:16]

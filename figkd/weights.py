@@ -50,7 +50,7 @@ class Wanted:
     Attributes:
         classes: of the data, by output.
         given: class names of the weights by output, from the user; None takes what the file says.
-        trains: the network is trained afterwards, so a head for other classes may begin anew.
+        trains: the network is trained afterwards, so a head for other classes may start from random weights.
         mean: normalisation of the images, where it is not what the library's own weights of this name have.
         std: the same.
     """

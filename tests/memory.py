@@ -23,7 +23,7 @@ class Growth:
 def growth() -> Iterator[Growth]:
     """Measure by how many bytes the block's peak lies above what the process held before it."""
     measured = Growth()
-    (_PROCESS / "clear_refs").write_text("5")  # Linux starts the peak anew
+    (_PROCESS / "clear_refs").write_text("5")  # Linux resets the peak
     before = peak_bytes()
     try:
         yield measured

@@ -36,7 +36,7 @@ def test_the_two_roads_give_the_same_pixels(
 
 @pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
 def test_deep_images_are_scaled_alike(dtype: str, tmp_path: Path) -> None:
-    """The data set's rule for deep images holds on both roads, and so does the one without a data set."""
+    """The data set's rule for deep images holds both ways, and so does the one without a data set."""
     values = np.random.default_rng(0).integers(0, 5000, (60, 90)).astype(dtype)
     path = tmp_path / "image.tif"
     Image.fromarray(values).save(path)

@@ -50,7 +50,7 @@ Row = dict[str, Any]
 def code_digest() -> str:
     """Of everything of ours that a row depends on."""
     digest = hashlib.sha256()
-    for pattern in (*_CODE, "benchmarks/matrix/road.py"):
+    for pattern in (*_CODE, "benchmarks/matrix/conversions.py"):
         for file in sorted(ROOT.glob(pattern)):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:12]
@@ -83,13 +83,13 @@ def rows_of(
     cache: Path,
 ) -> list[Row]:
     """All rows of one student, made where they are not cached."""
-    import road
+    import conversions
 
     key = hashlib.sha256(json.dumps([tools, student.image_size], sort_keys=True).encode()).hexdigest()[:12]
     folder = cache / student.name.replace("/", "_") / key
-    wanted = list(road.hops(capabilities))
+    wanted = list(conversions.cells(capabilities))
     have = cached(folder, code, any_code)
-    missing = [hop for hop in wanted if hop not in have]
+    missing = [cell for cell in wanted if cell not in have]
     if missing:
         files = folder / f"files-{code}"
 
@@ -102,10 +102,10 @@ def rows_of(
                 f"{student.name} {row['precision']} {row['engine']}: {row['state']} {said[:160]}", flush=True
             )
 
-        road.walk(student, files, missing, keep)
-        if all(have[hop]["state"] != "failed" for hop in wanted):
+        conversions.convert(student, files, missing, keep)
+        if all(have[cell]["state"] != "failed" for cell in wanted):
             shutil.rmtree(files, ignore_errors=True)
-    return [have[hop] for hop in wanted]
+    return [have[cell] for cell in wanted]
 
 
 def main() -> int:
@@ -128,7 +128,7 @@ def main() -> int:
     students = chosen(arguments.students)
 
     import torch
-    from road import CALIBRATION_IMAGES, CAPABILITIES, CHECKED_IMAGES
+    from conversions import CALIBRATION_IMAGES, CAPABILITIES, CHECKED_IMAGES
 
     torch.set_num_threads(arguments.threads)
     tools, code = environment.versions(TOOLS), code_digest()  # now: sources may change while this runs

@@ -80,7 +80,7 @@ class EngineInfo:
     remark: str = ""
     """What a report should say of it although nothing failed; not in the sidecar."""
     skipped_tactics: Skipped | None = None
-    """Kernels that TensorRT's builder left out for want of memory; not in the sidecar."""
+    """Kernels that TensorRT's builder left out because memory did not suffice; not in the sidecar."""
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready dictionary."""

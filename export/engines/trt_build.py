@@ -38,7 +38,7 @@ class Built:
     nobody could be asked."""
     notes: tuple[str, ...]
     skipped: Skipped | None
-    """Kernels that the builder left out for want of memory."""
+    """Kernels that the builder left out because memory did not suffice."""
 
 
 def settings_of(

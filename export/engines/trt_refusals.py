@@ -43,7 +43,7 @@ class Place:
     backend: str
     """`tensorrt` or `tensorrt_rtx`."""
     version: str
-    road: Way = "local"
+    access: Way = "local"
     """This machine's Python API, a device's, or its program `trtexec`."""
     jetson: bool = False
     gpu: bool = True
@@ -53,7 +53,7 @@ class Place:
     @property
     def library(self) -> str:
         """Name, version and way, for messages."""
-        return f"{self.backend} {self.version}{WORDS[self.road]}"
+        return f"{self.backend} {self.version}{WORDS[self.access]}"
 
     @property
     def dialect(self) -> Dialect:
@@ -145,7 +145,7 @@ def require(place: Place, options: TensorRTOptions, file: OnnxFile) -> None:
 
 def _options(place: Place, options: TensorRTOptions) -> Iterator[tuple[str, str]]:
     library, chosen = place.library, place.dialect
-    ignored = not_honoured(place.road, options, tactic_dram=chosen.tactic_dram)
+    ignored = not_honoured(place.access, options, tactic_dram=chosen.tactic_dram)
     for name, fix in ignored.items():
         yield f"{library} does not take {name}: {getattr(options, name)}", fix
     options = replace(options, **{name: getattr(TensorRTOptions(), name) for name in ignored})
@@ -200,7 +200,7 @@ def _file(place: Place, options: TensorRTOptions, file: OnnxFile) -> Iterator[tu
         if not chosen.compute_capabilities and number is not None and number < _BF16_SINCE:
             yield f"a GPU of {place.capability} has no BF16", "use FP16 here"
         typed = options.strong_typing and chosen.strong_typing
-        if place.road == "trtexec" and not typed and "bf16" not in trtexec.flags(place.version).precision:
+        if place.access == "trtexec" and not typed and "bf16" not in trtexec.flags(place.version).precision:
             yield f"{library} takes BF16 files only strongly typed", "set strong_typing: true"
 
 

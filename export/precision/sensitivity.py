@@ -2,11 +2,11 @@
 
 Everything is INT8 first. If that costs more accuracy than the budget allows, each group is measured by what its
 return to floating point gives back while all others stay INT8, and the worst are returned until the budget holds.
-Then those that turn out not to be needed go back into INT8, the dearest first.
+Then those that turn out not to be needed go back into INT8, the most expensive first.
 
 Why all but one, and not one at a time: errors of layers add up and mask each other, and what counts is what a
 group's return gives back in the network that is about to be shipped. For the same reason the groups are measured
-anew once the worst are gone: beside a layer that ruins everything no other one's harm can be seen.
+again once the worst are gone: beside a layer that ruins everything no other one's harm can be seen.
 
 Why groups are ranked by divergence and not by accuracy: on some hundred images the accuracy moves in steps of
 tenths of a percentage point, and a single group's share is often below one; the divergence of the class
@@ -240,7 +240,7 @@ def search(
         score: the score of the graph with these nodes out of INT8.
         reference: top-1 of FP32 on the same images, percent.
         max_drop: the largest allowed loss, percentage points.
-        progress: called after each evaluation; the total grows when groups are measured anew.
+        progress: called after each evaluation; the total grows when groups are measured again.
 
     Returns:
         The outcome. If the budget cannot be held with at least one group in INT8, `met` is False, and what
@@ -267,14 +267,16 @@ def search(
     while not within(current) and len(steps) < len(groups_) - 1:
         taken = [step.group for step in steps]
         left = [group for group in groups_ if group not in taken]
-        anew = not alone or current.divergence < measured_at / 2
-        if anew:
+        again = not alone or current.divergence < measured_at / 2
+        if again:
             total = done + len(left) + 1
             alone = {group.name: scored([*taken, group], f"without {group.name}") for group in left}
             measured_at = current.divergence
         worst = min(left, key=lambda group: (alone[group.name].divergence, -alone[group.name].top1))
         harms = harms or dict(sorted(alone.items(), key=lambda item: item[1].divergence))
-        after = alone[worst.name] if anew else scored([*taken, worst], f"{len(steps) + 1} groups out of INT8")
+        after = (
+            alone[worst.name] if again else scored([*taken, worst], f"{len(steps) + 1} groups out of INT8")
+        )
         steps.append(Returned(worst, current, after))
         current = after
     if not within(current):

@@ -262,7 +262,7 @@ _MOST_MB = 1 << 24
 
 
 def skipped_tactics(lines: Iterable[str]) -> Skipped | None:
-    """What a builder's log says of tactics that it skipped for want of memory; None where it skipped none.
+    """What a builder's log says of tactics that it skipped because memory did not suffice; None where it skipped none.
 
     A tactic that is skipped for another reason has its cause elsewhere and does not count.
     """

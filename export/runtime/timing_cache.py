@@ -46,7 +46,7 @@ class TimingCache:
         self.note = (
             f"timing cache of {len(data):,} bytes reused"
             if data
-            else (f"timing cache started afresh: {problem}" if problem else "timing cache started")
+            else (f"timing cache started again: {problem}" if problem else "timing cache started")
         )
 
     def save(self) -> None:

@@ -48,10 +48,10 @@ _VERDICT_CODES: dict[RunVerdict, Exit] = {
 @click.command()
 @common(CONFIG, SET, JSON, VERBOSE, QUIET)
 @click.option(
-    "--from", "first", callback=stage_name, metavar="STAGE", help="Run this stage and what follows anew."
+    "--from", "first", callback=stage_name, metavar="STAGE", help="Run this stage and all after it again."
 )
 @click.option("--until", callback=stage_name, metavar="STAGE", help="Stop after this stage.")
-@click.option("--force", multiple=True, callback=stage_name, metavar="STAGE", help="Run this stage anew.")
+@click.option("--force", multiple=True, callback=stage_name, metavar="STAGE", help="Run this stage again.")
 @click.option("--dry-run", is_flag=True, help="The same as `plan`.")
 # torchrun names its run so. Asking torch would cost every run its import, also where everything is cached.
 @click.option("--torchrun", envvar="TORCHELASTIC_RUN_ID", hidden=True)

@@ -137,7 +137,7 @@ class Network(Section):
     """Start from the library's published weights."""
     checkpoint: FilePath | None = None
     """Start from these weights of this network: a checkpoint of ours, a state dict of timm or torchvision (plain, or in
-    a training's checkpoint), or `.safetensors`. A head for other classes is trained anew."""
+    a training's checkpoint), or `.safetensors`. A head for other classes is trained from random weights."""
     classes: Literal["same as data"] | Names | FilePath | None = None
     """Class names of the weights' outputs, in their order, where the file does not say them: a list, or a file with one
     a line or a JSON list. Rows are put into the data's order by name. `same as data` asserts names and order."""

@@ -37,7 +37,7 @@ def validate(layered: Layered) -> tuple[DeployConfig | None, list[Callable[[], P
     """Validate; on errors, set the keys at fault aside and go on, so that all problems show in one go.
 
     Returns:
-        The config, None if it could not be mended, and what makes each problem, in the order of the files.
+        The config, None if it could not be repaired, and what makes each problem, in the order of the files.
     """
     values, places = copy.deepcopy(layered.values), layered.places
     problems: dict[KeyPath, Callable[[], Problem]] = {

@@ -19,7 +19,7 @@ class Exit(IntEnum):
 
 
 class PipelineError(Exception):
-    """A failure that the user can act on: what happened, where, and how to mend it."""
+    """A failure that the user can act on: what happened, where, and how to fix it."""
 
     exit_code: Exit = Exit.STAGE_FAILED
 

@@ -16,7 +16,7 @@ _Advice = Callable[[Device], str]
 _MEANINGS: tuple[tuple[str, str, _Advice], ...] = (
     (
         r"Offending .* key in",
-        "the host key is not the one that was known: the device was set up anew, or this is another machine",
+        "the host key is not the one that was known: the device was set up again, or this is another machine",
         lambda d: f"make sure which it is; then remove that line and connect once by hand: {d.by_hand}",
     ),
     (
@@ -50,7 +50,7 @@ _MEANINGS: tuple[tuple[str, str, _Advice], ...] = (
     (
         r"Bad configuration option|Can't open user config file|terminating, .* bad configuration|Bad owner or perm",
         "the ssh config cannot be used",
-        lambda d: f"mend it until this works: {d.by_hand}",
+        lambda d: f"fix it until this works: {d.by_hand}",
     ),
     (
         r"kex_exchange_identification|Connection (closed|reset)|banner exchange",

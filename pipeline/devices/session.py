@@ -1,7 +1,7 @@
 """A session with a device: files go there by digest, jobs run there, what they made comes back.
 
 A connection that is cut is made again a few times: uploads go on at the byte they stopped at, detached jobs are
-found again, attached ones are started anew. What cannot be mended is one `DeviceFault`.
+found again, attached ones are started again. What cannot be repaired is one `DeviceFault`.
 """
 
 from __future__ import annotations
@@ -333,7 +333,7 @@ class Session:
             # Another name for another attempt: the agent that was left behind may still be ending the last one.
             run.name = self._job = self._job_name(job, run.request, unique=True)
             if run.starts:
-                self._note(f"{self.device.name}: the job '{job}' is started anew")
+                self._note(f"{self.device.name}: the job '{job}' is started again")
         started = self._exclusive("start", Started, job=run.name, name=job, request=run.request, tie=run.tie)
         if started.state == "started":
             run.offset = 0

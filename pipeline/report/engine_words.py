@@ -12,7 +12,7 @@ from pipeline.results.result import Result
 
 STATES = {"ran": "ran", "built": "built, not run", "missing": "back end missing", "failed": "failed"}
 BACKENDS = {name: kind.label for name, kind in ENGINE_KINDS.items()}
-# An INT8 graph begins with a quantisation and ends with a dequantisation; a few more hurt nobody.
+# An INT8 graph begins with a quantisation and ends with a dequantisation; a few extra Q/DQ pairs are harmless.
 _FEW_CONVERSIONS = 4
 # Below this many multiply-accumulates a CPU spends more time on starting operators than in them.
 _SMALL_NETWORK = 5_000_000
@@ -35,10 +35,13 @@ def remarks(engine: Engine) -> list[tuple[str, str]]:
 
 
 def skipped_tactics(found: SkippedTactics) -> tuple[str, str]:
-    """What it means that a builder left kernels out for want of memory, and what to do about it."""
+    """What it means that a builder left kernels out because memory did not suffice, and what to do about it."""
     many = f"{numbers.count(found.tactics)} {'tactic' if found.tactics == 1 else 'tactics'}"
     if found.by_workspace:
-        why, fix = "for want of scratch memory", "raise workspace_mb or leave it out, and run again"
+        why, fix = (
+            "for lack of scratch memory",
+            "raise workspace_mb or leave it out, and run again",
+        )
     else:
         why = "for lack of memory"
         fix = (

@@ -66,7 +66,7 @@ class Energy(Part):
 
 
 class SkippedTactics(Part):
-    """Kernels that TensorRT's builder left out for want of memory: the engine may be slower than it could be."""
+    """Kernels that TensorRT's builder left out for lack of memory: the engine may be slower than it could be."""
 
     tactics: int
     """How many, at least."""
@@ -123,7 +123,7 @@ class Engine(Part):
     """For INT8 engines of TensorRT: what their layers let expect against FP16's; null where nothing speaks against
     INT8, or the layers are not known."""
     skipped_tactics: SkippedTactics | None = None
-    """Null where TensorRT's builder left no kernel out for want of memory."""
+    """Null where TensorRT's builder left out no kernel."""
     runtime: dict[str, Any] = {}
     """How it was timed, such as `providers` and `threads`."""
     threads_tried: list[TriedThreads] = []

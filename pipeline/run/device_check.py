@@ -71,7 +71,7 @@ def _examine(device: Device, targets: Sequence[str], config: DeployConfig, graph
 
 def _connection(look: Look, facts: Facts) -> Iterator[Finding]:
     oldest = ".".join(map(str, OLDEST_PYTHON))
-    yield Finding("connection", "ok", f"ssh, {1000 * look.latency_s:.0f} ms to and fro")
+    yield Finding("connection", "ok", f"ssh, {1000 * look.latency_s:.0f} ms round trip")
     yield Finding(
         "Python", "ok", f"{facts.get('python')} ({facts.get('executable', '')})", wanted=f"{oldest} or later"
     )
@@ -175,14 +175,14 @@ def _back_ends(
         target = config.targets[name]
         found = list(lack_findings(config, name, facts, graph))
         if all(finding.state != "fault" for finding in found):
-            road = access_of(facts, target.engine)
+            method = access_of(facts, target.engine)
             program = (facts.get("tensorrt") or {}).get("trtexec")
-            detail = road.detail + (
+            detail = method.detail + (
                 f"; trtexec at {program}" if target.engine == "tensorrt" and program else ""
             )
-            state: State = "ok" if road.run else "absent"
-            if road.built:
-                yield Finding(f"{target.engine} for {name}", state, detail, _of(name, road.fix))
+            state: State = "ok" if method.run else "absent"
+            if method.built:
+                yield Finding(f"{target.engine} for {name}", state, detail, _of(name, method.fix))
         yield from found
 
 

@@ -43,7 +43,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which steps to run anew and where to stop, by stage name."""
+    """Which steps to run again and where to stop, by stage name."""
 
     first: str | None = None
     until: str | None = None

@@ -126,7 +126,7 @@ class _Worker:
         process.join(10)
         code = process.exitcode
         if code is not None and code < 0:
-            hint = ": probably for want of memory" if code == -9 else ""
+            hint = ": probably by the OOM killer" if code == -9 else ""
             return f"the worker was killed by signal {-code}{hint}"
         return f"the worker ended with code {code}"
 

@@ -1,4 +1,4 @@
-"""The script for a GPU machine, run on the CPU with little data: nothing there may fail for want of a name."""
+"""The script for a GPU machine, run on the CPU with little data: nothing there may fail because a name is missing."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def stand_in_trtexec(path: Path, compute_ms: float) -> str:
 
 
 def test_every_check_runs(script: Any, gpu: Cuda, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects an hour on a rented machine: no check fails for want of a name or of logic."""
+    """Protects an hour on a rented machine: no check fails because a name or logic is missing."""
     program = stand_in_trtexec(tmp_path / "trtexec", 2.1)
     monkeypatch.setattr(script, "trtexec_path", lambda: program)
     monkeypatch.setattr(

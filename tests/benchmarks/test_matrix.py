@@ -1,4 +1,4 @@
-"""The matrix of students: its road, its cache and its table, on tiny networks."""
+"""The matrix of students: its conversions, its cache and its table, on tiny networks."""
 
 from __future__ import annotations
 
@@ -45,20 +45,20 @@ class Tiny(nn.Module):
 
 
 def test_images_are_a_function_of_their_arguments() -> None:
-    import road
+    import conversions
 
-    images = road.images("train", 3, 16)
+    images = conversions.images("train", 3, 16)
     assert images.shape == (3, 16, 16, 3) and images.dtype == np.uint8
-    assert (images != road.images("test", 3, 16)).any()
+    assert (images != conversions.images("test", 3, 16)).any()
     assert images.std() > 10
 
 
 def test_a_network_is_woken_and_calibrated() -> None:
     """Protects INT8 figures from dead branches: what starts at 0 is opened, batch norms know the images."""
-    import road
+    import conversions
 
-    network, sample = Tiny(), road.images("train", 32, 16)
-    road.settle(network, sample)
+    network, sample = Tiny(), conversions.images("train", 32, 16)
+    conversions.settle(network, sample)
     assert not network.training
     assert network.norm.weight.eq(1).all() and network.gamma.eq(0.1).all()
     with torch.no_grad():
@@ -68,27 +68,27 @@ def test_a_network_is_woken_and_calibrated() -> None:
 
 
 def test_errors_by_hand() -> None:
-    import road
+    import conversions
 
     reference = np.array([[3.0, 4.0], [0.0, 5.0]], np.float32)
-    found = road.errors(reference, reference + np.array([[0.5, 0.0], [0.0, 0.0]], np.float32))
+    found = conversions.errors(reference, reference + np.array([[0.5, 0.0], [0.0, 0.0]], np.float32))
     assert found["max_abs"] == 0.5 and found["relative"] == 0.1
     assert found["cosine"] == pytest.approx((3.5 * 3 + 16) / (5 * np.hypot(3.5, 4)))
     # Signal: deviations (1.5, -0.5) and back, noise: (0.25, 0) and back.
     assert found["sqnr_db"] == pytest.approx(10 * np.log10(2 * (1.5**2 + 0.5**2) / (2 * 0.25**2)))
-    assert road.errors(reference, reference)["sqnr_db"] is None
-    assert not road.errors(reference, reference * np.nan)["finite"]
+    assert conversions.errors(reference, reference)["sqnr_db"] is None
+    assert not conversions.errors(reference, reference * np.nan)["finite"]
 
 
-def test_a_student_goes_the_whole_road(tmp_path: Path) -> None:
+def test_a_student_is_converted_to_the_end(tmp_path: Path) -> None:
     """Protects the script: each cell is one row, made by the package's own functions."""
-    import road
+    import conversions
     from students import Student
 
     pytest.importorskip("tensorrt_rtx")
     rows: list[dict[str, Any]] = []
-    wanted = list(road.hops(("SM86",)))
-    road.walk(Student("tiny", 32), tmp_path, wanted, rows.append, lambda name, size: Tiny())
+    wanted = list(conversions.cells(("SM86",)))
+    conversions.convert(Student("tiny", 32), tmp_path, wanted, rows.append, lambda name, size: Tiny())
     assert [(row["precision"], row["engine"]) for row in rows] == wanted
     assert {row["state"] for row in rows if row["engine"] == "onnxruntime"} == {"ok"}
     assert {row["state"] for row in rows if row["engine"] != "onnxruntime"} == {"built"}
@@ -115,16 +115,16 @@ def test_half_is_judged_by_what_rounding_the_input_alone_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Protects networks that amplify rounding from a verdict on FP16, and keeps FP16 from any excuse."""
-    import road
+    import conversions
     from students import Student
 
-    half = [road.Hop("fp16", "onnxruntime")]
+    half = [conversions.Cell("fp16", "onnxruntime")]
     for allowed, state in ((1000.0, "ok"), (-1000.0, "failed")):
-        monkeypatch.setattr(road, "AMPLIFIED_DB", allowed)
+        monkeypatch.setattr(conversions, "AMPLIFIED_DB", allowed)
         rows: list[dict[str, Any]] = []
-        road.walk(Student("chaotic", 16), tmp_path, half, rows.append, lambda name, size: Chaotic())
+        conversions.convert(Student("chaotic", 16), tmp_path, half, rows.append, lambda name, size: Chaotic())
         assert rows[0]["state"] == state, rows
-        assert rows[0]["error"]["cosine"] < road.TOLERANCE["fp16"] and "input_rounded_db" in rows[0]
+        assert rows[0]["error"]["cosine"] < conversions.TOLERANCE["fp16"] and "input_rounded_db" in rows[0]
 
 
 class Branching(nn.Module):
@@ -135,12 +135,12 @@ class Branching(nn.Module):
 
 def test_a_failure_is_a_row_with_its_message(tmp_path: Path) -> None:
     """Protects the rest of a long run from one network."""
-    import road
+    import conversions
     from students import Student
 
     rows: list[dict[str, Any]] = []
-    wanted = [road.Hop("fp32", "onnxruntime"), road.Hop("fp16", "onnxruntime")]
-    road.walk(Student("tiny", 16), tmp_path, wanted, rows.append, lambda name, size: Branching())
+    wanted = [conversions.Cell("fp32", "onnxruntime"), conversions.Cell("fp16", "onnxruntime")]
+    conversions.convert(Student("tiny", 16), tmp_path, wanted, rows.append, lambda name, size: Branching())
     assert [row["state"] for row in rows] == ["failed", "failed"]
     assert "Branching cannot be exported to ONNX" in rows[0]["detail"]
 
@@ -232,12 +232,12 @@ def test_the_page_shows_the_committed_result() -> None:
 
 def test_the_committed_result_is_a_whole_matrix() -> None:
     """Protects what the page claims: every student has every cell, and opset and operators suit TensorRT 10.3."""
-    import road
+    import conversions
     from students import STUDENTS
 
     rows = json.loads(RESULT.read_text())["rows"]
     assert {(row["student"], row["precision"], row["engine"]) for row in rows} == {
-        (student.name, *hop) for student in STUDENTS for hop in road.hops()
+        (student.name, *cell) for student in STUDENTS for cell in conversions.cells()
     }
     made = [row for row in rows if "operators" in row]
     assert {row["opset"] for row in made} == {20}

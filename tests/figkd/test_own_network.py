@@ -132,7 +132,7 @@ def test_a_package_is_loaded_whole_and_a_lone_file_alone(tmp_path: Path) -> None
         own_network.build(f"{missing}:make", 3, 16)
 
 
-def test_changed_code_is_loaded_anew(tmp_path: Path) -> None:
+def test_changed_code_is_loaded_again(tmp_path: Path) -> None:
     """Protects long processes: the key follows the file's contents, and so does what runs."""
     path = _file(tmp_path, GOOD)
     narrow = own_network.build(f"{path}:make", 3, 16)

@@ -50,7 +50,7 @@ def _lines(root: str, path: str) -> list[str]:
 
 
 def check_build(onnx_bytes: int, workspace_mb: int, root: str = "/") -> dict[str, int]:
-    """Refuse a build that cannot succeed for want of memory.
+    """Refuse a build that cannot succeed with the memory that is free.
 
     Returns:
         `available`, `swap_free` and `wanted` in MiB.

@@ -21,7 +21,7 @@ def uptime() -> float:
 
 
 def oom_kills() -> int:
-    """Processes that the kernel has killed for want of memory since boot; 0 where it does not count."""
+    """Processes that the kernel has killed because memory ran out since boot; 0 where it does not count."""
     for line in _read("/proc/vmstat").splitlines():
         if line.startswith("oom_kill "):
             return int(line.split()[1])

@@ -110,7 +110,7 @@ def test_a_damaged_cache_is_replaced(tmp_path: Path, damage: str) -> None:
     else:
         facts.write_text("")
     found, known = build(tmp_path, "b")
-    assert not found.reused and "started afresh" in found.note and known == {"b"}
+    assert not found.reused and "started again" in found.note and known == {"b"}
     assert build(tmp_path, "c")[1] == {"b", "c"}  # and is whole again
 
 

@@ -93,7 +93,7 @@ def test_versions_that_the_table_does_not_know_are_left_to_their_parser() -> Non
 
 
 def test_what_needs_a_plugin_is_not_read() -> None:
-    """Plugins are registered by trtexec alone; an operator that one road takes and the other not is taken by none."""
+    """Plugins are registered by trtexec alone; an operator that one parser takes and the other not is taken by none."""
     assert {problem.operator for problem in unsupported(model_of("DeformConv", 3), NEWEST)} == {"DeformConv"}
 
 

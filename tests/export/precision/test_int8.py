@@ -258,7 +258,7 @@ def test_a_range_below_half_precision_is_widened(tmp_path: Path) -> None:
 def test_fp16_biases_survive_the_cpu_optimiser(tmp_path: Path) -> None:
     """ONNX Runtime's WeightBiasQuantization turns FP16 Q/DQ biases into garbage; the engine switches it off.
 
-    The second half shows that the defect is there to be avoided. If it fails, ONNX Runtime was mended and the
+    The second half shows that the defect is there to be avoided. If it fails, ONNX Runtime was fixed and the
     switch may go.
     """
     rng = np.random.default_rng(0)

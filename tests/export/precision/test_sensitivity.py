@@ -49,7 +49,7 @@ def test_the_worst_go_first_and_no_more_than_needed() -> None:
     assert [s.group.name for s in found.returned] == ["b", "d"] and found.met
     assert found.before.top1 == pytest.approx(85.7) and found.after.top1 == pytest.approx(89.7)
     assert list(found.harms) == ["b", "d", "a", "c"]
-    # All; all but one; anew without b, which was most of the harm; and whether d or b can go back.
+    # All; all but one; again without b, which was most of the harm; and whether d or b can go back.
     assert len(network.asked) == found.evaluations == 1 + 4 + 3 + 2
     facts = found.facts(total_macs=4)
     assert [(r["group"], r["macs_percent"]) for r in facts["returned"]] == [("b", 25.0), ("d", 25.0)]
@@ -92,7 +92,7 @@ def test_laws_of_the_search(costs: list[float], budget: float) -> None:
 
 
 def test_a_layer_that_ruins_everything_hides_the_others() -> None:
-    """Beside it no harm can be seen; once it is gone, the others are measured anew."""
+    """Beside it no harm can be seen; once it is gone, the others are measured again."""
 
     def score(returned: frozenset[str]) -> Score:
         if "ruin" not in returned:
@@ -105,7 +105,7 @@ def test_a_layer_that_ruins_everything_hides_the_others() -> None:
 
 
 def test_what_is_not_needed_goes_back() -> None:
-    """The dearest first: two cheap groups together make a dear one unnecessary."""
+    """The most expensive first: two cheap groups together make an expensive one unnecessary."""
 
     def score(returned: frozenset[str]) -> Score:
         x, y = "x" in returned, "y" in returned

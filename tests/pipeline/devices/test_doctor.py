@@ -69,7 +69,7 @@ def test_a_wrong_clock_and_a_full_disk() -> None:
     found = {finding.what: finding for finding in _connection(look, {"python": "3.10.12"})}
     assert found["clock"].state == "absent" and found["clock"].found == "-86400.0 s from this machine's"
     assert found["work folder"].state == "fault" and "remote.folder" in found["work folder"].fix
-    assert found["lock"].state == "absent" and found["connection"].found == "ssh, 12 ms to and fro"
+    assert found["lock"].state == "absent" and found["connection"].found == "ssh, 12 ms round trip"
 
 
 def test_doctor_looks_at_devices(sshd: Sshd, tmp_path: Path) -> None:

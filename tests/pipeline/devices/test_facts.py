@@ -81,16 +81,16 @@ FACTS = st.fixed_dictionaries(
 
 @given(facts=FACTS)
 def test_any_facts_are_judged(facts: Any) -> None:
-    """Roads, keys, requests, doctor's findings and the report's rows of facts that the boundary lets through."""
+    """Access, keys, requests, doctor's findings and the report's rows of facts that the boundary lets through."""
     facts = ADAPTER.validate_json(json.dumps(facts))
     assert isinstance(access.describe(facts), str)
     for finding in judge(facts):
         assert isinstance(finding.found, str)
     for backend in ("onnxruntime", "tensorrt", "tensorrt_rtx"):
-        road = access.access_of(facts, backend)
-        assert road.run <= road.built
+        method = access.access_of(facts, backend)
+        assert method.run <= method.built
         assert all(isinstance(value, str) for value in access.environment_of(facts, backend).values())
-        if road.built:
+        if method.built:
             if backend != "onnxruntime":
                 files = [planned(precision, 20) for precision in ("fp16", "bf16")]
                 for refusal in refusals(access.place_of(facts, backend), TensorRTOptions(False, 5), files):

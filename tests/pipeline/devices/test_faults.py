@@ -224,7 +224,7 @@ def test_cut_in_a_detached_job(sshd: Sshd, tmp_path: Path) -> None:
 
 
 def test_cut_in_an_attached_job(sshd: Sshd) -> None:
-    """What needs its host is ended with it, and started anew."""
+    """What needs its host is ended with it, and started again."""
     notes: list[str] = []
     events: list[int] = []
     cut = _once(sshd.cut, lambda event: progress_of(event) == 5)
@@ -236,7 +236,7 @@ def test_cut_in_an_attached_job(sshd: Sshd) -> None:
     with connect(sshd.device(), agent=AGENT, note=notes.append) as session:
         assert session.run(COUNT_JOB, LONG, progress).result
         assert events[-20:] == list(range(20)) and len(events) > 20
-        assert any("started anew" in note for note in notes)
+        assert any("started again" in note for note in notes)
         assert len(list((sshd.folder / "jobs").iterdir())) == 1
     _tidy(sshd)
 
@@ -287,7 +287,7 @@ def test_the_agent_is_stopped(sshd: Sshd) -> None:
     with connect(sshd.device(silence_s=2), agent=AGENT, note=notes.append) as session:
         assert session.run(COUNT_JOB, LONG, _once(stop, lambda event: progress_of(event) == 3)).result
         assert len(_agents(sshd, "serve")) == 1
-    assert "no answer for 2 s" in notes[0] and "started anew" in notes[1]
+    assert "no answer for 2 s" in notes[0] and "started again" in notes[1]
     _tidy(sshd)
 
 
@@ -363,7 +363,7 @@ def test_interrupted(sshd: Sshd) -> None:
 
 
 def test_rebooted_in_the_middle(sshd: Sshd, impatient: None) -> None:
-    """Every process is gone and the boot is another one: it is said, and the next run starts anew."""
+    """Every process is gone and the boot is another one: it is said, and the next run starts again."""
     device = sshd.device()
 
     def reboot() -> None:

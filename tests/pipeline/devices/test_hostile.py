@@ -168,7 +168,7 @@ def test_a_lie_is_refused(server: Sshd, tmp_path: Path, impatient: None, lie: st
 
 
 def test_a_byte_and_a_break_for_ever(server: Sshd, tmp_path: Path, impatient: None) -> None:
-    """A connection that gets nowhere does not start the count of failures anew."""
+    """A connection that gets nowhere does not start the count of failures again."""
     path = tmp_path / "python3"
     python = hostile_python(path, {"content": {"raw": "t"}})
     path.write_text(path.read_text().replace('say("fetched", number)', "sys.exit(0)"))

@@ -61,7 +61,7 @@ def test_a_file_is_sent_once(local_device: Device, tmp_path: Path) -> None:
 
 
 def test_an_upload_goes_on_where_it_stopped(local_device: Device, tmp_path: Path) -> None:
-    """What came before a cut is kept, and only the rest is sent; a damaged part is noticed and sent anew."""
+    """What came before a cut is kept, and only the rest is sent; a damaged part is noticed and sent again."""
     content = os.urandom(3_000_000)
     (tmp_path / "a").write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
@@ -105,7 +105,7 @@ def test_what_a_run_leaves_behind(local_device: Device, tmp_path: Path) -> None:
 
 
 def test_a_detached_job_is_found_by_what_it_was_asked(local_device: Device) -> None:
-    """The same request finds the outcome, another one runs; released, it is made anew."""
+    """The same request finds the outcome, another one runs; released, it is made again."""
     agent = agent_for_tests()
     with connect(local_device, agent=agent) as session:
         first = session.run(COUNT_JOB, QUICK, detached=True)

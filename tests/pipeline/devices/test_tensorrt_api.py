@@ -52,8 +52,10 @@ def test_an_engine_is_really_built_on_a_device_with_tensorrt_rtx(
     events: list[Event] = []
     with connect(local_device) as session:
         facts = session.facts()
-        road = access.access_of(facts, "tensorrt_rtx")
-        assert road.built and road.name == "python" and road.versions == {"tensorrt_rtx": rtx.__version__}
+        method = access.access_of(facts, "tensorrt_rtx")
+        assert (
+            method.built and method.name == "python" and method.versions == {"tensorrt_rtx": rtx.__version__}
+        )
         done = session.run(BUILD, _request(facts, session.put(onnx)), events.append, detached=True)
         engine = session.fetch(done.job, done.result["file"], tmp_path / "engine", 1 << 24)
         listed = session.fetch(done.job, done.result["layer_list"], tmp_path / "layers", 1 << 20).read_text()

@@ -1,4 +1,4 @@
-"""The trtexec road, against a stand-in that replays trtexec's documentation. No TensorRT has run here."""
+"""Access through trtexec, against a stand-in that replays trtexec's documentation. No TensorRT has run here."""
 
 from __future__ import annotations
 
@@ -77,9 +77,9 @@ def test_build_score_and_time(version: str, place: Place, tmp_path: Path) -> Non
     """Only options that the version knows are used; logits come back to six digits, times as trtexec wrote them."""
     facts = _facts(_program(tmp_path, version), version)
     assert trtexec.probe(facts["tensorrt"]["trtexec"]) == version
-    road = access.access_of(facts, "tensorrt")
+    method = access.access_of(facts, "tensorrt")
     if version == "8.5.2":
-        assert road.built and road.name == "trtexec"
+        assert method.built and method.name == "trtexec"
     onnx = classifier(tmp_path / "a.onnx")
     built = place.run(
         "build", _request(facts, place, onnx, options={"workspace_mb": 64, "optimization_level": 3})
@@ -234,7 +234,7 @@ def test_thousands_of_errors_are_bounded(
 
 
 def test_outputs_that_are_not_finite_come_back_as_they_are(place: Place, tmp_path: Path) -> None:
-    """The host counts them, as on the other road; here they are no defect of the parser."""
+    """The host counts them, as with the other access method; here they are no defect of the parser."""
     facts = _facts(_program(tmp_path, "10.3.0"), "10.3.0")
     onnx = classifier(tmp_path / "a.onnx")
     model = load_model(onnx)

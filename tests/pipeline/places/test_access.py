@@ -36,9 +36,14 @@ def test_the_python_api_comes_first_and_trtexec_serves_where_it_cannot(
     trt: dict[str, Any], name: str, version: str
 ) -> None:
     """A Python module that is too old does not hide a program that is not."""
-    road = access_of(ORIN | trt, "tensorrt")
-    assert (road.name, road.built, road.run, road.versions) == (name, True, True, {"tensorrt": version})
-    assert place_of(ORIN | trt, "tensorrt") == Place("tensorrt", version, road.name, True, True, "SM87")
+    method = access_of(ORIN | trt, "tensorrt")
+    assert (method.name, method.built, method.run, method.versions) == (
+        name,
+        True,
+        True,
+        {"tensorrt": version},
+    )
+    assert place_of(ORIN | trt, "tensorrt") == Place("tensorrt", version, method.name, True, True, "SM87")
 
 
 @pytest.mark.parametrize(
@@ -52,14 +57,14 @@ def test_the_python_api_comes_first_and_trtexec_serves_where_it_cannot(
 )
 def test_what_is_missing_is_said(facts: dict[str, Any], detail: str, fix: str) -> None:
     """With what helps."""
-    road = access_of(facts, "tensorrt")
-    assert not road.built and not road.run and detail in road.detail and fix in road.fix
+    method = access_of(facts, "tensorrt")
+    assert not method.built and not method.run and detail in method.detail and fix in method.fix
 
 
 def test_without_numpy_an_engine_can_be_built_and_not_run() -> None:
     """Images cannot be fed to it."""
-    road = access_of(ORIN | _trt("10.3.0") | {"packages": {}}, "tensorrt")
-    assert road.built and not road.run and "python3-numpy" in road.fix
+    method = access_of(ORIN | _trt("10.3.0") | {"packages": {}}, "tensorrt")
+    assert method.built and not method.run and "python3-numpy" in method.fix
 
 
 def test_other_back_ends() -> None:

@@ -35,7 +35,7 @@ def _kept(tmp_path: Path, content: bytes, engine: str) -> Skipped | None:
 
 
 def test_a_devices_log_tells_which_tactics_were_skipped(tmp_path: Path) -> None:
-    """Either road writes such lines, and the log is kept whole, whatever bytes it holds."""
+    """Either access method writes such lines, and the log is kept whole, whatever bytes it holds."""
     assert _kept(tmp_path, LOG.encode(), "orin/fp16") == Skipped(1, 600)
     assert _kept(tmp_path, b"\xff\xfe nothing of that kind\n", "orin/int8") is None
     kept = (tmp_path / "build.log").read_text(encoding="utf-8")

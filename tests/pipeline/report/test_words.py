@@ -93,7 +93,7 @@ def test_comparison_of_the_networks() -> None:
         (SkippedTactics(tactics=1), "built with 1 tactic skipped for lack of memory: it may be slower", "free memory"),
         (SkippedTactics(tactics=1200, largest_mb=2304), "1,200 tactics skipped for lack of memory, the largest asked "
          "for 2,304 MiB: it may be slower than it could be", "--force build"),
-        (SkippedTactics(tactics=1, by_workspace=True), "skipped for want of scratch memory", "raise workspace_mb"),
+        (SkippedTactics(tactics=1, by_workspace=True), "skipped for lack of scratch memory", "raise workspace_mb"),
     ],
 )  # fmt: skip
 def test_an_engine_that_was_built_with_too_little_memory_is_marked(

@@ -60,13 +60,13 @@ JETPACKS: dict[str, tuple[str, str, str, set[str]]] = {
     "7.2 Orin": ("39.2.0", "SM87", "10.16.2", set()),
     "7.2 Thor": ("39.2.0", "SM110", "10.16.2", set()),
 }
-ROADS = ("python", "trtexec")
+ACCESS = ("python", "trtexec")
 
 
-def facts_of(jetpack: str, road: str) -> dict[str, Any]:
+def facts_of(jetpack: str, access_name: str) -> dict[str, Any]:
     """What a board says (job `facts`), as far as it decides; with one of the two access."""
     l4t, capability, version, _ = JETPACKS[jetpack]
-    program = road == "trtexec"
+    program = access_name == "trtexec"
     return {
         "l4t": l4t,
         "jetpack": jetpack.split()[0],
@@ -211,13 +211,13 @@ def what_doctor_says(config: DeployConfig, facts: dict[str, Any]) -> dict[str, s
     return said
 
 
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("access_name", ACCESS)
 @pytest.mark.parametrize("jetpack", list(JETPACKS))
 def test_doctor_run_and_build_agree_on_every_jetpack(
-    jetpack: str, road: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    jetpack: str, access_name: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All precisions at once, each alone, and an INT8 file some of whose layers are not INT8."""
-    facts, refused = facts_of(jetpack, road), JETPACKS[jetpack][3]
+    facts, refused = facts_of(jetpack, access_name), JETPACKS[jetpack][3]
     for asked in (PRECISIONS, *((precision,) for precision in PRECISIONS)):
         config = config_of(**{"targets.orin.precisions": f"[{', '.join(asked)}]"})
         said = what_run_says(config, facts)
@@ -229,10 +229,10 @@ def test_doctor_run_and_build_agree_on_every_jetpack(
     assert found == what_run_says(mixed, facts)
 
 
-@pytest.mark.parametrize("road", ROADS)
+@pytest.mark.parametrize("access_name", ACCESS)
 @pytest.mark.parametrize("jetpack", ["5.1 Xavier", "5.1", "6.0", "6.2"])
 def test_run_and_build_agree_on_attention(
-    jetpack: str, road: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    jetpack: str, access_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the builder would choose the precisions; before training by the rehearsed graph, then by the file."""
     nodes = [
@@ -250,7 +250,7 @@ def test_run_and_build_agree_on_attention(
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.save(model, tmp_path / onnx_file("fp32"))
-    config, facts = config_of(**{"targets.orin.precisions": "[fp32]"}), facts_of(jetpack, road)
+    config, facts = config_of(**{"targets.orin.precisions": "[fp32]"}), facts_of(jetpack, access_name)
     verdict = judge(config, ["orin"], cast(KnownDevices, _One(facts)), building=True, graph=lambda: model)
     said = [fault.what for fault in verdict.faults] or [""]
     assert ("has attention (node scores)" in said[0]) is (jetpack != "6.2") and len(said) == 1
@@ -285,7 +285,7 @@ def _products() -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize(
-    ("jetpack", "road", "fix"),
+    ("jetpack", "access_name", "fix"),
     [
         ("5.0.2", "trtexec", "update the device to JetPack 5.1 or later"),
         ("5.0.2", "python", "update the device to JetPack 5.1 or later"),
@@ -296,13 +296,13 @@ def _products() -> onnx.ModelProto:
         ("5.1 Xavier", "python", "choose a convolutional student"),
     ],
 )
-def test_an_old_jetpack_is_refused_in_one_line(jetpack: str, road: str, fix: str) -> None:
+def test_an_old_jetpack_is_refused_in_one_line(jetpack: str, access_name: str, fix: str) -> None:
     """Before training, also where other targets are left: the engine will not be there however long one waits.
 
     What is too old altogether, and a transformer where the builder would choose the precisions.
     """
     config = config_of(**{"targets.orin.precisions": "[fp32, fp16, int8]"})
-    known = cast(KnownDevices, _One(facts_of(jetpack, road)))
+    known = cast(KnownDevices, _One(facts_of(jetpack, access_name)))
     (fault,) = judge(config, ["orin"], known, building=True, graph=_products).faults
     assert fault.fix.startswith(fix) and "\n" not in fault.what and int(fault.exit_code) == 5
     assert "Xavier" not in jetpack or fault.fix == fix
@@ -313,7 +313,7 @@ def test_an_old_jetpack_is_refused_in_one_line(jetpack: str, road: str, fix: str
 
 
 @pytest.mark.parametrize(
-    ("changes", "version", "road", "says"),
+    ("changes", "version", "access_name", "says"),
     [
         ({"strong_typing": False}, "11.4.1", "python", "always strongly typed"),
         ({"strong_typing": False}, "11.4.1", "trtexec", "always strongly typed"),
@@ -323,13 +323,13 @@ def test_an_old_jetpack_is_refused_in_one_line(jetpack: str, road: str, fix: str
     ],
 )
 def test_options_of_devices_are_judged_as_those_here(
-    changes: dict[str, Any], version: str, road: str, says: str, monkeypatch: pytest.MonkeyPatch
+    changes: dict[str, Any], version: str, access_name: str, says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both by the version there and by its road."""
+    """Both by the version there and by its access method."""
     monkeypatch.setitem(JETPACKS, "x", ("39.2.0", "SM87", version, set()))
     given = {f"targets.orin.{key}": value for key, value in changes.items()}
     config = config_of(**{"targets.orin.precisions": "[fp16]", **given})
-    found = [lack.what for lack in lacks(config, "orin", facts_of("x", road))]
+    found = [lack.what for lack in lacks(config, "orin", facts_of("x", access_name))]
     assert len(found) == bool(says) and all(says in what for what in found)
 
 

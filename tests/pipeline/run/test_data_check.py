@@ -90,7 +90,7 @@ def test_copies_across_given_splits_are_refused_before_anything_runs(tmp_path: P
     assert "data.options.copies: leave_out" in done.err
 
 
-def test_force_prepares_the_data_anew(tmp_path: Path) -> None:
+def test_force_prepares_the_data_again(tmp_path: Path) -> None:
     """The way out that docs name where a cache is in doubt."""
     trees.image_folder(tmp_path / "images", classes=2, images=12)
     _config(tmp_path)

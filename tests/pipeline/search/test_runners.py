@@ -48,7 +48,7 @@ def test_a_process_that_dies_is_told_and_started_again(tmp_path: Path) -> None:
         os.kill(worker.pid, signal.SIGSTOP)  # so that the next trial is under way when the kernel kills it
         killer = threading.Timer(0.3, os.kill, (worker.pid, signal.SIGKILL))
         killer.start()
-        with pytest.raises(WorkerDied, match="killed by signal 9: probably for want of memory"):
+        with pytest.raises(WorkerDied, match="killed by signal 9: probably by the OOM killer"):
             run(_request(tmp_path))
         assert run(_request(tmp_path)).failure is not None and _worker().pid != worker.pid
     assert not [p for p in multiprocessing.active_children() if p.name == "figkd-trial"]

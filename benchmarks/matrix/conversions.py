@@ -1,4 +1,4 @@
-"""One student's whole road with the package's own functions: torch, ONNX, FP16 and INT8, engines. One row a hop.
+"""One student's conversions with the package's own functions: torch, ONNX, FP16 and INT8, engines. One row a cell.
 
 A row is a dictionary that JSON can hold: `student`, `precision`, `engine` and `state`:
 
@@ -44,7 +44,7 @@ Row = dict[str, Any]
 Images = np.ndarray[tuple[int, ...], np.dtype[Any]]
 
 
-class Hop(NamedTuple):
+class Cell(NamedTuple):
     """One cell of the matrix."""
 
     precision: str
@@ -53,38 +53,38 @@ class Hop(NamedTuple):
     """`onnxruntime`, or `tensorrt_rtx/SM86` and so on; `tensorrt_rtx/dynamic` has profiles for batch 1 and 4."""
 
 
-def hops(capabilities: Sequence[str] = CAPABILITIES) -> Iterator[Hop]:
+def cells(capabilities: Sequence[str] = CAPABILITIES) -> Iterator[Cell]:
     """Every cell of one student, in the order in which they are made."""
     for name in PRECISIONS:
-        yield Hop(name, "onnxruntime")
+        yield Cell(name, "onnxruntime")
     for name in PRECISIONS[:-1]:
         for target in (*capabilities, "dynamic"):
-            yield Hop(name, f"tensorrt_rtx/{target}")
+            yield Cell(name, f"tensorrt_rtx/{target}")
 
 
-def walk(
+def convert(
     student: Student,
     folder: Path,
-    wanted: Sequence[Hop],
+    wanted: Sequence[Cell],
     keep: Callable[[Row], None],
     build: Callable[[str, int], nn.Module] | None = None,
 ) -> None:
-    """Make the `wanted` hops of one student and hand each row to `keep` as soon as it is there.
+    """Make the `wanted` cells of one student and hand each row to `keep` as soon as it is there.
 
     Args:
         student: the network.
         folder: for the ONNX files and engines.
-        wanted: hops to make; an ONNX file that they need is made if it is absent.
+        wanted: cells to make; an ONNX file that they need is made if it is absent.
         keep: takes a row.
         build: name and image size to module; the package's own by default.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    work = _Road(student, folder, build or _network)
-    for hop in wanted:
+    work = _Conversions(student, folder, build or _network)
+    for cell in wanted:
         start = time.perf_counter()
-        row: Row = {"student": student.name, "image_size": student.image_size, **hop._asdict()}
+        row: Row = {"student": student.name, "image_size": student.image_size, **cell._asdict()}
         try:
-            row |= work.run(hop) if hop.engine == "onnxruntime" else work.built(hop)
+            row |= work.run(cell) if cell.engine == "onnxruntime" else work.built(cell)
         except ExportError as error:
             row |= {"state": _refusal(error.what), "detail": " ".join(error.what.split()), "fix": error.fix}
         except Exception as error:
@@ -92,8 +92,8 @@ def walk(
         keep(row | {"seconds": round(time.perf_counter() - start, 2)})
 
 
-class _Road:
-    """What the hops of one student share, each made once."""
+class _Conversions:
+    """What the cells of one student share, each made once."""
 
     def __init__(self, student: Student, folder: Path, build: Callable[[str, int], nn.Module]) -> None:
         self.student, self.folder, self._build = student, folder, build
@@ -168,11 +168,11 @@ class _Road:
             self._seen = precision.observe_file(self.file("fp32"), [calibration], histograms=False)
         return self._seen
 
-    def run(self, hop: Hop) -> Row:
+    def run(self, cell: Cell) -> Row:
         """The ONNX file in ONNX Runtime: its facts, its error against torch, its operators."""
-        path = self.file(hop.precision)
+        path = self.file(cell.precision)
         facts = onnx.describe(path)
-        made = self.facts(hop.precision)
+        made = self.facts(cell.precision)
         row: Row = {
             "opset": facts["opset"],
             "nodes": facts["nodes"],
@@ -181,10 +181,10 @@ class _Road:
             "parameters": facts["parameters"],
             **{key: made[key] for key in _TOLD if key in made},
         }
-        if hop.precision != "int8_cpu":
+        if cell.precision != "int8_cpu":
             problems = trt_operators.unsupported(graph.load_model(path))
             row["tensorrt_10_3"] = [trt_operators.describe(problem) for problem in problems]
-        one = onnx.fix_batch(path, self.folder / f"{hop.precision}.static.onnx", 1)
+        one = onnx.fix_batch(path, self.folder / f"{cell.precision}.static.onnx", 1)
         found = {}
         for what, file in (("dynamic", path), ("static", one)):
             engine = BACKENDS["onnxruntime"].load(file, threads=1)
@@ -195,8 +195,8 @@ class _Road:
         one.unlink()
         worst = min(found.values(), key=lambda error: error["cosine"] if error["finite"] else -2.0)
         row |= {"error": worst, "static_differs": abs(found["static"]["cosine"] - found["dynamic"]["cosine"])}
-        close = worst["finite"] and worst["cosine"] >= TOLERANCE.get(hop.precision, -1.0)
-        if worst["finite"] and not close and hop.precision == "fp16":
+        close = worst["finite"] and worst["cosine"] >= TOLERANCE.get(cell.precision, -1.0)
+        if worst["finite"] and not close and cell.precision == "fp16":
             row["input_rounded_db"] = self.amplified["sqnr_db"]
             close = worst["sqnr_db"] >= row["input_rounded_db"] - AMPLIFIED_DB
         good = close and not row.get("tensorrt_10_3")
@@ -206,12 +206,12 @@ class _Road:
             )
         return row | {"state": "ok" if good else "failed"}
 
-    def built(self, hop: Hop) -> Row:
+    def built(self, cell: Cell) -> Row:
         """An engine of TensorRT-RTX for one compute capability."""
-        target = hop.engine.partition("/")[2]
-        out = self.folder / f"{hop.precision}.engine"
+        target = cell.engine.partition("/")[2]
+        out = self.folder / f"{cell.precision}.engine"
         info = BACKENDS["tensorrt_rtx"].build(
-            self.file(hop.precision),
+            self.file(cell.precision),
             out,
             batch_sizes=(1, 4) if target == "dynamic" else (1,),
             compute_capabilities=() if target == "dynamic" else (target,),
