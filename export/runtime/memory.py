@@ -54,7 +54,7 @@ def _number(read: int, limit_s: float) -> Optional[int]:
 
 
 def _reset() -> int:
-    """Start the peak anew; what is resident now, in bytes."""
+    """Reset the peak; returns what is resident now, in bytes."""
     with open("/proc/self/clear_refs", "wb") as file:
         file.write(_RESET_PEAK)
     return _status(b"VmRSS")
