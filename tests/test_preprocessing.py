@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.runtime.image import decode, evaluation_view
+from export.runtime.bundle.preprocess import Preprocessing
 from figkd.data.decode import decode_square
 from figkd.data.levels import UNSEEN, Kind, Levels, as_json
 from figkd.evaluate import centre_crop
@@ -30,7 +30,7 @@ def test_the_two_roads_give_the_same_pixels(
     path = tmp_path / f"image.{suffix}"
     path.write_bytes(buffer.getvalue())
     trained = centre_crop(decode_square(path, 48)[None], 40)[0]
-    measured = evaluation_view(decode(buffer.getvalue(), 48), 48, 40)
+    measured = Preprocessing(48, 40).view(buffer.getvalue())
     np.testing.assert_array_equal(measured, trained)
 
 
@@ -43,7 +43,8 @@ def test_deep_images_are_scaled_alike(dtype: str, tmp_path: Path) -> None:
     kind: Kind = "float" if dtype == "float32" else "integer"
     for levels in (Levels(0, 4095), UNSEEN[kind]):
         trained = centre_crop(decode_square(path, 48, rules={kind: levels})[None], 40)[0]
-        measured = decode(path.read_bytes(), 48, as_json({kind: levels}))
-        np.testing.assert_array_equal(evaluation_view(measured, 48, 40), trained)
-    unsaid = evaluation_view(decode(path.read_bytes(), 48), 48, 40)
+        rule = {of: (low, high) for of, (low, high) in as_json({kind: levels}).items()}
+        measured = Preprocessing(48, 40, levels=rule).view(path.read_bytes())
+        np.testing.assert_array_equal(measured, trained)
+    unsaid = Preprocessing(48, 40).view(path.read_bytes())
     np.testing.assert_array_equal(unsaid, trained)

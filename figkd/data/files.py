@@ -12,6 +12,7 @@ from figkd.data.decode import Job, decode_many
 from figkd.data.listing import Sample
 from figkd.data.look import levels_of
 from figkd.data.on_the_fly import FileListWriter, common_root, write_root
+from figkd.data.originals import write_originals
 from figkd.data.room import usable_cpus
 from figkd.data.sources import Sources
 from figkd.data.store import SPLITS, SplitName, SplitWriter, new_folder, write_contents, write_facts
@@ -67,7 +68,7 @@ def write_samples(
             jobs = (_job(sample) for sample in samples)
             decoded = decode_many(jobs, store_size, threads, rules)
             seen: set[int] = set()
-            kept: list[str] = []
+            kept: list[Sample] = []
             with (
                 FileListWriter(folder, name, root) if on_the_fly else SplitWriter(folder, name, store_size)
             ) as writer:
@@ -80,7 +81,7 @@ def write_samples(
                         else:
                             writer.append(image.pixels, sample.label, sample.sample_id)
                         seen.add(sample.label)
-                        kept.append(contents[sample.sample_id])
+                        kept.append(sample)
                         tally.add(image, sample.sample_id)
                         sources.add(image.source)
                         if name == "train":
@@ -88,7 +89,7 @@ def write_samples(
                     done += 1
                     progress(done, total, f"{name} images")
                 counts[name] = len(writer)
-            write_contents(folder, name, kept)
+            write_contents(folder, name, [contents[sample.sample_id] for sample in kept])
             if len(samples) and counts[name] < len(samples) * (1 - MAX_SKIPPED):
                 reason = skipped[-1]
                 raise DataError(
@@ -103,6 +104,8 @@ def write_samples(
                 raise DataError(
                     f"no training image of {names} can be decoded", "check the files, or remove the class"
                 )
+            if name == "test":
+                write_originals(folder, kept)
         mean, std = mean_and_std(moments, counts["train"])
         said = {**facts, "classes": len(classes), "store_size": store_size, "counts": counts}
         said.update({"mean": mean, "std": std, "skipped": skipped, "sources": sources.facts()})

@@ -2,8 +2,8 @@
 
 Layout: classes.json, data.json, and for each of train, val, test: <split>.npy uint8 [N, S, S, 3] RGB,
 <split>_labels.npy int64 [N], <split>_ids.json [N], and where images come from files
-<split>_contents.json [N], the sha256 of each. Where images are decoded on the fly, <split>_files.json and
-root.json stand for <split>.npy (see `figkd.data.on_the_fly`).
+<split>_contents.json [N], the sha256 of each, and test_originals.zip, some of them (`figkd.data.originals`). Where
+images are decoded on the fly, <split>_files.json and root.json stand for <split>.npy (see `figkd.data.on_the_fly`).
 """
 
 from __future__ import annotations

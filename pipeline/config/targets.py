@@ -106,7 +106,8 @@ class Benchmark(Section):
         "image_to_class",
     ]
     """`engine`: inference alone. `engine+copies`: with input and output copies. `image_to_class`: decoding
-    of a JPEG of the stored size (a camera's file takes longer), resize, inference, argmax."""
+    of a test image's file (a JPEG of the stored size where the data has no files), resize, inference, argmax, by the
+    code that classifies in a bundle."""
     warmup_ms: Annotated[float, Field(ge=0, le=604_800_000)] = 200
     """Warm-up before the first sample, in ms."""
     min_samples: Count = 1000

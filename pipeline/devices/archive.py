@@ -58,7 +58,8 @@ def archive(sources: Mapping[str, str]) -> Archive:
     buffer = io.BytesIO()
     files = {"__main__.py": _MAIN, "export/__init__.py": ""}
     files |= {
-        f"export/runtime/{path.name}": path.read_text(encoding="utf-8") for path in _RUNTIME.glob("*.py")
+        f"export/runtime/{path.relative_to(_RUNTIME).as_posix()}": path.read_text(encoding="utf-8")
+        for path in (*_RUNTIME.glob("*.py"), *(_RUNTIME / "bundle").glob("*.py"))
     }
     files |= {f"{_PACKAGE}/{name}": text for name, text in sources.items()}
     with zipfile.ZipFile(buffer, "w") as packed:

@@ -101,7 +101,7 @@ def _sent(session: Session, part: Part, context: Context, before: int, total: in
 
 def put_bytes(session: Session, folder: Path, content: bytes) -> str:
     """Send a few bytes; returns their digest."""
-    path = folder / "encoded.jpg"
+    path = folder / "encoded"
     path.write_bytes(content)
     try:
         return session.put(path)

@@ -26,7 +26,8 @@ from pipeline.places.device_jobs import (
     run_job,
     transform,
 )
-from pipeline.places.latency import Case, Plan, encode, statistics
+from pipeline.places.latency import Case, Plan, statistics
+from pipeline.places.pictures import Pictures
 from pipeline.places.place import FACTS_FILE, Context, Timed, TimeTask
 from pipeline.places.threads import tried
 from pipeline.results.latency import BenchmarkRow
@@ -53,9 +54,10 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
     if not task.rows:  # the device is not bothered
         facts = read_json(task.built / FACTS_FILE)
         return Timed([], {}, {}, {"device": device.name, "facts": _lasting(facts), "energy": {}})
-    plan, stored = task.plan, task.images.stored
+    plan = task.plan
     cropped = task.images.cropped()
-    encoded = [encode(image) for image in stored] if "image_to_class" in plan.boundaries else []
+    pictures = task.pictures
+    encoded = pictures.encoded if "image_to_class" in plan.boundaries else []
     with device_session(device, context) as (session, facts):
         group = next(image_groups(context, session, cropped, together=True))
         specs = engine_specs(session, context, facts, task.built, task.rows, _load_options(task))
@@ -66,8 +68,7 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
             "image": list(cropped.shape[1:]),
             "transform": transform(task.images),
             "encoded": [put_bytes(session, context.scratch, data) for data in encoded],
-            "store_size": stored.shape[1],
-            "image_size": task.images.image_size,
+            "preprocessing": pictures.preprocessing.to_json(),
             "warmup_s": plan.warmup_s,
             "min_samples": plan.min_samples,
             "min_seconds": plan.min_seconds,
@@ -78,7 +79,7 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
             "memory": task.memory,
         }
         modes: list[str | None] = [*task.power_modes] or [None]
-        timed, lacking = in_each_mode(context, session, request, modes, encoded, task.target)
+        timed, lacking = in_each_mode(context, session, request, modes, pictures, task.target)
         skew = session.skew_s
     first, *others = timed
     machine = {
@@ -87,9 +88,7 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
         "clock_skew_s": round(skew, 3),
         "power_mode": first.result["power_mode"],
         "missing": [*first.result["missing"], *_not_on_devices(plan), *lacking],
-        "golden": None
-        if first.golden is None
-        else asdict(telemetry.golden(first.golden, encoded, stored.shape[1], task.images.image_size)),
+        "golden": None if first.golden is None else asdict(telemetry.golden(first.golden, pictures)),
         **first.summary,
         "modes": {each.mode: each.summary for each in others},
     }
@@ -125,7 +124,7 @@ def in_each_mode(
     session: Session,
     request: TimeRequest,
     modes: Sequence[str | None],
-    encoded: Sequence[bytes],
+    pictures: Pictures,
     target: str,
 ) -> tuple[list[InMode], list[str]]:
     """Measure in each mode; what lacks, in words. The first mode must be had; each job puts back the one before."""
@@ -134,7 +133,7 @@ def in_each_mode(
     for mode in modes:
         asked: TimeRequest = {**request, "power_mode": mode}
         try:
-            timed.append(_in_mode(context, session, asked, encoded, target, mode if len(modes) > 1 else ""))
+            timed.append(_in_mode(context, session, asked, pictures, target, mode if len(modes) > 1 else ""))
         except JobFailed as error:
             if not timed or error.kind != "request":
                 raise
@@ -147,7 +146,7 @@ def _in_mode(
     context: Context,
     session: Session,
     request: TimeRequest,
-    encoded: Sequence[bytes],
+    pictures: Pictures,
     target: str,
     mode: str | None,
 ) -> InMode:
@@ -157,7 +156,7 @@ def _in_mode(
     result = done.result
     file = session.fetch(done.job, results.SAMPLES, context.scratch / results.SAMPLES, _MOST_SAMPLES)
     raw = file.read_bytes()
-    shape = (len(encoded), *request["image"])
+    shape = (len(request["encoded"]), *request["image"])
     golden = (
         fetch_array(session, done.job, results.GOLDEN, context.scratch, shape, "uint8")
         if result["golden"]
@@ -169,12 +168,13 @@ def _in_mode(
         arrays = results.timed_arrays(raw, result, [case["name"] for case in request["cases"]], engines)
     except Unfit as error:
         raise unfit(session.device, "what it timed", error) from None
+    decoded = pictures.facts() if request["encoded"] else None
     rows = []
     for case in request["cases"]:
         if case["name"] in result["cases"]:
             found = samples_of(case, arrays[case["name"]], result["cases"][case["name"]])
             name = Case(case["engine"], case["batch"], case["boundary"], power_mode=mode or "")
-            rows.append(statistics(name, found))
+            rows.append(statistics(name, found, decoded=decoded))
     renamed = {f"{name}|{mode}" if mode else name: parts for name, parts in arrays.items()}
     return InMode(mode or "", result, rows, renamed, telemetry.summary(result, arrays), golden)
 

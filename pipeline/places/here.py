@@ -117,7 +117,7 @@ def _timed(task: TimeTask, context: Context) -> Timed:
             runtime[row.id] = engines[row.id].facts | ({"threads_tried": others} if others else {})
         found = measure_engines(
             engines,
-            task.images.stored,
+            task.pictures,
             dict.fromkeys(engines, inputs),
             plan=task.plan,
             progress=context.progress,

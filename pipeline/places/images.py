@@ -57,10 +57,7 @@ class Images:
 
     def inputs(self) -> npt.NDArray[Any]:
         """The evaluation view in the graph's layout."""
-        import numpy as np
+        from export.runtime.normalise import normalised
 
         cropped, wanted = self.cropped(), self.normalisation()
-        if wanted is None:
-            return cropped
-        mean, std = (np.array(values, np.float32) for values in (wanted.mean, wanted.std))
-        return np.ascontiguousarray(((cropped.astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2))
+        return cropped if wanted is None else normalised(cropped, wanted.mean, wanted.std)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -13,7 +12,7 @@ from export.engine_kinds import ENGINE_KINDS
 from export.machine import Facts
 from export.runtime.sampling import Limits
 from pipeline.results.doubts import MAX_OTHER_CORES, coarse
-from pipeline.results.latency import BenchmarkRow, Warned
+from pipeline.results.latency import BenchmarkRow, Decoded, Warned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from export.engines.protocol import Boundary, Engine, Samples
     from export.measure import Timer
+    from pipeline.places.pictures import Pictures
 
 RATE_ARRIVALS = 1000
 """Arrivals of a fixed-rate measurement whose length is not given: the fewest that have a p99."""
@@ -98,7 +98,7 @@ class Measured:
 
 def measure_engines(
     engines: Mapping[str, Engine],
-    stored: npt.NDArray[np.uint8],
+    pictures: Pictures,
     inputs: Mapping[str, npt.NDArray[Any]],
     *,
     plan: Plan,
@@ -108,8 +108,8 @@ def measure_engines(
 
     Args:
         engines: by id.
-        stored: uint8 [N, S, S, 3], what `image_to_class` decodes after it was encoded as JPEG.
-        inputs: the same images as each engine takes them, [N, ...], by id.
+        pictures: what `image_to_class` decodes.
+        inputs: prepared images as each engine takes them, [N, ...], by id.
         plan: what to measure.
         progress: called as progress(done, total, note).
     """
@@ -118,8 +118,8 @@ def measure_engines(
     from export.runtime.readings import clocks as read_clocks
     from pipeline.results.clocks import summarise
 
-    closed = list(_closed(engines, stored, inputs, plan))
-    paced = list(_paced(engines, stored, inputs, plan))
+    closed = list(_closed(engines, pictures, inputs, plan))
+    paced = list(_paced(engines, pictures, inputs, plan))
     before, readings = machine_facts(), [read_clocks()]
     warm_up = _warm_up(engines, inputs, plan)
     readings.append(read_clocks())
@@ -145,7 +145,8 @@ def measure_engines(
         done += (plan.rounds + found.repeated) * len(cases)
     during = load_together(loads) | {"rounds": len(loads), "repeated_rounds": repeated}
     others = _others(during)
-    rows = [statistics(case, samples[case.name], others) for case, _ in (*closed, *paced)]
+    decoded = pictures.facts() if "image_to_class" in plan.boundaries else None
+    rows = [statistics(case, samples[case.name], others, decoded) for case, _ in (*closed, *paced)]
     raw = {name: dict(found.arrays) for name, found in samples.items()}
     readings.append(read_clocks())
     clocks = summarise(readings, warm_up)
@@ -179,17 +180,17 @@ def _others(during: Mapping[str, float]) -> list[Caution]:
 
 def _closed(
     engines: Mapping[str, Engine],
-    stored: npt.NDArray[np.uint8],
+    pictures: Pictures,
     inputs: Mapping[str, npt.NDArray[Any]],
     plan: Plan,
 ) -> Iterator[tuple[Case, Timer]]:
     """One query after the other, alone or in several streams."""
     from export.load import closed_loop
-    from export.runtime.image import time_image_to_class
+    from export.runtime.bundle.timing import time_image_to_class
 
     for boundary in plan.boundaries:
         if boundary == "image_to_class":
-            for name, step in _steps(engines, stored).items():
+            for name, step in _steps(engines, pictures).items():
                 yield Case(name, 1, boundary), partial(time_image_to_class, step)
             continue
         for batch in plan.batch_sizes:
@@ -209,7 +210,7 @@ def _closed(
 
 def _paced(
     engines: Mapping[str, Engine],
-    stored: npt.NDArray[np.uint8],
+    pictures: Pictures,
     inputs: Mapping[str, npt.NDArray[Any]],
     plan: Plan,
 ) -> Iterator[tuple[Case, Timer]]:
@@ -225,7 +226,7 @@ def _paced(
             name: engine.queries(one_batch(inputs[name], batch))[0] for name, engine in engines.items()
         }
     if "image_to_class" in plan.boundaries:
-        queries["image_to_class"] = _steps(engines, stored)
+        queries["image_to_class"] = _steps(engines, pictures)
     for boundary, members in queries.items():
         images_a_query = batch if boundary == "engine" else 1
         for name, query in members.items():
@@ -233,17 +234,19 @@ def _paced(
             yield Case(name, images_a_query, boundary, rate_fps=plan.rate_fps), timer
 
 
-def _steps(
-    engines: Mapping[str, Engine], stored: npt.NDArray[np.uint8]
-) -> dict[str, Callable[[], dict[str, float]]]:
-    from export.runtime.image import image_to_class
+def _steps(engines: Mapping[str, Engine], pictures: Pictures) -> dict[str, Callable[[], dict[str, float]]]:
+    from export.errors import ExportError
+    from export.runtime.bundle.timing import image_to_class
 
-    encoded = [encode(image) for image in stored]
-    return {
-        # Graphs that normalise inside take [S, S, 3]; others need mean and deviation, which only training knows.
-        name: image_to_class(engine, encoded, stored.shape[1], engine.input_shape[0])
-        for name, engine in engines.items()
-    }
+    found = {}
+    for name, engine in engines.items():
+        spec = pictures.preprocessing
+        if spec.dtype == "uint8":  # files that are given by path may take smaller images than the data's
+            spec = replace(spec, size=engine.input_shape[0])
+        if spec.size > spec.side:
+            raise ExportError(f"image size {spec.size} does not fit into store size {spec.side}")
+        found[name] = image_to_class(engine, pictures.encoded, spec)
+    return found
 
 
 def one_batch(inputs: npt.NDArray[Any], batch: int) -> npt.NDArray[Any]:
@@ -253,13 +256,16 @@ def one_batch(inputs: npt.NDArray[Any], batch: int) -> npt.NDArray[Any]:
     return np.ascontiguousarray(np.resize(inputs, (batch, *inputs.shape[1:])))
 
 
-def statistics(case: Case, found: Samples, others: Sequence[Caution] = ()) -> BenchmarkRow:
+def statistics(
+    case: Case, found: Samples, others: Sequence[Caution] = (), decoded: Decoded | None = None
+) -> BenchmarkRow:
     """The statistics of a case's samples.
 
     Args:
         case: what was timed.
         found: its samples.
         others: cautions that hold for all cases alike.
+        decoded: what was decoded, of cases that decode.
     """
     import numpy as np
 
@@ -301,14 +307,6 @@ def statistics(case: Case, found: Samples, others: Sequence[Caution] = ()) -> Be
         keeps_rate=paced.keeps_rate if paced else None,
         resolution_ms=found.resolution_ms,
         warnings=[Warned(code=caution.code, values=caution.values) for caution in cautions],
+        decoded=decoded if case.boundary == "image_to_class" else None,
         median_of_parts_ms={k: float(np.median(v)) for k, v in found.arrays.items() if k != "latency"},
     )
-
-
-def encode(image: npt.NDArray[np.uint8]) -> bytes:
-    """A JPEG of uint8 [H, W, 3], as `image_to_class` decodes it."""
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=95)
-    return buffer.getvalue()

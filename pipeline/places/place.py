@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from export.engines.options import TensorRTOptions
     from pipeline.places.latency import Plan
+    from pipeline.places.pictures import Pictures
 
 FACTS_FILE = "device.json"
 """What a device said of itself, in the artifact of `build`."""
@@ -134,6 +135,7 @@ class TimeTask:
         rows: engines that run.
         built: the folder of their files.
         images: what is shown in turn.
+        pictures: what `image_to_class` decodes in turn.
         plan: what is measured of each engine, and for how long.
         threads: of ONNX Runtime; None: as many as are fastest.
         spinning: its threads wait in a loop.
@@ -148,6 +150,7 @@ class TimeTask:
     rows: Sequence[EngineRow]
     built: Path
     images: Images
+    pictures: Pictures
     plan: Plan
     threads: int | None
     spinning: bool

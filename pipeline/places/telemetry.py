@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from pipeline.places.pictures import Pictures
+
 TOTAL_RAILS = ("VDD_IN", "VIN", "POM_5V_IN", "SYS_VIN")
 """Rails that carry the whole board (Orin NX and Nano, Thor; TX2 and Nano)."""
 # AGX Orin's memory rail is fed by its 5 V rail: not to be counted twice.
@@ -228,21 +230,15 @@ class Golden:
     differing_percent: float
 
 
-def golden(
-    found: npt.NDArray[np.uint8], encoded: Sequence[bytes], store_size: int, image_size: int
-) -> Golden:
+def golden(found: npt.NDArray[np.uint8], pictures: Pictures) -> Golden:
     """How far the device's own decoding and resizing is from this machine's.
 
     Args:
         found: uint8 [N, H, W, 3], what the device made of the images.
-        encoded: the same images' files.
-        store_size: see `export.runtime.image.evaluation_view`.
-        image_size: likewise.
+        pictures: the same images' files.
     """
     import numpy as np
 
-    from export.runtime.image import decode, evaluation_view
-
-    ours = np.stack([evaluation_view(decode(data, store_size), store_size, image_size) for data in encoded])
+    ours = np.stack([pictures.preprocessing.view(data) for data in pictures.encoded])
     apart = np.abs(ours.astype(np.int16) - found.astype(np.int16))
     return Golden(len(ours), int(apart.max()), float(100 * (apart > 0).mean()))

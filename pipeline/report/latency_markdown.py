@@ -47,8 +47,10 @@ def render(result: Result) -> str:
         "img/s",
         "warnings",
     ]
+    latencies = [row for engine in result.engines for row in engine.latency]
     meaning = "; ".join(
-        f"{latency_words.BOUNDARIES[b]}: {m}" for b, m in latency_words.BOUNDARY_MEANING.items()
+        f"{name}: {latency_words.meaning(boundary, latencies)}"
+        for boundary, name in latency_words.BOUNDARIES.items()
     )
     table = markup.table(head, rows, "ll" + "r" * 14 + "l")
     notes = f"{_doubts(result)}{_clocks(result)}{_threads(result)}{_paced(result)}{_energy(result)}"

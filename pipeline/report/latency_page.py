@@ -200,10 +200,8 @@ def labels(ids: Sequence[str]) -> dict[str, str]:
 def _group(index: int, ranking: Ranking, names: dict[str, str], colours: dict[str, str]) -> Group:
     first = ranking.first
     text = kind(first)
-    meaning = (
-        latency_words.PACED_MEANING if first.rate_fps else latency_words.BOUNDARY_MEANING[first.boundary]
-    )
     rows = [each.row for each in ranking.placed]
+    meaning = latency_words.PACED_MEANING if first.rate_fps else latency_words.meaning(first.boundary, rows)
     boundary = f"Boundary {latency_words.BOUNDARIES[first.boundary]}"
     chart = distributions.row_distributions(f"group{index}", rows, names, colours, boundary)
     cautions = [(names[row.id], "; ".join(found)) for row in rows if (found := _cautions(row))]

@@ -9,7 +9,7 @@ from pipeline.report import numbers
 from pipeline.results.doubts import MAX_OTHER_CORES
 from pipeline.results.engine import Engine
 from pipeline.results.evidence import Load
-from pipeline.results.latency import Latency, Warned
+from pipeline.results.latency import Decoded, Latency, Warned
 from pipeline.results.result import Result
 
 Values = Mapping[str, float]
@@ -17,14 +17,34 @@ BOUNDARIES = {"engine": "engine", "engine+copies": "engine + copies", "image_to_
 BOUNDARY_MEANING = {
     "engine": "inference alone",
     "engine+copies": "inference with the copies of input and output",
-    "image_to_class": "decoding of a JPEG of the stored size, resize, inference and argmax of one image; "
-    "a camera's file takes longer to decode",
+    "image_to_class": "decoding of an image file, resize, inference and argmax of one image",
+}
+_NOT_FILES = {
+    "stored": "JPEGs of the prepared images were decoded, because the data has no files; a camera's file takes longer",
+    "random": "JPEGs of random pixels of the input's size were decoded; a camera's file takes longer",
 }
 PACED_MEANING = (
     "images arrive whether or not the one before is done; latency counts from the scheduled arrival"
 )
 # Parts of `image_to_class`, in the order in which they happen.
 _PARTS = ("decode", "resize", "infer", "argmax")
+
+
+def meaning(boundary: str, rows: Iterable[Latency]) -> str:
+    """What a boundary is, and what was decoded for these rows of it."""
+    text = BOUNDARY_MEANING[boundary]
+    decoded = next((row.decoded for row in rows if row.boundary == boundary and row.decoded), None)
+    return f"{text} ({_decoded(decoded)})" if decoded else text
+
+
+def _decoded(found: Decoded) -> str:
+    if found.source != "files":
+        return _NOT_FILES[found.source]
+    formats = ", ".join(f"{n} {name}" for name, n in found.formats.items())
+    return (
+        f"{found.n} files of the test images: {formats}; in the median {found.median_megapixels:.3g} megapixels, "
+        f"{found.median_kb:,.0f} kB"
+    )
 
 
 def timed(engines: Iterable[Engine]) -> list[tuple[Engine, Latency]]:

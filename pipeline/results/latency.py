@@ -15,6 +15,20 @@ class Warned(Part):
     values: dict[str, float] = {}
 
 
+class Decoded(Part):
+    """The images that `image_to_class` decoded, in turns."""
+
+    source: Literal["files", "stored", "random"]
+    """`files`: files of test images. `stored`: JPEGs made of prepared images. `random`: JPEGs of random pixels."""
+    n: int
+    formats: dict[str, int] = {}
+    """How many of each, such as `JPEG`."""
+    median_megapixels: float
+    """10^6 pixels, before decoding."""
+    median_kb: float
+    """kB of 10^3 bytes."""
+
+
 class Latency(Part):
     """Latency of one engine, batch size and boundary, in trtexec's terms; ms unless said."""
 
@@ -70,6 +84,8 @@ class Latency(Part):
     """(upper edge in ms, count) of the raw samples up to their 99th percentile, in bins of equal ratio."""
     median_of_parts_ms: dict[str, float] = {}
     """Medians of the parts, such as `decode` and `infer`."""
+    decoded: Decoded | None = None
+    """What `image_to_class` was given; null for other boundaries, and in results that do not say."""
 
     @property
     def plain(self) -> bool:

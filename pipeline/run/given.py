@@ -48,17 +48,17 @@ def time_files(config: DeployConfig, files: Sequence[Path], ui: Interface) -> Gi
     """Latency of the given files, taking turns, by the `benchmark` section of the config."""
     from figkd.data import open_split
     from pipeline.places.latency import Plan, measure_engines
-    from pipeline.stages.benchmark import IMAGES
-    from pipeline.stages.precision import inputs_of
+    from pipeline.stages.benchmark import IMAGES, pictures_of
+    from pipeline.stages.precision import images_of
 
     with _opened(config, files, ui) as (work, engines, _):
-        stored = open_split(work.inputs["data"], "test").images[:IMAGES]
+        images = images_of(work, open_split(work.inputs["data"], "test").images[:IMAGES])
         progress = ui.step_started("benchmark", "")
         sizes = sorted({size for target in config.targets.values() for size in target.batch_sizes})
         measured = measure_engines(
             engines,
-            stored,
-            dict.fromkeys(engines, inputs_of(work, stored)),
+            pictures_of(images, work.inputs["data"], config.benchmark.boundaries),
+            dict.fromkeys(engines, images.inputs()),
             plan=Plan.of({"batch_sizes": sizes, **config.benchmark.model_dump(mode="json")}),
             progress=progress,
         )
@@ -74,7 +74,9 @@ def time_files_alone(files: Sequence[Path], how: FileBenchmarkOptions, ui: Inter
     """
     import numpy as np
 
+    from export.runtime.bundle.preprocess import Preprocessing
     from pipeline.places.latency import Plan, measure_engines
+    from pipeline.places.pictures import Pictures, encode
 
     random = np.random.default_rng(0)
     with _loaded(files, how.threads, how.sizes) as engines, _fitting("the options"):
@@ -92,9 +94,10 @@ def time_files_alone(files: Sequence[Path], how: FileBenchmarkOptions, ui: Inter
             batch_sizes=how.batch_sizes, boundaries=boundaries, streams=how.streams, rate_fps=how.rate_fps,
             min_seconds=how.seconds, max_seconds=max(10.0, how.seconds),
         )  # fmt: skip
-        stored = random.integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+        noise = random.integers(0, 256, (8, side, side, 3), dtype=np.uint8)
+        pictures = Pictures([encode(image) for image in noise], Preprocessing(side, side), "random")
         progress = ui.step_started("benchmark", "")
-        measured = measure_engines(engines, stored, inputs, plan=plan, progress=progress)
+        measured = measure_engines(engines, pictures, inputs, plan=plan, progress=progress)
         return GivenTimes(measured, _facts(engines))
 
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from pipeline.config.modes import measured_modes
 from pipeline.config.schema import DeployConfig
-from pipeline.core.files import write_json
-from pipeline.places import environment
+from pipeline.core.files import read_json, write_json
+from pipeline.places import environment, pictures
+from pipeline.places.images import Images
 from pipeline.places.place import TimeTask
 from pipeline.results.engine import Int8Share
 from pipeline.results.rows.engines import EngineRow, read_engines
@@ -62,11 +63,16 @@ def _run(work: Work) -> None:
     arguments = work.arguments
     built = work.inputs[f"build@{arguments['target']}"]
     rows = read_engines(built)
+    images = images_of(work, open_split(work.inputs["data"], "test").images[:IMAGES])
+    given = pictures_of(images, work.inputs["data"], arguments["boundaries"])
+    if given.refused:
+        work.context.note(f"some test images are of a kind that a bundle does not read: {given.refused}")
     task = TimeTask(
         target=arguments["target"],
         rows=[row for row in rows if row.runs],
         built=built,
-        images=images_of(work, open_split(work.inputs["data"], "test").images[:IMAGES]),
+        images=images,
+        pictures=given,
         plan=Plan.of(arguments),
         threads=arguments["threads"],
         spinning=arguments["spinning"],
@@ -81,6 +87,19 @@ def _run(work: Work) -> None:
     write_latency(work.out, found.rows)
     write_json(work.out / "machine.json", found.machine)
     write_json(work.out / "runtime.json", found.runtime)
+
+
+def pictures_of(images: Images, data: Path, boundaries: Sequence[str]) -> pictures.Pictures:
+    """What `image_to_class` decodes, if it is among the boundaries: files that the artifact of `data` kept, or prepared
+    images as JPEGs where it has none."""
+    from figkd.data.levels import as_json, from_json
+    from figkd.data.originals import read_originals
+
+    levels = as_json(from_json(read_json(data / "data.json").get("decoding", {}).get("levels", {})))
+    originals = read_originals(data) if "image_to_class" in boundaries else []
+    return pictures.pictures_of(
+        images, originals, {kind: (low, high) for kind, (low, high) in levels.items()}
+    )
 
 
 def int8_graphs(
@@ -119,7 +138,7 @@ STAGE = Stage(
     name="benchmark",
     does="latency with named boundaries, engines taking turns",
     leaves="statistics and raw samples",
-    version=7,
+    version=8,
     inputs=("data", "distill", "precision", "qad", "build"),
     arguments=_arguments,
     run=_run,

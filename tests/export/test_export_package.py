@@ -24,7 +24,7 @@ def test_light_modules_load_no_heavy_library() -> None:
 
 
 def test_packages_do_not_know_each_other() -> None:
-    code = "import sys, export.onnx, export.precision, export.engines, export.measure, export.runtime.image; "
+    code = "import sys, export.onnx, export.precision, export.engines, export.measure, export.runtime.bundle.timing; "
     code += "print([m for m in sys.modules if m.split('.')[0] in ('figkd', 'pipeline')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

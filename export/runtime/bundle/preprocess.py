@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import numpy as np
 
+from ..normalise import normalised
 from .decode import LEVELS, MOST_PIXELS, decode
 from .errors import BundleRefused, shown
 from .resample import resize
@@ -68,9 +69,7 @@ class Preprocessing:
         images = np.stack(list(views))
         if self.dtype == "uint8":
             return images
-        scaled = images.astype(np.float32) / 255 - np.asarray(self.mean, np.float32)
-        normalised = scaled / np.asarray(self.std, np.float32)
-        return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
+        return normalised(images, self.mean, self.std)
 
     def to_json(self) -> dict[str, Any]:
         """As `preprocess.json` holds it: texts and whole numbers."""

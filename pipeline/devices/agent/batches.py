@@ -8,7 +8,7 @@ from typing import Any, Callable, Sequence
 import numpy as np
 
 from export.runtime.batches import in_batches
-from export.runtime.image import normalised
+from export.runtime.normalise import normalised
 
 from .blobs import blob
 from .engines import Engine

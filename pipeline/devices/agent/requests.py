@@ -221,8 +221,9 @@ class InOneMode(TypedDict, total=False):
 
 
 class TimeRequest(InOneMode):
-    """Of the job `time`; times in s, `encoded` are digests of JPEG files for `image_to_class`, `store_size` pixels a
-    side; `parts`, `image` and `transform` as in `InferRequest` are the images that are shown; `memory`: measure it."""
+    """Of the job `time`; times in s, `encoded` are digests of image files for `image_to_class`, `preprocessing` is how
+    one becomes an input (as a bundle's preprocess.json); `parts`, `image` and `transform` as in `InferRequest` are the
+    images that are shown; `memory`: measure it."""
 
     engines: list[EngineSpec]
     cases: list[Case]
@@ -230,8 +231,7 @@ class TimeRequest(InOneMode):
     image: list[int]
     transform: Transform | None
     encoded: list[str]
-    store_size: int
-    image_size: int
+    preprocessing: dict[str, Any]
     warmup_s: float
     min_samples: int
     min_seconds: float

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from export.engines import BACKENDS
-from export.runtime.errors import BackendMissing, EngineError
+from export.runtime.bundle.preprocess import Preprocessing
+from export.runtime.errors import EngineError
 from pipeline.places.images import Images
-from pipeline.places.latency import encode
+from pipeline.places.pictures import Pictures, encode
 from tests.pipeline.devices.tiny import IMAGE, Place, classifier, images
 
 
@@ -21,6 +22,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     job.mkdir()
     monkeypatch.chdir(job)
     return Place(tmp_path)
+
+
+SPEC = Preprocessing(side=16, size=8)
 
 
 def _spec(place: Place, onnx: Path, **changes: Any) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def _timing(place: Place, onnx: Path, **changes: Any) -> dict[str, Any]:
     return {
         "engines": [_spec(place, onnx, id=name) for name in ("edge/a", "edge/b")],
         "cases": cases, "parts": [place.part(stored)], "image": IMAGE, "transform": None, "encoded": encoded,
-        "store_size": 16, "image_size": 8, "warmup_s": 0.01, "min_samples": 50, "min_seconds": 0.0, "max_seconds": 5.0,
+        "preprocessing": SPEC.to_json(), "warmup_s": 0.01, "min_samples": 50, "min_seconds": 0.0, "max_seconds": 5.0,
         "rounds": 3, "sustained_s": 0, "energy_s": 0,
     } | changes  # fmt: skip
 
@@ -134,8 +138,9 @@ def test_golden_images_show_how_the_device_decodes(place: Place, tmp_path: Path)
     result = place.run("time", request)
     found = np.load(result["golden"])
     encoded = [(place.folder / "blobs" / digest).read_bytes() for digest in request["encoded"]]
-    assert golden(found, encoded, 16, 8) == Golden(4, 0, 0.0)
-    assert golden(np.roll(found, 1, axis=2), encoded, 16, 8).max_abs > 10
+    pictures = Pictures(encoded, SPEC, "files")
+    assert golden(found, pictures) == Golden(4, 0, 0.0)
+    assert golden(np.roll(found, 1, axis=2), pictures).max_abs > 10
 
 
 def test_a_device_without_pillow_says_so(
@@ -143,13 +148,21 @@ def test_a_device_without_pillow_says_so(
 ) -> None:
     """The boundary is missing with its reason, the others are there."""
 
-    def absent() -> None:
-        raise BackendMissing("Pillow cannot be imported", "install it")
-
-    monkeypatch.setattr("export.runtime.image.pillow", absent)
+    monkeypatch.setattr("pipeline.devices.agent.jobs.time._pillow", lambda: False)
     result = place.run("time", _timing(place, classifier(tmp_path / "a.onnx", batch=None), rounds=1))
     assert len(result["cases"]) == 4 and result["golden"] is None
     assert "python3-pil" in result["missing"][0]
+
+
+def test_a_picture_that_the_device_cannot_decode_is_left_out_and_said(place: Place, tmp_path: Path) -> None:
+    """Such as a HEIC photo where no library for it is installed: the others are timed."""
+    request = _timing(place, classifier(tmp_path / "a.onnx", batch=None), rounds=1)
+    some = request | {"encoded": [*request["encoded"], place.put(b"no image")]}
+    result = place.run("time", some)
+    assert len(result["cases"]) == 6 and result["golden"] is None
+    assert "1 images cannot be decoded on the device: this is no image" in result["missing"][0]
+    none = place.run("time", request | {"encoded": [place.put(b"no image")]})
+    assert len(none["cases"]) == 4 and none["golden"] is None
 
 
 def test_a_sustained_run_is_thinned_and_keeps_its_times(place: Place, tmp_path: Path) -> None:

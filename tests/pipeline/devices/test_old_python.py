@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from export.engines import BACKENDS
+from export.runtime.bundle.preprocess import Preprocessing
 from pipeline.devices.agent.requests import BuildRequest, EngineSpec, InferRequest, TimeRequest
 from pipeline.devices.results import BUILD, INFER, TIME, npy_bytes, read_npy
 from pipeline.devices.session import connect
@@ -43,7 +44,7 @@ def test_it_builds_scores_and_times(sshd: Sshd, old_python: Path, tmp_path: Path
         ]
         timing: TimeRequest = {
             "engines": [engine], "cases": cases, "parts": parts, "image": image, "transform": None, "encoded": [],
-            "store_size": 8, "image_size": 8, "warmup_s": 0.01, "min_samples": 30, "min_seconds": 0.0,
+            "preprocessing": Preprocessing(8, 8).to_json(), "warmup_s": 0.01, "min_samples": 30, "min_seconds": 0.0,
             "max_seconds": 20.0, "rounds": 2, "sustained_s": 0.3, "energy_s": 0.0, "memory": True,
         }  # type: ignore[typeddict-item] # fmt: skip
         timed = session.run(TIME, timing, detached=True).result

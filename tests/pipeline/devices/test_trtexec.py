@@ -14,6 +14,7 @@ from onnx import load_model, numpy_helper
 from export.accuracy import predicted
 from export.engines import BACKENDS
 from export.engines.trt_built import read_layers, summary
+from export.runtime.bundle.preprocess import Preprocessing
 from export.runtime.remedies import Skipped, skipped_tactics
 from pipeline.core.address import Device
 from pipeline.devices.agent import trtexec
@@ -107,8 +108,8 @@ def test_build_score_and_time(version: str, place: Place, tmp_path: Path) -> Non
     ]
     timed = place.run("time", {
         "engines": [spec], "cases": cases, "parts": [place.part(stored)], "image": IMAGE, "transform": None,
-        "encoded": [], "store_size": 8, "image_size": 8, "warmup_s": 0.2, "min_samples": 1000, "min_seconds": 0.0,
-        "max_seconds": 10.0, "rounds": 4, "sustained_s": 2, "energy_s": 0,
+        "encoded": [], "preprocessing": Preprocessing(8, 8).to_json(), "warmup_s": 0.2, "min_samples": 1000,
+        "min_seconds": 0.0, "max_seconds": 10.0, "rounds": 4, "sustained_s": 2, "energy_s": 0,
     })  # fmt: skip
     values = np.fromfile(timed["samples"], "<f8")
     for boundary, latency in (("engine", 2.0), ("engine+copies", 2.375)):

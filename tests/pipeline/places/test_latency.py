@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from export.engines.protocol import Array, Samples
+from export.runtime.bundle.preprocess import Preprocessing
 from export.runtime.sampling import Limits, sample_query
 from pipeline.places.latency import Case, Plan, measure_engines, statistics
+from pipeline.places.pictures import Pictures, encode
 from pipeline.results.latency import BenchmarkRow
 
 
@@ -43,8 +45,9 @@ def _measure(seconds: float = 0.002, **plan: Any) -> dict[tuple[Any, ...], Bench
     limits = {"warmup_s": 0.0, "min_samples": 8, "min_seconds": 0.0, "max_seconds": 60.0, "rounds": 2}
     engines: Any = {"cpu/a": Sleeper(seconds)}
     steps: list[tuple[int, int]] = []
+    pictures = Pictures([encode(image) for image in images], Preprocessing(8, 8), "stored")
     found = measure_engines(
-        engines, images, {"cpu/a": images}, plan=Plan(**limits | plan),
+        engines, pictures, {"cpu/a": images}, plan=Plan(**limits | plan),
         progress=lambda done, total, _: steps.append((done, total)),
     )  # fmt: skip
     assert steps[-1][0] == steps[-1][1] == len(steps)

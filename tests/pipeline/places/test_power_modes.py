@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from export.runtime.bundle.preprocess import Preprocessing
 from pipeline.config.modes import judged_mode, measured_modes, refused
 from pipeline.config.targets import Target
 from pipeline.devices.agent import power_mode, serve, work
 from pipeline.devices.faults import JobFailed
 from pipeline.places import device_time
 from pipeline.places.latency import Case
+from pipeline.places.pictures import Pictures
 from pipeline.places.place import Context
 from tests.pipeline.devices.boards import ORIN_NANO, write
 from tests.pipeline.devices.test_readings import _Nvpmodel
@@ -148,7 +150,9 @@ class Device:
         pass
 
 
+NO_PICTURES = Pictures([], Preprocessing(8, 8), "stored")
 REQUEST = {
+    "encoded": [],
     "engines": [{"id": "o/int8"}], "image": [8, 8, 3],
     "cases": [{"name": "o/int8|1|engine", "engine": "o/int8", "batch": 1, "boundary": "engine"}],
 }  # fmt: skip
@@ -162,7 +166,7 @@ def measure(
     context = Context(tmp_path, note=notes.append)
     session: Any = device
     request: Any = REQUEST
-    timed, lacking = device_time.in_each_mode(context, session, request, modes, [], "o")
+    timed, lacking = device_time.in_each_mode(context, session, request, modes, NO_PICTURES, "o")
     return timed, lacking, notes
 
 

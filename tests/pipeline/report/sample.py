@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pipeline.results.choice import Judged, Ratio, Reason, Rival, Shipping
 from pipeline.results.engine import Engine
 from pipeline.results.evidence import ClassCount, Confusion, Gap, Load, Mistake, Share, Standing
-from pipeline.results.latency import Latency, Warned
+from pipeline.results.latency import Decoded, Latency, Warned
 from pipeline.results.network import Accuracy, Epoch, Network
 from pipeline.results.precision import Calibration, KeptOut, Mixed, OutOfRange, PrecisionFile
 from pipeline.results.result import Result
@@ -144,6 +144,11 @@ def history(
     ]
 
 
+DECODED = Decoded(
+    source="files", n=32, formats={"JPEG": 31, "PNG": 1}, median_megapixels=12.19, median_kb=4310.2
+)
+
+
 def latency(
     boundary: Literal["engine", "engine+copies", "image_to_class"],
     median: float,
@@ -182,6 +187,7 @@ def latency(
         median_of_parts_ms={"decode": 0.21, "resize": 0.05, "infer": median - 0.26}
         if boundary == "image_to_class"
         else {},
+        decoded=DECODED if boundary == "image_to_class" else None,
     )
 
 

@@ -12,9 +12,11 @@ from typing import Any, Callable, Mapping
 
 import numpy as np
 
-from export.runtime import image, onnx_session
+from export.runtime import onnx_session
+from export.runtime.bundle.decode import decoder_facts
+from export.runtime.bundle.preprocess import Preprocessing, from_json
+from export.runtime.bundle.timing import BOUNDARY, image_to_class, readable
 from export.runtime.cpu import usable_cores
-from export.runtime.errors import BackendMissing
 from export.runtime.memory import added_by
 from export.runtime.readings import RailSampler, rails, snapshot
 from export.runtime.sampling import Limits, Samples, sample
@@ -193,7 +195,7 @@ def _timed(work: _Work) -> dict[str, Samples]:
     limits = Limits(
         request["warmup_s"], request["min_samples"], request["min_seconds"], request["max_seconds"]
     )
-    turns = [case for case in request["cases"] if case["boundary"] != "image_to_class"]
+    turns = [case for case in request["cases"] if case["boundary"] != BOUNDARY]
 
     def measure(case: Case, share: Limits) -> Samples:
         batch = work.sized(case["batch"])
@@ -205,26 +207,22 @@ def _timed(work: _Work) -> dict[str, Samples]:
 
     taken = in_turns(turns, measure, limits, request["rounds"], between) if turns else []
     timed = {case["name"]: samples for case, samples in zip(turns, taken)}
-    whole = [case for case in request["cases"] if case["boundary"] == "image_to_class"]
+    whole = [case for case in request["cases"] if case["boundary"] == BOUNDARY]
     if whole and not _pillow():
         work.missing.append("image_to_class: there is no Pillow on the device (sudo apt install python3-pil)")
         return timed
-    encoded = [_content(blob(work.folder, digest)) for digest in request.get("encoded", ())]
-    for case in whole:
-        engine = in_process(work.engines[case["engine"]])
-        if engine is None:
-            work.missing.append("image_to_class: trtexec cannot be given one image after the other")
-            break
-        transform = request["transform"] or {"mean": [0.0] * 3, "std": [1.0] * 3}
-        step = image.image_to_class(
-            engine,
-            encoded,
-            request["store_size"],
-            request["image_size"],
-            mean=transform["mean"],
-            std=transform["std"],
-        )
-        timed[case["name"]] = sample(step, limits, batch=1, boundary="image_to_class")
+    engines = {case["name"]: in_process(work.engines[case["engine"]]) for case in whole}
+    if any(engine is None for engine in engines.values()):
+        work.missing.append("image_to_class: trtexec cannot be given one image after the other")
+        return timed
+    spec = _preprocessing(request)
+    encoded, reason = readable(_encoded(request, work.folder), spec) if whole else ([], "")
+    if reason:
+        lost = len(request["encoded"]) - len(encoded)
+        work.missing.append("image_to_class: %d images cannot be decoded on the device: %s" % (lost, reason))
+    for case in whole if encoded else ():
+        step = image_to_class(engines[case["name"]], encoded, spec)
+        timed[case["name"]] = sample(step, limits, batch=1, boundary=BOUNDARY)
         work.look("between")
         work.says(1, 1, case["name"])
     return timed
@@ -279,19 +277,24 @@ def _golden(request: TimeRequest, folder: str) -> str | None:
     """What this device's decoder makes of the encoded images, for the host to compare."""
     if not request.get("encoded") or not _pillow():
         return None
-    encoded = [_content(blob(folder, digest)) for digest in request["encoded"]]
-    sizes = request["store_size"], request["image_size"]
-    views = [image.evaluation_view(image.decode(data, sizes[0]), *sizes) for data in encoded]
-    np.save("golden.npy", np.stack(views))
+    spec, given = _preprocessing(request), _encoded(request, folder)
+    encoded, _ = readable(given, spec)
+    if len(encoded) < len(given):
+        return None
+    np.save("golden.npy", np.stack([spec.view(data) for data in encoded]))
     return "golden.npy"
 
 
+def _encoded(request: TimeRequest, folder: str) -> list[bytes]:
+    return [_content(blob(folder, digest)) for digest in request.get("encoded", ())]
+
+
+def _preprocessing(request: TimeRequest) -> Preprocessing:
+    return from_json(request["preprocessing"], "the request")
+
+
 def _pillow() -> bool:
-    try:
-        image.pillow()
-    except BackendMissing:
-        return False
-    return True
+    return bool(decoder_facts()["pillow"])
 
 
 def _images(request: TimeRequest, folder: str) -> Any:
