@@ -63,6 +63,22 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
     assert not _problems(page, ROOT)
 
 
+def test_every_promise_names_tests_that_are_there() -> None:
+    """docs/security.md: a promise without a test is none."""
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    folder, named = Path(), 0
+    for row in re.findall(
+        r"^\| (?!---|promise|who).*$", text.partition("## What is promised")[2], re.MULTILINE
+    ):
+        tests = re.findall(r"`([\w/]*test_\w+\.py)`", row.rsplit(" | ", 1)[-1])
+        assert tests, row
+        for test in tests:  # of one without a folder, that of the test before
+            folder = Path(test).parent if "/" in test else folder
+            assert (ROOT / "tests" / folder / Path(test).name).is_file(), test
+            named += 1
+    assert named > 40
+
+
 @pytest.mark.parametrize(
     ("link", "problem"),
     [
