@@ -127,6 +127,7 @@ class Facts(TypedDict, total=False):
     jetpack: Name
     tensorrt: Required[TensorRT]
     cuda: Name
+    cuda_runtime: Name
     power_mode: PowerMode
     clocks: Required[Clocks]
     readings: Required[Reading]

@@ -14,10 +14,15 @@ from export.engines import trtexec
 from export.engines.trt_refusals import Place, newer
 from export.engines.trt_versions import Dialect, dialect
 from export.errors import BackendMissing
+from export.nvidia import driver_lacks
 from pipeline.devices.agent.requests import BuildOptions, BuildRequest, DialectFlags, EngineSpec, LoadOptions
 from pipeline.results.rows.engines import EngineRow, Tensor
 
 Facts = Mapping[str, Any]
+_DRIVER = (
+    "update the driver there and restart (Ubuntu: sudo ubuntu-drivers install nvidia:580), or install TensorRT and "
+    "the CUDA runtime for an earlier CUDA"
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,10 @@ def _tensorrt_rtx(facts: Facts, packages: Mapping[str, str]) -> AccessMethod:
         return AccessMethod(
             "python", True, False, f"tensorrt_rtx {found}; no NVIDIA GPU on the device", fix, versions
         )
+    if lacks := _driver_lacks(facts, "cuda_runtime"):
+        return AccessMethod(
+            "python", False, False, f"tensorrt_rtx {found} on the device: {lacks}", _DRIVER, versions
+        )
     return AccessMethod("python", True, True, f"tensorrt_rtx {found}", "", versions)
 
 
@@ -111,6 +120,11 @@ def _tensorrt_through(facts: Facts, name: str, version: str) -> AccessMethod:
         return AccessMethod(
             name, False, False, f"TensorRT {version}; no NVIDIA GPU on the device", fix, versions
         )
+    # The Python API runs engines with the runtime that the loader finds, trtexec with that of the system's CUDA.
+    if lacks := _driver_lacks(facts, "cuda" if name == "trtexec" else "cuda_runtime"):
+        return AccessMethod(
+            name, False, False, f"TensorRT {version} on the device: {lacks}", _DRIVER, versions
+        )
     if not facts.get("packages", {}).get("numpy"):
         detail = f"TensorRT {version}, but there is no numpy for the device's Python"
         return AccessMethod(
@@ -119,6 +133,16 @@ def _tensorrt_through(facts: Facts, name: str, version: str) -> AccessMethod:
     return AccessMethod(
         name, True, True, f"TensorRT {version} through {'Python' if name == 'python' else name}", "", versions
     )
+
+
+def _driver_lacks(facts: Facts, runtime: str) -> str:
+    """Why a desktop's driver cannot run its CUDA; a Jetson's driver comes with its JetPack, and has no version here.
+
+    Args:
+        facts: of the device.
+        runtime: the fact that has the version of CUDA.
+    """
+    return driver_lacks(facts.get("driver") or "", facts.get(runtime) or "")
 
 
 _ACCESS: Mapping[str, Callable[[Facts, Mapping[str, str]], AccessMethod]] = {

@@ -83,9 +83,8 @@ def facts(folder: str, root: str = "/") -> Answer:
     found.update(jetson(root))
     found.update(desktop_gpu() if root == "/" and "gpu" not in found else {})
     found["tensorrt"] = tensorrt(root, modules)
-    cuda = cuda_version(root)
-    if cuda:
-        found["cuda"] = cuda
+    cuda = {"cuda": cuda_version(root), "cuda_runtime": cuda_runtime() if root == "/" else ""}
+    found.update({name: version for name, version in cuda.items() if version})
     mode = power_mode.current(root)
     if mode:
         found["power_mode"] = mode
@@ -158,6 +157,15 @@ def cuda_version(root: str = "/") -> str:
         r'"cuda"\s*:\s*{[^}]*"version"\s*:\s*"([^"]+)"', read(root, "usr/local/cuda/version.json")
     )
     return found.group(1) if found else ""
+
+
+def cuda_runtime() -> str:
+    """Version of the CUDA runtime that engines would be run with; '' if there is none."""
+    try:
+        from export.runtime import cudart
+    except Exception:  # numpy is absent or broken
+        return ""
+    return cudart.version()
 
 
 def desktop_gpu() -> dict[str, str]:

@@ -54,7 +54,18 @@ def _reading(**more: Any) -> Any:
 
 TIMED = _reading(when=st.sampled_from(["before", "after", "between", "x"]))
 NEEDED = ("system", "release", "machine", "python", "executable", "os", "cpu")
-MORE = ("board", "soc", "gpu", "compute_capability", "driver", "l4t", "l4t_text", "jetpack", "cuda")
+MORE = (
+    "board",
+    "soc",
+    "gpu",
+    "compute_capability",
+    "driver",
+    "l4t",
+    "l4t_text",
+    "jetpack",
+    "cuda",
+    "cuda_runtime",
+)
 PACKAGES = st.sampled_from(["numpy", "PIL", "onnxruntime", "tensorrt", "tensorrt_rtx"])
 TENSORRT = ("python", "trtexec", "trtexec_version", "library", "version")
 FACTS = st.fixed_dictionaries(

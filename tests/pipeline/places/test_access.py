@@ -61,6 +61,33 @@ def test_what_is_missing_is_said(facts: dict[str, Any], detail: str, fix: str) -
     assert not method.built and not method.run and detail in method.detail and fix in method.fix
 
 
+DESKTOP: dict[str, Any] = {
+    "gpu": "NVIDIA GeForce RTX 4090", "compute_capability": "SM89", "machine": "x86_64",
+    "packages": {"numpy": "2.1.0", "tensorrt_rtx": "1.7.1"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("backend", "trt", "cuda"),
+    [
+        ("tensorrt", _trt("10.13.3"), "cuda_runtime"),
+        ("tensorrt", _trt("", "10.13.3"), "cuda"),
+        ("tensorrt_rtx", _trt(), "cuda_runtime"),
+    ],
+)
+def test_a_desktops_driver_must_run_its_cuda(backend: str, trt: dict[str, Any], cuda: str) -> None:
+    """Engines could not be built there, which is better known before anything is trained."""
+    for driver, version, good in (
+        ("550.54.14", "13.0", False), ("580.65.06", "13.0", True), ("550.54.14", "12.6", True),
+        ("", "13.0", True), ("550.54.14", "", True), ("odd", "odd", True),
+    ):  # fmt: skip
+        road = access_of(DESKTOP | trt | {"driver": driver, cuda: version}, backend)
+        assert road.built is road.run is good
+        if not good:
+            assert "550.54.14 is too old for CUDA 13.0, which needs R580" in road.detail
+            assert "on the device" in road.detail and "nvidia:580" in road.fix
+
+
 def test_without_numpy_an_engine_can_be_built_and_not_run() -> None:
     """Images cannot be fed to it."""
     method = access_of(ORIN | _trt("10.3.0") | {"packages": {}}, "tensorrt")

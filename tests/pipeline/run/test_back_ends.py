@@ -312,6 +312,27 @@ def test_an_old_jetpack_is_refused_in_one_line(jetpack: str, access_name: str, f
     assert waived.faults == [] and len(waived.notes) == 1 and "its rows will say so" in waived.notes[0]
 
 
+@pytest.mark.parametrize("engine", ["tensorrt", "tensorrt_rtx"])
+def test_a_driver_that_is_too_old_is_told_before_training(
+    engine: str, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a desktop over ssh: `doctor`, the run and the build say the same, with what helps."""
+    desktop: dict[str, Any] = {
+        "gpu": "NVIDIA GeForce RTX 4090", "driver": "550.54.14", "compute_capability": "SM89", "machine": "x86_64",
+        "packages": {"numpy": "2.1.0", "tensorrt_rtx": "1.7.1"}, "cuda_runtime": "13.0",
+        "tensorrt": {"python": "10.13.3", "trtexec": "", "trtexec_version": "", "library": "", "version": "10.13.3"},
+    }  # fmt: skip
+    config = config_of(targets=f"{{orin: {{engine: {engine}, device: 'ssh://orin', precisions: [fp16]}}}}")
+    (fault,) = judge(config, ["orin"], cast(KnownDevices, _One(desktop)), building=True).faults
+    assert int(fault.exit_code) == 5 and "driver 550.54.14 is too old for CUDA 13.0" in fault.what
+    assert "update the driver there" in fault.fix
+    (finding,) = _back_ends(desktop, config, ["orin"])
+    assert finding.state == "fault" and finding.found == fault.what and finding.fix == fault.fix
+    assert what_build_says(config, desktop, files, tmp_path, monkeypatch) == {"fp16": fault.what}
+    newer = desktop | {"driver": "580.65.06"}
+    assert judge(config, ["orin"], cast(KnownDevices, _One(newer)), building=True).faults == []
+
+
 @pytest.mark.parametrize(
     ("changes", "version", "access_name", "says"),
     [
