@@ -2,13 +2,15 @@
 
 `python benchmarks/many_classes.py OUT --classes 3000 --images 8` writes OUT/images/U+0041/0.png and so on, and
 OUT/many_classes.yaml, a config for it with small networks. Nothing is downloaded: the fonts are those that matplotlib
-ships. It shows what the number of classes costs: `figkd-pipeline run OUT/many_classes.yaml`.
+ships; up to about 5,000 classes are of one family, further ones of the same characters in others. It shows what the
+number of classes costs: `figkd-pipeline run OUT/many_classes.yaml`.
 """
 
 from __future__ import annotations
 
 import argparse
 import unicodedata
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,33 +18,55 @@ import yaml
 from matplotlib import get_data_path
 from PIL import Image, ImageDraw, ImageFont
 
-FAMILY = ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique")
+CUTS = ("", "-Bold", "-Oblique", "-BoldOblique")
+FAMILIES = {
+    "DejaVuSans": CUTS,
+    "DejaVuSansMono": CUTS,
+    "DejaVuSerif": ("", "-Bold", "-Italic", "-BoldItalic"),
+}
 SIDE = 32
 
 
-def characters(count: int) -> list[str]:
-    """The first `count` characters, by code point, that DejaVu Sans draws and that differ from those before."""
-    font = ImageFont.truetype(fonts()[0], 24)
-    missing = bytes(font.getmask("\ufffe"))
-    seen: set[bytes] = {missing, b""}
-    found: list[str] = []
-    for code in range(0x21, 0x1_0000):
-        character = chr(code)
-        if unicodedata.category(character)[0] not in "LNPS":
-            continue
-        mask = bytes(font.getmask(character))
-        if mask in seen or not any(mask):
-            continue
-        seen.add(mask)
-        found.append(character)
-        if len(found) == count:
-            return found
-    raise SystemExit(f"the font draws {len(found)} different characters; ask for at most as many")
+@dataclass(frozen=True)
+class Drawn:
+    """A class: a character in a family of fonts."""
+
+    character: str
+    family: str
+
+    @property
+    def name(self) -> str:
+        """U+0041; of further families U+0041-DejaVuSerif."""
+        return f"U+{ord(self.character):04X}" + (
+            f"-{self.family}" if self.family != next(iter(FAMILIES)) else ""
+        )
 
 
-def fonts() -> list[str]:
-    """Paths of the family's files."""
-    return [str(Path(get_data_path()) / "fonts" / "ttf" / f"{name}.ttf") for name in FAMILY]
+def characters(count: int) -> list[Drawn]:
+    """The first `count` characters, by family and code point, that differ from those before."""
+    found: list[Drawn] = []
+    seen: set[bytes] = {b""}
+    for family in FAMILIES:
+        font = ImageFont.truetype(fonts(family)[0], 24)
+        seen.add(bytes(font.getmask("\ufffe")))
+        for code in range(0x21, 0x1_0000):
+            character = chr(code)
+            if unicodedata.category(character)[0] not in "LNPS":
+                continue
+            mask = bytes(font.getmask(character))
+            if mask in seen or not any(mask):
+                continue
+            seen.add(mask)
+            found.append(Drawn(character, family))
+            if len(found) == count:
+                return found
+    raise SystemExit(f"the fonts draw {len(found)} different characters; ask for at most as many")
+
+
+def fonts(family: str) -> list[str]:
+    """Paths of a family's files."""
+    folder = Path(get_data_path()) / "fonts" / "ttf"
+    return [str(folder / f"{family}{cut}.ttf") for cut in FAMILIES[family]]
 
 
 def render(character: str, family: list[ImageFont.FreeTypeFont], random: np.random.Generator) -> Image.Image:
@@ -58,13 +82,16 @@ def render(character: str, family: list[ImageFont.FreeTypeFont], random: np.rand
 
 def write(out: Path, classes: int, images: int) -> None:
     """Write the images and the config; the same for the same numbers."""
-    family = [ImageFont.truetype(path, size) for path in fonts() for size in (17, 20, 23)]
-    for character in characters(classes):
-        folder = out / "images" / f"U+{ord(character):04X}"
+    sized = {
+        family: [ImageFont.truetype(path, size) for path in fonts(family) for size in (17, 20, 23)]
+        for family in FAMILIES
+    }
+    for drawn in characters(classes):
+        folder = out / "images" / drawn.name
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(images):
-            random = np.random.default_rng([ord(character), number])
-            render(character, family, random).save(folder / f"{number}.png")
+            random = np.random.default_rng([ord(drawn.character), number])
+            render(drawn.character, sized[drawn.family], random).save(folder / f"{number}.png")
     network = {
         "epochs": 2,
         "batch_size": 128,
