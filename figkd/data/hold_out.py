@@ -18,7 +18,8 @@ def hold_out(
 
     The exception are small classes. A class of which no image lies below gives the one with the lowest hash; one of
     which fewer than `leave` contents would remain takes the highest back; one with `leave` contents or fewer gives
-    none. Only in such a class can an image that comes later send another one back. With n contents and fraction f
+    none. What must remain goes before what must be given, where copies of an image are in several classes. Only in such
+    a class can an image that comes later send another one back. With n contents and fraction f
     none lies below with probability (1 - f)^n.
 
     Args:
@@ -49,6 +50,10 @@ def hold_out(
         chosen = [content for content in ordered if content in held] or ordered[:1]
         held.difference_update(chosen)
         held.update(chosen[: max(0, len(ordered) - leave)])
+    # Classes that share contents undo each other's choices.
+    for _, found in sorted(of_class.items()):
+        taken = sorted(found & held, key=lambda content: (score[content], content))
+        held.difference_update(taken[max(0, len(found) - leave) :])
     return [content in held for content in contents]
 
 

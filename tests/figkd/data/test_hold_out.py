@@ -115,3 +115,22 @@ def test_seed_salt_and_share() -> None:
     for fraction in (-0.1, 1.0):
         with pytest.raises(DataError, match="split fraction"):
             hold_out(contents, labels, fraction, seed=0, salt="test")
+
+
+@given(
+    shown=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 4)), min_size=1, max_size=60),
+    fraction=st.sampled_from([0.05, 0.2, 0.5, 0.9]),
+    leave=st.integers(1, 3),
+    seed=st.integers(0, 50),
+)
+def test_every_class_keeps_what_it_must_though_it_shares_images_with_others(
+    shown: list[tuple[int, int]], fraction: float, leave: int, seed: int
+) -> None:
+    """A few images under several labels are tolerated; they leave no class without training images."""
+    contents, labels = [f"{content}" for content, _ in shown], [label for _, label in shown]
+    held = hold_out(contents, labels, fraction, seed=seed, salt="test", leave=leave)
+    side = dict(zip(contents, held, strict=True))
+    assert [side[content] for content in contents] == held  # copies stay together
+    for label in set(labels):
+        own = {content for content, of in zip(contents, labels, strict=True) if of == label}
+        assert sum(not side[content] for content in own) >= min(leave, len(own))
