@@ -7,13 +7,13 @@ import contextlib
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable, Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from export.runtime.cpu import features_in, usable_cores
+from export.runtime.load import load_now as load_now
 
 PACKAGES = (
     "torch",
@@ -93,22 +93,6 @@ def cpu_facts() -> Facts:
     if load:
         facts["load_1min"] = float(load.split()[0])
     return facts
-
-
-def load_now() -> dict[str, float] | None:
-    """CPU time so far, seconds: of the machine (`busy`, `steal`), of this process (`own`), and the `clock`.
-
-    None where the system does not tell (`/proc/stat`).
-    """
-    first = (_read("/proc/stat") or "").splitlines()[:1]
-    if not first or not first[0].startswith("cpu "):
-        return None
-    ticks = os.sysconf("SC_CLK_TCK")
-    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(v) / ticks for v in first[0].split()[1:9])
-    own = time.process_time()
-    return {
-        "busy": user + nice + system + irq + softirq, "steal": steal, "own": own, "clock": time.monotonic(),
-    }  # fmt: skip
 
 
 def load_between(before: dict[str, float] | None, after: dict[str, float] | None) -> Facts:

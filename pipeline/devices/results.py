@@ -133,6 +133,16 @@ def _among(found: ChosenThreads) -> ChosenThreads:
 
 
 @with_config(_CLOSED)
+class CpuTime(TypedDict):
+    """CPU seconds so far of the device (`busy`, `steal`) and of the job (`own`), by its `clock`, s."""
+
+    busy: Number
+    steal: Number
+    own: Number
+    clock: Number
+
+
+@with_config(_CLOSED)
 class TimesOf(TypedDict):
     """Of the job `time`; `index` says for each case and part where in the samples it lies (first value, how many)."""
 
@@ -142,6 +152,7 @@ class TimesOf(TypedDict):
     sustained: Annotated[dict[Name, TimedCase], _Cases]
     energy: Annotated[dict[Name, Energy], _Cases]
     readings: Annotated[list[TimedReading], Field(max_length=1_000_000)]
+    load: NotRequired[Annotated[list[CpuTime], Field(max_length=10_000)]]
     warm_up: NotRequired[Annotated[dict[Name, WarmedUp], _Cases]]
     threads: NotRequired[Annotated[dict[Name, Annotated[ChosenThreads, AfterValidator(_among)]], _Cases]]
     memory: NotRequired[Annotated[dict[Name, Count], _Cases]]

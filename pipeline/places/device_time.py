@@ -26,7 +26,7 @@ from pipeline.places.device_jobs import (
     run_job,
     transform,
 )
-from pipeline.places.latency import Case, Plan, statistics
+from pipeline.places.latency import Case, Plan, others_at_work, statistics
 from pipeline.places.pictures import Pictures
 from pipeline.places.place import FACTS_FILE, Context, Timed, TimeTask
 from pipeline.places.threads import tried
@@ -169,14 +169,16 @@ def _in_mode(
     except Unfit as error:
         raise unfit(session.device, "what it timed", error) from None
     decoded = pictures.facts() if request["encoded"] else None
+    summary = telemetry.summary(result, arrays)
+    others = others_at_work(summary["during"])
     rows = []
     for case in request["cases"]:
         if case["name"] in result["cases"]:
             found = samples_of(case, arrays[case["name"]], result["cases"][case["name"]])
             name = Case(case["engine"], case["batch"], case["boundary"], power_mode=mode or "")
-            rows.append(statistics(name, found, decoded=decoded))
+            rows.append(statistics(name, found, others, decoded))
     renamed = {f"{name}|{mode}" if mode else name: parts for name, parts in arrays.items()}
-    return InMode(mode or "", result, rows, renamed, telemetry.summary(result, arrays), golden)
+    return InMode(mode or "", result, rows, renamed, summary, golden)
 
 
 def _load_options(task: TimeTask) -> LoadOptions:

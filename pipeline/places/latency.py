@@ -144,7 +144,7 @@ def measure_engines(
         repeated += found.repeated
         done += (plan.rounds + found.repeated) * len(cases)
     during = load_together(loads) | {"rounds": len(loads), "repeated_rounds": repeated}
-    others = _others(during)
+    others = others_at_work(during)
     decoded = pictures.facts() if "image_to_class" in plan.boundaries else None
     rows = [statistics(case, samples[case.name], others, decoded) for case, _ in (*closed, *paced)]
     raw = {name: dict(found.arrays) for name, found in samples.items()}
@@ -170,7 +170,7 @@ def _warm_up(
     return found
 
 
-def _others(during: Mapping[str, float]) -> list[Caution]:
+def others_at_work(during: Mapping[str, float]) -> list[Caution]:
     """Who else was at work, if it was more than a system's own housekeeping."""
     others, stolen = during.get("other_cores", 0.0), during.get("steal_cores", 0.0)
     if max(others, stolen) <= MAX_OTHER_CORES:

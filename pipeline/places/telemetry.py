@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from export.machine import Facts
+from export.machine import Facts, load_between, load_together
 from pipeline.devices.results import Energy, TimedCase, TimesOf
 from pipeline.results.clocks import summarise
 
@@ -34,7 +35,7 @@ def summary(result: TimesOf, arrays: Mapping[str, Mapping[str, npt.NDArray[np.fl
     Returns:
         `before`, `after` (readings), `temperatures_c` (zone -> [before, highest, after]), `throttled` (what slowed the
         device down, in words), `energy` and `sustained` by engine (see `energy_per_image`, `sustained`),
-        `clocks` (see `pipeline.results.clocks.Clocks`, or None).
+        `clocks` (see `pipeline.results.clocks.Clocks`, or None); `during` (see `load`).
     """
     readings: list[Mapping[str, Any]] = list(result["readings"])
     clocks = summarise(readings, result.get("warm_up", {}))
@@ -48,12 +49,22 @@ def summary(result: TimesOf, arrays: Mapping[str, Mapping[str, npt.NDArray[np.fl
         "temperatures_c": temperatures(readings),
         "throttled": throttled(readings),
         "clocks": clocks.model_dump() if clocks else None,
+        "during": load(result),
         "energy": {name: _plain(energy_per_image(run)) for name, run in result["energy"].items()},
         "sustained": {
             name: asdict(sustained(arrays[f"sustained|{name}"], timed))
             for name, timed in result["sustained"].items()
         },
     }
+
+
+def load(result: TimesOf) -> Facts:
+    """Who else was at work on the device while engines took turns: `export.machine.load_together` and the number of
+    `rounds`; empty where it does not tell."""
+    times: Sequence[Mapping[str, float]] = result.get("load", [])  # type: ignore[assignment]
+    rounds = [load_between(dict(before), dict(after)) for before, after in itertools.pairwise(times)]
+    found = load_together(rounds)
+    return found | {"rounds": len(rounds)} if found else {}
 
 
 def temperatures(readings: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:

@@ -11,6 +11,7 @@ from export.errors import ExportError
 from pipeline.core.files import read_json
 from pipeline.devices.faults import JobFailed
 from pipeline.places.latency import Plan
+from pipeline.places.pictures import pictures_of
 from pipeline.places.place import Context, Place, Timed, TimeTask
 from pipeline.results.doubts import load_of
 from pipeline.results.rows.engines import EngineRow, read_engines
@@ -99,6 +100,7 @@ def _timed(
         rows=runs,
         built=folder,
         images=made.images,
+        pictures=pictures_of(made.images, [], {}),
         plan=Plan.of(arguments),
         threads=arguments["threads"],
         spinning=arguments["spinning"],

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from export import machine
-from export.runtime import readings
+from export.runtime import load, readings
 
 
 def test_facts_are_json_and_complete() -> None:
@@ -38,12 +40,15 @@ def test_board_facts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_who_used_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others' time is what the machine was busy with, less what this process used."""
+    """Others' time is what the machine was busy with, less what this process and its ended children used."""
     ticks = 100
     monkeypatch.setattr("os.sysconf", lambda _name: ticks)
     texts = iter(["cpu  100 0 100 9 9 0 0 50 0 0\ncpu0 1", "cpu  500 0 300 9 9 0 0 150 0 0"])
-    monkeypatch.setattr(machine, "_read", lambda _path: next(texts))
-    own, clock = iter([1.0, 3.0]), iter([10.0, 14.0])
+    monkeypatch.setattr(load, "open", lambda *_, **__: io.StringIO(next(texts)), raising=False)
+    monkeypatch.setattr(
+        "os.times", lambda: SimpleNamespace(children_user=next(children), children_system=0.5)
+    )
+    own, clock, children = iter([1.0, 2.5]), iter([10.0, 14.0]), iter([1.0, 1.5])
     monkeypatch.setattr("time.process_time", lambda: next(own))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     before, after = machine.load_now(), machine.load_now()

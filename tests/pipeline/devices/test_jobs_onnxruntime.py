@@ -130,6 +130,15 @@ def test_raw_samples_of_every_case_come_back(place: Place, tmp_path: Path) -> No
     assert not result["missing"] and not result["energy"]
 
 
+def test_the_devices_cpu_time_comes_back_for_each_round(place: Place, tmp_path: Path) -> None:
+    """So that the host can tell who else was at work; this job's own share grows as it works."""
+    load = place.run("time", _timing(place, classifier(tmp_path / "a.onnx", batch=None)))["load"]
+    assert len(load) == 4
+    for name in ("busy", "own", "clock"):
+        values = [reading[name] for reading in load]
+        assert values == sorted(values) and values[-1] > values[0]
+
+
 def test_golden_images_show_how_the_device_decodes(place: Place, tmp_path: Path) -> None:
     """With the same Pillow there is no difference; a device that resizes otherwise is found."""
     from pipeline.places.telemetry import Golden, golden

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
 from pipeline.places import telemetry
+from pipeline.places.latency import others_at_work
+from pipeline.results.doubts import load_of
 
 
 def test_energy_is_the_trapezoid_above_idle() -> None:
@@ -98,3 +102,25 @@ def test_the_steps_of_a_coarse_clock_are_kept() -> None:
     for median in (0.2, 2.0):
         found = telemetry.sustained({"latency": np.full(100, median), "at": np.arange(100.0)}, words)
         assert (found.resolution_ms, found.median, found.notes) == (0.0078125, median, [])
+
+
+@pytest.mark.parametrize(("others", "said"), [(0.05, False), (1.8, True)])
+def test_who_else_was_at_work_on_the_device_is_known_and_said(others: float, said: bool) -> None:
+    """By the same rule as for this machine; rows carry the caution, and the report's evidence says disturbed."""
+    times = [
+        {"busy": 100 + (1 + others) * t, "own": 9.0 + t, "steal": 0.0, "clock": 50.0 + t}
+        for t in (0, 2, 4, 6)
+    ]
+    during = telemetry.load(cast(Any, {"load": times}))
+    assert during["other_cores"] == pytest.approx(others) and during["own_cores"] == pytest.approx(1)
+    assert (during["seconds"], during["rounds"]) == (6, 3)
+    load = load_of({"device": "d", "during": during})
+    assert load is not None and load.disturbed is said and load.rounds == 3
+    assert bool(others_at_work(during)) is said
+
+
+def test_a_device_that_does_not_tell_its_cpu_time_is_not_called_quiet() -> None:
+    """A device without `/proc/stat`, and one that was not asked."""
+    for load in ({"load": []}, {}):
+        during = telemetry.load(cast(Any, load))
+        assert during == {} and load_of({"during": during}) is None and others_at_work(during) == []

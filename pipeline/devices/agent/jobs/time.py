@@ -17,6 +17,7 @@ from export.runtime.bundle.decode import decoder_facts
 from export.runtime.bundle.preprocess import Preprocessing, from_json
 from export.runtime.bundle.timing import BOUNDARY, image_to_class, readable
 from export.runtime.cpu import usable_cores
+from export.runtime.load import load_now
 from export.runtime.memory import added_by
 from export.runtime.readings import RailSampler, rails, snapshot
 from export.runtime.sampling import Limits, Samples, sample
@@ -47,12 +48,20 @@ class _Work:
     emit: Emit
     engines: dict[str, Engine] = field(default_factory=dict)
     readings: list[Answer] = field(default_factory=list)
+    load: list[Answer] = field(default_factory=list)
+    """CPU time of the device and of this job, before the first and after each round."""
     missing: list[str] = field(default_factory=list)
     """What was asked for and cannot be had here, in words."""
 
     def look(self, when: str) -> None:
         """Read temperatures, clocks and power."""
         self.readings.append(dict(snapshot(), when=when))
+
+    def look_at_load(self) -> None:
+        """Read CPU times, where the system tells them."""
+        now = load_now()
+        if now is not None:
+            self.load.append(now)
 
     def says(self, done: int, total: int, note: str) -> None:
         """Report progress."""
@@ -83,6 +92,7 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         `sustained`: engine -> the same, its samples under `sustained|<engine>`;
         `energy`: engine -> `images`, `seconds`, `idle` and `load` ([seconds, watts by rail] pairs);
         `readings`: snapshots with `when` (`before`, `between`, `after`, `sustained`);
+        `load`: CPU times before the first and after each round (`export.runtime.load.load_now`);
         `warm_up`: engine -> `seconds`, `mhz` (the GPU's clock after each window), `steady`; those on a GPU only;
         `memory`: engine -> bytes that loading it and one inference add to a process; ONNX Runtime's, if asked for;
         `threads`: engine -> `chosen` (a number of threads) and `medians` (number -> median of each round, ms), where
@@ -118,6 +128,7 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         "sustained": {name: _facts(found) for name, found in lasting.items()},
         "energy": energy,
         "readings": work.readings,
+        "load": work.load,
         "warm_up": warm,
         "memory": memory,
         "threads": threads,
@@ -202,9 +213,12 @@ def _timed(work: _Work) -> dict[str, Samples]:
         return work.engines[case["engine"]].time(batch, boundary=case["boundary"], **asdict(share))
 
     def between(done: int, total: int, case: Case) -> None:
+        if done % len(turns) == 0:
+            work.look_at_load()
         work.look("between")
         work.says(done, total, case["name"])
 
+    work.look_at_load()
     taken = in_turns(turns, measure, limits, request["rounds"], between) if turns else []
     timed = {case["name"]: samples for case, samples in zip(turns, taken)}
     whole = [case for case in request["cases"] if case["boundary"] == BOUNDARY]
