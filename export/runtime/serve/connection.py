@@ -120,6 +120,7 @@ class Connection(asyncio.Protocol):
             self.abort()
         elif self._phase is Phase.ANSWER:
             self._forget_job()
+            self._service.timed_out()
             self._refuse(HttpError(504, "the engine did not answer in time", "answer_timeout", closes=True))
         else:
             self._refuse(HttpError(408, "the request did not arrive in time", "timeout", closes=True))
@@ -178,8 +179,11 @@ class Connection(asyncio.Protocol):
         if self._phase is Phase.BODY:
             head = self._head
             assert head is not None
+            self._hold(min(len(self._buffer), head.length))
             if len(self._buffer) < head.length:
                 return False
+            if is_encoded(head.headers.get("content-encoding", "")):  # what it will take is not known
+                self._hold(self._service.limits.body)
             if len(self._buffer) == head.length:
                 body, self._buffer = self._buffer, bytearray()
             else:
@@ -190,18 +194,10 @@ class Connection(asyncio.Protocol):
         return False
 
     def _begin(self, head: Head, here: int) -> Head:
-        """Go on to read the body of a request, if there is room for it; `here`: bytes of it that have come."""
-        limits, service = self._service.limits, self._service
+        """Go on to read the body of a request; `here`: bytes of it that have come."""
+        limits = self._service.limits
         if head.length > limits.body:
             raise HttpError(413, "the body has more than %d bytes" % limits.body, "too_large", closes=True)
-        # What a compressed body will take is not known.
-        held = limits.body if is_encoded(head.headers.get("content-encoding", "")) else head.length
-        if service.held + held > limits.bodies:
-            raise HttpError(
-                503, "too many bytes wait already", "busy", closes=True, headers=(("Retry-After", "1"),)
-            )
-        service.held += held
-        self._held = held
         self._phase = Phase.BODY
         self.deadline = self._clock.time() + limits.read_s
         if head.expects_continue and here < head.length and self._transport is not None:
@@ -273,6 +269,16 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         elif self._transport.can_write_eof():
             self._transport.write_eof()
+
+    def _hold(self, count: int) -> None:
+        """Count the bytes of a body that are here, not those that were announced: to announce costs nothing."""
+        service = self._service
+        if service.held - self._held + count > service.limits.bodies:
+            raise HttpError(
+                503, "too many bytes wait already", "busy", closes=True, headers=(("Retry-After", "1"),)
+            )
+        service.held += count - self._held
+        self._held = count
 
     def _let_go(self) -> None:
         self._service.held -= self._held

@@ -132,6 +132,8 @@ async def _serve(options: Options, sock: socket.socket, say: Callable[[str], Non
             follower.start()
         await server.until_stopped()
         say("stopped: %d answers" % sum(service.metrics.responses.values()))
+        if server.is_lost:
+            raise CannotRun("the engine does not come back from a request", "start it again, as systemd does")
         return 0
     finally:
         notify("STOPPING=1")
@@ -179,7 +181,8 @@ def _follower(
 
     def counts() -> Counts:
         metrics, served = service.metrics, service.served
-        return Counts(served.release if served else "", metrics.answered, metrics.failed, metrics.p99_ms())
+        release = served.release if served else ""
+        return Counts(release, metrics.answered, metrics.failed, metrics.p99_ms(), service.is_stuck)
 
     return Follower(site, name, open_release, swap, refuse, counts, say)
 

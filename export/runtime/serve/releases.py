@@ -31,6 +31,8 @@ class Counts:
     requests: int
     errors: int
     p99_ms: Optional[float]
+    is_stuck: bool = False
+    """Whether the engine does not come back: no heartbeat is written then, and an install takes the release back."""
 
 
 class Follower:
@@ -95,7 +97,8 @@ class Follower:
             try:
                 self.look()
             except Exception as error:  # a disk that fails ends nothing: what serves goes on
-                self._say("error: releases cannot be read: %s" % error)
+                if not self._stopped.is_set():
+                    self._say("error: releases cannot be read: %s" % error)
 
     def look(self) -> None:
         """Take up what is to serve, if it does not serve yet."""
@@ -149,6 +152,8 @@ class Follower:
             OSError: it cannot be written.
         """
         machine, counts = self._site.machine, self._counts()
+        if counts.is_stuck:
+            return
         beat(
             self._site.root,
             Heartbeat(

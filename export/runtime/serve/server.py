@@ -24,6 +24,8 @@ class Server:
         self._connections: Set[Connection] = set()
         self._stopped = asyncio.Event()
         self._listener: Optional[asyncio.AbstractServer] = None
+        self.is_lost = False
+        """Whether it ended because the engine never came back."""
 
     async def start(self, sock: socket.socket) -> None:
         """Accept connections on a socket that is bound."""
@@ -65,7 +67,7 @@ class Server:
             one.drain()
         loop = asyncio.get_running_loop()
         end = loop.time() + DRAIN_S
-        while (self._connections or self._service.waiting) and loop.time() < end:
+        while (self._connections or self._service.waiting) and loop.time() < end and not self.is_lost:
             await asyncio.sleep(0.02)
 
     async def _sweep(self) -> None:
@@ -76,6 +78,9 @@ class Server:
             for one in list(self._connections):
                 if one.deadline <= now:
                     one.time_out()
+            if self._service.is_lost and not self.is_lost:
+                self.is_lost = True
+                self.stop()
 
     def _defect(self, loop: asyncio.AbstractEventLoop, context: Dict[str, Any]) -> None:
         error = context.get("exception")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LARGE = 1 << 16
 """Numbers of an answer from which on it is written by the pool."""
 _MOST_THREADS = 4
+_STUCK_S = 10.0
 _BUSY = (("Retry-After", "1"),)
 
 Reply = Callable[[Response], None]
@@ -118,7 +119,21 @@ class Service:
     @property
     def is_ready(self) -> bool:
         """Whether requests are answered."""
-        return self.served is not None and not self.is_draining
+        return self.served is not None and not self.is_draining and not self.is_stuck
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the engine has been at one request for so long that it may never end."""
+        return self.worker.busy_s() > min(_STUCK_S, self.limits.answer_s)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is beyond that: nobody waits for its answer any more, and nothing behind it will be answered."""
+        return self.worker.busy_s() > 2 * self.limits.answer_s
+
+    def timed_out(self) -> None:
+        """Count a request that the engine did not answer in time."""
+        self.metrics.failure()
 
     def close(self, timeout_s: float) -> None:
         """End the threads, and release the engine."""
@@ -207,13 +222,13 @@ class Service:
             except BaseException as failed:
                 error = failed
             else:
-                if is_current and job.engine_s is not None:
+                if is_current and job.engine_s is not None and not job.is_cancelled:
                     total = time.perf_counter() - job.begun
                     self.metrics.inference(job.work.endpoint, job.images, total, job.engine_s)
                 self._answer(job.work.endpoint, response, job.reply)
                 return
         if not isinstance(error, HttpError):
-            if is_current:
+            if is_current and not job.is_cancelled:
                 self.metrics.failure()
             error = _failure(error)
         self._answer(job.work.endpoint, self.refusal(error), job.reply)

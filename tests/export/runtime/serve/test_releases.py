@@ -43,9 +43,10 @@ class Runtime:
         self.serves, self.loads = "", [0]
         self.said: list[str] = []
         self.refusals: list[int] = []
+        self.is_stuck = False
         self.follower = Follower(
             self.site, "serve-1", self.load, self.swap, lambda: self.refusals.append(1),
-            lambda: Counts(self.serves, 60, 0, 2.5), self.said.append,
+            lambda: Counts(self.serves, 60, 0, 2.5, self.is_stuck), self.said.append,
         )  # fmt: skip
 
     def load(self, folder: str) -> Any:
@@ -99,7 +100,11 @@ def test_heartbeats_say_what_serves(runtime: Runtime) -> None:
     found = runtime.beat()
     assert (found.name, found.release, found.requests, found.p99_ms) == ("serve-1", first, 60, 2.5)
     assert fault(Rules(), first, ["serve-1"], [found], 30.0) == ""
-    assert "p99" in str(Counts("", 0, 0, None))
+    runtime.is_stuck = True
+    runtime.clock += 6
+    runtime.follower.beat()
+    assert heartbeats(runtime.site, 5) == []
+    assert "no sign of life" in fault(Rules(), first, ["serve-1"], [], 6.0)
 
 
 def test_a_release_that_cannot_be_loaded_is_left_out_and_the_install_hears_why(runtime: Runtime) -> None:

@@ -150,13 +150,20 @@ def test_bodies_are_bounded_and_the_refusal_arrives() -> None:
         held = [socket.create_connection(("127.0.0.1", up.port), 10) for _ in range(4)]
         for sock in held:
             sock.sendall(_post(bytes(1000))[:-1])
-        _until(lambda: up.service.held == 4000)
-        assert ask(up.port, "POST", INFER, b"{}")[0] == 503
+        _until(lambda: up.service.held == 3996)
+        assert ask(up.port, "POST", INFER, b"{}")[0] == 400
+        assert ask(up.port, "POST", INFER, b"{   }")[0] == 503
         for sock in held:
             sock.close()
         _until(lambda: up.service.held == 0)
         assert ask(up.port, "POST", INFER, b"{}")[0] == 400
         assert ask(up.port, "POST", INFER, gzip.compress(bytes(2000)), Content_Encoding="gzip")[0] == 413
+        for sock in (announced := [socket.create_connection(("127.0.0.1", up.port), 10) for _ in range(8)]):
+            sock.sendall(_post(bytes(1000))[:-1000])
+        _until(lambda: up.service.open_connections == 8)
+        assert ask(up.port, "POST", INFER, b"{}")[0] == 400
+        for sock in announced:
+            sock.close()
 
 
 def test_a_client_that_asks_before_it_sends() -> None:
@@ -259,8 +266,12 @@ def test_an_engine_that_hangs_or_fails() -> None:
     with running(served(Engine(gate)), answer_s=0.3) as up:
         assert ask(up.port, "POST", INFER, REQUEST)[0] == 504
         assert up.service.held > 0
+        assert ask(up.port, "GET", "/v2/health/ready")[0] == 503
+        assert (up.service.metrics.answered, up.service.metrics.failed) == (1, 1)
         gate.opened.set()
         _until(lambda: up.service.held == 0 and up.service.waiting == 0)
+        assert ask(up.port, "GET", "/v2/health/ready")[0] == 200
+        assert (up.service.metrics.answered, up.service.metrics.failed) == (1, 1)
 
     def fails() -> None:
         raise RuntimeError("secret details")
@@ -269,6 +280,15 @@ def test_an_engine_that_hangs_or_fails() -> None:
         status, answer = ask(up.port, "POST", INFER, REQUEST)
         assert status == 500 and "secret" not in str(answer)
         assert (up.service.metrics.answered, up.service.metrics.failed) == (1, 1)
+
+
+def test_an_engine_that_never_comes_back_ends_the_server() -> None:
+    """Whoever supervises it starts it again; the answers that can be given are given first."""
+    gate = Gate()
+    with running(served(Engine(gate)), answer_s=0.3) as up:
+        assert ask(up.port, "POST", INFER, REQUEST)[0] == 504
+        _until(lambda: up.server.is_lost)
+        gate.opened.set()
 
 
 def test_another_release_from_the_next_request_on() -> None:
