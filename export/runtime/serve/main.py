@@ -1,7 +1,7 @@
 """The command `serve` of the runtime archive.
 
-Exit codes: 0 ended by SIGTERM or Ctrl-C, after the last answer; 2 wrong usage; 4 this machine lacks something, or the
-port is taken; 6 the bundle is refused; 130 interrupted before it served.
+Exit codes: 0 ended by SIGTERM or Ctrl-C, after the last answer; 2 wrong usage; 4 this machine lacks something, the port
+is taken, or the engine did not come back; 6 the bundle is refused; 130 interrupted before it served.
 """
 
 from __future__ import annotations
@@ -122,11 +122,11 @@ async def _serve(options: Options, sock: socket.socket, say: Callable[[str], Non
         server = Server(service, say)
         await server.start(sock)
         server.stop_on_signals()
+        name = service.served.signature.name if service.served else "nothing yet"
+        say("serves %s at %s" % (name, url_of(sock)))
         if not is_loopback(sock):
             say("warning: whoever reaches %s may use it, unencrypted: put a proxy with TLS and passwords in front"
                 % url_of(sock))  # fmt: skip
-        name = service.served.signature.name if service.served else "nothing yet"
-        say("serves %s at %s" % (name, url_of(sock)))
         notify("READY=1")
         if follower is not None:
             follower.start()

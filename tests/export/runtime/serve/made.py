@@ -145,7 +145,8 @@ def process(
     *words: str | Path, python: str | Path = sys.executable, program: Path | None = None
 ) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`serve` as a process of its own, and its port; it is killed at the end if it still runs."""
-    command = [str(python), *([str(program), "serve"] if program else ["-c", _CODE]), "--port", "0"]
+    command = [str(python), *([str(program), "serve"] if program else ["-c", _CODE])]
+    command += [] if "--port" in words else ["--port", "0"]
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH" or program is None} | {"HOME": "/nowhere"}
     with subprocess.Popen(
         [*command, *map(str, words)], cwd="/" if program else ROOT, env=env, stderr=subprocess.PIPE, text=True
@@ -153,10 +154,10 @@ def process(
         try:
             assert done.stderr
             said = ""
-            while "127.0.0.1:" not in said:
+            while " at http://" not in said:
                 line = done.stderr.readline()
                 assert line, said
                 said += line
-            yield done, int(re.search(r"127\.0\.0\.1:(\d+)", said)[1])  # type: ignore[index]
+            yield done, int(re.search(r" at http://\S+:(\d+)", said)[1])  # type: ignore[index]
         finally:
             done.kill()

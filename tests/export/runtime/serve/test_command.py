@@ -17,6 +17,7 @@ from export.bundle.write import write_bundle
 from export.engines import BACKENDS
 from export.runtime.bundle import UNSIGNED, load
 from export.runtime.serve.main import main
+from export.runtime.serve.server import is_loopback, listen
 from tests.export.bundle.tiny import bundle, content
 from tests.export.runtime.serve.made import ask, process
 from tests.old_python import old_python  # noqa: F401
@@ -42,6 +43,17 @@ def test_ctrl_c_ends_it_too(made: Path) -> None:
     with process("--unsigned", "--bundle", made) as (running, _):
         running.send_signal(signal.SIGINT)
         assert running.wait(20) == 0
+
+
+def test_others_are_let_in_only_where_that_was_said_and_with_a_warning(made: Path) -> None:
+    for host, is_alone in (("127.0.0.1", True), ("127.1.2.3", True), ("0.0.0.0", False)):
+        with listen(host, 0) as sock:
+            assert is_loopback(sock) == is_alone
+    with process("--unsigned", "--bundle", made, "--host", "0.0.0.0") as (running, port):
+        assert ask(port, "GET", "/v2/health/live")[0] == 200
+        running.terminate()
+        assert running.stderr and running.wait(20) == 0
+        assert "warning: whoever reaches http://0.0.0.0:" in running.stderr.read()
 
 
 def test_as_a_service_of_systemd(made: Path, tmp_path: Path) -> None:
