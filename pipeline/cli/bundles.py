@@ -46,13 +46,13 @@ def bundle() -> None:
 @click.option(
     "--allow-unshipped", is_flag=True, help="Also what the verdict does not ship; the bundle records it."
 )
-@click.option("--channel", default="stable", show_default=True, help="Whose releases replace each other.")
+@click.option("--channel", help="Whose releases replace each other; default: bundle.channel of the config.")
 @click.option(
     "--sequence",
     type=click.IntRange(0),
     help="Grows with each release; default: the time of the measurement.",
 )
-@click.option("--licence", default="NOASSERTION", metavar="SPDX", help="The model's.")
+@click.option("--licence", metavar="SPDX", help="The model's; default: bundle.licence of the config.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER",
     help="Where to; default bundles/ beside the report.",
@@ -65,9 +65,9 @@ def make(
     engine: str | None,
     tar: bool,
     allow_unshipped: bool,
-    channel: str,
+    channel: str | None,
     sequence: int | None,
-    licence: str,
+    licence: str | None,
     output: Path | None,
 ) -> None:
     """Write the bundle of a finished run: one folder that classifies a photo on its own."""
@@ -80,7 +80,14 @@ def make(
     store = store_of(config)
     chosen = engine.split("/", 1)[0] if engine and target is None else target
     name = bundles.target_of(artifacts_of(config, store), config, chosen)
-    choice = Choice(name, engine, channel, sequence, licence, allow_unshipped)
+    choice = Choice(
+        name,
+        engine,
+        channel or config.bundle.channel,
+        sequence,
+        licence or config.bundle.licence,
+        allow_unshipped or config.bundle.allow_unshipped,
+    )
     folder = bundles.make(config, store, choice, output or config.output / config.name / bundles.FOLDER)
     file = _tar(folder) if tar else None
     if as_json:

@@ -26,6 +26,7 @@ from pipeline.config.bounds import (
     Strength,
     TrainingBatch,
 )
+from pipeline.config.bundling import Bundle
 from pipeline.config.method_sections import MethodName, sections
 from pipeline.config.metrics import METRICS, Metric
 from pipeline.config.scouting import Scout
@@ -350,6 +351,8 @@ class DeployConfig(Section):
     """Latency."""
     budgets: Budgets = Budgets()
     """Goals."""
+    bundle: Bundle = Bundle()
+    """What a run ends with where the verdict is to ship."""
     scout: Scout = Scout()
     """Candidate students, measured before anything is trained."""
     search: Search | None = None

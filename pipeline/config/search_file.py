@@ -35,6 +35,7 @@ _NOT_VARIED: Mapping[str, str] = {
     "store": "says where artifacts go",
     "search": "is the search itself",
     "budgets": "are what trials are held against",
+    "bundle": "says how what ships is released",
     "seed": "also divides the images; write seeds: N",
     "distill.seed": "is what the search's seeds vary; write seeds: N",
     "data.dataset": "would compare accuracy on other images",

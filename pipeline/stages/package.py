@@ -21,19 +21,31 @@ def _arguments(config: DeployConfig, target: str) -> dict[str, Any]:
     from export.bundle.archive import runtime_archive
 
     runtime = hashlib.sha256(runtime_archive()).hexdigest()  # it lies in the bundle
-    return {"target": target, "engine": config.targets[target].engine, "runtime": runtime}
+    return {
+        "target": target,
+        "engine": config.targets[target].engine,
+        "runtime": runtime,
+        "bundle": config.bundle.model_dump(mode="json"),
+    }
 
 
 def _run(work: Work) -> None:
     from export.bundle.write import write_bundle
 
     text = (work.inputs["report"] / "result.json").read_text(encoding="utf-8")
-    result, target = Result.model_validate_json(text), work.arguments["target"]
-    if why := why_not(result, target):
+    result, target, said = (
+        Result.model_validate_json(text),
+        work.arguments["target"],
+        work.arguments["bundle"],
+    )
+    choice = Choice(
+        target, channel=said["channel"], licence=said["licence"], unshipped=said["allow_unshipped"]
+    )
+    if why := why_not(result, choice):
         write_json(work.out / FILE, {"bundle": None, "release": "", "why": why})
         return
     work.progress(0, 1, "packing")
-    folder, manifest = write_bundle(content_of(work.inputs, result, Choice(target)), work.out)
+    folder, manifest = write_bundle(content_of(work.inputs, result, choice), work.out)
     write_json(work.out / FILE, {"bundle": folder.name, "release": manifest.release, "why": ""})
     work.progress(1, 1, "done")
 

@@ -49,7 +49,14 @@ class Choice:
     """Also what the verdict does not ship; the manifest records it."""
 
 
-def why_not(result: Result, target: str) -> str:
+def why_not(result: Result, choice: Choice) -> str:
+    """Why there is no bundle of the engine that the verdict ships, or that is chosen without it; empty if there is."""
+    reason = _verdict(result, choice.target)
+    built = any(engine.target == choice.target and engine.file for engine in result.engines)
+    return "" if choice.unshipped and built else reason
+
+
+def _verdict(result: Result, target: str) -> str:
     """Why the verdict does not ship a target; empty if it does."""
     found = _shipping(result, target)
     if found.state != "ship" or found.engine is None:
@@ -127,7 +134,7 @@ def content_of(inputs: Mapping[str, Path], result: Result, choice: Choice) -> Co
 def _chosen(result: Result, choice: Choice) -> tuple[Engine, str]:
     """The engine to pack, and the verdict on it."""
     shipping = _shipping(result, choice.target)
-    reason = why_not(result, choice.target)
+    reason = _verdict(result, choice.target)
     wanted = choice.engine or shipping.engine
     if wanted is None and choice.unshipped:
         wanted = next((e.id for e in result.engines if e.target == choice.target and e.file), None)

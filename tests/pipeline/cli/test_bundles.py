@@ -81,6 +81,19 @@ def test_the_bundle_of_a_run_passes_its_self_test(shipped: Path) -> None:
     assert facts["classes"] == 21
 
 
+def test_the_engine_itself_says_its_classes_and_its_input(shipped: Path) -> None:
+    """A program that has the ONNX file alone asks it, as docs/deploy.md shows."""
+    import onnxruntime
+
+    (engine,) = (shipped / "engine").glob("*.onnx")
+    session = onnxruntime.InferenceSession(engine, providers=["CPUExecutionProvider"])
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["figkd.classes"]) == json.loads((shipped / "labels.json").read_bytes())
+    image, spec = json.loads(facts["figkd.input"]), json.loads((shipped / "preprocess.json").read_bytes())
+    assert (image["layout"], image["dtype"]) == (spec["input"]["layout"], spec["input"]["dtype"])
+    assert (image["resize"], image["height"]) == (spec["resize"]["side"], spec["crop"]["size"])
+
+
 def test_bundles_of_one_run_are_the_same_bytes(shipped: Path, finished: Finished, tmp_path: Path) -> None:
     for name in ("a", "b"):
         done = finished.figkd("bundle", "--tar", "--json", "-o", tmp_path / name, **_keys(shipped))
@@ -116,6 +129,44 @@ def test_what_the_verdict_does_not_ship_must_be_allowed(finished: Finished, tmp_
     for words in (("--target", "none"), ("--engine", "cpu/none", "--allow-unshipped")):
         done = finished.figkd("bundle", *words, "-o", tmp_path / "no")
         assert (done.code, "no engine" in done.err or "no target" in done.err) == (2, True), done.err
+
+
+def test_the_config_says_how_a_bundle_is_released(finished: Finished, tmp_path: Path) -> None:
+    """Channel, licence, and that a run without a goal ends with bundles all the same, which say so."""
+    keys: dict[str, object] = {
+        "bundle.channel": "beta",
+        "bundle.licence": "MIT",
+        "bundle.allow_unshipped": True,
+    }
+    done = finished.figkd("run", output=tmp_path, **keys)
+    assert done.code == 0, done.err
+    cpu, rtx = sorted((tmp_path / "fonts_cpu/bundles").iterdir())
+    facts = _run_pyz(cpu, "info", "--unsigned", "--json").json
+    assert (facts["channel"], facts["licences"]) == ("beta", ["Apache-2.0", "MIT"])
+    assert facts["verdict"] == "not shipped: no goal says how good is good enough"
+    assert json.loads((rtx / "manifest.json").read_bytes())["engine"]["backend"] == "tensorrt_rtx"
+    # The same by hand, and an option goes before the config.
+    keys["output"] = tmp_path
+    done = finished.figkd("bundle", "--target", "cpu", "--json", "-o", tmp_path / "again", **keys)
+    assert done.code == 0, done.err
+    assert Path(done.json["bundle"]).name == cpu.name
+    done = finished.figkd("bundle", "--target", "cpu", "--json", "-o", tmp_path, "--channel", "gamma", **keys)
+    assert _run_pyz(Path(done.json["bundle"]), "info", "--unsigned", "--json").json["channel"] == "gamma"
+    # An engine of TensorRT-RTX is built here without a GPU; it goes into a registry, and into no Triton.
+    layout = tmp_path / "layout"
+    assert run("export-to", "oci", rtx, f"{layout}:1", "--unsigned").code == 0
+    done = run("pull", f"{layout}:1", tmp_path / "pulled", "--unsigned", "--json")
+    assert (tmp_path / "pulled" / rtx.name / "manifest.json").read_bytes() == (
+        rtx / "manifest.json"
+    ).read_bytes()
+    done = run("export-to", "triton", rtx, tmp_path / "models", "--unsigned")
+    assert (done.code, "Triton has no backend" in done.err) == (2, True), done.err
+    done = run("export-to", "hf", rtx, tmp_path / "hf", "--unsigned")
+    assert (done.code, "one kind of GPU" in done.err) == (2, True), done.err
+    for kind, name in (("triton", "fonts_cpu/1/model.onnx"), ("hf", "model.onnx")):
+        assert run("export-to", kind, cpu, tmp_path / kind, "--unsigned").code == 0
+        (engine,) = (cpu / "engine").glob("*.onnx")
+        assert (tmp_path / kind / name).read_bytes() == engine.read_bytes()
 
 
 def test_a_bundle_needs_a_finished_run(tmp_path: Path) -> None:

@@ -1,0 +1,23 @@
+"""The section `bundle`: how what ships is released."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from pipeline.config.section import Section
+
+
+class Bundle(Section):
+    """The bundle of what ships for each target (docs/deploy.md)."""
+
+    channel: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._+-]*$", max_length=100)] = "stable"
+    """Whose releases replace each other on a device, and which signers count there."""
+    licence: Annotated[str, Field(pattern=r"^[A-Za-z0-9(][A-Za-z0-9.+:() -]*$", max_length=100)] = (
+        "NOASSERTION"
+    )
+    """The model's licence as an SPDX expression, such as `Apache-2.0`; `NOASSERTION` says nothing of it."""
+    allow_unshipped: bool = False
+    """true: pack what the verdict does not ship too, such as the best engine of a run without a goal; the bundle
+    records why it would not be shipped."""
