@@ -15,14 +15,15 @@ Direction = Literal["min", "max"]
 SamplerName = Literal["tpe", "nsga2", "random", "grid"]
 EngineName = Literal["local", "submitit", "ray"]
 _Whole = Annotated[int, Field(ge=-(2**53), le=2**53)]
+_Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 
 
 class Range(Section):
     """Numbers between two ends, which belong to it; exactly one of the keys."""
 
-    log: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    log: Annotated[list[_Number], Field(min_length=2, max_length=2)] | None = None
     """Lowest and highest number above 0, drawn evenly in their logarithm."""
-    uniform: Annotated[list[float], Field(min_length=2, max_length=2)] | None = None
+    uniform: Annotated[list[_Number], Field(min_length=2, max_length=2)] | None = None
     """Lowest and highest number, drawn evenly."""
     int: Annotated[list[_Whole], Field(min_length=2, max_length=2)] | None = None
     """Lowest and highest whole number, drawn evenly."""
