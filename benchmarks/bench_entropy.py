@@ -1,7 +1,7 @@
 """Entropy calibration against the public tools, tensor by tensor, on trained depthwise networks.
 
     python benchmarks/study/fetch_photos.py data/cells
-    python benchmarks/bench_entropy.py [--store DIR] [--seeds 3] [--cells data/cells]
+    python benchmarks/bench_entropy.py [--store DIR] [--seeds 3] [--cells data/cells] [--cases NAME ...]
 
 Students are trained by the ordinary pipeline, one for each seed, on the labels alone (`distill.method: ce`; how a
 network was trained does not matter here): two networks on `fonts`, whose images have a constant background, and as a
@@ -10,7 +10,7 @@ histograms of 256 images: ours; ONNX Runtime's `HistogramCollector` with its own
 candidate, so that it is min-max in effect) and, for one student, with 2,048 bins; the formula of nvidia-modelopt's
 `HistogramCalibrator` (with a candidate every 8 bins, as ours). modelopt is left out where it is not installed, and the
 control where its photographs are not. Top-1 is of the test set, computed exactly (no INT8 kernels), a value for each
-seed. Thresholds are of the first seed. Writes benchmarks/results/entropy.json.
+seed. Thresholds are of the first seed. Writes benchmarks/results/entropy.json; cases not measured now stay there.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from export.precision.calibration import Observed, Ranges
 from figkd.data import open_split
 from figkd.evaluate import topk_accuracy
 from pipeline.config import load_config
-from pipeline.core.files import write_json
+from pipeline.core.files import read_json, write_json
 from pipeline.core.store import Store
 from pipeline.places import environment
 from pipeline.run.conductor import run
@@ -198,29 +198,22 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path(".figkd"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--cells", type=Path, default=Path("data/cells"))
+    parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     given = parser.parse_args()
     packages = environment.versions(("numpy", "onnx", "onnxruntime", "nvidia-modelopt"))
-    cases: dict[str, Any] = {}
-    for name, case in CASES.items():
+    cases: dict[str, Any] = read_json(RESULT)["cases"] if RESULT.exists() else {}
+    for name in given.cases:
+        case = CASES[name]
         overrides = [f"data.root={given.cells.resolve()}"] if case.config == CELLS else []
         if overrides and not given.cells.is_dir():
             print(f"{name} is left out: there is no {given.cells}; see benchmarks/study/fetch_photos.py")
             continue
         print(name, flush=True)
         seeds = range(given.seeds)
-        cases[name] = summary(
-            [measure(case, overrides, given.store, seed, case.wide and not seed) for seed in seeds]
-        )
-        write_json(
-            RESULT,
-            {
-                "calibration_images": IMAGES,
-                "packages": packages,
-                "cpu": environment.cpu_model(),
-                "seeds": given.seeds,
-                "cases": cases,
-            },
-        )
+        students = [measure(case, overrides, given.store, seed, case.wide and not seed) for seed in seeds]
+        about = {"packages": packages, "cpu": environment.cpu_model(), "seeds": given.seeds, "method": "ce"}
+        cases[name] = about | summary(students)
+        write_json(RESULT, {"calibration_images": IMAGES, "cases": cases})
 
 
 if __name__ == "__main__":
