@@ -363,12 +363,9 @@ def _module_logits(module: nn.Module, array: Array, batch: int = 64) -> Array:
     was_training = module.training
     module.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad():  # copies, because PyTorch warns of read-only memory
             parts = [
-                module(torch.from_numpy(np.ascontiguousarray(array[i : i + batch])).to(device))
-                .float()
-                .cpu()
-                .numpy()
+                module(torch.from_numpy(np.array(array[i : i + batch])).to(device)).float().cpu().numpy()
                 for i in range(0, len(array), batch)
             ]
     finally:

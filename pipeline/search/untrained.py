@@ -217,7 +217,7 @@ def _export(
             "NCHW", "float32", size, size, normalisation="(x / 255 - mean) / std",
             mean=tuple(network.mean.tolist()), std=tuple(network.std.tolist()),
         )  # fmt: skip
-    example = torch.from_numpy(np.ascontiguousarray(inputs[:1]))
+    example = torch.from_numpy(np.array(inputs[:1]))
     onnx.export_onnx(
         module,
         example,

@@ -60,7 +60,7 @@ def _run(work: Work) -> None:
     work.progress(0, 4, "exporting")
     dynamic = work.scratch / "dynamic.onnx"
     final = work.out / "student.onnx"
-    example = torch.from_numpy(np.ascontiguousarray(images[:1]))
+    example = torch.from_numpy(np.array(images[:1]))
     onnx.export_onnx(
         module, example, dynamic, opset=arguments["opset"], dynamic_batch=True,
         metadata=contract.metadata(names, _image(arguments, classifier, data)),
