@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from figkd import own_network
 from figkd.errors import ModelError
+from figkd.hub import cached_if_unreachable
 from figkd.model_names import known_model, suggest
 from figkd.networks import NETWORKS
 
@@ -203,15 +205,17 @@ def _timm_model(name: str, num_classes: int, pretrained: bool, size: int) -> tup
     side = size if usual is None or not usual.fixed_input_size else usual.input_size[-1]
     # Only networks of one size know `img_size`.
     sized: dict[str, Any] = {} if side == size else {"img_size": size}
+    unreachable = ""
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **sized)
+        with cached_if_unreachable() if pretrained else contextlib.nullcontext("") as unreachable:
+            model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **sized)
     except Exception as error:
         if "img_size" in str(error):
             raise ModelError(
                 f"timm/{name} does not take images of {size} x {size}, only of {side}",
                 "set image_size to that, or choose another model",
             ) from error
-        raise _not_built(f"timm/{name}", pretrained, error) from error
+        raise _not_built(f"timm/{name}", pretrained, error, unreachable) from error
     if not pretrained:
         return model, IMAGENET_MEAN, IMAGENET_STD
     config = cast("dict[str, Any]", model.pretrained_cfg)
@@ -273,12 +277,15 @@ def _replace_head(model: nn.Module, num_classes: int) -> None:
     raise ModelError("the model has no classification layer to replace")
 
 
-def _not_built(name: str, pretrained: bool, error: Exception) -> ModelError:
+def _not_built(name: str, pretrained: bool, error: Exception, unreachable: str = "") -> ModelError:
     reason = " ".join(str(error).split())[:300] or type(error).__name__
+    if unreachable:
+        reason = f"they are not in the cache, and {unreachable} cannot be reached"
     if pretrained:
         return ModelError(
             f"cannot get the pretrained weights of {name}: {reason}",
-            "check the network, fill the weights' cache beforehand, or set pretrained to false",
+            "check the network, copy the cache of a machine that has them (docs/models.md, Weights without a network), "
+            "or set pretrained to false",
         )
     return ModelError(f"cannot build {name}: {reason}")
 
