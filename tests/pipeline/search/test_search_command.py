@@ -83,10 +83,11 @@ def _search(folder: Path, *arguments: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_killed_anywhere_it_ends_with_the_same_front(tmp_path: Path) -> None:
     """kill -9 at random instants, in scouting and training; engines' sizes do not differ from run to run."""
     fronts = []
-    for name, kills in (("whole", 0), ("killed", 4)):
+    for name, kills in (("whole", 0), ("killed", 3)):
         folder = tmp_path / name
         folder.mkdir()
         generator = random.Random(3)
@@ -120,5 +121,3 @@ def test_killed_anywhere_it_ends_with_the_same_front(tmp_path: Path) -> None:
     assert json.loads(again.out)["points"][0]["confirmed"] or json.loads(again.out)["points"][1]["confirmed"]
     ran = figkd("run", "chosen.yaml", cwd=folder)
     assert "done " not in ran.err and ran.err.count("cached ") == 12, ran.err
-    refused = figkd(*_search(folder, "--write-config", "chosen.yaml")[3:], cwd=folder)
-    assert refused.code == 2 and "there is something already" in refused.err
