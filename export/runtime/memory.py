@@ -26,9 +26,10 @@ def added_by(work: Callable[[], object], limit_s: float = 60.0) -> Optional[int]
     if child == 0:
         try:
             os.close(read)
-            before = _reset()
+            restart_peak()
+            before = resident()
             work()
-            os.write(write, b"%d" % max(0, _status(b"VmHWM") - before))
+            os.write(write, b"%d" % max(0, peak() - before))
         finally:
             os._exit(0)
     os.close(write)
@@ -53,11 +54,24 @@ def _number(read: int, limit_s: float) -> Optional[int]:
         said += part
 
 
-def _reset() -> int:
-    """Reset the peak; returns what is resident now, in bytes."""
+def restart_peak() -> None:
+    """Reset the peak of this process to what is resident now.
+
+    Raises:
+        OSError: the system has no such thing.
+    """
     with open("/proc/self/clear_refs", "wb") as file:
         file.write(_RESET_PEAK)
+
+
+def resident() -> int:
+    """Memory of this process that is resident, in bytes."""
     return _status(b"VmRSS")
+
+
+def peak() -> int:
+    """The largest resident memory since the process, or `restart_peak`, began, in bytes."""
+    return _status(b"VmHWM")
 
 
 def _status(name: bytes) -> int:

@@ -13,6 +13,7 @@ from pipeline.core.errors import DeviceFault, Exit
 
 if TYPE_CHECKING:
     from pipeline.config import DeployConfig
+    from pipeline.results.estimate import Estimate
     from pipeline.run.planning import Selection
 
 _REASON_AT = 27
@@ -23,6 +24,10 @@ _REASON_AT = 27
 @click.option("--from", "first", callback=stage_name, metavar="STAGE", help="As for `run`.")
 @click.option("--until", callback=stage_name, metavar="STAGE", help="As for `run`.")
 @click.option("--force", multiple=True, callback=stage_name, metavar="STAGE", help="As for `run`.")
+@click.option(
+    "--estimate", is_flag=True,
+    help="Also say what it will take: time, disk and memory, from short measurements on this machine.",
+)  # fmt: skip
 def plan(
     config_path: Path,
     overrides: tuple[str, ...],
@@ -30,15 +35,20 @@ def plan(
     first: str | None,
     until: str | None,
     force: tuple[str, ...],
+    estimate: bool,
 ) -> int:
-    """Show what `run` would do, and why."""
+    """Show what `run` would do, and why.
+
+    With --estimate each network is trained for a few steps and exported, once, in seconds; what was measured is kept,
+    and the next run says how far off the estimate was.
+    """
     from pipeline.run.planning import Selection
 
     selection = Selection(first, until, frozenset(force))
-    return print_plan(load(config_path, overrides), selection, as_json=as_json)
+    return print_plan(load(config_path, overrides), selection, as_json=as_json, estimate=estimate)
 
 
-def print_plan(config: DeployConfig, selection: Selection, *, as_json: bool) -> int:
+def print_plan(config: DeployConfig, selection: Selection, *, as_json: bool, estimate: bool = False) -> int:
     """Print the state of every step; the exit code: that of data or of a device that cannot be worked with."""
     from pipeline.core.terminal import print_json, stderr, stdout
     from pipeline.run import foreseen
@@ -68,6 +78,12 @@ def print_plan(config: DeployConfig, selection: Selection, *, as_json: bool) -> 
     waiting = any(p.state == "run" and p.step.id != "report" for p in planned)
     listed = data.listed or foreseen.prepared(planned)
     lacks = foreseen.lacks(config, listed) if listed and waiting else []
+    expected: Estimate | None = None
+    if estimate and not data.faults and not faults:
+        from pipeline.estimate.estimating import estimate_run
+
+        expected = estimate_run(config, planned, listed, store, known)
+    by_step = {each.step: each for each in expected.steps} if expected else {}
     if as_json:
         rows = [
             {
@@ -77,6 +93,7 @@ def print_plan(config: DeployConfig, selection: Selection, *, as_json: bool) -> 
                 "artifact": str(p.artifact.path) if p.artifact else None,
                 "cache_bytes": cost.bytes if cost is not None and p.step.id == "logits" else None,
             }
+            | ({"estimate": by_step[p.step.id].model_dump(exclude={"step"})} if p.step.id in by_step else {})
             for p in planned
         ]
         print_json(json.dumps(rows, indent=1))
@@ -98,6 +115,11 @@ def print_plan(config: DeployConfig, selection: Selection, *, as_json: bool) -> 
         for lack in lacks:
             fix = f" ({lack.fix})" if lack.fix else ""
             out.say(f"{lack.head}{fix}", label="note    ", style="yellow", hang=_REASON_AT)
+        if expected is not None:
+            from pipeline.report.estimate_words import table, total
+
+            out.show(table(expected))
+            out.say(total(expected), label="estimate ", style="bold")
     for fault in (*data.faults, *faults):
         stderr().error(fault)
     if any(isinstance(fault, DeviceFault) for fault in faults):

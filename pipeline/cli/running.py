@@ -31,6 +31,7 @@ from pipeline.core.errors import ConfigError, EnvironmentFault, Exit
 if TYPE_CHECKING:
     from figkd.distributed import World
     from pipeline.config import DeployConfig
+    from pipeline.core.store import Store
     from pipeline.results.result import Result, RunVerdict
     from pipeline.run.conductor import Outcome
     from pipeline.run.planning import Selection
@@ -171,6 +172,7 @@ def carry_out(
             before=before.path if before else None,
         )
         outcome = conductor.run(config, store, ui, selection, world, known)
+        _say_how_far_off(config, store, outcome, ui.note)
     finally:
         ui.close()
     code = next((int(error.exit_code) for error in outcome.failures.values()), int(Exit.OK))
@@ -191,6 +193,22 @@ def carry_out(
     if as_json:
         print_json(result.model_dump_json(indent=1))
     return result, code or _VERDICT_CODES[result.verdict]
+
+
+def _say_how_far_off(
+    config: DeployConfig, store: Store, outcome: Outcome, note: Callable[[str], None]
+) -> None:
+    """Where `plan --estimate` was asked before this run: what it took against that."""
+    from export.runtime.memory import peak
+    from pipeline.estimate.kept import how_far_off
+    from pipeline.report.estimate_words import off
+
+    try:
+        largest = peak()
+    except OSError:
+        largest = 0
+    if found := how_far_off(store, config.name, outcome.ran, outcome.artifacts, largest):
+        note(off(found))
 
 
 def _publish(

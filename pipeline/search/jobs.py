@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.config.metrics import METRICS
@@ -102,7 +102,7 @@ def recipes(
     }
     targets = [name for name in targets_of(config) if name in layouts or not _reads_int8(config, name)]
     # One set of files for all targets; each target's recipe names what it reads of them.
-    making = Making(candidate, mine.export, _precisions(mine, targets, layouts))
+    making = Making(candidate, mine.export, precisions_of(mine, targets, layouts))
     common = {
         "candidate": candidate.model,
         "image_size": candidate.image_size,
@@ -141,7 +141,7 @@ def recipes(
         )  # fmt: skip
         arguments = {
             **common,
-            "precision": _of_graphs(_precisions(mine, [name], layouts)),
+            "precision": _of_graphs(precisions_of(mine, [name], layouts)),
             "build": {key: value for key, value in building.items() if key != "target"},
             "benchmark": {key: value for key, value in _of_graphs(timing).items() if key != "target"},
             "memory": config.scout.memory,
@@ -157,7 +157,7 @@ def _of_graphs(arguments: Arguments) -> Arguments:
     return {key: value for key, value in arguments.items() if key not in _NOT_OF_GRAPHS}
 
 
-def _precisions(config: DeployConfig, targets: list[str], layouts: Layouts) -> Arguments:
+def precisions_of(config: DeployConfig, targets: Sequence[str], layouts: Layouts) -> Arguments:
     """Arguments of the stage `precision` for what these targets read."""
     read = {each for name in targets for each in build.STAGE.arguments(config, name)["precisions"]}
     modes = [mode for mode in config.precision.modes if mode in read]

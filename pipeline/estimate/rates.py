@@ -1,0 +1,357 @@
+"""Rates that an estimate is made of: each is a short measurement on this machine, kept with what it depends on."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import statistics
+import tempfile
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from export.runtime import memory
+from pipeline.config.schema import DeployConfig, Network, Training
+from pipeline.core.errors import PipelineError, StageFailed
+from pipeline.core.files import read_json, write_json
+from pipeline.core.manifest import sha256_json
+from pipeline.core.store import Store
+from pipeline.places import environment
+from pipeline.places.int8_layouts import Layouts
+from pipeline.results.rows.row import Row
+from pipeline.results.rows.scouted import Candidate
+from pipeline.search.jobs import precisions_of
+from pipeline.search.untrained import Making, Material, make, noise
+from pipeline.stages import data as data_stage
+from pipeline.stages import distill as distill_stage
+from pipeline.stages.training import pick_amp, pick_device, views_arguments
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from figkd.models import ImageClassifier
+
+VERSION = 1
+_IMAGES = 32
+_FEW = 8
+"""Images in a trial step; a network that is quick with them is measured at its own batch size."""
+_QUICK_S = 0.25
+_LIMIT_S = 600.0
+_FILES, _CHARTS = 16, 6
+
+
+class Trained(Row):
+    """What training a network takes."""
+
+    step_s: float
+    """A step of `batch` images, forward and backward, with its views."""
+    batch: int
+    image_s: float
+    """One image when it is evaluated."""
+    parameters: int
+    memory_bytes: int
+    """Peak of the process above what it held before."""
+
+
+class Rates(Row):
+    """Everything that was measured; seconds and bytes."""
+
+    start_s: float
+    """Importing what training needs."""
+    base_bytes: int
+    """Of a process that has imported it."""
+    teacher: Trained
+    student: Trained
+    export_s: float
+    """Building, exporting and checking the student."""
+    precisions_s: float
+    """Making the files of all precisions from few images."""
+    onnx_image_s: float
+    """One image through the FP32 file in ONNX Runtime."""
+    onnx_bytes: dict[str, int]
+    """Sizes of the files by name."""
+    report_s: float
+    """Importing what draws the report, and one chart."""
+    data_image_s: float | None = None
+    """Preparing one image; None where only doing it would tell."""
+
+
+def measured(config: DeployConfig, layouts: Layouts, classes: int, store: Store) -> tuple[Rates, bool]:
+    """The rates of a config's networks on this machine: measured now, or remembered.
+
+    Args:
+        config: of the run.
+        layouts: of INT8, by target.
+        classes: C.
+        store: remembers them.
+
+    Returns:
+        The rates, and whether they were measured now.
+
+    Raises:
+        StageFailed: a network cannot be built or trained.
+    """
+    path = store.caches / "rates" / f"{_key(config, layouts, classes)}.json"
+    try:
+        return Rates.model_validate(read_json(path)), False
+    except (OSError, ValueError):
+        pass
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_measure, args=(theirs, config, layouts, classes), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        found = ours.recv() if ours.poll(_LIMIT_S) else StageFailed(
+            f"measuring took more than {_LIMIT_S:.0f} s", fix="run without --estimate"
+        )  # fmt: skip
+    except EOFError:
+        process.join(5)
+        raise StageFailed(
+            f"the process that measures ended with {process.exitcode}", fix="run without --estimate"
+        ) from None
+    finally:
+        process.kill()
+        process.join(5)
+        ours.close()
+    if isinstance(found, PipelineError):
+        raise found
+    write_json(path, found.model_dump(mode="json"))
+    return found, True
+
+
+def _key(config: DeployConfig, layouts: Layouts, classes: int) -> str:
+    facts = {
+        "version": VERSION,
+        "classes": classes,
+        "data": data_stage.STAGE.arguments(config, ""),
+        "networks": [_facts(config.teacher, config.teacher), _facts(config.student, config.distill)],
+        "method": distill_stage.method_arguments(config),
+        "export": config.export.model_dump(mode="json"),
+        "precisions": _making(config, layouts).precisions,
+        "machine": [environment.cpu_model(), environment.cores(), environment.gpu_name()],
+        "packages": environment.versions(("torch", "timm", "onnx", "onnxruntime")),
+    }
+    return sha256_json(facts)[:32]
+
+
+def _facts(network: Network, training: Training) -> list[object]:
+    keys = ("batch_size", "accumulate", "optimizer", "amp", "compile", "ema_decay")
+    return [network.model, *(getattr(training, key) for key in keys), views_arguments(training)]
+
+
+def _making(config: DeployConfig, layouts: Layouts) -> Making:
+    """The student as the run exports it; groups of layers that leave INT8 are found with trained weights only."""
+    student = config.student
+    candidate = Candidate(model=student.model, image_size=config.data.image_size, code=student.code)
+    plain = config.model_copy(update={"precision": config.precision.model_copy(update={"mixed": "never"})})
+    return Making(candidate, config.export, precisions_of(plain, list(config.targets), layouts))
+
+
+def _measure(end: Connection, config: DeployConfig, layouts: Layouts, classes: int) -> None:
+    """The measuring process."""
+    try:
+        end.send(_rates(config, layouts, classes))
+    except PipelineError as error:
+        end.send(error)
+    except Exception as error:
+        fix = getattr(error, "fix", "") or "run without --estimate"
+        end.send(StageFailed(f"cannot be measured: {getattr(error, 'what', error)}", fix=fix))
+
+
+def _rates(config: DeployConfig, layouts: Layouts, classes: int) -> Rates:
+    started = time.perf_counter()
+    import timm  # noqa: F401
+    import torch  # noqa: F401
+
+    import figkd.train  # noqa: F401
+
+    start_s = time.perf_counter() - started
+    base = memory.resident()
+    store_size = data_stage.STAGE.arguments(config, "")["store_size"]
+    teacher = _trained(config, config.teacher, config.teacher, "ce", classes, store_size)
+    student = _trained(config, config.student, config.distill, config.distill.method, classes, store_size)
+    return Rates(
+        start_s=start_s, base_bytes=base, teacher=teacher, student=student, data_image_s=_data(config),
+        report_s=_report(), **_files(config, layouts, classes),
+    )  # fmt: skip
+
+
+def _trained(
+    config: DeployConfig, network: Network, training: Training, method: str, classes: int, store_size: int
+) -> Trained:
+    from figkd import models
+    from figkd.evaluate import predict
+    from pipeline.stages.networks import located
+
+    size = config.data.image_size
+    model = models.build_model(located(network.model, network.code), classes, image_size=size)
+    memory.restart_peak()
+    before = memory.resident()
+    batch = min(_FEW, training.batch_size)
+    seconds = _step(config, model, training, method, classes, store_size, batch)
+    if batch < training.batch_size and seconds < _QUICK_S:
+        batch = training.batch_size
+        seconds = _step(config, model, training, method, classes, store_size, batch)
+    # A step of more images than were tried takes as much longer, and its activations as much more memory.
+    share = training.batch_size / batch
+    added = int((memory.peak() - before) * share)
+    images = noise(max(_FEW, batch), store_size)
+    predict(model, images[:_FEW], image_size=size, device=pick_device())
+    begin = time.perf_counter()
+    predict(model, images, image_size=size, device=pick_device())
+    image_s = (time.perf_counter() - begin) / len(images)
+    return Trained(
+        step_s=seconds * share, batch=training.batch_size, image_s=image_s,
+        parameters=models.parameter_count(model), memory_bytes=max(0, added),
+    )  # fmt: skip
+
+
+def _step(
+    config: DeployConfig,
+    model: ImageClassifier,
+    training: Training,
+    method: str,
+    classes: int,
+    store_size: int,
+    batch: int,
+) -> float:
+    """Seconds of a training step of `batch` images: the median of a short epoch's."""
+    import numpy as np
+
+    from figkd.data.split import Split
+    from figkd.data.views import make_views
+    from figkd.loss.build import build_loss
+    from figkd.loss.methods import METHODS
+    from figkd.train import train
+
+    count = 4 * batch
+    split = Split(noise(count, store_size), np.arange(count) % classes, [str(i) for i in range(count)])
+    views = views_arguments(training)
+    facts = METHODS[method]
+    options = {} if method == "ce" else dict(distill_stage.method_arguments(config)["options"])
+    order = np.arange(classes) if facts.uses_order else None
+    options.pop("order", None)
+    stamps: list[float] = []
+    train(
+        model,
+        split,
+        loss=build_loss(method, classes, order=order, **options),
+        views=make_views(
+            views["kind"], image_size=config.data.image_size, store_size=store_size, pad=views["pad"],
+            count=views["count"], seed=0,
+        ),
+        epochs=1,
+        batch_size=batch,
+        lr=1e-6,
+        optimizer=training.optimizer,
+        accumulate=min(training.accumulate, batch),
+        ema_decay=training.ema_decay,
+        amp=pick_amp(training.amp, pick_device()),  # type: ignore[arg-type]
+        compile="none",
+        device=pick_device(),
+        teacher_logits=_soft(views["count"], count, classes) if facts.needs_teacher else None,
+        progress=lambda done, total, note: stamps.append(time.perf_counter()),
+    )  # fmt: skip
+    gaps = [after - before for before, after in itertools.pairwise(stamps)]
+    return statistics.median(gaps) if gaps else 0.0
+
+
+def _soft(views: int, images: int, classes: int) -> npt.NDArray[np.float16]:
+    """Logits of a teacher that says something else of every image, float16 [N, V, C]."""
+    import numpy as np
+
+    return np.random.default_rng(0).normal(size=(images, views, classes)).astype(np.float16)
+
+
+def _files(config: DeployConfig, layouts: Layouts, classes: int) -> dict[str, Any]:
+    """The student as ONNX files: how long they take, how large they are, how long an image takes."""
+    from export.engines import BACKENDS
+
+    making = _making(config, layouts)
+    material = Material(
+        [str(index) for index in range(classes)], noise(_IMAGES, config.data.image_size), real=False
+    )
+    stamps: dict[str, float] = {}
+
+    def stamp(done: int, total: int, note: str) -> None:
+        stamps.setdefault(note, time.perf_counter())
+
+    with tempfile.TemporaryDirectory(prefix="figkd-estimate-") as folder:
+        begin = time.perf_counter()
+        made = make(making, material, Path(folder), stamp)
+        end = time.perf_counter()
+        exported = stamps.get("precisions", end)
+        files = {path.name: path.stat().st_size for path in made.inputs["precision"].glob("*.onnx")}
+        engine = BACKENDS["onnxruntime"].load(
+            made.inputs["precision"] / "fp32.onnx", threads=environment.cores()
+        )
+        inputs = made.images.inputs()
+        engine.infer(inputs[:2])
+        tried = time.perf_counter()
+        engine.infer(inputs)
+        image_s = (time.perf_counter() - tried) / len(inputs)
+        engine.close()
+    return {
+        "export_s": exported - begin, "precisions_s": end - exported, "onnx_image_s": image_s, "onnx_bytes": files,
+    }  # fmt: skip
+
+
+def _data(config: DeployConfig) -> float | None:
+    """Seconds of preparing an image: a few files are decoded, or a few images rendered."""
+    from figkd.data import DATASETS
+
+    data = config.data
+    info = DATASETS[data.dataset]
+    try:
+        return _decoded(config) if info.needs_root else _rendered(config)
+    except Exception:  # preflight says what is wrong with the data
+        return None
+
+
+def _decoded(config: DeployConfig) -> float | None:
+    """A few files, evenly spaced, decoded one after the other; a run decodes on all cores."""
+    from figkd.data import source_files
+    from figkd.data.decode import decode_square, is_image
+
+    data, side = config.data, int(data_stage.STAGE.arguments(config, "")["store_size"])
+    files = [path for path in source_files(data.dataset, data.root, dict(data.options)) if is_image(path)]
+    chosen = files[:: max(1, len(files) // _FILES)][:_FILES]
+    if not chosen:
+        return None
+    begin = time.perf_counter()
+    for path in chosen:
+        decode_square(path, side)
+    return (time.perf_counter() - begin) / len(chosen) / environment.cores()
+
+
+def _rendered(config: DeployConfig) -> float | None:
+    from figkd.data import DATASETS, prepare
+
+    arguments = dict(data_stage.STAGE.arguments(config, ""))
+    sizes = [name for name in DATASETS[config.data.dataset].options if name.endswith("_per_class")]
+    if not sizes:
+        return None
+    arguments["options"] = {**arguments["options"], **dict.fromkeys(sizes, 2)}
+    with tempfile.TemporaryDirectory(prefix="figkd-estimate-") as folder:
+        begin = time.perf_counter()
+        facts = prepare(arguments.pop("dataset"), None, Path(folder) / "data", **arguments)
+        seconds = time.perf_counter() - begin
+    return float(seconds / max(1, sum(facts["counts"].values())))
+
+
+def _report() -> float:
+    """Importing what draws, and as many charts as a report has."""
+    import io
+
+    begin = time.perf_counter()
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    for _ in range(_CHARTS):
+        figure = Figure()
+        figure.add_subplot().plot([0, 1])
+        FigureCanvasSVG(figure).print_svg(io.StringIO())  # type: ignore[no-untyped-call]
+    return time.perf_counter() - begin
