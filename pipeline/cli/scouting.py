@@ -71,7 +71,9 @@ def scout(
 def _measured(config: DeployConfig, verbosity: int) -> tuple[ScoutDocument, int]:
     import datetime
 
+    from pipeline.core.terminal import stderr
     from pipeline.places import environment
+    from pipeline.report import numbers
     from pipeline.results.rows.scouted import ScoutDocument
     from pipeline.run.preflight import check_places
     from pipeline.search.candidates import of_config
@@ -84,6 +86,10 @@ def _measured(config: DeployConfig, verbosity: int) -> tuple[ScoutDocument, int]
         found = measure_candidates(config, of_config(config), store_of(config), ui)
     finally:
         ui.close()
+    if found.foreseen_s and found.took_s and verbosity >= 0:
+        off = 100 * (found.took_s - found.foreseen_s) / found.took_s
+        took, foreseen = (numbers.seconds(each) for each in (found.took_s, found.foreseen_s))
+        stderr().say(f"measuring took {took}, {foreseen} were estimated ({off:+.0f} %)", label="note: ")
     document = ScoutDocument(
         config=config.name,
         created=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),

@@ -10,11 +10,12 @@ from pipeline.core.files import read_json
 from pipeline.core.store import Store
 from pipeline.devices.known import KnownDevices, device_of
 from pipeline.estimate.foresee import Counts, foresee
-from pipeline.estimate.kept import corrected, earlier_seconds, keep
+from pipeline.estimate.kept import corrected, keep
 from pipeline.estimate.rates import measured
 from pipeline.places.int8_layouts import int8_layouts
 from pipeline.results.estimate import Estimate
 from pipeline.run.data_check import Listed
+from pipeline.run.history import earlier_seconds
 from pipeline.run.planning import Planned
 
 
@@ -44,7 +45,7 @@ def estimate_run(
     counts = _counts(config, planned, listed)
     rates, _ = measured(config, int8_layouts(config, known), counts.classes, store)
     remote = {name for name, target in config.targets.items() if device_of(target) is not None}
-    earlier = earlier_seconds(store, {step: step for step in steps})
+    earlier = earlier_seconds(store, steps)
     found = corrected(store, foresee(config, steps, rates, counts, earlier, remote))
     keep(store, config.name, found)
     return found

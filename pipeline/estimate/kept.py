@@ -10,9 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.core.files import read_json, write_json
-from pipeline.core.manifest import read_manifest
 from pipeline.core.store import Artifact, Store
-from pipeline.places import environment
 from pipeline.results.estimate import Estimate, Off
 
 _KEPT = 20
@@ -20,23 +18,6 @@ _KEPT = 20
 _SHORTEST_S = 0.5
 """Steps that take less teach nothing: a clock tick would be a factor."""
 _RATIOS: TypeAdapter[dict[str, list[float]]] = TypeAdapter(dict[str, list[float]])
-
-
-def earlier_seconds(store: Store, steps: Mapping[str, str]) -> dict[str, float]:
-    """What steps took when they last ran on this machine, by id.
-
-    Args:
-        store: of the run.
-        steps: ids to find; the value is the step whose artifacts are looked at.
-    """
-    found = {}
-    for step, name in steps.items():
-        made = [m for path in (store.root / "artifacts" / name).glob("*") if (m := read_manifest(path))]
-        mine = [m for m in made if m.provenance.get("cpu") == environment.cpu_model()]
-        seconds = [s for m in mine if isinstance(s := m.provenance.get("seconds"), int | float)]
-        if seconds:
-            found[step] = float(statistics.median(seconds))
-    return found
 
 
 def keep(store: Store, config: str, estimate: Estimate) -> None:

@@ -100,7 +100,8 @@ def measured(config: DeployConfig, layouts: Layouts, classes: int, store: Store)
         pass
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_measure, args=(theirs, config, layouts, classes), daemon=True)
+    plain = config.model_dump(mode="json")
+    process = context.Process(target=_measure, args=(theirs, plain, layouts, classes), daemon=True)
     process.start()
     theirs.close()
     try:
@@ -150,10 +151,10 @@ def _making(config: DeployConfig, layouts: Layouts) -> Making:
     return Making(candidate, config.export, precisions_of(plain, list(config.targets), layouts))
 
 
-def _measure(end: Connection, config: DeployConfig, layouts: Layouts, classes: int) -> None:
-    """The measuring process."""
+def _measure(end: Connection, config: dict[str, Any], layouts: Layouts, classes: int) -> None:
+    """The measuring process; the config comes as plain values, since classes made at run time cannot be sent."""
     try:
-        end.send(_rates(config, layouts, classes))
+        end.send(_rates(DeployConfig.model_validate(config), layouts, classes))
     except PipelineError as error:
         end.send(error)
     except Exception as error:

@@ -7,6 +7,7 @@ graphs and engines are made for it, and not kept: they take space, and a trained
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -21,12 +22,14 @@ from pipeline.core.store import Artifact, Recipe, Store
 from pipeline.core.store_usage import note_scouted
 from pipeline.devices.known import KnownDevices
 from pipeline.devices.session import abort_sessions
+from pipeline.places import environment
 from pipeline.places.int8_layouts import int8_layouts
 from pipeline.places.place import Context
 from pipeline.results.rows.row import read_list, write_list
 from pipeline.results.rows.scouted import Candidate, ScoutRow
 from pipeline.run.back_ends import device_faults, judge
 from pipeline.run.conductor import Interface
+from pipeline.run.history import earlier_seconds
 from pipeline.run.planning import known_devices
 from pipeline.search import measuring
 from pipeline.search.jobs import Recipes, recipes, targets_of
@@ -36,7 +39,6 @@ from pipeline.search.measuring import Job
 from pipeline.search.untrained import Untrained
 
 _ROWS = "rows.json"
-# Attempts that a crash or a kill cut short, after which a candidate is left out with the reason.
 
 
 @dataclass
@@ -48,12 +50,16 @@ class Scouted:
         classes: that the networks were built for.
         measured: candidates and targets that were measured now, and not taken from the store.
         failures: by target, why it cannot be worked with; the others went on.
+        foreseen_s: what measuring was expected to take, in s; 0 where there was nothing to measure, or nothing known.
+        took_s: what it took, in s.
     """
 
     rows: list[ScoutRow] = field(default_factory=list)
     classes: int = 0
     measured: int = 0
     failures: dict[str, PipelineError] = field(default_factory=dict)
+    foreseen_s: float = 0.0
+    took_s: float = 0.0
 
 
 def scout(
@@ -106,10 +112,12 @@ def measure_candidates(
     with Maker() as maker:
         scouting = _Scouting(config, store, ui, known, sample, maker, dict(faults))
         layouts = int8_layouts(scoped, known)
+        foreseen_s, started = scouting.foresee(candidates, layouts), time.monotonic()
         for number, candidate in enumerate(candidates, start=1):
             scouting.candidate(candidate, f"{number}/{len(candidates)}", layouts)
     note_scouted(store, config.name, scouting.used)
-    return Scouted(scouting.rows, len(sample.classes), scouting.measured, scouting.down)
+    took_s = time.monotonic() - started
+    return Scouted(scouting.rows, len(sample.classes), scouting.measured, scouting.down, foreseen_s, took_s)
 
 
 @dataclass
@@ -128,6 +136,27 @@ class _Scouting:
     used: dict[str, list[str]] = field(default_factory=dict)
     """Artifacts by step."""
     measured: int = 0
+
+    def foresee(self, candidates: Sequence[Candidate], layouts: dict[str, str]) -> float:
+        """What is to be measured, and what that will take, in s: said, by what it took here before."""
+        todo: Counter[str] = Counter()
+        for candidate in candidates:
+            found = self._recipes(candidate, layouts)
+            if not isinstance(found, PipelineError):
+                pending = {name: recipe for name, (_, recipe) in found.jobs.items() if name not in self.down}
+                todo.update(recipe.step for recipe in pending.values() if self.store.find(recipe) is None)
+        if not todo.total():
+            return 0.0
+        earlier = earlier_seconds(self.store, todo)
+        foreseen = sum(count * earlier.get(step, 0.0) for step, count in todo.items())
+        known = all(step in earlier for step in todo)
+        time_words = (
+            f"about {foreseen / 60:.1f} min by what it took before"
+            if known
+            else "nothing like it was measured yet"
+        )
+        self.ui.note(f"{todo.total()} measurements to make, of {len(candidates)} candidates: {time_words}")
+        return foreseen if known else 0.0
 
     def candidate(self, candidate: Candidate, number: str, layouts: dict[str, str]) -> None:
         """Measure one candidate wherever that was not done before."""
@@ -228,17 +257,18 @@ class _Scouting:
             if isinstance(made, CannotBeMade):
                 self.ui.step_failed(number, PipelineError(f"{candidate.id}: {made.reason}", fix=made.fix))
                 return known | {
-                    name: self._keep(
+                    name: self.keep(
                         recipe, measuring.failed(job, made.reason, made.fix), lasting=made.lasting
                     )
                     for name, (job, recipe) in todo.items()
                 }
+            making_s = (time.monotonic() - started) / len(todo)
             here = [name for name in todo if self.config.targets[name].device == LOCAL]
             lanes: dict[str, list[str]] = {}
             for name in todo:
                 if name not in here:
                     lanes.setdefault(self.config.targets[name].device, []).append(name)
-            work = _Work(self, made, folder, todo, _noted(progress, candidate.id))
+            work = _Work(self, made, folder, todo, _noted(progress, candidate.id), making_s)
             measured = work.at_once(list(lanes.values())) | work.lane(here)
             if measured:
                 self.ui.step_finished(
@@ -248,14 +278,17 @@ class _Scouting:
                 self.ui.step_failed(number, PipelineError(f"{candidate.id}: no target could be worked with"))
             return known | measured
 
-    def _keep(self, recipe: Recipe, rows: Sequence[ScoutRow], *, lasting: bool = True) -> list[ScoutRow]:
-        """Put rows into the store, unless they may come out differently next time."""
+    def keep(
+        self, recipe: Recipe, rows: Sequence[ScoutRow], *, seconds: float = 0.0, lasting: bool = True
+    ) -> list[ScoutRow]:
+        """Put rows, and what they took, into the store, unless they may come out differently next time."""
         if not lasting:
             return list(rows)
         store = self.store
         with store.lock(recipe), store.draft(recipe) as draft:
             write_list(draft / _ROWS, rows)
-            artifact = store.commit(recipe, draft, provenance={"config": self.config.name})
+            about = {"config": self.config.name, "seconds": round(seconds, 3), "cpu": environment.cpu_model()}
+            artifact = store.commit(recipe, draft, provenance=about)
         self.measured += 1
         return self._rows(artifact)
 
@@ -269,6 +302,8 @@ class _Work:
     folder: Path
     todo: dict[str, tuple[Job, Recipe]]
     progress: Progress
+    making_s: float
+    """Share of each target in what making the candidate took."""
 
     def at_once(self, lanes: Sequence[Sequence[str]]) -> dict[str, list[ScoutRow]]:
         """Measure on several devices at the same time; the targets of each follow each other."""
@@ -290,6 +325,7 @@ class _Work:
         found = {}
         for name in names:
             job, recipe = self.todo[name]
+            begun = time.monotonic()
             folder, scratch = (self.folder / part / name for part in ("engines", "scratch"))
             for each in (folder, scratch):
                 each.mkdir(parents=True)
@@ -303,7 +339,7 @@ class _Work:
                 continue
             except OSError as error:
                 raise environment_fault(error, name) from error
-            found[name] = self.scouting._keep(recipe, rows)
+            found[name] = self.scouting.keep(recipe, rows, seconds=self.making_s + time.monotonic() - begun)
         return found
 
 

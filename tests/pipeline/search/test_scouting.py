@@ -125,6 +125,7 @@ def test_end_to_end(
     assert rows["nets:small", "int8"].calibration == "synthetic"
     assert (found.classes, found.measured, found.failures) == (21, 4, {})
     assert len(told.finished) == len(told.failed) == 2
+    assert any("4 measurements to make, of 4 candidates: nothing like it" in note for note in told.notes)
 
     store = Store(config.store.folder)
     folders = sorted((store.root / "artifacts" / "scout@cpu").iterdir())
@@ -145,6 +146,8 @@ def test_end_to_end(
     again, told, _ = scout("small", "no_onnx", "wide", "crashes")
     assert made == ["nets:wide"]
     assert any("damaged" in note for note in told.notes)
+    assert any("1 measurements to make" in note and "by what it took before" in note for note in told.notes)
+    assert again.foreseen_s > 0
     assert again.measured == 0  # what may go better next time is not kept
     assert [row for row in again.rows if row.candidate.model != "nets:wide"] == [
         row for row in found.rows if row.candidate.model != "nets:wide"

@@ -1,0 +1,66 @@
+"""An estimate is the arithmetic of its rates, counts and durations; what nobody measured is unknown, not zero."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import load_config
+from pipeline.config.schema import DeployConfig
+from pipeline.estimate.foresee import Counts, foresee
+from pipeline.estimate.rates import Rates, Trained
+from pipeline.report import estimate_words
+
+FONTS = Path(__file__).parents[3] / "deploy_configs" / "fonts_cpu.yaml"
+COUNTS = Counts(train=1000, val=100, test=200, classes=21)
+TEACHER = Trained(step_s=0.1, batch=64, image_s=0.001, parameters=300_000, memory_bytes=100_000_000)
+STUDENT = Trained(step_s=0.2, batch=128, image_s=0.0005, parameters=5_000, memory_bytes=50_000_000)
+RATES = Rates(
+    start_s=2.0, base_bytes=300_000_000, teacher=TEACHER, student=STUDENT, export_s=4.0, precisions_s=3.0,
+    onnx_image_s=0.0001, onnx_bytes={"fp32.onnx": 20_000, "fp16.onnx": 10_000, "int8.onnx": 8_000}, report_s=1.5,
+    data_image_s=0.01,
+)  # fmt: skip
+
+
+@pytest.fixture
+def config() -> DeployConfig:
+    return load_config(FONTS, ["targets.rtx=null"])
+
+
+def test_each_stage(config: DeployConfig) -> None:
+    """Images, steps, epochs, views and durations, times their rates; imports count once."""
+    steps = ["data", "teacher", "logits", "distill", "export", "report", "build@cpu", "validate@cpu"]
+    found = {step.step: step for step in foresee(config, steps, RATES, COUNTS, {}).steps}
+    assert found["data"].seconds == pytest.approx(1300 * 0.01)
+    assert found["data"].disk_bytes == 3 * 36 * 36 * 1300
+    # 16 steps an epoch, 9 epochs; validation after each and at the end, then the test images.
+    assert found["teacher"].seconds == pytest.approx(2.0 + 9 * 16 * 0.1 + (9 * 100 + 300) * 0.001)
+    assert found["teacher"].memory_bytes == 400_000_000
+    assert found["distill"].seconds == pytest.approx(4 * 8 * 0.2 + (4 * 100 + 300) * 0.0005)
+    assert found["logits"].seconds == pytest.approx(1000 * 5 * 0.001)
+    assert found["logits"].disk_bytes == 2 * 1000 * 4 * 21 + 4 * 1000 * 21
+    assert found["export"].seconds == 4.0
+    assert found["validate@cpu"].seconds == pytest.approx(3 * 200 * 0.0001)
+    assert found["build@cpu"].disk_bytes == 38_000
+
+
+def test_the_benchmark_takes_what_the_config_says(config: DeployConfig) -> None:
+    """At least so long for each engine and boundary, at most the limit; trying threads comes on top."""
+    (found,) = foresee(config, ["benchmark@cpu"], RATES, COUNTS, {}).steps
+    assert found.source == "config"
+    assert found.seconds == pytest.approx(9 * 1.2 + 3 * 1.0 * 2.6)
+    slow = RATES.model_copy(update={"onnx_image_s": 1.0})
+    (found,) = foresee(config, ["benchmark@cpu"], slow, COUNTS, {}).steps
+    assert found.seconds == pytest.approx(9 * 10.2 + 3 * 1.0 * 2.6)
+
+
+def test_what_is_not_known(config: DeployConfig) -> None:
+    """A device's build was never seen here: unknown, or what an earlier run took; the total says `at least`."""
+    steps = ["report", "package", "build@cpu"]
+    found = foresee(config, steps, RATES, COUNTS, {"package": 3.0}, remote={"cpu"})
+    assert [step.seconds for step in found.steps] == [1.5, 3.0, None]
+    assert found.unknown == ["build@cpu"]
+    assert estimate_words.total(found).startswith("at least 4.5 s")
+    assert "not known: build@cpu" in estimate_words.total(found)
+    assert estimate_words.total(foresee(config, [], RATES, COUNTS, {})) == "nothing has to run"
