@@ -11,7 +11,7 @@ from pipeline.core.store import Store
 from pipeline.devices.known import KnownDevices, device_of
 from pipeline.estimate.foresee import Counts, foresee
 from pipeline.estimate.kept import corrected, keep
-from pipeline.estimate.rates import measured
+from pipeline.estimate.rates import BUSY_CORES, measured
 from pipeline.places.int8_layouts import int8_layouts
 from pipeline.results.estimate import Estimate
 from pipeline.run.data_check import Listed
@@ -43,10 +43,12 @@ def estimate_run(
     if not steps:
         return Estimate(steps=())
     counts = _counts(config, planned, listed)
-    rates, _ = measured(config, int8_layouts(config, known), counts.classes, store)
+    rates = measured(config, int8_layouts(config, known), counts.classes, store)
     remote = {name for name, target in config.targets.items() if device_of(target) is not None}
     earlier = earlier_seconds(store, steps)
     found = corrected(store, foresee(config, steps, rates, counts, earlier, remote))
+    if rates.other_cores > BUSY_CORES:
+        found = found.model_copy(update={"other_cores": rates.other_cores})
     keep(store, config.name, found)
     return found
 

@@ -11,6 +11,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.machine import foreign_cores, load_between, load_now
 from export.runtime import memory
 from pipeline.config.schema import DeployConfig, Network, Training
 from pipeline.core.errors import PipelineError, StageFailed
@@ -39,6 +40,9 @@ _FEW = 8
 """Images in a trial step; a network that is quick with them is measured at its own batch size."""
 _QUICK_S = 0.25
 _LIMIT_S = 600.0
+_JOIN_S = 5.0
+BUSY_CORES = 0.5
+"""Others that use more CPU cores than this make what is measured too slow."""
 _FILES, _CHARTS = 16, 6
 
 
@@ -76,9 +80,11 @@ class Rates(Row):
     """Importing what draws the report, and one chart."""
     data_image_s: float | None = None
     """Preparing one image; None where only doing it would tell."""
+    other_cores: float = 0.0
+    """CPU cores that others used meanwhile."""
 
 
-def measured(config: DeployConfig, layouts: Layouts, classes: int, store: Store) -> tuple[Rates, bool]:
+def measured(config: DeployConfig, layouts: Layouts, classes: int, store: Store) -> Rates:
     """The rates of a config's networks on this machine: measured now, or remembered.
 
     Args:
@@ -87,15 +93,12 @@ def measured(config: DeployConfig, layouts: Layouts, classes: int, store: Store)
         classes: C.
         store: remembers them.
 
-    Returns:
-        The rates, and whether they were measured now.
-
     Raises:
         StageFailed: a network cannot be built or trained.
     """
     path = store.caches / "rates" / f"{_key(config, layouts, classes)}.json"
     try:
-        return Rates.model_validate(read_json(path)), False
+        return Rates.model_validate(read_json(path))
     except (OSError, ValueError):
         pass
     context = multiprocessing.get_context("spawn")
@@ -105,7 +108,7 @@ def measured(config: DeployConfig, layouts: Layouts, classes: int, store: Store)
     process.start()
     theirs.close()
     try:
-        found = ours.recv() if ours.poll(_LIMIT_S) else StageFailed(
+        found: Rates | PipelineError = ours.recv() if ours.poll(_LIMIT_S) else StageFailed(
             f"measuring took more than {_LIMIT_S:.0f} s", fix="run without --estimate"
         )  # fmt: skip
     except EOFError:
@@ -114,13 +117,15 @@ def measured(config: DeployConfig, layouts: Layouts, classes: int, store: Store)
             f"the process that measures ended with {process.exitcode}", fix="run without --estimate"
         ) from None
     finally:
-        process.kill()
-        process.join(5)
         ours.close()
+        process.join(_JOIN_S)
+        process.kill()
+        process.join(_JOIN_S)
     if isinstance(found, PipelineError):
         raise found
-    write_json(path, found.model_dump(mode="json"))
-    return found, True
+    if found.other_cores <= BUSY_CORES:  # else it is measured again, in the hope of a quieter time
+        write_json(path, found.model_dump(mode="json"))
+    return found
 
 
 def _key(config: DeployConfig, layouts: Layouts, classes: int) -> str:
@@ -163,7 +168,7 @@ def _measure(end: Connection, config: dict[str, Any], layouts: Layouts, classes:
 
 
 def _rates(config: DeployConfig, layouts: Layouts, classes: int) -> Rates:
-    started = time.perf_counter()
+    load, started = load_now(), time.perf_counter()
     import timm  # noqa: F401
     import torch  # noqa: F401
 
@@ -174,9 +179,11 @@ def _rates(config: DeployConfig, layouts: Layouts, classes: int) -> Rates:
     store_size = data_stage.STAGE.arguments(config, "")["store_size"]
     teacher = _trained(config, config.teacher, config.teacher, "ce", classes, store_size)
     student = _trained(config, config.student, config.distill, config.distill.method, classes, store_size)
+    files, data_image_s, report_s = _files(config, layouts, classes), _data(config), _report()
+    others = foreign_cores(load_between(load, load_now()))
     return Rates(
-        start_s=start_s, base_bytes=base, teacher=teacher, student=student, data_image_s=_data(config),
-        report_s=_report(), **_files(config, layouts, classes),
+        start_s=start_s, base_bytes=base, teacher=teacher, student=student, data_image_s=data_image_s,
+        report_s=report_s, other_cores=others, **files,
     )  # fmt: skip
 
 

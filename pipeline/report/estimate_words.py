@@ -47,6 +47,8 @@ def total(estimate: Estimate) -> str:
         said += (
             f"; with what earlier runs of this store took over their estimates ({estimate.factor:.2f} times)"
         )
+    if estimate.other_cores:
+        said += f"; measured while others used {estimate.other_cores:.1f} CPU cores: on a quiet machine it takes less"
     return said
 
 

@@ -26,6 +26,9 @@ class Estimate(Row):
     factor: float = 1.0
     """What earlier runs of this store took over their estimates; the seconds are multiplied by it already."""
 
+    other_cores: float = 0.0
+    """CPU cores that others used while it was measured; 0 where they hardly did."""
+
     @property
     def seconds(self) -> float:
         """Of all steps of which something is known."""
