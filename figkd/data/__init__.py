@@ -176,6 +176,13 @@ def examine(dataset: str, root: Path | None, options: Mapping[str, Any] | None =
         return Examined([error])
 
 
+def preview(dataset: str, root: Path | None, options: Mapping[str, Any] | None = None) -> list[DataError]:
+    """Problems that a publisher's server tells before anything large is downloaded; asks it only where `examine` cannot
+    list the data."""
+    module = load_module(dataset)
+    return list(module.preview(root, _chosen(dataset, options))) if hasattr(module, "preview") else []
+
+
 def _obstacles(dataset: str, root: Path | None, options: Mapping[str, Any] | None) -> list[DataError]:
     """Problems that are known without the listing."""
     if dataset not in DATASETS:

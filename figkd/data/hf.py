@@ -87,6 +87,22 @@ def check(root: Path | None, options: Mapping[str, Any]) -> list[DataError]:
     return []
 
 
+def preview(root: Path | None, options: Mapping[str, Any]) -> list[DataError]:
+    """What the hub's description of a data set decides before its images are downloaded: that it is there, and which
+    splits and columns it has, as far as it says. Of a local folder nothing: it is listed."""
+    if root is not None:
+        return []
+    try:
+        about = _opened(options).info
+        if about.features:
+            _columns(about.features, options)
+        if about.splits:
+            _split_names(list(about.splits), options)
+    except DataError as error:
+        return [error]
+    return []
+
+
 def source_files(root: Path | None, options: Mapping[str, Any]) -> list[Path]:
     """All files of a local folder; of a data set on the hub none: name and revision say what it is."""
     return [] if root is None else sorted(file for file in root.rglob("*") if file.is_file())
@@ -125,11 +141,32 @@ def read(root: Path | None, options: Mapping[str, Any]) -> Listing:
     )
 
 
-def _load(root: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def _quiet() -> Any:
+    """The library `datasets`, whose own progress and logs are off: the one that asked shows its own."""
     import datasets
 
-    datasets.disable_progress_bars()  # the one that asked shows its own
+    datasets.disable_progress_bars()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # what fails is raised too
+    return datasets
+
+
+def _opened(options: Mapping[str, Any]) -> Any:
+    """A data set of the hub without its images; `load_dataset` begins with the same."""
+    try:
+        return _quiet().load_dataset_builder(
+            options["name"], options["config"] or None, revision=options["revision"]
+        )
+    except Exception as error:  # the library raises anything
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise DataError(
+            f"datasets cannot open {options['name']}: {reason}",
+            "see the options name, config and revision, the network, and for a data set with restricted access "
+            "`hf auth login`",
+        ) from error
+
+
+def _load(root: Path | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    datasets = _quiet()
     try:
         if root is None:
             loaded = datasets.load_dataset(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from figkd.data.content import FileDigests
@@ -39,6 +40,18 @@ class DataFindings:
     listed: Listed | None = None
 
 
+def ask_publisher(config: DeployConfig) -> list[PipelineError]:
+    """Problems of data on a server that its description tells, before they are downloaded."""
+    from figkd.data import preview
+
+    data = config.data
+    return [_fault(config, error) for error in preview(data.dataset, data.root, dict(data.options))]
+
+
+def _fault(config: DeployConfig, error: DataError) -> EnvironmentFault:
+    return EnvironmentFault(error.what, where="data.root" if config.data.root else "data", fix=error.fix)
+
+
 def look_at_data(
     config: DeployConfig, digests: FileDigests | None = None, before: Path | None = None
 ) -> DataFindings:
@@ -55,11 +68,7 @@ def look_at_data(
     from figkd.data.left_out import remarks
 
     data = config.data
-    where = "data.root" if data.root else "data"
-
-    def fault(error: DataError) -> EnvironmentFault:
-        return EnvironmentFault(error.what, where=where, fix=error.fix)
-
+    fault = partial(_fault, config)
     examined = examine(data.dataset, data.root, dict(data.options))
     found = examined.listing
     if found is None:

@@ -22,7 +22,7 @@ from pipeline.places.int8_layouts import undecided
 from pipeline.run import foreseen
 from pipeline.run.accelerator import idle_gpu
 from pipeline.run.back_ends import Graph, judge, unknown_graph
-from pipeline.run.data_check import DataFindings, Listed, look_at_data
+from pipeline.run.data_check import DataFindings, Listed, ask_publisher, look_at_data
 from pipeline.run.own_networks import own_network_faults
 from pipeline.run.planning import Planned
 from pipeline.run.rehearsal import graph_of, student
@@ -74,7 +74,7 @@ def preflight(
     faults += _packages(config, running)
     faults += _accelerator(config, running)
     data = look_at_data(config, digests, before) if "data" in running else DataFindings()
-    found = data.faults
+    found = [*data.faults, *(ask_publisher(config) if "data" in running and not data.faults else ())]
     faults += found
     for change in data.changes:
         note(f"data: {change}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from figkd.data import class_names, hf, source_files
+from figkd.data import class_names, hf, preview, source_files
 from figkd.errors import DataError
 from tests.figkd.data.examined import check
 from tests.figkd.data.published import RED, given, labels_and_ids, only, picture, prepared
@@ -183,3 +184,56 @@ def test_an_unreadable_folder(tmp_path: Path) -> None:
     (tmp_path / "junk" / "a.parquet").write_bytes(b"junk")
     with pytest.raises(DataError, match="datasets cannot load"):
         prepared("hf_datasets", tmp_path / "junk", tmp_path / "out")
+
+
+class _Library:
+    """What `preview` uses of `datasets`: a hub without a network."""
+
+    def __init__(self, splits: list[str] | None, features: dict[str, Any] | None, fails: str = "") -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self._info = SimpleNamespace(splits=dict.fromkeys(splits) if splits else None, features=features)
+        self._fails = fails
+
+    def load_dataset_builder(self, name: str, config: str | None, *, revision: str) -> Any:
+        self.asked.append((name, config, revision))
+        if self._fails:
+            raise ConnectionError(self._fails)
+        return SimpleNamespace(info=self._info)
+
+
+HUB = {"name": "a/b", "revision": "4f1c0de"}
+
+
+def test_a_local_folder_asks_no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    library = _Library(None, None, "asked")
+    monkeypatch.setattr(hf, "_quiet", lambda: library)
+    assert preview("hf_datasets", tmp_path) == [] == preview("image_folder", tmp_path)
+    assert library.asked == []
+
+
+def test_what_the_hub_does_not_say_is_no_problem_and_what_fails_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Parquet files often come without a description; a name, a revision or a network that is wrong is told."""
+    library = _Library(None, None)
+    monkeypatch.setattr(hf, "_quiet", lambda: library)
+    assert preview("hf_datasets", None, HUB) == [] and library.asked == [("a/b", None, "4f1c0de")]
+    monkeypatch.setattr(hf, "_quiet", lambda: _Library(None, None, "no\n such revision"))
+    (problem,) = preview("hf_datasets", None, HUB)
+    assert problem.what == "datasets cannot open a/b: no such revision" and "hf auth login" in problem.fix
+
+
+@needs_library
+def test_splits_and_columns_of_the_hub_are_checked_before_the_download(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from datasets import ClassLabel, Image
+
+    features = {"photo": Image(), "animal": ClassLabel(names=NAMES), "other": ClassLabel(names=NAMES)}
+    monkeypatch.setattr(hf, "_quiet", lambda: _Library(["train", "test"], features))
+    (problem,) = preview("hf_datasets", None, HUB)
+    assert "several (animal, other) may be the label" in problem.what and "label_column" in problem.fix
+    named = HUB | {"label_column": "animal"}
+    assert preview("hf_datasets", None, named) == []
+    (problem,) = preview("hf_datasets", None, named | {"test_split": "final"})
+    assert "test_split is 'final'; the splits are train, test" in problem.what
