@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT / "benchmarks" / "study"))
 
 import show  # noqa: E402
 
-PAGES = ("docs/measurement.md", "docs/method.md", "docs/datasets.md", "README.md")
+PAGES = ("docs/measurement.md", "docs/method.md", "docs/datasets.md", "docs/serving.md", "README.md")
 RESULTS = ROOT / "benchmarks" / "results"
 FASTER = 1.5
 LOOPS = {
@@ -331,9 +331,66 @@ TITLES = {
 }  # fmt: skip
 STUDIES = ("fonts_cpu", "fonts100", "cells", "digits")
 FONTS = ("fonts_cpu", "fonts100")
+
+
+def serving() -> str:
+    """What HTTP costs."""
+    result = read("serve.json")
+    rows = [
+        [
+            row["what"],
+            f"{row['engine_ms']:.2f}",
+            f"{row['http_ms']:.2f}",
+            f"{row['overhead_ms']:.2f} ({row['overhead_interval'][0]:.2f} to {row['overhead_interval'][1]:.2f})",
+            f"{row['undisturbed_ms']:.2f}",
+            str(row["n"]),
+        ]
+        for row in result["overheads"]
+    ]
+    head = ["request", "without HTTP, ms", "with it, ms", "difference (95 %)", "of the fastest", "n"]
+    machine = result["machine"]
+    note = (
+        f"{machine['cpu']}, {machine['cores']} cores, load {machine['load_1min']:.0f}; student {result['student']}. "
+        f"Client and server run {result['scheduling']}. "
+        "Medians over rounds, in turns; `of the fastest`: each round's fastest, which other work disturbs least."
+    )
+    return table(head, rows) + f"\n\n{note}\n"
+
+
+def overload() -> str:
+    """Twice as many requests as the engine can answer."""
+    result = read("serve.json")
+    rows = [
+        [
+            f"`--waiting {row['waiting']}`",
+            f"{row['capacity_per_s']:.0f}",
+            f"{row['offered_per_s']:.0f}",
+            f"{100 * row['served']:.0f} %",
+            f"{100 * row['refused']:.0f} %",
+            *(f"{row[key][0]:.3g} / {row[key][1]:.3g}" for key in ("served_ms", "refused_ms")),
+            str(row["lost"]),
+            str(row["n"]),
+        ]
+        for row in result["overloads"]
+    ]
+    head = [
+        "",
+        "capacity/s",
+        "offered/s",
+        "200",
+        "503",
+        "200 after, ms: median / p99",
+        "503 after",
+        "lost",
+        "n",
+    ]
+    return table(head, rows) + "\n"
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "decode": decode, "recipes": recipes,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss, "headline": headline,
+    "serving": serving, "overload": overload,
     **{f"study {name}": partial(study, name) for name in STUDIES},
     **{f"detail {name}": partial(controls, name, 0.0) for name in FONTS},
     **{f"recipe {name}": partial(controls, name, 1.0) for name in FONTS},
