@@ -110,7 +110,7 @@ class Effort(Part):
     epochs: int
     """Of student training."""
     epochs_of_everything: int
-    """If every trial had been trained in full, from every seed."""
+    """If every trial had been trained in full, from every seed; of those that failed what they came to."""
     training_seconds: float
     """Sum over the trials, without what they share."""
     shared_seconds: float

@@ -53,7 +53,6 @@ def assemble(
         confirmed: by the id of the point.
     """
     section = search.section
-    epochs = {trial.number: _full_epochs(search, trial) for trial in studied.trials}
     return SearchResult(
         name=search.name,
         base=search.base.name,
@@ -77,7 +76,7 @@ def assemble(
         points=[point.model_copy(update={"confirmed": confirmed.get(point.id)}) for point in points],
         effort=Effort(
             epochs=sum(trial.epochs for trial in studied.trials),
-            epochs_of_everything=section.seeds * sum(epochs.values()),
+            epochs_of_everything=sum(_full_epochs(search, trial) for trial in studied.trials),
             training_seconds=sum(trial.seconds for trial in studied.trials),
             shared_seconds=studied.shared_seconds,
         ),
@@ -106,10 +105,11 @@ def _limit(objective: Objective, budgets: Budgets) -> float | None:
 
 
 def _full_epochs(search: LoadedSearch, trial: Trial) -> int:
-    if search.rungs:
-        return search.rungs[-1]
-    epochs = trial.settings.get("distill.epochs", search.base.distill.epochs)
-    return epochs if isinstance(epochs, int) else 0
+    if trial.state == "failed":  # in full it would have failed as well
+        return trial.epochs
+    given = trial.settings.get("distill.epochs", search.base.distill.epochs)
+    epochs = search.rungs[-1] if search.rungs else given if isinstance(given, int) else 0
+    return search.section.seeds * epochs
 
 
 def _row(trial: Trial) -> SearchedTrial:

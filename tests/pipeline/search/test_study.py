@@ -139,6 +139,9 @@ def test_a_trial_that_fails_for_ever_is_tried_twice(tmp_path: Path) -> None:
     study(search, run).carry_out()
     failed = [t for t in trials if t.state == "failed"]
     assert failed and set(tries.values()) == {2} and len(tries) == len(failed)
+    work = study(search, run)
+    effort = assemble(search, work.carry_out(), [], {}).effort
+    assert effort.epochs_of_everything == 4 * (16 - len(failed)) + sum(t.epochs for t in failed)
     assert all(
         t.reason == "the loss is nan in epoch 1" and t.fix == "lower the learning rate" for t in failed
     )
