@@ -202,7 +202,7 @@ def nvml(library: Any = None, index: int = 0) -> Counter | Sampled:
     try:
         library.nvmlDeviceGetPowerUsage(handle)
     except Exception as error:
-        raise Unavailable(f"the GPU does not tell its power: {error}") from None
+        raise Unavailable(f"the GPU does not report its power: {error}") from None
     return Sampled("NVML power", covers, lambda: library.nvmlDeviceGetPowerUsage(handle) / 1e3)
 
 

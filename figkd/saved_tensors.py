@@ -200,7 +200,7 @@ def _dense(
     if not isinstance(storage, _Storage) or type(offset) is not int or offset or not isinstance(shape, tuple):
         raise Refused("it holds a tensor of another kind, or a part of one")
     if len(shape) > _DIMENSIONS or not all(map(_whole, shape)):
-        raise Refused("it holds a tensor with a shape that is none")
+        raise Refused("it holds a tensor with an invalid shape")
     if not isinstance(stride, tuple) or len(stride) != len(shape) or not all(map(_whole, stride)):
         raise Refused("it holds a tensor of another kind")
     # Channels-last weights lie in another order of their axes; axes of length 1 may have any stride.

@@ -100,7 +100,7 @@ def _decoded(entry: Any, path: Path) -> Login | None:
         if not colon:
             raise ValueError
     except (binascii.Error, ValueError) as error:
-        raise LoginFault(f"{path} holds a login that is none", "log in again") from error
+        raise LoginFault(f"{path} holds an invalid login", "log in again") from error
     return Login(user, secret)
 
 
@@ -108,7 +108,7 @@ def _from_helper(name: str, key: str) -> Login | None:
     """Ask `docker-credential-NAME`, which keeps logins outside of the file."""
     if not _HELPER.match(name):
         raise LoginFault(
-            "Docker's config names a credential helper that is none", "see credsStore in config.json"
+            "Docker's config names an invalid credential helper", "see credsStore in config.json"
         )
     program = f"docker-credential-{name}"
     try:

@@ -148,7 +148,7 @@ def _check_together(first: Source, others: Sequence[Source]) -> None:
             )
         if not source.compute_capability:
             raise CannotExport(
-                f"{source.manifest.engine.file} is for several GPUs; which ones is not told",
+                f"{source.manifest.engine.file} is for several GPUs; which ones is not known",
                 "export it alone",
             )
         if twice := known.intersection(source.compute_capability):

@@ -61,7 +61,7 @@ def read(root: Path, options: Mapping[str, Any]) -> Listing:
     for row in found:
         if row.split not in split_of:
             raise DataError(
-                f"{path}, line {row.line}: split {row.split!r} is none of train, val, test",
+                f"{path}, line {row.line}: split {row.split!r} is not one of train, val, test",
                 "correct the line",
             )
         sample_id = place.of(row.path)

@@ -196,5 +196,5 @@ def _from_json(entry: Json, root: Path) -> Job:
     if file.is_absolute() or ".." in file.parts:
         raise ValueError(f"{str(file)[:200]!r} is no file below {root}")
     if type(cut) is not int or len(box) not in (0, 4) or not all(type(edge) in (int, float) for edge in box):
-        raise ValueError(f"{str(file)[:200]!r} has a box that is none")
+        raise ValueError(f"{str(file)[:200]!r} has an invalid box")
     return Job(root / file, cast("Any", tuple(box) or None), cut)

@@ -41,7 +41,7 @@ def _dims(_context: click.Context, _parameter: click.Parameter, texts: tuple[str
 )  # fmt: skip
 @click.option(
     "--max-regression", metavar="PERCENT",
-    help="With --baseline: exit 3 if a median is slower by more, e.g. 5%, not by noise, and nobody else was at work.",
+    help="With --baseline: exit 3 if a median is slower by more, e.g. 5%, not by noise, on an idle machine.",
 )  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="JSON", help="Write the measurement here."

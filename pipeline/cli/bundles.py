@@ -21,7 +21,7 @@ TRUST = click.option(
     "--trust", "trust_file", type=click.Path(path_type=Path), metavar="JSON",
     help="Whose signatures count; default /etc/figkd/trust.json or ~/.config/figkd/trust.json.",
 )  # fmt: skip
-UNSIGNED = click.option("--unsigned", is_flag=True, help="Take a bundle whoever made it.")
+UNSIGNED = click.option("--unsigned", is_flag=True, help="Accept a bundle without checking who made it.")
 
 
 class _Made(click.Group):
@@ -42,7 +42,7 @@ def bundle() -> None:
 @common(CONFIG, SET, JSON)
 @click.option("--target", help="Default: the only one, or the only one that ships.")
 @click.option("--engine", metavar="ID", help="Such as cpu/int8; default: the one that the verdict ships.")
-@click.option("--tar", is_flag=True, help="Write one file, too, with the signatures beside the bundle.")
+@click.option("--tar", is_flag=True, help="Write one file, too, with the signatures next to the bundle.")
 @click.option(
     "--allow-unshipped", is_flag=True, help="Also what the verdict does not ship; the bundle records it."
 )
@@ -55,7 +55,7 @@ def bundle() -> None:
 @click.option("--licence", metavar="SPDX", help="The model's; default: bundle.licence of the config.")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FOLDER",
-    help="Where to; default bundles/ beside the report.",
+    help="Where to; default bundles/ next to the report.",
 )  # fmt: skip
 def make(
     config_path: Path,
@@ -231,7 +231,7 @@ def predict(
 
     if trust is None and not made_here and what.is_dir():
         stderr().say(
-            "nobody's signature was checked: this machine has no trust.json (--trust FILE, or --unsigned)",
+            "no signature was checked: this machine has no trust.json (--trust FILE, or --unsigned)",
             label="note: ",
         )
     files = [file for image in images for file in (images_below(image) if folders else [image])]

@@ -229,7 +229,7 @@ def _open(bundle: Path, trust_file: Path | None, unsigned: bool) -> Source:
         raise ConfigError("no such bundle", where=str(bundle))
     trust = trust_of(trust_file, unsigned)
     if trust is None:
-        note = "nobody's signature was checked: this machine has no trust.json (--trust FILE, or --unsigned)"
+        note = "no signature was checked: this machine has no trust.json (--trust FILE, or --unsigned)"
         stderr().say(note, label="note: ")
     return open_source(bundle, ANYBODY if trust is None else trust)
 

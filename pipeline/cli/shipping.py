@@ -51,7 +51,7 @@ _TRUST = click.option(
     "--device-trust", default="", metavar="FILE",
     help="Whose signatures count there; a file on the device (default: its own).",
 )  # fmt: skip
-_UNSIGNED = click.option("--unsigned", is_flag=True, help="Take the bundle whoever made it.")
+_UNSIGNED = click.option("--unsigned", is_flag=True, help="Accept the bundle without checking who made it.")
 
 
 @ship.command("to")
@@ -149,7 +149,7 @@ def ship_status(
 
 @ship.command("rollback")
 @common(_DEVICES, _OF, SET, _ROOT, _TRUST, _UNSIGNED, JSON)
-@click.option("--to", metavar="ID", help="A release that was committed there; the one before if not said.")
+@click.option("--to", metavar="ID", help="A release that was committed there. Default: the one before.")
 def ship_rollback(
     names: tuple[str, ...],
     config_path: Path | None,

@@ -163,7 +163,7 @@ def _weights_given(key: str, network: Network, *, as_it_is: bool) -> Iterator[Pr
     elif network.pretrained and as_it_is and network.classes is None:
         yield Problem(
             f"{key}.epochs",
-            "published weights as they are answer with their own classes, and which these are is not said",
+            "published weights as they are answer with their own classes, and which these are is not known",
             f"train it on your classes ({key}.epochs: 1 or more), or, where they are the data's, say so: "
             f"{key}.classes",
             0,

@@ -112,7 +112,7 @@ def use(choice):  # type: (str) -> str
     check_parents(folder)
     check_own(folder, stat.S_ISDIR)
     if not marked(folder):
-        raise Refused("it holds files, and no agent made it", "empty it if nobody needs them")
+        raise Refused("it holds files, and no agent made it", "empty it if they are not needed")
     if not os.path.lexists(os.path.join(folder, "agent")):
         os.mkdir(os.path.join(folder, "agent"), 0o700)
     for name in ("agent", "blobs", "cache", "jobs"):

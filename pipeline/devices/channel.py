@@ -60,7 +60,7 @@ class Bounds:
         """
         self.total -= count
         if self.total < 0:
-            raise TooMuch("it says too much")
+            raise TooMuch("it sent too much")
         if time.monotonic() > self.end:
             raise TooMuch("it does not come to an end")
 
@@ -138,7 +138,7 @@ class Channel:
         while (end := self._buffer.find(b"\n", self._searched)) < 0:
             self._searched = len(self._buffer)
             if self._searched > bounds.line:
-                raise TooMuch("it says a line without end")
+                raise TooMuch("it sent a line without an end")
             if time.monotonic() > bounds.end:
                 raise TooMuch("it does not come to an end")
             self._fill()
@@ -147,7 +147,7 @@ class Channel:
         del self._buffer[: end + 1]
         self._searched = 0
         if len(line) > bounds.line:
-            raise TooMuch("it says a line without end")
+            raise TooMuch("it sent a line without an end")
         return line
 
     def receive_bytes(self, count: int) -> Iterator[bytes]:

@@ -86,7 +86,7 @@ def _refusal(device: Device, said: OldPython | NoFolder) -> DeviceFault:
         return fault(
             device,
             f"its Python ({device.python}) is {said.found}; {oldest} or later is needed",
-            "install a newer one beside it, and set the target's remote.python to it",
+            "install a newer one next to it, and set the target's remote.python to it",
         )
     what = f"the work folder {said.folder} cannot be used: {said.problem}"
     fix = said.fix or ("free some space there" if said.full else "make it writable")

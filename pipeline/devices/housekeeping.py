@@ -48,7 +48,7 @@ def describe_inventory(folder: str, free: int, inventory: Inventory, now: float 
     running = [job for job, state in inventory.jobs.items() if state == "running"]
     lines = [
         f"{one_line(folder)}: {total / 1e6:.1f} MB in {len(entries)} entries, {free / 1e9:.1f} GB free",
-        one_line(holder.words(running)) if holder else "nobody works there",
+        one_line(holder.words(running)) if holder else "no host works there",
     ]
     for entry in entries:
         state = inventory.jobs.get(entry.name.removeprefix("jobs/"), "")

@@ -26,7 +26,7 @@ def remarks(changes: Sequence[Change], limit: float | None) -> list[str]:
         span = (
             f"between {change.interval[0]:+.1f} and {change.interval[1]:+.1f} % with 95 % intervals"
             if change.interval
-            else "no intervals to tell noise by"
+            else "no intervals to judge noise by"
         )
         if change.judgement == "undecided":
             when = "this measurement" if row.disturbed else "the baseline"

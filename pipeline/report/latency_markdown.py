@@ -86,7 +86,7 @@ def _energy(result: Result) -> str:
         reason = result.machine.get("energy_not_available", "")
         return f"\n\nEnergy: not available: {markup.text(str(reason))}." if reason else ""
     head = ["engine", "mJ/image above idle", "mJ/image", "W at work", "W idle", "readings", "of what"]
-    return f"\n\nEnergy, measured beside all timing.\n\n{markup.table(head, rows, 'lrrrrrl')}"
+    return f"\n\nEnergy, measured apart from all timing.\n\n{markup.table(head, rows, 'lrrrrrl')}"
 
 
 def _paced(result: Result) -> str:

@@ -229,7 +229,7 @@ def _preprocessing(facts: Mapping[str, Any], file: Path) -> Preprocessing:
     found = preprocessing_of(facts.get("image"))
     if found is None:
         raise StageFailed(
-            f"{file.name}.json does not tell how a photo becomes its input",
+            f"{file.name}.json does not say how a photo becomes its input",
             fix="run again with --from export",
         )
     return found

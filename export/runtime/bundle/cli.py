@@ -20,9 +20,7 @@ from .verify import UNSIGNED, Bundle, Choice, open_bundle
 PLACES = ("/etc/figkd/trust.json", "~/.config/figkd/trust.json")
 """Where trust is looked for; the first counts."""
 _INTERRUPTED = 130
-_NOT_CHECKED = (
-    "note: nobody's signature was checked: this machine has no trust.json (--trust FILE, or --unsigned)"
-)
+_NOT_CHECKED = "note: no signature was checked: this machine has no trust.json (--trust FILE, or --unsigned)"
 
 
 class WrongUse(BundleError):
@@ -206,7 +204,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--trust", metavar="FILE", help="whose signatures count; default: %s" % " or ".join(PLACES)
     )
-    common.add_argument("--unsigned", action="store_true", help="take the bundle whoever made it")
+    common.add_argument(
+        "--unsigned", action="store_true", help="accept the bundle without checking who made it"
+    )
     common.add_argument("--json", action="store_true", help="print one JSON document")
     parser = argparse.ArgumentParser(
         prog="run.pyz",

@@ -183,10 +183,10 @@ def _without_channels(trust: Trust) -> Trust:
 
 def _key(keyid: str, value: Any) -> Key:
     if not isinstance(value, dict) or set(value) != {"pem", "channels", "not_after"}:
-        raise BundleRefused("%s: the key %s is none" % (NAME, shown(keyid)), _FIX)
+        raise BundleRefused("%s: the key %s is invalid" % (NAME, shown(keyid)), _FIX)
     pem, channels, not_after = value["pem"], value["channels"], value["not_after"]
     if not isinstance(pem, str) or not _texts(channels) or not all(map(_WORD.match, channels)):
-        raise BundleRefused("%s: the key %s is none" % (NAME, shown(keyid)), _FIX)
+        raise BundleRefused("%s: the key %s is invalid" % (NAME, shown(keyid)), _FIX)
     if not isinstance(not_after, str) or (not_after and not _TIME.match(not_after)):
         raise BundleRefused("%s: not_after of %s is %s" % (NAME, shown(keyid), shown(not_after)), _FIX)
     der = key_bytes(pem)

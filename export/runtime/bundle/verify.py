@@ -76,7 +76,7 @@ def verify(folder: Path, trust: Choice, *, seen: str = "") -> Manifest:
 def open_bundle(folder: Path, trust: Choice, *, seen: str = "") -> Bundle:
     """As `verify`; what comes back reads the bundle's files."""
     if not isinstance(trust, (Trust, Unsigned)):
-        raise TypeError("no trust was given; that a bundle need not be signed must be said: UNSIGNED")
+        raise TypeError("no trust was given; to accept an unsigned bundle, pass UNSIGNED")
     place = os.path.realpath(os.fspath(folder))
     listed = disk.listing(place)
     if NAME not in listed:

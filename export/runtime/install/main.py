@@ -139,7 +139,9 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--trust", metavar="FILE", help="whose signatures count; default: " + " or ".join(PLACES)
     )
-    common.add_argument("--unsigned", action="store_true", help="take bundles whoever made them")
+    common.add_argument(
+        "--unsigned", action="store_true", help="accept bundles without checking who made them"
+    )
     common.add_argument("--json", action="store_true", help="the result as one line of JSON")
     parser = _Parser(prog=RUNTIME, description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)

@@ -145,9 +145,7 @@ async def _serve(options: Options, sock: socket.socket, say: Callable[[str], Non
 def _of_bundle(options: Options, say: Callable[[str], None]) -> Served:
     trust = trust_of(options.trust, unsigned=options.unsigned)
     if trust is None:
-        say(
-            "note: nobody's signature was checked: this machine has no trust.json (--trust FILE, or --unsigned)"
-        )
+        say("note: no signature was checked: this machine has no trust.json (--trust FILE, or --unsigned)")
     return open_served(options.bundle, trust or UNSIGNED, options.name, options.limits.images)
 
 
@@ -230,7 +228,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--trust", metavar="FILE", help="whose signatures count; default: " + " or ".join(PLACES)
     )
-    parser.add_argument("--unsigned", action="store_true", help="take bundles whoever made them")
+    parser.add_argument(
+        "--unsigned", action="store_true", help="accept bundles without checking who made them"
+    )
     parser.add_argument("--host", default=HOST, help="address to listen on (%(default)s: this machine alone)")
     parser.add_argument("--port", type=_between(0, 65535), default=PORT, help="(%(default)s)")
     parser.add_argument("--name", help="of the model for clients; default: the bundle's")

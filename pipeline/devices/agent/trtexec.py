@@ -73,7 +73,7 @@ def required(given: str | None) -> str:
     """
     program = find(given=given)
     if not program:
-        fix = "sudo apt install libnvinfer-bin (with python3-libnvinfer beside it) on the device"
+        fix = "sudo apt install libnvinfer-bin (and python3-libnvinfer) on the device"
         raise JobError("there is no trtexec on the device", fix, "missing")
     return program
 

@@ -46,7 +46,9 @@ def work(folder: str, job: str) -> int:
         power_mode.put_back(folder)
         _finish(place, failure(killed("the job", os.WTERMSIG(status), system.oom_kills() - kills)), began)
     elif not os.path.exists(os.path.join(place, "outcome.json")):
-        _finish(place, failure(JobError("the job ended without a word, code {}".format(status >> 8))), began)
+        _finish(
+            place, failure(JobError("the job ended without a result, code {}".format(status >> 8))), began
+        )
     return 0
 
 

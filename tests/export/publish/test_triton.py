@@ -115,7 +115,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path: Path, onnx: Source) 
         "differ in classes": _plan(tmp_path / "classes", ["SM89"], classes=NAMES[::-1]),
         "differ in batch sizes": replace(_plan(tmp_path / "sizes", ["SM89"]), batch_sizes=(2,)),
         "differ in student": replace(_plan(tmp_path / "student", ["SM89"]), lineage="other"),
-        "which ones is not told": _plan(tmp_path / "all", []),
+        "which ones is not known": _plan(tmp_path / "all", []),
         "only where all are of TensorRT": onnx,
     }
     for message, other in others.items():

@@ -64,7 +64,7 @@ def test_names_of_file_and_columns(root: Path, tmp_path: Path) -> None:
         ("path,label\nphotos/00.jpg,x\nphotos/01.jpg\n", "line 3: expected path,label"),
         ("path,label\nphotos/00.jpg,x\nphotos/01.jpg,\n", "line 3: expected path,label"),
         ("path,label\nphotos/00.jpg,x,y\n", "line 2: expected path,label"),
-        ("path,label,split\nphotos/00.jpg,x,extra\n", "line 2: split 'extra' is none of train, val, test"),
+        ("path,label,split\nphotos/00.jpg,x,extra\n", "line 2: split 'extra' is not one of train, val, test"),
         ("path,label\nphotos/00.jpg,x\nphotos/01.jpg,y\nphotos/00.jpg,x\n", "line 4: .* is listed in line 2 already"),
         ("path,label\nphotos/00.jpg,x\nphotos/77.jpg,y\n", r"1 of 2 files .* do not exist \(line 3: photos/77\.jpg\)"),
         ("path,label\nphotos/00.jpg,x\nphotos/01.jpg,x\n", "images of 1 class"),

@@ -89,7 +89,7 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"teacher": {"model": "timm/resnet18", "pretrained": True, "epochs": 0}},
         "teacher.epochs",
-        "which these are is not said",
+        "which these are is not known",
     ),
     (
         {"teacher": {"model": "timm/resnet18", "classes": ["a", "b"]}},

@@ -86,7 +86,7 @@ def _wanted(request: ReleaseRequest, folder: str, root: str) -> list[tuple[str, 
     manifest = files.read_json(_find(folder, root, request["release"]))
     listed = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(listed, dict):
-        raise JobError("the bundle's manifest is none", "make the bundle again", "request")
+        raise JobError("the bundle's manifest is invalid", "make the bundle again", "request")
     found = [("bundle/" + _MANIFEST, request["release"])]
     for name, entry in listed.items():
         found.append(("bundle/" + name, str(entry.get("sha256")) if isinstance(entry, dict) else ""))

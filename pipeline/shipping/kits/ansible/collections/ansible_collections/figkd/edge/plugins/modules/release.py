@@ -38,7 +38,7 @@ options:
     description: File on the device that says whose signatures count. By default the device's own.
     type: path
   unsigned:
-    description: Take the bundle whoever made it.
+    description: Accept the bundle without checking who made it.
     type: bool
     default: false
   window:
