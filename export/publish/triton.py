@@ -264,8 +264,8 @@ def _note(sources: Sequence[Source], name: str, options: Options) -> str:
         server += f" GPUs: {', '.join(gpus) or 'see the bundle'}."
     elif options.python_backend:
         server = (
-            "It runs in Triton's Python backend, which needs `pip install onnxruntime numpy` in its Python. "
-            "Releases of Triton that were made before numpy 2 need `numpy<2`."
+            "It runs in Triton's Python backend, which needs `pip install onnxruntime 'numpy<2'` in its Python. "
+            "numpy 2 is refused, since Triton 2.51 does not answer under it; the message says how to allow it."
         )
     else:
         server = "It runs in Triton's ONNX Runtime backend, on the CPU."
