@@ -17,6 +17,7 @@ from export.runtime.bundle.errors import BundleRefused
 from export.runtime.files import read_bytes, write_bytes
 
 _MOST_BYTES = 1 << 16
+_ENCRYPTED = b"ENCRYPTED"
 
 
 class KeyFault(ExportError):
@@ -80,7 +81,7 @@ def is_encrypted(private: Path) -> bool:
     Raises:
         KeyFault: as `sign`.
     """
-    return b"ENCRYPTED" in _private(private)
+    return _ENCRYPTED in _private(private)
 
 
 def public_of(private: Path, passphrase: bytes | None) -> bytes:
@@ -89,7 +90,8 @@ def public_of(private: Path, passphrase: bytes | None) -> bytes:
     Raises:
         KeyFault: as `sign`.
     """
-    text = _openssl(["pkey", "-pubout"], _private(private), passphrase)
+    key = _private(private)
+    text = _openssl(["pkey", "-pubout"], key, passphrase, is_encrypted=_ENCRYPTED in key)
     try:
         return key_bytes(text.decode("ascii"))
     except BundleRefused as error:
@@ -102,8 +104,9 @@ def sign(private: Path, passphrase: bytes | None, message: bytes) -> bytes:
     Raises:
         KeyFault: the key is missing, others may read it, it is no private key, or the passphrase is wrong.
     """
-    _private(private)
-    return _openssl(["dgst", "-sha256", "-sign", os.path.abspath(private)], message, passphrase)
+    is_locked = _ENCRYPTED in _private(private)
+    words = ["dgst", "-sha256", "-sign", os.path.abspath(private)]
+    return _openssl(words, message, passphrase, is_encrypted=is_locked)
 
 
 def _private(path: Path) -> bytes:
@@ -120,7 +123,12 @@ def _private(path: Path) -> bytes:
 
 
 def _openssl(
-    words: Sequence[str], given: bytes, passphrase: bytes | None = None, *, asked: str = "-passin"
+    words: Sequence[str],
+    given: bytes,
+    passphrase: bytes | None = None,
+    *,
+    asked: str = "-passin",
+    is_encrypted: bool = False,
 ) -> bytes:
     """Run `openssl`; the passphrase goes through a pipe, where no list of processes shows it."""
     if passphrase is not None and b"\n" in passphrase:
@@ -139,8 +147,9 @@ def _openssl(
     finally:
         os.close(read)
     if done.returncode:
+        if is_encrypted:
+            # One wrong passphrase in 256 ends in valid padding; openssl then says that it cannot read what came out.
+            raise KeyFault("the passphrase is not the key's, or the file is damaged", "try again")
         said = done.stderr.decode("utf-8", "replace").lower()
-        if "bad decrypt" in said or "bad password" in said or "maybe wrong password" in said:
-            raise KeyFault("the passphrase is not the key's", "try again")
         raise KeyFault(f"openssl {words[0]} failed: {' '.join(said.split())[:200]}")
     return done.stdout

@@ -198,6 +198,14 @@ def test_keys_are_guarded(tmp_path: Path) -> None:
     for wrong in (b"other", None):
         with pytest.raises(KeyFault, match="passphrase"):
             sign(path, wrong, b"m")
+    # What a wrong passphrase decrypts to is now and then padded well; openssl then complains of the content alone.
+    lines = path.read_bytes().splitlines(keepends=True)
+    damaged = tmp_path / "damaged.pem"
+    damaged.write_bytes(b"".join((*lines[:3], lines[3].swapcase(), *lines[4:])))
+    damaged.chmod(0o600)
+    for use in (lambda: sign(damaged, b"open sesame", b"m"), lambda: public_of(damaged, b"open sesame")):
+        with pytest.raises(KeyFault, match="passphrase"):
+            use()
     with pytest.raises(KeyFault, match="exists"):
         new_key(path, None)
     path.chmod(0o644)
