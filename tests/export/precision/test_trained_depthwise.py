@@ -1,12 +1,14 @@
-"""Protects: entropy calibration of a trained depthwise network whose images have a constant background.
+"""Protects: entropy calibration of trained depthwise networks whose images have a constant background.
 
 A constant background gives each channel of each layer a value that most of its histogram lies on. The published search
-follows these point masses and clips what carries the classes.
+follows these point masses and clips what carries the classes. By how much depends on the weights, and they on the CPU;
+so the tests compare means over five seeds.
 """
 
 from __future__ import annotations
 
 import io
+import statistics
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +24,7 @@ from export.engines.onnxruntime import CPU, OnnxRuntimeEngine
 from export.precision import histograms
 
 SIDE, CLASSES = 12, 6
+SEEDS = range(5)
 
 
 def images(count: int, seed: int) -> tuple[Any, Any]:
@@ -63,8 +66,8 @@ class Depthwise(nn.Module):
         return logits
 
 
-def trained() -> Any:
-    torch.manual_seed(0)
+def trained(seed: int) -> Any:
+    torch.manual_seed(seed)
     net, (pixels, labels) = Depthwise(), images(600, 0)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, nesterov=True)
     batches = torch.randperm(len(labels)).split(50)
@@ -103,12 +106,16 @@ class Subject:
 
 
 @pytest.fixture(scope="module")
-def subject() -> Subject:
+def subjects() -> list[Subject]:
+    return [_subject(seed) for seed in SEEDS]
+
+
+def _subject(seed: int) -> Subject:
     written = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         torch.onnx.export(
-            trained(),
+            trained(seed),
             (torch.from_numpy(images(2, 3)[0]),),
             written,
             dynamo=False,
@@ -121,12 +128,17 @@ def subject() -> Subject:
     return Subject(model, *images(1000, 1), precision.observe(model, [images(200, 2)[0]]))
 
 
-def test_entropy_costs_little(subject: Subject) -> None:
-    assert subject.top1(subject.model) > 85
-    assert subject.int8() > subject.top1(subject.model) - 2
+def lost(subjects: list[Subject]) -> float:
+    """Mean over the networks of what INT8 loses of the top-1, in points."""
+    return statistics.mean(subject.top1(subject.model) - subject.int8() for subject in subjects)
 
 
-def test_the_published_search_costs_much(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the test above can fail: without levelling, the same network loses a fifth of its answers or more."""
+def test_entropy_costs_little(subjects: list[Subject]) -> None:
+    assert statistics.mean(subject.top1(subject.model) for subject in subjects) > 85
+    assert lost(subjects) < 1.5
+
+
+def test_the_published_search_costs_much(subjects: list[Subject], monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the test above can fail: without levelling, the same networks lose several times as much."""
     monkeypatch.setattr(histograms, "without_point_masses", lambda counts: counts)
-    assert subject.int8() < subject.top1(subject.model) - 10
+    assert lost(subjects) > 4
