@@ -196,13 +196,16 @@ def test_two_installs_at_once(board: Board, runtime: list[Heartbeat]) -> None:
     board.run("install", board.bundle(1))
     old = board.serves()
     time.sleep(0.5)
-    process = board.start("install", board.bundle(2), "--window", "3")
+    process = board.start("install", board.bundle(2), "--window", "300")
     _until(lambda: board.serves() != old)
+    new = board.serves()
     code, _, err = board.run("install", board.bundle(3))
     assert code == 4 and "another install is at work" in err
-    assert board.status()["at_work"] is True
+    status = board.status()
+    assert status["at_work"] is True and status["trial"] is not None and board.serves() == new
+    process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == 130 and board.serves() == old
 
 
 def _until(holds: object) -> None:
