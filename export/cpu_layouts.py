@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Name = Literal["u8s8", "u8s8_7bit", "s8s8"]
 
@@ -34,7 +34,7 @@ class CpuLayout:
     cpus: str
     because: str
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """As plain values."""
         return asdict(self)
 

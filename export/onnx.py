@@ -413,6 +413,6 @@ def _compare(
     )
 
 
-def _describe_value(value: onnx.ValueInfoProto) -> dict[str, Any]:
+def _describe_value(value: onnx.ValueInfoProto) -> dict[str, object]:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
     return {"name": value.name, "dtype": dtype, "shape": graph.shape_of(value)}

@@ -125,16 +125,14 @@ def train(
         device: "cpu" or "cuda" (the current one).
         amp: "bf16" runs the model's forward pass under autocast; losses are fp32.
         compile: a mode of torch.compile for the forward and backward pass. "auto": "reduce-overhead" (CUDA graphs)
-            on CUDA, "default" there with several processes or micro-batches, and "none" on a CPU or without a C
-            compiler. A micro-batch has one of at most two sizes, each of which is compiled once.
+            on CUDA, "default" there with several processes or micro-batches, "none" on a CPU or without a C compiler.
         val: evaluated after each epoch (centre crop).
         teacher_logits: float16 [N, V, C] of `figkd.data.logits`, V = len(views).
         teacher: instead of a cache, run on every batch, in eval mode without gradients.
         state_path: written after every epoch; if it exists, training continues from it.
         log_path: JSON lines, one record an epoch, written whole after every epoch.
         events_path: a TensorBoard event file of the same records; needs the tensorboard package.
-        pause_after: stop after so many epochs, with what is needed to go on in `state_path`. The schedule is that of
-            all epochs, so that a training that paused ends with the bits of one that did not.
+        pause_after: stop after so many epochs; `state_path` holds what is needed to go on, with the same bits.
         world: the processes that train together; only rank 0 writes and reports progress.
         progress: called with steps done.
 

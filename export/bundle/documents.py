@@ -82,7 +82,7 @@ def card(content: Content) -> str:
     return "\n".join([*top, *table, *end])
 
 
-def bill_of_materials(content: Content, digests: Mapping[str, str]) -> dict[str, Any]:
+def bill_of_materials(content: Content, digests: Mapping[str, str]) -> dict[str, object]:
     """CycloneDX 1.6: the model with its card, and the packages that made it.
 
     Args:
@@ -137,7 +137,7 @@ def bill_of_materials(content: Content, digests: Mapping[str, str]) -> dict[str,
     }
 
 
-def provenance(content: Content, digests: Mapping[str, str]) -> dict[str, Any]:
+def provenance(content: Content, digests: Mapping[str, str]) -> dict[str, object]:
     """An in-toto statement with the SLSA v1 predicate; arguments as for `bill_of_materials`."""
     lineage = content.lineage
     return {

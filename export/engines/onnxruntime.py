@@ -8,7 +8,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from export.contract import contract_of
 from export.engines.options import TensorRTOptions
@@ -181,7 +180,7 @@ def optimised_operators(path: Path) -> dict[str, int]:
     return dict(Counter(node.op_type for node in nodes).most_common())
 
 
-def _facts(tensors: Sequence[Tensor]) -> tuple[dict[str, Any], ...]:
+def _facts(tensors: Sequence[Tensor]) -> tuple[dict[str, object], ...]:
     return tuple({"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in tensors)
 
 

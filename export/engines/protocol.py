@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 from export.engines.options import TensorRTOptions
 from export.progress import Progress
@@ -49,9 +49,9 @@ class EngineInfo:
     """GPU targets such as `SM86`; empty for CPUs and for TensorRT-RTX's portable default."""
     batch_sizes: tuple[int, ...]
     """Accepted batch sizes; empty where any size is."""
-    inputs: tuple[dict[str, Any], ...]
+    inputs: tuple[dict[str, object], ...]
     """`{"name", "dtype", "shape"}` of each input."""
-    outputs: tuple[dict[str, Any], ...]
+    outputs: tuple[dict[str, object], ...]
     layers: int
     """Layers of the parsed network, before the engine fuses them."""
     sha256: str
@@ -62,18 +62,18 @@ class EngineInfo:
     """CPU architecture that the engine was built on, where it is bound to one."""
     l4t: str = ""
     """Release of the Jetson's system that it was built on; empty elsewhere."""
-    source: dict[str, Any] = field(default_factory=dict)
+    source: dict[str, str] = field(default_factory=dict)
     """`file` (name) and `sha256` of the ONNX file."""
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
     """Options of the builder that decide what the engine is."""
-    weights: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
     """For a stripped engine: `file` (name, beside the engine) and `sha256` of the ONNX file with its weights."""
-    composition: dict[str, Any] = field(default_factory=dict)
+    composition: dict[str, object] = field(default_factory=dict)
     """What it consists of: `network`, of the parsed network, and `engine`, of the built one where it could be asked
     (see `export.engines.trt_layers`)."""
     classes: tuple[str, ...] = ()
     """Class names by output, where the ONNX file tells them."""
-    image: dict[str, Any] = field(default_factory=dict)
+    image: dict[str, object] = field(default_factory=dict)
     """The image that it takes (`export.contract.ImageInput`), where the ONNX file tells it."""
     notes: tuple[str, ...] = ()
     """What happened on the way; not in the sidecar."""
@@ -82,7 +82,7 @@ class EngineInfo:
     skipped_tactics: Skipped | None = None
     """Kernels that TensorRT's builder left out because memory did not suffice; not in the sidecar."""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready dictionary."""
         return asdict(self)
 

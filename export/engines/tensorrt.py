@@ -155,7 +155,7 @@ class TensorRTBackend:
             settings = settings_of(chosen, tensorrt, fitted, sizes, targets, inspect=count > 0)
             built = build(trt, self.name, source, built_from, settings, cache, progress)
             weights = source.read_bytes() if tensorrt.strip_weights else None
-        beside: dict[str, Any] = {}
+        beside: dict[str, str] = {}
         if weights is not None:
             path = weights_path(out)
             write_bytes(path, weights)

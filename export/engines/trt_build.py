@@ -31,8 +31,8 @@ class Built:
     """An engine's bytes and what is known of it."""
 
     blob: bytes
-    inputs: tuple[dict[str, Any], ...]
-    outputs: tuple[dict[str, Any], ...]
+    inputs: tuple[dict[str, object], ...]
+    outputs: tuple[dict[str, object], ...]
     layers: dict[str, Any]
     """`network` and `engine`, each with `summary` and `layers` (see `trt_layers`, `trt_built`); `engine` is None where
     nobody could be asked."""

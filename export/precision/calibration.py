@@ -49,7 +49,7 @@ class Ranges:
     method: str
     percentile: float | None
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, object]:
         """What a report needs."""
         return {"images": self.images, "method": self.method, "percentile": self.percentile}
 

@@ -56,7 +56,7 @@ class Finding:
         """The finding in words."""
         return says(self.kind, self.tensor, self.value)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """As plain values, with the sentence."""
         return asdict(self) | {"says": self.says()}
 

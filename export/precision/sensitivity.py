@@ -104,7 +104,7 @@ class Outcome:
         """Names of the nodes that were taken out."""
         return _nodes(step.group for step in self.returned)
 
-    def facts(self, total_macs: int) -> dict[str, Any]:
+    def facts(self, total_macs: int) -> dict[str, object]:
         """As plain values; `total_macs` are the graph's, for shares in percent."""
         return {
             "reference": self.reference,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any, Callable
+from typing import Any, Callable, Union
 
+Value = Union[int, float, str]
 LIBRARY = "libnvidia-ml.so.1"
 # Of nvml.h.
 _SM, _MEMORY = 1, 2
 
 
-def clocks(load: Callable[[str], Any] = ctypes.CDLL) -> dict[str, dict[str, Any]]:
+def clocks(load: Callable[[str], Any] = ctypes.CDLL) -> dict[str, dict[str, Value]]:
     """MHz of the first GPU: `gpu` and `memory` with `mhz` and `max_mhz`, `gpu` also with `app_mhz`.
 
     `app_mhz` is the applications clock, what the GPU runs at under load while nothing slows it down. NVML does not tell
@@ -22,7 +23,7 @@ def clocks(load: Callable[[str], Any] = ctypes.CDLL) -> dict[str, dict[str, Any]
             return {}
     except (OSError, AttributeError):
         return {}
-    found: dict[str, dict[str, Any]] = {"gpu": {}, "memory": {}}
+    found: dict[str, dict[str, Value]] = {"gpu": {}, "memory": {}}
     try:
         device = ctypes.c_void_p()
         if library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(device)) == 0:

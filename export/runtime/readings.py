@@ -11,10 +11,12 @@ import os
 import re
 import threading
 import time
-from typing import Any, Callable
+from typing import Callable
 
 from . import nvml
 
+Value = nvml.Value
+"""What a reader finds: a clock or a load, whether it is locked, the name of a governor."""
 # Power sensors of NVIDIA's boards: INA3221 up to Orin, INA238 on Thor.
 _SENSORS = ("ina3221", "ina3221x", "ina238")
 _GPUS = ("gv11b", "ga10b", "gb10b", "gp10b", "gm20b", "gpu")
@@ -88,7 +90,7 @@ def rails(root: str = "/") -> dict[str, float]:
     return found
 
 
-def gpu(root: str = "/") -> dict[str, Any]:
+def gpu(root: str = "/") -> dict[str, Value]:
     """`load_percent`, `mhz`, `min_mhz`, `max_mhz` and `governor` of a Tegra's GPU; empty elsewhere.
 
     `jetson_clocks` locks the clock by raising `min_mhz` to `max_mhz`.
@@ -101,7 +103,7 @@ def gpu(root: str = "/") -> dict[str, Any]:
             and not os.path.basename(folder).endswith(_GPUS)
         ):
             continue
-        found: dict[str, Any] = {}
+        found: dict[str, Value] = {}
         load = number(root, folder + "/device/load")
         if load is not None:
             found["load_percent"] = load / 10
@@ -116,9 +118,9 @@ def gpu(root: str = "/") -> dict[str, Any]:
     return {}
 
 
-def memory_clock(root: str = "/") -> dict[str, Any]:
+def memory_clock(root: str = "/") -> dict[str, Value]:
     """`mhz`, `min_mhz`, `max_mhz` of a Tegra's memory (EMC), and `locked` (by `jetson_clocks`); most need root."""
-    found: dict[str, Any] = {}
+    found: dict[str, Value] = {}
     for folder in _EMC:
         for key, file in (("mhz", "rate"), ("min_mhz", "min_rate"), ("max_mhz", "max_rate")):
             hertz = number(root, f"{folder}/{file}")
@@ -132,7 +134,7 @@ def memory_clock(root: str = "/") -> dict[str, Any]:
     return found
 
 
-def clocks(root: str = "/") -> dict[str, dict[str, Any]]:
+def clocks(root: str = "/") -> dict[str, dict[str, Value]]:
     """`gpu`, `memory` and `cpu`, as far as they can be read: a Tegra's, else a desktop GPU's."""
     found = {"gpu": gpu(root), "memory": memory_clock(root), "cpu": cpu_clocks(root)}
     if not found["gpu"] and root == "/":
@@ -140,7 +142,7 @@ def clocks(root: str = "/") -> dict[str, dict[str, Any]]:
     return {part: values for part, values in found.items() if values}
 
 
-def cpu_clocks(root: str = "/") -> dict[str, Any]:
+def cpu_clocks(root: str = "/") -> dict[str, Value]:
     """`mhz` (mean over the cores that are on), `min_mhz`, `max_mhz`, `governor` (all of them), `online`."""
     current, limit, least = [], [], []
     for folder in _glob(root, "sys/devices/system/cpu/cpu[0-9]*"):
@@ -154,7 +156,7 @@ def cpu_clocks(root: str = "/") -> dict[str, Any]:
         bottom = number(root, f"{folder}/cpufreq/scaling_min_freq")
         if bottom is not None:
             least.append(bottom / 1000)
-    found: dict[str, Any] = {}
+    found: dict[str, Value] = {}
     if current:
         found["mhz"] = round(sum(current) / len(current))
     if limit:
@@ -202,10 +204,10 @@ def throttling(root: str = "/") -> dict[str, float]:
     return found
 
 
-def snapshot(root: str = "/") -> dict[str, Any]:
+def snapshot(root: str = "/") -> dict[str, object]:
     """One reading of everything; `at` is a monotonic time in seconds."""
-    found: dict[str, Any] = {"at": time.monotonic()}
-    readers: dict[str, Callable[[str], dict[str, Any]]] = {
+    found: dict[str, object] = {"at": time.monotonic()}
+    readers: dict[str, Callable[[str], dict[str, float]]] = {
         "temperatures": temperatures,
         "rails": rails,
         "throttling": throttling,

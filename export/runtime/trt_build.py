@@ -302,7 +302,7 @@ def _inspected(trt: Any, log: Any, blob: bytes) -> str:
     return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
 
 
-def _tensor(tensor: Any) -> dict[str, Any]:
+def _tensor(tensor: Any) -> dict[str, object]:
     return {
         "name": tensor.name,
         "dtype": DTYPES.get(tensor.dtype.name, tensor.dtype.name.lower()),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from typing import Callable, Sequence
 
 from .readings import clocks
 from .sampling import Query
@@ -27,7 +27,7 @@ class WarmUp:
         """Whether the clock became steady."""
         return steady(self.mhz)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """As JSON values."""
         return {"seconds": self.seconds, "mhz": list(self.mhz), "steady": self.steady}
 
@@ -41,7 +41,7 @@ def steady(readings: Sequence[float]) -> bool:
 def gpu_mhz() -> float | None:
     """The GPU's clock now; None where it cannot be read."""
     value = clocks().get("gpu", {}).get("mhz")
-    return None if value is None else float(value)
+    return float(value) if isinstance(value, (int, float)) else None
 
 
 def warm_until_steady(

@@ -275,9 +275,9 @@ def _tell_faults(ended: Ended[Any]) -> None:
             stderr().say(str(ended.error), label="error: ")
 
 
-def _as_json(one: Ended[Shipped]) -> dict[str, Any]:
+def _as_json(one: Ended[Shipped]) -> dict[str, object]:
     state = "committed" if one.is_good else "failed" if one.error else "not begun"
-    found: dict[str, Any] = {"device": one.device.name, "state": state}
+    found: dict[str, object] = {"device": one.device.name, "state": state}
     if one.result:
         found |= {"id": one.result.id, "is_new": one.result.is_new, "bytes_sent": one.result.sent}
     if one.error:

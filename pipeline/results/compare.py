@@ -43,7 +43,7 @@ class Change:
         """Others were at work while one of the two was timed."""
         return self.row.disturbed or self.before.disturbed
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """JSON-ready."""
         row = self.row
         return {

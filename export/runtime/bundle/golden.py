@@ -12,7 +12,7 @@ import ast
 import math
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -84,7 +84,7 @@ def read_golden(bundle: Bundle) -> Golden:
     return made
 
 
-def golden_json(golden: Golden) -> dict[str, Any]:
+def golden_json(golden: Golden) -> dict[str, object]:
     """What `golden.json` says."""
     return {
         "version": 1,

@@ -71,7 +71,7 @@ class Preprocessing:
             return images
         return normalised(images, self.mean, self.std)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As `preprocess.json` holds it: texts and whole numbers."""
         return {
             "version": 1,

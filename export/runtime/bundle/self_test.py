@@ -62,7 +62,7 @@ class SelfTest:
             )
         return found
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, object]:
         """As plain values."""
         return {**asdict(self), "faults": self.faults, "passed": not self.faults}
 
