@@ -117,7 +117,8 @@ def test_killed_and_gone_on_with_here_and_over_ssh(tmp_path: Path, server: Sshd)
     assert page.count("<svg") == 4 and all(f"nets:w{width}@32" in page for width in (4, 8, 16))
 
     server.stop()
-    off = figkd("scout", config, "--set", "scout.image_sizes=[40]", "--json", cwd=tmp_path)
+    one = ("--set", "scout.image_sizes=[40]", "--set", "scout.models=['nets:w4']", "--set", "scout.widths=[]")
+    off = figkd("scout", config, *one, "--json", cwd=tmp_path)
     assert off.code == 5
     reasons = {row["target"]: row["reason"] for row in off.json["rows"]}
     assert reasons["cpu"] == "" and "unreachable" in reasons["edge"]
