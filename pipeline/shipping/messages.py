@@ -7,6 +7,7 @@ from typing import Annotated, NotRequired
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, with_config
 from typing_extensions import TypedDict
 
+from export.runtime.counts import BINS, GROUPS, OutputCounts
 from pipeline.devices.messages import Count, Digest, Job, Name, Number, Path, Prose
 
 
@@ -71,6 +72,26 @@ class Runtime(_Answer):
     p99_ms: Number | None
 
 
+class Histogram(_Answer):
+    """See `export.runtime.counts.OutputCounts`."""
+
+    confidence: Annotated[list[Count], Field(min_length=BINS, max_length=BINS)]
+    classes: Annotated[list[Count], Field(min_length=1, max_length=GROUPS)]
+
+    @property
+    def counts(self) -> OutputCounts:
+        """The same as the runtime has it."""
+        return OutputCounts(tuple(self.confidence), tuple(self.classes))
+
+
+class Outputs(_Answer):
+    """What was counted of the answers of the release that serves."""
+
+    days: Count
+    counted: Histogram
+    reference: Histogram | None
+
+
 class Status(_Answer):
     """Of `status`; see `export.runtime.install.report`."""
 
@@ -84,3 +105,5 @@ class Status(_Answer):
     releases: Annotated[list[Release], Field(max_length=1000)]
     failed: Annotated[dict[Digest, Prose], Field(max_length=100)]
     runtimes: Annotated[list[Runtime], Field(max_length=1000)]
+    outputs: Outputs | None = None
+    """Absent from runtimes of earlier versions."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from export.terminal import one_line
-from pipeline.shipping.messages import Release, Status
+from pipeline.shipping.drift import ENOUGH, drift
+from pipeline.shipping.messages import Outputs, Release, Status
 
 
 def status_lines(device: str, found: Status) -> list[str]:
@@ -24,6 +25,24 @@ def status_lines(device: str, found: Status) -> list[str]:
             f"  {one_line(runtime.name)} serves {one_line(runtime.release[:12]) or 'nothing'}: "
             f"{runtime.requests} requests, {runtime.errors} errors{p99}"
         )
+    if found.outputs:
+        lines += _answers(found.outputs)
+    return lines
+
+
+def _answers(found: Outputs) -> list[str]:
+    """What was counted of a device's answers, against the reference of its bundle."""
+    counted = found.counted.counts
+    head = f"  answers in {found.days} days: {counted.images} images"
+    if found.reference is None:
+        return [f"{head}; the bundle has no reference"]
+    seen = drift(found.reference.counts, counted)
+    if seen.confidence is None or seen.classes is None:
+        return [f"{head}, too few to compare ({ENOUGH} are needed on each side)"]
+    lines = [f"{head}, {'NOT as' if seen.is_alarm else 'as'} on validation images"]
+    for name, one in (("confidence", seen.confidence), ("classes", seen.classes)):
+        mark = "  differs" if one.is_alarm else ""
+        lines.append(f"    {name:<11} {100 * one.moved:.1f} % moved, p {one.p:.2g}{mark}")
     return lines
 
 

@@ -57,7 +57,7 @@ def _summary(out: Path) -> str:
 
 STAGE = Stage(
     name="package",
-    version=1,
+    version=2,
     inputs=("data", "precision", "qad", "build", "report"),
     arguments=_arguments,
     run=_run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import calendar
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 INPUTS = 16
 """Golden inputs, from the test images."""
+REFERENCE = 1000
+"""Validation images at most whose answers are counted for comparison with a device's."""
+MOST_VIEW_BYTES = 100 << 20
+_AT_ONCE = 64
 _PNGS = 4
 _ORIENTATIONS = (1, 6)
 _BESIDE = (".json", ".weights.onnx")
@@ -88,7 +92,8 @@ def content_of(inputs: Mapping[str, Path], result: Result, choice: Choice) -> Co
     facts = read_json(file.with_name(f"{file.name}.json"))
     spec = _preprocessing(facts, file)
     golden = _golden(inputs["data"], spec)
-    logits, source = _answers(inputs, engine, file, spec, golden.views)
+    known = _validation(inputs["data"], spec)
+    (logits, answers), source = _answers(inputs, engine, file, spec, (golden.views, known.views))
     return Content(
         name=result.name,
         target=choice.target,
@@ -128,6 +133,7 @@ def content_of(inputs: Mapping[str, Path], result: Result, choice: Choice) -> Co
         ),
         licence=choice.licence,
         parameters=result.student.parameters,
+        more=_after_shipping(known, answers, result.outputs),
     )
 
 
@@ -207,10 +213,66 @@ def _golden(data: Path, spec: Preprocessing) -> _Golden:
     return _Golden(np.concatenate([np.stack(views), rest]), pictures)
 
 
+@dataclass(frozen=True)
+class _Known:
+    """Labelled images."""
+
+    views: npt.NDArray[np.uint8]
+    """[N, S, S, 3]"""
+    labels: list[str]
+    """Their classes."""
+
+
+def _validation(data: Path, spec: Preprocessing) -> _Known:
+    """Validation images, evenly over the set: test images stay unseen."""
+    import numpy as np
+
+    from figkd.data import class_names, open_split
+    from figkd.data.crop import centre_crop
+
+    split, names = open_split(data, "val"), class_names(data)
+    most = min(REFERENCE, max(MOST_VIEW_BYTES // (3 * spec.size**2), 1), len(split.images))
+    rows = np.unique(np.linspace(0, len(split.images) - 1, most).astype(np.int64))
+    return _Known(
+        centre_crop(np.asarray(split.images[rows]), spec.size), [names[split.labels[row]] for row in rows]
+    )
+
+
+def _after_shipping(
+    known: _Known, logits: npt.NDArray[np.float32], outputs: Sequence[str]
+) -> dict[str, bytes]:
+    """What a device compares itself with: how answers are distributed, and images whose class is known."""
+    import numpy as np
+
+    from export.runtime.bundle import canary, canonical, golden
+    from export.runtime.counts import counts_of
+    from export.runtime.install.outputs import REFERENCE as REFERENCE_FILE
+
+    fit = canary.MOST_BYTES // known.views[0].nbytes
+    few = np.unique(
+        np.linspace(0, len(logits) - 1, min(canary.MOST_IMAGES, fit, len(logits))).astype(np.int64)
+    )
+    labels = np.array([outputs.index(known.labels[row]) for row in few], "<i4")
+    found = {REFERENCE_FILE: canonical.encode(counts_of(logits).to_json())}
+    if len(few):
+        found |= {
+            canary.INPUTS: golden.npy_bytes(known.views[few]),
+            canary.LABELS: golden.npy_bytes(labels),
+            canary.ANSWERS: golden.npy_bytes(logits[few].argmax(axis=1).astype("<i4")),
+        }
+    return found
+
+
 def _answers(
-    inputs: Mapping[str, Path], engine: Engine, file: Path, spec: Preprocessing, views: npt.NDArray[np.uint8]
-) -> tuple[npt.NDArray[np.float32], str]:
-    """Logits of the views by the engine, or by its ONNX file where the engine does not run here; and which."""
+    inputs: Mapping[str, Path],
+    engine: Engine,
+    file: Path,
+    spec: Preprocessing,
+    several: Sequence[npt.NDArray[np.uint8]],
+) -> tuple[list[npt.NDArray[np.float32]], str]:
+    """Logits of each set of views by the engine, or by its ONNX file where the engine does not run here; and which."""
+    import numpy as np
+
     from export.engines import BACKENDS
 
     here = engine.state == "ran" and not engine.device
@@ -218,7 +280,16 @@ def _answers(
     threads = engine.runtime.get("threads") if here else None
     loaded = BACKENDS[engine.backend if here else "onnxruntime"].load(path, threads=threads, spinning=False)
     try:
-        return loaded.infer(spec.batch(list(views))), "engine" if here else "onnxruntime"
+        found = [
+            np.concatenate(
+                [
+                    loaded.infer(spec.batch(list(views[at : at + _AT_ONCE])))
+                    for at in range(0, len(views), _AT_ONCE)
+                ]
+            )
+            for views in several
+        ]
+        return found, "engine" if here else "onnxruntime"
     finally:
         loaded.close()
 

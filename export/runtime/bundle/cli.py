@@ -136,21 +136,29 @@ def _verify(place: str, arguments: argparse.Namespace) -> int:
 
 
 def _self_test(place: str, arguments: argparse.Namespace) -> int:
+    from .canary import require_canary, run_canary
     from .model import model_of
     from .self_test import require, self_test
 
     bundle = _open(place, arguments)
     with model_of(bundle) as model:
         found = self_test(bundle, model)
+        labelled = run_canary(bundle, model) if arguments.canary else None
     if arguments.json:
-        print(json.dumps(found.to_json(), indent=1))
+        more = {"canary": labelled.to_json()} if labelled else {}
+        print(json.dumps({**found.to_json(), **more}, indent=1))
     else:
         print("%d golden inputs, largest difference of a logit %.3g (%.3g is allowed)"
               % (found.inputs, found.max_abs_logit, found.allowed_logit))  # fmt: skip
         print("%d golden images, %d with the very pixels, largest difference %d (%d is allowed for JPEG); %s"
               % (found.images, found.images_exact, found.max_abs_pixel, found.allowed_pixel, found.note))  # fmt: skip
         print("%.3g ms an image, preprocessing not included" % found.latency_ms)
+        if labelled:
+            print("%d of %d labelled images are right, %d where it was made; %d lost, %d won"
+                  % (labelled.right, labelled.images, labelled.was_right, labelled.lost, labelled.won))  # fmt: skip
     require(found)
+    if labelled:
+        require_canary(labelled)
     if not arguments.json:
         print("self-test passed")
     return 0
@@ -219,7 +227,12 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("images", nargs="+", metavar="IMAGE")
     classify.add_argument("--top", type=int, default=1, metavar="N", help="how many classes")
     commands.add_parser("verify", parents=[common], help="check every file and the signatures")
-    commands.add_parser("self-test", parents=[common], help="compare answers and pixels with the golden ones")
+    test = commands.add_parser(
+        "self-test", parents=[common], help="compare answers and pixels with the golden ones"
+    )
+    test.add_argument(
+        "--canary", action="store_true", help="also classify the labelled images that the bundle brings"
+    )
     commands.add_parser("info", parents=[common], help="say what it is")
     return parser
 

@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
 
+from ..bundle.canary import FOLDER as CANARY
 from ..bundle.cli import PLACES, trust_of
 from ..bundle.errors import BundleError
 from .bundles import verifier
@@ -222,7 +223,8 @@ def _prover(given: argparse.Namespace, limits: Limits, say: Say) -> Prove:
             if given.trust
             else []
         )
-        return [sys.executable, archive, "self-test", "--bundle", folder, *trust]
+        canary = ["--canary"] if os.path.isdir(os.path.join(folder, CANARY)) else []
+        return [sys.executable, archive, "self-test", "--bundle", folder, *canary, *trust]
 
     return prove
 

@@ -10,6 +10,7 @@ from .choice import chosen_id
 from .disk import FILE, FOLDER
 from .errors import Environment
 from .health import Heartbeat, Rules, heartbeats
+from .outputs import DAYS, Outputs, outputs_of
 from .site import ID, Site, is_locked, load
 from .state import Release, State
 
@@ -30,6 +31,8 @@ class Status:
     """Ids of the releases whose files are here."""
     bytes: int
     runtimes: Tuple[Heartbeat, ...]
+    outputs: Optional[Outputs]
+    """Of the release that serves; None where none does."""
 
 
 def status(site: Site) -> Status:
@@ -46,15 +49,17 @@ def status(site: Site) -> Status:
         state = load(site)
     except ValueError as error:
         raise Environment("state.json is damaged: {}".format(error), site.root, "run `recover`") from None
+    serves = chosen_id(site)
     here = tuple(name for name in site.disk.names(site.path("releases")) if ID.match(name))
     return Status(
         site.root,
         state,
-        chosen_id(site),
+        serves,
         is_locked(site.root),
         here,
         sum(_size(site, site.path("releases", id)) for id in here),
         tuple(heartbeats(site, Rules().silence_s)),
+        outputs_of(site, serves) if serves else None,
     )
 
 
@@ -82,6 +87,7 @@ def as_json(found: Status) -> Dict[str, Any]:
             for one in found.state.committed
         ],
         "failed": dict(found.state.failed),
+        "outputs": _outputs(found.outputs),
         "runtimes": [
             {
                 "name": one.name,
@@ -92,6 +98,16 @@ def as_json(found: Status) -> Dict[str, Any]:
             }
             for one in found.runtimes
         ],
+    }
+
+
+def _outputs(found: Optional[Outputs]) -> Optional[Dict[str, Any]]:
+    if found is None or found.counted is None:
+        return None
+    return {
+        "days": DAYS,
+        "counted": found.counted.to_json(),
+        "reference": found.reference.to_json() if found.reference else None,
     }
 
 
@@ -110,6 +126,8 @@ def lines(found: Status) -> List[str]:
         text.append(
             "runtime     {} serves {}: {}{}".format(beat.name, beat.release[:12] or "nothing", numbers, p99)
         )
+    if found.outputs is not None and found.outputs.counted is not None:
+        text.append("answers     {} counted in {} days".format(found.outputs.counted.images, DAYS))
     if found.state.active is None and found.state.trial is None:
         text.append("no release serves")
     return text

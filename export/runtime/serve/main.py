@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Callable, NoReturn, Optional, Sequence
 from ..bundle.cli import PLACES, WrongUse, one_line, trust_of
 from ..bundle.errors import BundleError, CannotRun
 from ..bundle.verify import UNSIGNED
+from ..install import outputs
 from ..install.bundles import verifier
 from ..install.disk import LocalDisk
 from ..install.errors import InstallError
@@ -56,6 +57,8 @@ class Options:
     """File; None: this machine's."""
     unsigned: bool = False
     limits: Limits = _DEFAULTS
+    counts: bool = True
+    """Count answers by class and confidence, where `root` is served."""
 
 
 def main(words: Sequence[str], bundle: Optional[str] = None) -> int:
@@ -182,7 +185,13 @@ def _follower(
         release = served.release if served else ""
         return Counts(release, metrics.answered, metrics.failed, metrics.p99_ms(), service.is_stuck)
 
-    return Follower(site, name, open_release, swap, refuse, counts, say)
+    def keep_outputs() -> None:
+        served = service.served
+        if served is not None:
+            outputs.add(root, name, served.release, served.tally.take())
+
+    service.counts_outputs = options.counts
+    return Follower(site, name, open_release, swap, refuse, counts, say, keep_outputs)
 
 
 def _import_all() -> None:
@@ -210,7 +219,7 @@ def _options(words: Sequence[str], bundle: str) -> Options:
     root = given.root or ""
     return Options(
         "" if root else given.bundle or bundle, root, given.host, given.port, given.name, given.trust,
-        given.unsigned, limits,
+        given.unsigned, limits, not given.no_counts,
     )  # fmt: skip
 
 
@@ -231,6 +240,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--unsigned", action="store_true", help="accept bundles without checking who made them"
     )
+    parser.add_argument(
+        "--no-counts", action="store_true",
+        help="with --root: do not count answers by class and confidence (no images; 1 kB a day, in ROOT/outputs)",
+    )  # fmt: skip
     parser.add_argument("--host", default=HOST, help="address to listen on (%(default)s: this machine alone)")
     parser.add_argument("--port", type=_between(0, 65535), default=PORT, help="(%(default)s)")
     parser.add_argument("--name", help="of the model for clients; default: the bundle's")

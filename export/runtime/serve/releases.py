@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 POLL_S = 0.5
 BEAT_S = 1.0
+OUTPUTS_S = 60.0
+"""Between two times that what was counted of the answers is written."""
 RETRY_S = 30.0
 """After which a release that could not be loaded is tried again."""
 
@@ -47,6 +49,7 @@ class Follower:
         refuse: Callable[[], None],
         counts: Callable[[], Counts],
         say: Callable[[str], None],
+        keep_outputs: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; `start` begins.
 
@@ -58,7 +61,9 @@ class Follower:
             refuse: counts one that could not be loaded; called in the follower's thread.
             counts: how the release that serves goes.
             say: one line for people.
+            keep_outputs: writes what was counted of the answers; raises OSError.
         """
+        self._keep_outputs, self._outputs_at = keep_outputs, 0.0
         self._site, self._name, self._open, self._swap = site, name, open_release, swap
         self._refuse, self._counts, self._say = refuse, counts, say
         self._stopped = threading.Event()
@@ -91,6 +96,8 @@ class Follower:
         """End both threads; a release that is being loaded is not waited for."""
         self._stopped.set()
         self._threads[1].join(2 * BEAT_S)
+        self._outputs_at = 0.0
+        self._write_outputs()
 
     def _follow(self) -> None:
         while not self._stopped.wait(POLL_S):
@@ -142,8 +149,19 @@ class Follower:
                 if self._is_beating:
                     self._say("warning: no heartbeat can be written: %s" % error)
                 self._is_beating = False
+            self._write_outputs()
             if self._stopped.wait(BEAT_S):
                 return
+
+    def _write_outputs(self) -> None:
+        now = self._site.machine.now()
+        if now < self._outputs_at:
+            return
+        self._outputs_at = now + OUTPUTS_S
+        try:
+            self._keep_outputs()
+        except OSError as error:  # statistics stop nothing
+            self._say("warning: counts of answers cannot be written: %s" % error)
 
     def beat(self) -> None:
         """Say how it goes.

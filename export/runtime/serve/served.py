@@ -8,6 +8,7 @@ import numpy as np
 
 from ..bundle import open_bundle
 from ..bundle.model import model_of
+from ..counts import Tally
 from .tensors import Signature
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ class Served:
             model.classes,
             most_images,
         )
+        self.tally = Tally(len(model.classes))
+        """Of its answers, as far as they are counted."""
         self.active = 0
         """Requests that were begun with it and are not answered yet."""
         self.is_retired = False

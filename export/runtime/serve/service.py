@@ -79,6 +79,7 @@ class Service:
         self.held = 0
         """Bytes of bodies."""
         self.is_draining = False
+        self.counts_outputs = False
         self.worker = Worker("engine")
         self._pool = ThreadPoolExecutor(max(1, min(_MOST_THREADS, usable_cores())), "prepare")
         self._began = time.time()
@@ -183,6 +184,8 @@ class Service:
             job.engine_s = time.perf_counter() - begun
             if not np.isfinite(logits).all():
                 raise CannotRun("the engine's answer is not finite")
+            if self.counts_outputs:
+                job.served.tally.add(logits)
         except BaseException as error:
             self._later(job, None, error)
             return

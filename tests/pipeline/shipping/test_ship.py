@@ -13,6 +13,7 @@ from pipeline.core.address import Device
 from pipeline.core.errors import BundleFault, DeviceFault, TakenBack
 from pipeline.devices.session import Session, connect
 from pipeline.shipping.bundle import local_bundle
+from pipeline.shipping.messages import Status
 from pipeline.shipping.ship import Shipped, There, rollback, ship, status
 from pipeline.shipping.views import status_lines
 from tests.export.runtime.install.made import entries_of, tar_of
@@ -118,6 +119,28 @@ def test_a_damaged_bundle_is_refused_here(tmp_path: Path) -> None:
     (tmp_path / "b.tar").write_bytes(b"no tar file" * 100)
     with pytest.raises(BundleFault, match="no tar file"), local_bundle(tmp_path / "b.tar", UNSIGNED):
         pass
+
+
+def test_status_compares_answers_with_the_reference() -> None:
+    reference = {"confidence": [0] * 31 + [1000], "classes": [500, 500]}
+    found = {
+        "root": "/r", "serves": "a" * 64, "active": "a" * 64, "previous": None, "trial": None, "at_work": False,
+        "bytes": 1, "releases": [], "failed": {}, "runtimes": [],
+    }  # fmt: skip
+
+    def said(counted: dict[str, object], reference: object = reference) -> str:
+        outputs = {"days": 7, "counted": counted, "reference": reference}
+        return "\n".join(status_lines("cam1", Status.model_validate({**found, "outputs": outputs})))
+
+    assert "answers in 7 days: 1000 images, as on validation images" in said(reference)
+    changed = said({"confidence": [0] * 31 + [1000], "classes": [900, 100]})
+    assert (
+        "NOT as on validation images" in changed and "classes     40.0 % moved, p 7.7e-85  differs" in changed
+    )
+    assert "confidence  0.0 % moved, p 1" in changed
+    assert "too few to compare" in said({"confidence": [0] * 31 + [9], "classes": [4, 5]})
+    assert "the bundle has no reference" in said(reference, None)
+    assert status_lines("cam1", Status.model_validate(found)), "runtimes of earlier versions count nothing"
 
 
 def test_a_device_without_releases(session: Session, there: There) -> None:

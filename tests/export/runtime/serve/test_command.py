@@ -16,9 +16,13 @@ from export.bundle.pictures import png_bytes
 from export.bundle.write import write_bundle
 from export.engines import BACKENDS
 from export.runtime.bundle import UNSIGNED, load
+from export.runtime.install.outputs import outputs_of
+from export.runtime.install.primitive import install
+from export.runtime.install.source import FolderSource
 from export.runtime.serve.main import main
 from export.runtime.serve.server import is_loopback, listen
 from tests.export.bundle.tiny import bundle, content
+from tests.export.runtime.install.made import fine, site_at
 from tests.export.runtime.serve.made import ask, process
 from tests.old_python import old_python  # noqa: F401
 from tests.pipeline.devices.tiny import classifier, images
@@ -106,6 +110,21 @@ def test_an_engine_of_one_batch_size_takes_any_number_of_images(tmp_path: Path) 
             assert status == 200
             logits = np.frombuffer(found[-count * 5 * 4 :], np.float32).reshape(count, 5)
             np.testing.assert_allclose(logits, expected[:count], rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [(), ("--no-counts",)])
+def test_answers_are_counted_where_releases_are_served(
+    made: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    site = site_at(tmp_path / "root")
+    id = install(site, FolderSource(str(made), site.disk), fine, fine, 60).release.id
+    with process("--unsigned", "--root", site.root, *options) as (running, port):
+        for image in images(3):
+            assert ask(port, "POST", "/classify", png_bytes(image))[0] == 200
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0
+    counted = outputs_of(site, id).counted
+    assert (counted.images if counted else 0) == (0 if options else 3)
 
 
 def test_what_does_not_start(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
