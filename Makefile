@@ -9,6 +9,7 @@ PYTHON ?= $(shell for p in python3.12 python3.13 python3.11 python3.14 python3; 
 CONFIG ?= deploy_configs/fonts_cpu.yaml
 ARGS ?=
 OUT ?= runs/gpu_check
+MINUTES ?= 8
 
 .PHONY: help setup pipeline plan ship doctor test test-slow lint format bench gpu-check matrix docs site clean
 
@@ -59,7 +60,7 @@ bench: $(VENV)/.ready ## run the benchmarks; results go to benchmarks/results/
 
 gpu-check: $(VENV)/.ready ## check on a GPU what cannot be checked without one; results go to $(OUT)
 	@$(BIN)/python benchmarks/gpu_check_engines.py --out $(OUT); engines=$$?; \
-	 $(BIN)/python benchmarks/gpu_check.py --out $(OUT); training=$$?; \
+	 $(BIN)/python benchmarks/gpu_check.py --out $(OUT) --total $(MINUTES); training=$$?; \
 	 if [ $$engines -eq 1 ] || [ $$training -eq 1 ]; then exit 1; fi; exit $$(( engines > training ? engines : training ))
 
 matrix: $(VENV)/.ready ## every student through export, precisions and engines (long): the table of docs/students.md

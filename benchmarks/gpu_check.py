@@ -1,9 +1,11 @@
 """One script for a machine with a GPU: does everything hold on CUDA, and how fast is it?
 
-    python benchmarks/gpu_check.py --out DIR [--parts losses cache ...] [--minutes 10] [--device cpu --tiny]
+    python benchmarks/gpu_check.py --out DIR [--parts losses cache ...] [--minutes 10] [--total 8] [--device cpu --tiny]
 
 Every part runs in a process of its own, for at most `--minutes`, and its result is written to DIR/<part>.json as soon
-as it is there: a run that is cut keeps what is done. The exit code is 1 if a part failed, 4 if there is no GPU. Needs
+as it is there: a run that is cut keeps what is done. With `--total` all parts together end after so many minutes; the
+most valuable ones come first, and those that were not reached are named. The exit code is 1 if a part failed, 4 if one
+was not run: the time was over, or there is no GPU. Needs
 torch, torchvision, numpy and PyWavelets; the part `study` needs the whole package and the 100 faces. `--device cpu
 --tiny` runs the same code anywhere, on little.
 """
@@ -13,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import subprocess
 import sys
 import tempfile
@@ -312,10 +315,10 @@ def study(setting: Setting) -> Found:
 
 PARTS: dict[str, Callable[[Setting], Found]] = {
     "losses": losses,
-    "cache": cache,
     "amp": amp,
-    "resume": resume,
     "compile": compile,
+    "cache": cache,
+    "resume": resume,
     "speed_64": speed(64),
     "speed_512": speed(512),
     "study": study,
@@ -339,6 +342,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--minutes", type=float, default=10.0, help="time limit of a part")
+    parser.add_argument("--total", type=float, default=math.inf, help="time limit of all parts, minutes")
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--here", action="store_true", help="run the parts in this process, without a limit")
@@ -353,20 +357,25 @@ def main() -> None:
     if arguments.here:
         setting = Setting(arguments.device, arguments.tiny)
         sys.exit(0 if all([run_part(name, setting, arguments.out) for name in arguments.parts]) else 1)
-    failed = []
+    failed: list[str] = []
+    missed: list[str] = []
+    end = time.perf_counter() + 60 * arguments.total
     for name in arguments.parts:
-        command = [sys.executable, __file__, "--here", "--parts", name, "--out", str(arguments.out)]
-        command += ["--device", arguments.device] + (["--tiny"] if arguments.tiny else [])
+        minutes = min(arguments.minutes, (end - time.perf_counter()) / 60)
         target = arguments.out / f"{name}.json"
         target.unlink(missing_ok=True)
+        if minutes <= 0:
+            missed.append(name)
+            print(f"not run {name}: the {arguments.total:g} minutes are over", flush=True)
+            continue
+        command = [sys.executable, __file__, "--here", "--parts", name, "--out", str(arguments.out)]
+        command += ["--device", arguments.device] + (["--tiny"] if arguments.tiny else [])
         began = time.perf_counter()
         try:
-            done = subprocess.run(
-                command, timeout=60 * arguments.minutes, capture_output=True, text=True, check=False
-            )
+            done = subprocess.run(command, timeout=60 * minutes, capture_output=True, text=True, check=False)
             code, said, wrong = done.returncode, done.stdout, done.stderr
         except subprocess.TimeoutExpired:
-            code, said, wrong = -1, "", f"not done within {arguments.minutes:g} minutes"
+            code, said, wrong = -1, "", f"not done within {minutes:.3g} minutes"
         seconds = time.perf_counter() - began
         if not target.is_file():
             write_json(target, {"part": name, "passed": False, "seconds": seconds, "error": wrong[-4000:]})
@@ -377,7 +386,7 @@ def main() -> None:
             print(said.rstrip(), flush=True)
         if not passed:
             print("\n".join(f"       {line}" for line in wrong.strip().splitlines()[-12:]), flush=True)
-    sys.exit(1 if failed else 0)
+    sys.exit(1 if failed else 4 if missed else 0)
 
 
 if __name__ == "__main__":

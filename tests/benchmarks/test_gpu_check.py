@@ -48,6 +48,14 @@ def test_a_part_that_takes_too_long_is_recorded(tmp_path: Path) -> None:
     assert "FAILED losses" in done.stdout
 
 
+def test_what_the_time_did_not_reach_is_named(tmp_path: Path) -> None:
+    """Protects a machine that is lent for minutes: all ends in time, and nobody takes what did not run for passed."""
+    done = _run(tmp_path, "--parts", "losses", "amp", "--total", "0.001")
+    assert done.returncode == 1
+    assert "FAILED losses" in done.stdout and "not run amp: the 0.001 minutes are over" in done.stdout
+    assert not (tmp_path / "amp.json").exists()
+
+
 @pytest.mark.slow
 def test_compilation(tmp_path: Path) -> None:
     """Protects the compiled loop and loss."""
