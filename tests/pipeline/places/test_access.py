@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from export.engine_kinds import ENGINE_KINDS
 from export.engines.trt_refusals import Place
 from pipeline.places.access import access_of, describe, environment_of, place_of, timing_cache
 
@@ -119,3 +121,13 @@ def test_an_engines_key_has_what_binds_it() -> None:
         describe(facts)
         == "NVIDIA Jetson Orin Nano Developer Kit, JetPack 6.2 (L4T 36.4.3), Ubuntu 22.04.5 LTS"
     )
+
+
+def test_an_engine_of_this_machine_alone_is_not_built_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects who adds an engine: without an access method it is missing there, with a line that says so."""
+    kind = replace(ENGINE_KINDS["onnxruntime"], name="toy", label="Toy")
+    monkeypatch.setitem(ENGINE_KINDS, "toy", kind)
+    method = access_of(ORIN, "toy")
+    assert not method.built and not method.run
+    assert "Toy engines are built and run on this machine only" in method.detail and "local" in method.fix
+    assert environment_of(ORIN, "toy")["toy"] == "none"
