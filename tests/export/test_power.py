@@ -135,7 +135,7 @@ def test_nvml_counter_and_power() -> None:
     assert counter.measure(lambda: None).joules == 2.5
     sampled = nvml(_gpu(nvmlDeviceGetTotalEnergyConsumption=refuse, nvmlDeviceGetPowerUsage=lambda _: 70_000))
     assert isinstance(sampled, Sampled) and sampled.watts() == 70.0
-    with pytest.raises(Unavailable, match="does not tell its power: Not Supported"):
+    with pytest.raises(Unavailable, match="does not report its power: Not Supported"):
         nvml(_gpu(nvmlDeviceGetTotalEnergyConsumption=refuse, nvmlDeviceGetPowerUsage=refuse))
 
 

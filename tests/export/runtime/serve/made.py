@@ -28,7 +28,11 @@ from export.runtime.serve.service import Limits, Service
 
 ROOT = Path(__file__).parents[4]
 NAMES = ("ant", "bee", "cat")
-_CODE = "import sys; from export.runtime.serve.main import main; sys.exit(main(sys.argv[1:]))"
+# A shell that started the tests in the background has it ignored.
+_CODE = """import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+from export.runtime.serve.main import main
+sys.exit(main(sys.argv[1:]))"""
 
 
 class Engine:
