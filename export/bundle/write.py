@@ -17,6 +17,7 @@ from export.bundle.archive import RUNTIME, runtime_archive
 from export.bundle.content import ALLOWED_LOGIT, ALLOWED_PIXEL, Content
 from export.bundle.documents import bill_of_materials, card, json_bytes, provenance
 from export.errors import ExportError
+from export.folders import settle, sync, write_new
 from export.runtime.bundle import canonical, golden
 from export.runtime.bundle.decode import decoder_facts
 from export.runtime.bundle.errors import BundleRefused
@@ -55,12 +56,10 @@ def write_bundle(content: Content, parent: Path) -> tuple[Path, Manifest]:
     draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         for name, data in {**files, NAME: manifest.data}.items():
-            _write(draft / name, data)
-        for place, _, _ in os.walk(draft):
-            os.chmod(place, 0o755)
-            _sync(place)
+            write_new(draft / name, data)
+        settle(draft)
         os.rename(draft, folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder, manifest
@@ -156,20 +155,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items()}
     return [_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    path.chmod(0o644)
-
-
-def _sync(folder: str | Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from export.errors import ExportError
+from export.folders import settle, sync, write_new
 from export.runtime.bundle import canonical
 from export.runtime.bundle.errors import BundleRefused
 from export.runtime.bundle.folder import listing, read_file
@@ -49,12 +50,10 @@ def write_folder(out: Path, files: Mapping[str, Content], kind: str, releases: S
         digests = {name: _write(fresh / name, content) for name, content in files.items()}
         said = {"format": _FORMAT, "kind": kind, "releases": list(releases), "files": digests}
         record = canonical.encode(said)
-        _write(fresh / RECORD, record)
+        write_new(fresh / RECORD, record)
         if old == record:
             return False
-        for place, _, _ in os.walk(fresh):
-            os.chmod(place, 0o755)
-            _sync(place)
+        settle(fresh)
         _replace(fresh, out, draft / "old")
     finally:
         shutil.rmtree(draft, ignore_errors=True)
@@ -103,24 +102,11 @@ def _replace(fresh: Path, out: Path, aside: Path) -> None:
         if os.path.lexists(aside):
             os.rename(aside, out)
         raise
-    _sync(out.parent)
+    sync(out.parent)
 
 
 def _write(path: Path, content: Content) -> str:
     """Write a file; its SHA-256."""
     data = content if isinstance(content, bytes) else content()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    path.chmod(0o644)
+    write_new(path, data)
     return hashlib.sha256(data).hexdigest()
-
-
-def _sync(folder: str | Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
