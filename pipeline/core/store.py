@@ -33,6 +33,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from pipeline.core.files import write_text
+from pipeline.core.locks import held
 from pipeline.core.manifest import (
     DIGEST_CHARS,
     KEY_CHARS,
@@ -194,16 +195,8 @@ class Store:
         """Hold the recipe's lock; `on_wait` is called once if another process holds it."""
         path = self.root / "locks" / self._name(recipe)
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            on_wait()
-            lock.acquire(poll_interval=0.1)
-        try:
+        with held(FileLock(path), on_wait):
             yield
-        finally:
-            lock.release()
 
     def scratch(self, recipe: Recipe) -> Path:
         """A folder that outlives a killed run of this recipe; removed when the artifact is finished."""

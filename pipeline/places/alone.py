@@ -8,9 +8,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline.core.locks import held
 from pipeline.places.place import no_note
-
-_POLL_S = 0.1
 
 
 @contextlib.contextmanager
@@ -24,15 +23,8 @@ def timing_alone(note: Callable[[str], None] = no_note) -> Iterator[None]:
     if lock is None:
         yield
         return
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        note("another process is timing on this machine; waiting for it")
-        lock.acquire(poll_interval=_POLL_S)
-    try:
+    with held(lock, lambda: note("another process is timing on this machine; waiting for it")):
         yield
-    finally:
-        lock.release()
 
 
 def _lock() -> FileLock | None:

@@ -15,13 +15,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from pipeline.config.dimensions import Settings
 from pipeline.config.schema import DeployConfig
 from pipeline.config.search_file import LoadedSearch, trial_config
 from pipeline.core.address import LOCAL
 from pipeline.core.errors import ConfigError, DeviceFault, EnvironmentFault
+from pipeline.core.locks import held
 from pipeline.core.store import Store
 from pipeline.results.rows.scouted import Candidate, ScoutRow
 from pipeline.results.rows.trials import MOST_ATTEMPTS, SeedResult, Trial, read_trial, write_trial
@@ -351,16 +352,8 @@ def study_folder(search: LoadedSearch, store: Store) -> Path:
 def alone(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
     """One search at a time in a folder; `wait` is called if another one is at work."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        wait()
-        lock.acquire(poll_interval=0.2)
-    try:
+    with held(FileLock(folder / "lock"), wait):
         yield
-    finally:
-        lock.release()
 
 
 def trial_name(search: LoadedSearch, number: int) -> str:
