@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import JsonValue, ValidationError
+from pydantic import JsonValue
 
-from pipeline.core.errors import ConfigError
-from pipeline.core.files import read_bytes, write_text
+from pipeline.core.files import write_text
 from pipeline.results.evidence import Part
+from pipeline.results.rows.row import read_document
 from pipeline.results.rows.trials import State
 
 SEARCH_FILE = "search.json"
-_MAX_BYTES = 256 << 20
 
 
 class Value(Part):
@@ -155,15 +154,4 @@ def read_searched(path: Path) -> SearchResult:
     Raises:
         ConfigError: there is no such file, or it is none of these.
     """
-    fix = "write it with: figkd-pipeline search SEARCH"
-    try:
-        return SearchResult.model_validate_json(read_bytes(path, _MAX_BYTES))
-    except FileNotFoundError:
-        raise ConfigError("no such file", where=str(path), fix=fix) from None
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))[:80]
-        what = f"is no {SEARCH_FILE} of this version ({place}: {first['msg']})"
-        raise ConfigError(what, where=str(path), fix=fix) from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot be read: {error}", where=str(path), fix=fix) from error
+    return read_document(path, SearchResult, "figkd-pipeline search SEARCH")

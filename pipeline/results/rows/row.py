@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from pipeline.core.files import write_json
+from pipeline.core.errors import ConfigError
+from pipeline.core.files import read_bytes, write_json
 
 R = TypeVar("R", bound=BaseModel)
+_MOST_BYTES = 256 << 20
+"""Of a document; a larger file is not read."""
 
 
 class Row(BaseModel):
@@ -35,6 +38,28 @@ def read_mapping(path: Path, row: type[R]) -> dict[str, R]:
         ValueError: the file is no object of such rows.
     """
     return TypeAdapter(dict[str, row]).validate_json(path.read_bytes())  # type: ignore[valid-type]
+
+
+def read_document(path: Path, model: type[R], command: str) -> R:
+    """A document that a command leaves for people and for later commands.
+
+    Raises:
+        ConfigError: there is no such file, or it is none that `command` writes.
+    """
+    fix = f"write it with: {command}"
+    try:
+        return model.model_validate_json(read_bytes(path, _MOST_BYTES))
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=str(path), fix=fix) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))[:80]
+        what = f"{place}: {first['msg']}" if place else first["msg"]
+        raise ConfigError(f"is no {path.name} of this version ({what})", where=str(path), fix=fix) from error
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror or error}", where=str(path), fix=fix) from error
+    except ValueError as error:
+        raise ConfigError(f"cannot be read: {error}", where=str(path), fix=fix) from error
 
 
 def write_list(path: Path, rows: Sequence[BaseModel]) -> None:

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from pipeline.core.errors import ConfigError
 from pipeline.core.files import write_text
-from pipeline.results.rows.row import Row
+from pipeline.results.rows.row import Row, read_document
 
 SCOUT_FILE = "scout.json"
-MAX_BYTES = 256 << 20
-"""A larger file is not read."""
 _Text = Annotated[str, Field(max_length=20_000)]
 _Count = Annotated[int, Field(ge=0, lt=2**63)]
 _Finite = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -130,22 +127,7 @@ def read_scouted(path: Path) -> ScoutDocument:
     Raises:
         ConfigError: there is no such file, or it is none of these.
     """
-    fix = "write it with: figkd-pipeline scout CONFIG"
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"has more than {MAX_BYTES >> 20} MiB", where=str(path), fix=fix)
-        return ScoutDocument.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        raise ConfigError("no such file", where=str(path), fix=fix) from None
-    except OSError as error:
-        raise ConfigError(f"cannot be read: {error.strerror or error}", where=str(path), fix=fix) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        what = f"{place[:80]}: " if place else ""
-        raise ConfigError(
-            f"is no scout.json of this version ({what}{first['msg']})", where=str(path), fix=fix
-        ) from error
+    return read_document(path, ScoutDocument, "figkd-pipeline scout CONFIG")
 
 
 def rows_of(rows: Sequence[ScoutRow], candidate: Candidate) -> list[ScoutRow]:
