@@ -14,13 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from click import ClickException
-from click.testing import CliRunner
 
-from pipeline.cli.entry import cli
-from pipeline.core.errors import PipelineError
 from tests.export.bundle.tiny import bundle
-from tests.pipeline.conftest import Done
+from tests.pipeline.cli.in_process import run
 
 PROGRAM = shutil.which("docker-registry")
 pytestmark = [
@@ -58,15 +54,6 @@ def registry(folder: Path, *lines: str) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait(10)
-
-
-def run(*words: str | Path) -> Done:
-    done = CliRunner().invoke(cli, [str(word) for word in words], standalone_mode=False)
-    error = done.exception
-    if error is None:
-        return Done(int(done.return_value or 0), done.stdout, done.stderr)
-    assert isinstance(error, PipelineError | ClickException), error
-    return Done(int(error.exit_code), done.stdout, str(error))
 
 
 def _tree(folder: Path) -> dict[str, bytes]:

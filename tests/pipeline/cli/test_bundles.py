@@ -11,11 +11,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from click import ClickException
-from click.testing import CliRunner
 
-from pipeline.cli.entry import cli
-from pipeline.core.errors import PipelineError
+from tests.pipeline.cli.in_process import run
 from tests.pipeline.conftest import FONTS, Done, Finished, figkd
 
 GOAL = {"budgets.top1": "{min: 1}"}
@@ -37,16 +34,6 @@ def shipped(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def _keys(shipped: Path) -> dict[str, object]:
     """Of the config whose run `shipped` is of."""
     return {"output": shipped.parents[2], **GOAL}
-
-
-def run(*words: str | Path) -> Done:
-    """A command in this process."""
-    done = CliRunner().invoke(cli, [str(word) for word in words], standalone_mode=False)
-    error = done.exception
-    if error is None:
-        return Done(int(done.return_value or 0), done.stdout, done.stderr)
-    assert isinstance(error, PipelineError | ClickException), error
-    return Done(int(error.exit_code), done.stdout, str(error))
 
 
 def _copy(folder: Path, parent: Path) -> Path:

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.pipeline.conftest import FONTS, command, environment, figkd
-from tests.pipeline.devices.sshd import PROGRAM, Sshd, running_sshd
+from tests.pipeline.devices.conftest import sshd  # noqa: F401
+from tests.pipeline.devices.sshd import Sshd
 
 NETS = """
 from torch import nn
@@ -31,16 +31,6 @@ def w4(num_classes):
 def w8(num_classes):
     return _net(num_classes, 8)
 """
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Sshd]:
-    if PROGRAM is None:
-        pytest.skip("sshd is not installed (apt install openssh-server)")
-    place = tmp_path / "sshd"
-    place.mkdir()
-    with running_sshd(place) as found:
-        yield found
 
 
 def _config(folder: Path, targets: str) -> Path:
@@ -68,12 +58,12 @@ scout:
 
 
 @pytest.mark.slow
-def test_killed_and_gone_on_with_here_and_over_ssh(tmp_path: Path, server: Sshd) -> None:
+def test_killed_and_gone_on_with_here_and_over_ssh(tmp_path: Path, sshd: Sshd) -> None:  # noqa: F811
     """Two candidates on two targets; SIGKILL after the first measurement; nothing is measured twice."""
     edge = f"""  edge:
     engine: onnxruntime
-    device: {server.url}
-    remote: {{folder: {server.folder}, ssh_config: {server.config}, python: {sys.executable}}}"""
+    device: {sshd.url}
+    remote: {{folder: {sshd.folder}, ssh_config: {sshd.config}, python: {sys.executable}}}"""
     config = _config(tmp_path, edge)
     artifacts = tmp_path / ".figkd" / "artifacts"
     first = subprocess.Popen(
@@ -113,7 +103,7 @@ def test_killed_and_gone_on_with_here_and_over_ssh(tmp_path: Path, server: Sshd)
     page = (tmp_path / "runs" / "tiny" / "scout.html").read_text()
     assert page.count("<svg") == 4 and all(f"nets:w{width}@32" in page for width in (4, 8))
 
-    server.stop()
+    sshd.stop()
     one = ("--set", "scout.image_sizes=[40]", "--set", "scout.models=['nets:w4']", "--set", "scout.widths=[]")
     off = figkd("scout", config, *one, "--json", cwd=tmp_path)
     assert off.code == 5
