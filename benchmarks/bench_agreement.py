@@ -36,14 +36,14 @@ ALLOWED_RATIO, ALLOWED_OVERHEAD_US = 0.03, 20.0
 def serve(model: str, boundary: str, threads: int, warmup: float) -> None:
     """Our measurement as a process like `plain_loop.py`: sample counts in, samples in ns out."""
     from export.engines import BACKENDS
+    from export.runtime.sampling import Limits
 
     engine = BACKENDS["onnxruntime"].load(Path(model), threads=threads)
     shape = (1, *engine.input_shape)
     image = np.random.default_rng(0).integers(0, 255, shape).astype(engine.input_dtype)
     for line in sys.stdin:
-        found = engine.time(
-            image, boundary=boundary, warmup_s=warmup, min_samples=int(line), max_seconds=600.0  # type: ignore[arg-type]
-        )  # fmt: skip
+        limits = Limits(warmup, int(line), 0.0, 600.0)
+        found = engine.time(image, limits, boundary=boundary)  # type: ignore[arg-type]
         print(json.dumps([round(value * 1e6) for value in found.latency]), flush=True)
 
 

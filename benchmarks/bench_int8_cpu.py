@@ -24,8 +24,9 @@ from students import STUDENTS, images, make_fp32, make_int8
 
 from export.engines import BACKENDS
 from export.engines.onnxruntime import optimised_operators
-from export.measure import measure_interleaved
+from export.measure import measure_rounds
 from export.quantised import quantised_share
+from export.runtime.sampling import Limits
 from pipeline.core.files import write_json
 from pipeline.places import environment
 
@@ -51,9 +52,7 @@ def measure(
     }
     cases = [(f"{p}|{n}", partial(engine.time, image)) for (p, n), engine in engines.items()]
     total = rounds * seconds
-    found = measure_interleaved(
-        cases, rounds=rounds, warmup_s=0.2, min_samples=rounds, min_seconds=total, max_seconds=2 * total
-    )
+    found = measure_rounds(cases, Limits(0.2, rounds, total, 2 * total), rounds=rounds).samples()
     return [
         {
             "threads": count,

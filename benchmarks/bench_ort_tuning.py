@@ -30,8 +30,8 @@ from students import STUDENTS, images, make_fp32, make_int8
 
 from export.engines import BACKENDS
 from export.engines.onnxruntime import DISABLED_OPTIMIZERS
-from export.measure import measure_interleaved
-from export.runtime.sampling import Limits, Samples, sample_query
+from export.measure import measure_rounds
+from export.runtime.sampling import Limits, sample_query
 from export.stats import ratio
 from pipeline.core.files import write_json
 from pipeline.places import environment
@@ -106,10 +106,6 @@ def query(made: Any, image: np.ndarray, binding: bool) -> Callable[[], None]:
     return lambda keep=(source, logits): made.run_with_iobinding(bound)
 
 
-def _timed(run: Callable[[], object], name: str, **limits: Any) -> Samples:
-    return sample_query(run, Limits(**limits), batch=1, boundary=name)
-
-
 def tune(path: Path, size: int, cores: int, rounds: int, seconds: float) -> list[dict[str, Any]]:
     image = images(size, 1, seed=1)
     cases, creation = [], {}
@@ -122,11 +118,9 @@ def tune(path: Path, size: int, cores: int, rounds: int, seconds: float) -> list
             times.append(time.perf_counter() - start)
         creation[name] = 1000 * min(times)
         run = query(made, image, options.get("binding", True))
-        cases.append((name, partial(_timed, run, name)))
+        cases.append((name, partial(sample_query, run, batch=1, boundary=name)))
     total = rounds * seconds
-    found = measure_interleaved(
-        cases, rounds=rounds, warmup_s=0.1, min_samples=1, min_seconds=total, max_seconds=total
-    )
+    found = measure_rounds(cases, Limits(0.1, 1, total, total), rounds=rounds).samples()
     return [
         {
             "variant": name, "median_ms": float(np.median(found[name].latency)), "n": len(found[name].latency),
@@ -164,7 +158,7 @@ def denormals(folder: Path, rounds: int) -> dict[str, Any]:
 def time_denormals(path: Path, on: bool) -> None:
     engine = BACKENDS["onnxruntime"].load(path, threads=1, denormals_as_zero=on)
     image = np.ones((1, *engine.input_shape), np.float32)
-    print(float(np.median(engine.time(image, min_samples=50, max_seconds=2.0).latency)))
+    print(float(np.median(engine.time(image, Limits(min_samples=50, max_seconds=2.0)).latency)))
 
 
 def main() -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from export.engines import BACKENDS
 from export.measure import measure_rounds
+from export.runtime.sampling import Limits
 from export.stats import ratio, round_medians
 from pipeline.config import load_config
 from pipeline.config.schema import DeployConfig
@@ -97,8 +98,8 @@ def _ratio(trained: Path, untrained: Path, seconds: float, rounds: int) -> dict[
     image = np.random.default_rng(0).integers(0, 256, (1, *shape), dtype=np.uint8)
     with timing_alone():
         measured = measure_rounds(
-            [(kind, partial(engine.time, image)) for kind, engine in engines.items()], rounds=rounds,
-            max_load=0.15, warmup_s=0.2, min_samples=1000, min_seconds=seconds, max_seconds=4 * seconds,
+            [(kind, partial(engine.time, image)) for kind, engine in engines.items()], 
+            Limits(0.2, 1000, seconds, 4 * seconds), rounds=rounds, max_load=0.15,
             progress=lambda done, total, note: None,
         ).samples()  # fmt: skip
     medians = {kind: round_medians(each.latency, each.rounds) for kind, each in measured.items()}

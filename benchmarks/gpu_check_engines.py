@@ -108,7 +108,7 @@ def profiles(rig: Rig) -> Found:
 def graph(rig: Rig) -> Found:
     """The inference is captured as a CUDA graph; enqueueing it costs less than without."""
     engine = rig.engine()
-    captured = engine.time(rig.images[:1], min_seconds=rig.seconds, max_seconds=2 * rig.seconds)
+    captured = engine.time(rig.images[:1], rig.limits(2))
     engine.close()
     median = float(np.median(captured.arrays["enqueue"]))
     found = {"notes": captured.notes, "enqueue_median_ms": median, "n": len(captured.latency)}
@@ -124,12 +124,7 @@ def timing(rig: Rig) -> Found:
         for batch in BATCHES:
             for boundary in ("engine", "engine+copies"):
                 name = f"{precision}, batch {batch}, {boundary}"
-                taken = engine.time(
-                    rig.images[:batch],
-                    boundary=boundary,
-                    min_seconds=rig.seconds,
-                    max_seconds=3 * rig.seconds,
-                )
+                taken = engine.time(rig.images[:batch], rig.limits(3), boundary=boundary)
                 parts = {key: float(np.median(value)) for key, value in taken.arrays.items()}
                 stats = latency_stats(taken.latency, batch=batch, wall_seconds=taken.wall_seconds)
                 facts = asdict(stats) | {"warnings": [asdict(caution) for caution in stats.cautions]}
@@ -165,7 +160,7 @@ def trtexec(rig: Rig) -> Found:
     ours: list[float] = []
     theirs: list[float] = []
     for _ in range(3):
-        taken = engine.time(rig.images[:1], min_seconds=rig.seconds, max_seconds=2 * rig.seconds)
+        taken = engine.time(rig.images[:1], rig.limits(2))
         ours.append(float(np.median(taken.arrays["compute"])))
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

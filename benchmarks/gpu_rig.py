@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from export.engines import BACKENDS
 from export.engines.options import TensorRTOptions
 from export.precision import to_fp16, to_int8_tensorrt
+from export.runtime.sampling import Limits
 
 BATCHES = (1, 4)
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -70,6 +71,10 @@ class Rig:
     def targets(self) -> tuple[str, ...]:
         """This GPU, where targets are named."""
         return (self.backend.availability().compute_capability,) if self.chosen.compute_capabilities else ()
+
+    def limits(self, most: float) -> Limits:
+        """Of a latency measurement that takes `most` times as long at the most."""
+        return Limits(min_seconds=self.seconds, max_seconds=most * self.seconds)
 
     def build(
         self, name: str, precision: str = "fp16", sizes: Sequence[int] = BATCHES, **options: Any

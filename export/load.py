@@ -14,35 +14,22 @@ import numpy as np
 from export.cautions import Caution
 from export.engines.protocol import Query, Samples
 from export.errors import ExportError
-from export.runtime.sampling import warm_up
+from export.runtime.sampling import Limits, warm_up
 
 # Shortly before an arrival the clock is watched, because a sleeping thread wakes up late.
 _WATCH_NS = 200_000
 
 
-def closed_loop(
-    queries: Sequence[Query],
-    *,
-    batch: int,
-    boundary: str,
-    warmup_s: float = 0.2,
-    min_samples: int = 1000,
-    min_seconds: float = 0.0,
-    max_seconds: float = 10.0,
-) -> Samples:
+def closed_loop(queries: Sequence[Query], limits: Limits, *, batch: int, boundary: str) -> Samples:
     """Run queries at once, each again as soon as it has ended, in a thread of its own.
 
-    All go on until each has its share of `min_samples` and `min_seconds` have passed, so that the last samples, too,
-    are taken under full load.
+    All go on until each has its share of the samples, so that the last samples, too, are taken under full load.
 
     Args:
         queries: may run at the same time (`Engine.queries`).
+        limits: when to stop; `min_samples` counts those of all together.
         batch: images a query.
         boundary: what a query includes.
-        warmup_s: as in `Engine.time`, with all at work.
-        min_samples: of all together.
-        min_seconds: as in `Engine.time`.
-        max_seconds: as in `Engine.time`.
 
     Returns:
         Samples of all, in the order in which they began.
@@ -53,7 +40,7 @@ def closed_loop(
     if not queries:
         raise ExportError("there are no queries to run", "give at least one")
     clock = time.perf_counter_ns
-    share = -(-min_samples // len(queries))
+    share = -(-limits.min_samples // len(queries))
     ready = threading.Barrier(len(queries))
     satisfied: list[bool] = []
     failed: list[bool] = []
@@ -62,10 +49,10 @@ def closed_loop(
         begins: list[int] = []
         ends: list[int] = []
         try:
-            warm_up(query, warmup_s)
+            warm_up(query, limits.warmup_s)
             ready.wait()
             start = clock()
-            earliest, latest = start + int(min_seconds * 1e9), start + int(max_seconds * 1e9)
+            earliest, latest = limits.window_ns(start)
             mine = False
             while True:
                 begins.append(clock())
@@ -97,15 +84,7 @@ def closed_loop(
 
 
 def fixed_rate(
-    query: Callable[[], object],
-    *,
-    rate: float,
-    batch: int,
-    boundary: str,
-    warmup_s: float = 0.2,
-    min_samples: int = 1000,
-    min_seconds: float = 0.0,
-    max_seconds: float = 60.0,
+    query: Callable[[], object], limits: Limits, *, rate: float, batch: int, boundary: str
 ) -> Samples:
     """Run a query for each arrival of a source that does not wait, such as a camera.
 
@@ -114,13 +93,10 @@ def fixed_rate(
 
     Args:
         query: runs one arrival.
+        limits: when to stop; the warm-up is without pauses.
         rate: arrivals a second.
         batch: images an arrival.
         boundary: what a query includes.
-        warmup_s: as in `Engine.time`; without pauses.
-        min_samples: number of arrivals.
-        min_seconds: as in `Engine.time`.
-        max_seconds: as in `Engine.time`.
 
     Returns:
         `latency` (scheduled arrival to end), `wait` (until it began), `service` (from there to the end).
@@ -132,10 +108,10 @@ def fixed_rate(
         raise ExportError("the rate of arrivals must be positive", "for example 30 a second")
     clock, sleep = time.perf_counter_ns, time.sleep
     period = 1e9 / rate
-    warm_up(query, warmup_s)
+    warm_up(query, limits.warmup_s)
     rows: list[tuple[int, int, int]] = []
     start = clock() + int(period)
-    earliest, latest = start + int(min_seconds * 1e9), start + int(max_seconds * 1e9)
+    earliest, latest = limits.window_ns(start)
     while True:
         scheduled = start + int(len(rows) * period)
         left = scheduled - clock()
@@ -146,7 +122,7 @@ def fixed_rate(
         query()
         end = clock()
         rows.append((scheduled, begin, end))
-        if (len(rows) >= min_samples and end >= earliest) or end >= latest:
+        if (len(rows) >= limits.min_samples and end >= earliest) or end >= latest:
             break
     times = np.array(rows, np.int64)
     arrived, began, ended = times[:, 0], times[:, 1], times[:, 2]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -37,14 +36,13 @@ MAX_ROUNDS_PERCENT = 5.0
 # A median of fewer samples says nothing of a drift.
 _FEWEST_IN_A_THIRD = 10
 
-Timer = Callable[..., Samples]
-"""Times a case: takes `warmup_s`, `min_samples`, `min_seconds` and `max_seconds`, as `Engine.time` does."""
+Timer = Callable[[Limits], Samples]
+"""Times a case within limits."""
 
 __all__ = [
     "accuracy",
     "identical_rows",
     "latency_stats",
-    "measure_interleaved",
     "measure_rounds",
     "percentile",
 ]
@@ -187,22 +185,10 @@ class Rounds:
         return {name: joined([r.samples[name] for r in self.kept]) for name in self.kept[0].samples}
 
 
-def measure_interleaved(cases: Sequence[tuple[str, Timer]], **options: Any) -> dict[str, Samples]:
-    """Time several cases in turns, none again; `measure_rounds` without `max_load` says what it takes and raises.
-
-    Returns:
-        Name to samples, in the order in which they were taken; wall times are summed.
-    """
-    return measure_rounds(cases, **options).samples()
-
-
 def measure_rounds(
     cases: Sequence[tuple[str, Timer]],
+    limits: Limits,
     *,
-    warmup_s: float = 0.2,
-    min_samples: int = 1000,
-    min_seconds: float = 0.0,
-    max_seconds: float = 10.0,
     rounds: int = 5,
     max_load: float | None = None,
     progress: Progress = no_progress,
@@ -211,10 +197,8 @@ def measure_rounds(
 
     Args:
         cases: (unique name, what times it), such as `partial(engine.time, batch, boundary="engine")`.
-        warmup_s: warm-up before the first round of a case; a quarter of it before the others.
-        min_samples: samples wanted per case, over all rounds.
-        min_seconds: shortest sampling time per case, over all rounds.
-        max_seconds: longest sampling time per case, over all rounds; wins.
+        limits: of each case over all rounds. The warm-up is that before the first round of a case; a quarter of it
+            comes before the others.
         rounds: how many turns each case gets; every other round runs in reverse order.
         max_load: CPU cores that others may take in a round. Rounds in which they took more are taken again, at most as
             many as there are rounds, and of all the quietest count: chosen by the others' load, never by a latency.
@@ -227,9 +211,8 @@ def measure_rounds(
     names = [case[0] for case in cases]
     if len(set(names)) != len(names):
         raise ExportError("the cases to measure have repeated names")
-    if rounds < 1 or min_samples < 1 or max_seconds <= 0:
+    if rounds < 1 or limits.min_samples < 1 or limits.max_seconds <= 0:
         raise ExportError("rounds, samples and seconds must be positive")
-    limits = Limits(warmup_s, min_samples, min_seconds, max_seconds)
     kept: list[Round] = []
     done = repeated = 0
 
@@ -242,7 +225,7 @@ def measure_rounds(
             name, timer = cases[index]
             taken = [] if again else [each.samples[name] for each in kept]
             left = rounds if again else rounds - turn
-            samples[name] = timer(**asdict(share(limits, taken, left, first=turn == 0)))
+            samples[name] = timer(share(limits, taken, left, first=turn == 0))
             done += 1
             note = f"{name}, again: others were at work" if again else name
             progress(done, max(rounds, turn + 1) * len(cases), note)

@@ -11,7 +11,7 @@ from export.engines.options import TensorRTOptions
 from export.progress import Progress
 from export.runtime.arrays import Array
 from export.runtime.remedies import Skipped
-from export.runtime.sampling import Query, Samples
+from export.runtime.sampling import Limits, Query, Samples
 
 __all__ = ["Array", "Availability", "Backend", "Boundary", "Engine", "EngineInfo", "Query", "Samples"]
 
@@ -105,21 +105,8 @@ class Engine(Protocol):
         """Logits float32 [N, C] of `images` [N, ...]; any N is cut into accepted batches, the last padded."""
         ...
 
-    def time(
-        self,
-        batch: Array,
-        *,
-        boundary: Boundary = "engine",
-        warmup_s: float = 0.2,
-        min_samples: int = 1000,
-        min_seconds: float = 0.0,
-        max_seconds: float = 10.0,
-    ) -> Samples:
-        """Time repeated inference of `batch`, one query at a time.
-
-        After warming up for `warmup_s`, samples until there are `min_samples` and `min_seconds` have passed,
-        but not beyond `max_seconds`.
-        """
+    def time(self, batch: Array, limits: Limits, *, boundary: Boundary = "engine") -> Samples:
+        """Time repeated inference of `batch` within `limits`, one query at a time."""
         ...
 
     def queries(self, batch: Array, *, boundary: Boundary = "engine", streams: int = 1) -> list[Query]:

@@ -169,23 +169,13 @@ class OnnxRuntimeEngine:
             logits = self.run(np.zeros((size, *self.input_shape), self.input_dtype))
         return logits
 
-    def time(
-        self,
-        batch: Array,
-        *,
-        boundary: str = "engine",
-        warmup_s: float = 0.2,
-        min_samples: int = 1000,
-        min_seconds: float = 0.0,
-        max_seconds: float = 10.0,
-    ) -> Samples:
-        """Host-measured time of one inference; arguments as in `Limits`.
+    def time(self, batch: Array, limits: Limits, *, boundary: str = "engine") -> Samples:
+        """Host-measured time of one inference.
 
         `engine` binds preallocated input and output once and times the run alone; `engine+copies` hands over
         a NumPy array and receives one.
         """
         (query,) = self.queries(batch, boundary=boundary)
-        limits = Limits(warmup_s, min_samples, min_seconds, max_seconds)
         try:
             return sample_query(query, limits, batch=len(batch), boundary=boundary)
         except Exception as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from array import array
 from dataclasses import dataclass
-from typing import Callable, Dict, Mapping, Sequence
+from typing import Callable, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -29,6 +29,10 @@ class Limits:
     min_samples: int = 1000
     min_seconds: float = 0.0
     max_seconds: float = 10.0
+
+    def window_ns(self, start: int) -> Tuple[int, int]:
+        """The earliest and the latest end of what began at `start`, on the same clock."""
+        return start + int(self.min_seconds * 1e9), start + int(self.max_seconds * 1e9)
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def sample_query(query: Query, limits: Limits, *, batch: int, boundary: str) -> 
     append = times.append
     count = 0
     start = clock()
-    earliest, latest = start + int(limits.min_seconds * 1e9), start + int(limits.max_seconds * 1e9)
+    earliest, latest = limits.window_ns(start)
     while True:
         begin = clock()
         query()

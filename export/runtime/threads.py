@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Callable, Generic, Mapping, Protocol, Sequence, TypeVar
 
 import numpy as np
@@ -21,10 +21,8 @@ CHOOSING_S = 0.5
 class Timed(Protocol):
     """What is asked of an engine here."""
 
-    def time(
-        self, batch: Array, *, warmup_s: float, min_samples: int, min_seconds: float, max_seconds: float
-    ) -> Samples:
-        """Time repeated inference of `batch`; the arguments are those of `Limits`."""
+    def time(self, batch: Array, limits: Limits) -> Samples:
+        """Time repeated inference of `batch`."""
         ...
 
     def close(self) -> None:
@@ -69,7 +67,7 @@ def fastest_threads(
         limits = Limits(seconds / 5, ROUNDS, seconds, max(2 * seconds, 0.01))
 
         def measure(engine: E, share: Limits) -> Samples:
-            return engine.time(batch, **asdict(share))
+            return engine.time(batch, share)
 
         taken = in_turns([engines[n] for n in ordered], measure, limits, ROUNDS, lambda *_: None)
         medians = {count: _round_medians(samples) for count, samples in zip(ordered, taken)}

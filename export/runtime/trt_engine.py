@@ -81,23 +81,13 @@ class TensorRTEngine:
         check_input(images, self.input_shape, self.input_dtype)
         return in_batches(images, self.batch_sizes, self.run)
 
-    def time(
-        self,
-        batch: Array,
-        *,
-        boundary: str = "engine",
-        warmup_s: float = 0.2,
-        min_samples: int = 1000,
-        min_seconds: float = 0.0,
-        max_seconds: float = 10.0,
-    ) -> Samples:
-        """CUDA-event times in trtexec's terms (see `trt_timing`); arguments as in `Limits`.
+    def time(self, batch: Array, limits: Limits, *, boundary: str = "engine") -> Samples:
+        """CUDA-event times in trtexec's terms (see `trt_timing`).
 
         One query at a time. `engine`: input resident: `compute`, equal to `latency`. `engine+copies`: copies from and
         to pinned host memory as well: `h2d`, `compute`, `d2h`, whose sum is `latency`. Both have `enqueue`. The work is
         launched as a CUDA graph where it can be captured; `notes` says so.
         """
-        limits = Limits(warmup_s, min_samples, min_seconds, max_seconds)
         with self._step(batch, boundary) as (step, note):
             return sample(step, limits, batch=len(batch), boundary=boundary, notes=(note,))
 

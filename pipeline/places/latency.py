@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -132,12 +132,12 @@ def measure_engines(
         after = plan.rounds * len(paced) if cases is closed else 0
         found = measure_rounds(
             [(case.name, timer) for case, timer in cases],
+            limits,
             rounds=plan.rounds,
             max_load=MAX_OTHER_CORES,
             progress=lambda now, of, note, done=done, after=after: progress(
                 done + now, done + of + after, note
             ),  # type: ignore[misc]
-            **asdict(limits),
         )
         samples |= found.samples()
         loads += [each.load for each in found.kept]
@@ -186,12 +186,12 @@ def _closed(
 ) -> Iterator[tuple[Case, Timer]]:
     """One query after the other, alone or in several streams."""
     from export.load import closed_loop
-    from export.runtime.bundle.timing import time_image_to_class
+    from export.runtime.sampling import sample
 
     for boundary in plan.boundaries:
         if boundary == "image_to_class":
             for name, step in _steps(engines, pictures).items():
-                yield Case(name, 1, boundary), partial(time_image_to_class, step)
+                yield Case(name, 1, boundary), partial(sample, step, batch=1, boundary=boundary)
             continue
         for batch in plan.batch_sizes:
             images = {name: one_batch(inputs[name], batch) for name in engines}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from export import measure
 from export.engines.protocol import Samples
 from export.errors import ExportError
-from export.measure import LatencyStats, latency_stats, measure_interleaved, measure_rounds, percentile
+from export.measure import LatencyStats, latency_stats, measure_rounds, percentile
 from export.runtime.sampling import Limits, sample
 
 
@@ -95,10 +95,10 @@ class Fake:
     def __init__(self, log: list[str], name: str, slow: bool = False) -> None:
         self.log, self.name, self.slow = log, name, slow
 
-    def time(self, **options: Any) -> Samples:
+    def time(self, limits: Limits) -> Samples:
         self.log.append(self.name)
-        count = 3 if self.slow else options["min_samples"]
-        seconds = options["max_seconds"] if self.slow else 0.001
+        count = 3 if self.slow else limits.min_samples
+        seconds = limits.max_seconds if self.slow else 0.001
         return Samples({"latency": np.full(count, 1.0)}, 1, "engine", seconds)
 
 
@@ -106,9 +106,9 @@ def test_cases_take_turns_and_reach_their_count() -> None:
     log: list[str] = []
     cases = [(name, Fake(log, name).time) for name in "abc"]
     steps: list[tuple[int, int]] = []
-    result = measure_interleaved(
-        cases, min_samples=1001, rounds=4, progress=lambda done, total, _: steps.append((done, total))
-    )
+    result = measure_rounds(
+        cases, Limits(min_samples=1001), rounds=4, progress=lambda done, total, _: steps.append((done, total))
+    ).samples()
     assert "".join(log) == "abccbaabccba"
     assert {name: len(s.latency) for name, s in result.items()} == {"a": 1001, "b": 1001, "c": 1001}
     assert result["a"].rounds == (251, 250, 250, 250)
@@ -117,14 +117,14 @@ def test_cases_take_turns_and_reach_their_count() -> None:
 
 def test_slow_cases_stop_at_their_time() -> None:
     cases = [("slow", Fake([], "slow", slow=True).time)]
-    result = measure_interleaved(cases, min_samples=1000, max_seconds=8.0, rounds=4)["slow"]
+    result = measure_rounds(cases, Limits(max_seconds=8.0), rounds=4).samples()["slow"]
     assert len(result.latency) == 12 and result.wall_seconds == pytest.approx(8.0)
 
 
 def test_repeated_names_are_refused() -> None:
     case = ("a", Fake([], "a").time)
     with pytest.raises(ExportError, match="repeated names"):
-        measure_interleaved([case, case])
+        measure_rounds([case, case], Limits())
 
 
 def test_sampling_stops_when_it_should() -> None:
@@ -147,7 +147,7 @@ def test_real_engines_interleave(files: Any) -> None:
         name: BACKENDS["onnxruntime"].load(getattr(files, name), threads=1) for name in ("fp32", "int8_cpu")
     }
     cases = [(name, partial(engine.time, files.images[:1])) for name, engine in engines.items()]
-    result = measure_interleaved(cases, warmup_s=0.0, min_samples=30, max_seconds=5.0, rounds=3)
+    result = measure_rounds(cases, Limits(0.0, 30, 0.0, 5.0), rounds=3).samples()
     assert {name: len(samples.latency) for name, samples in result.items()} == {"fp32": 30, "int8_cpu": 30}
 
 
@@ -163,9 +163,9 @@ def _under(monkeypatch: pytest.MonkeyPatch, loads: list[float], seconds: float =
 
 
 def _counting(name: str, log: list[str]) -> tuple[str, Any]:
-    def timer(**limits: Any) -> Samples:
+    def timer(limits: Limits) -> Samples:
         log.append(name)
-        values = np.full(limits["min_samples"], float(len(log)))
+        values = np.full(limits.min_samples, float(len(log)))
         return Samples({"latency": values}, 1, "engine", 0.01)
 
     return name, timer
@@ -192,7 +192,7 @@ def test_disturbed_rounds_are_taken_again_within_a_bound(
     log: list[str] = []
     steps: list[tuple[int, int]] = []
     found = measure_rounds(
-        [_counting("a", log), _counting("b", log)], rounds=3, min_samples=30, max_load=0.15,
+        [_counting("a", log), _counting("b", log)], Limits(min_samples=30), rounds=3, max_load=0.15,
         progress=lambda done, total, _: steps.append((done, total)),
     )  # fmt: skip
     assert ([r.load["other_cores"] for r in found.kept], found.repeated) == (kept, repeated)
@@ -206,8 +206,8 @@ def test_nothing_is_repeated_where_load_is_unknown_or_too_short_to_tell(
     """A tick of the system's clock in a short round is nobody's load."""
     log: list[str] = []
     _under(monkeypatch, [1.0] * 3, seconds=0.02)
-    assert measure_rounds([_counting("a", log)], rounds=3, max_load=0.15).repeated == 0
+    assert measure_rounds([_counting("a", log)], Limits(), rounds=3, max_load=0.15).repeated == 0
     monkeypatch.setattr(measure, "load_between", lambda *_: {})
-    assert measure_rounds([_counting("a", log)], rounds=3, max_load=0.15).repeated == 0
+    assert measure_rounds([_counting("a", log)], Limits(), rounds=3, max_load=0.15).repeated == 0
     _under(monkeypatch, [9.0] * 3)
-    assert measure_rounds([_counting("a", log)], rounds=3).repeated == 0, "nobody asked for it"
+    assert measure_rounds([_counting("a", log)], Limits(), rounds=3).repeated == 0, "nobody asked for it"

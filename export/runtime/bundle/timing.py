@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any, List, Sequence, Tuple
 
 from ..errors import ExportError
-from ..sampling import Limits, Samples, Step, sample
+from ..sampling import Step
 from .decode import decode
 from .errors import ImageRefused
 
@@ -58,19 +58,6 @@ def image_to_class(engine: Any, encoded: Sequence[bytes], preprocessing: Preproc
         }
 
     return step
-
-
-def time_image_to_class(
-    step: Step,
-    *,
-    warmup_s: float = 0.2,
-    min_samples: int = 1000,
-    min_seconds: float = 0.0,
-    max_seconds: float = 10.0,
-) -> Samples:
-    """Host-measured samples of an `image_to_class` query; arguments as in `Engine.time`."""
-    limits = Limits(warmup_s, min_samples, min_seconds, max_seconds)
-    return sample(step, limits, batch=1, boundary=BOUNDARY)
 
 
 def readable(encoded: Sequence[bytes], preprocessing: Preprocessing) -> Tuple[List[bytes], str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping, Protocol
 
-from export.runtime.sampling import Query, Samples
+from export.runtime.sampling import Limits, Query, Samples
 
 from .blobs import blob
 from .errors import JobError
@@ -23,16 +23,7 @@ class Engine(Protocol):
         """Logits [B, C] of one accepted batch."""
         ...
 
-    def time(
-        self,
-        batch: Any,
-        *,
-        boundary: str = "engine",
-        warmup_s: float = 0.2,
-        min_samples: int = 1000,
-        min_seconds: float = 0.0,
-        max_seconds: float = 10.0,
-    ) -> Samples:
+    def time(self, batch: Any, limits: Limits, *, boundary: str = "engine") -> Samples:
         """Time repeated inference of `batch`."""
         ...
 

@@ -10,7 +10,7 @@ from typing import Any, Callable
 
 import numpy as np
 
-from export.runtime.sampling import Samples, thinning
+from export.runtime.sampling import Limits, Samples, thinning
 
 from . import trtexec
 from .requests import EngineSpec
@@ -55,22 +55,13 @@ class TrtexecEngine:
             values = read_outputs(target)
         return np.asarray(values, "float32").reshape(len(images), -1)
 
-    def time(
-        self,
-        batch: Any,
-        *,
-        boundary: str = "engine",
-        warmup_s: float = 0.2,
-        min_samples: int = 1000,
-        min_seconds: float = 0.0,
-        max_seconds: float = 10.0,
-    ) -> Samples:
+    def time(self, batch: Any, limits: Limits, *, boundary: str = "engine") -> Samples:
         """Queries of one trtexec run, warm-ups removed; the loop and the clocks are trtexec's."""
         # How long a query takes is not known before the first turn: that one is short.
-        wanted = min_samples if self._per_query_s else 10
+        wanted = 10
         if self._per_query_s:
-            wanted = max(10, min(wanted, int(max_seconds / self._per_query_s)))
-        samples = self._timed(len(batch), boundary, warmup_s, wanted, max(min_seconds, 0.1))
+            wanted = max(10, min(limits.min_samples, int(limits.max_seconds / self._per_query_s)))
+        samples = self._timed(len(batch), boundary, limits.warmup_s, wanted, max(limits.min_seconds, 0.1))
         self._per_query_s = samples.wall_seconds / max(1, len(samples.latency))
         return samples
 

@@ -15,6 +15,7 @@ import pytest
 from export.engines import BACKENDS
 from export.errors import BuildError, EngineError, ExportError
 from export.onnx import fix_batch
+from export.runtime.sampling import Limits
 
 ort = BACKENDS["onnxruntime"]
 
@@ -59,16 +60,14 @@ def test_any_number_of_images_through_a_static_batch(files: Any, tmp_path: Path)
 @pytest.mark.parametrize("boundary", ["engine", "engine+copies"])
 def test_timing_takes_the_samples_that_were_asked_for(files: Any, boundary: Any) -> None:
     engine = ort.load(files.fp32, threads=1)
-    samples = engine.time(
-        files.images[:2], boundary=boundary, warmup_s=0.0, min_samples=20, min_seconds=0.0, max_seconds=60.0
-    )
+    samples = engine.time(files.images[:2], Limits(0.0, 20, 0.0, 60.0), boundary=boundary)
     assert samples.boundary == boundary and samples.batch == 2
     assert (
         samples.latency.shape == (20,) and samples.latency.dtype == np.float64 and (samples.latency > 0).all()
     )
     assert samples.wall_seconds * 1e3 >= samples.latency.sum()
     with pytest.raises(EngineError, match="unknown timing boundary"):
-        engine.time(files.images[:2], boundary="gpu", max_seconds=0.1)  # type: ignore[arg-type]
+        engine.time(files.images[:2], Limits(max_seconds=0.1), boundary="gpu")  # type: ignore[arg-type]
 
 
 def test_wrong_input_is_refused(files: Any, tmp_path: Path) -> None:
@@ -76,7 +75,7 @@ def test_wrong_input_is_refused(files: Any, tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"takes uint8 images \[32, 32, 3\].*float32"):
         engine.infer(files.images[:1].astype(np.float32))
     with pytest.raises(EngineError, match="batch 2 is not among"):
-        engine.time(files.images[:2])
+        engine.time(files.images[:2], Limits())
     with pytest.raises(EngineError, match="no images"):
         engine.infer(files.images[:0])
 

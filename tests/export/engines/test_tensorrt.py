@@ -23,6 +23,7 @@ from export.engines.trt_versions import bindings_missing, dialect
 from export.errors import BackendMissing, BuildError, EngineError
 from export.onnx import fix_batch
 from export.runtime import cudart
+from export.runtime.sampling import Limits
 
 rtx = BACKENDS["tensorrt_rtx"]
 needs_rtx = pytest.mark.skipif(not rtx.availability().built, reason=rtx.availability().detail)
@@ -138,7 +139,7 @@ def test_engines_agree_with_onnx_runtime_on_a_gpu(files: Any, tmp_path: Path) ->
     engine = rtx.load(path)
     expected = BACKENDS["onnxruntime"].load(files.fp32).infer(files.images[:9])
     np.testing.assert_allclose(engine.infer(files.images[:9]), expected, atol=0.05 * np.abs(expected).max())
-    samples = engine.time(files.images[:4], boundary="engine+copies", min_samples=50)
+    samples = engine.time(files.images[:4], Limits(min_samples=50), boundary="engine+copies")
     parts = samples.arrays["h2d"] + samples.arrays["compute"] + samples.arrays["d2h"]
     np.testing.assert_allclose(samples.latency, parts)
     engine.close()

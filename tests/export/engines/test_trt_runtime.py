@@ -27,6 +27,7 @@ from export.engines.trt_layers import layers_path
 from export.errors import BackendMissing, BuildError, EngineError
 from export.runtime import cudart
 from export.runtime.remedies import Skipped
+from export.runtime.sampling import Limits
 from tests.export.engines.stand_ins import COMPUTE_MS, COPY_MS, Cuda, Error, tensorrt
 
 VERSION = "10.13.3.9"
@@ -163,14 +164,14 @@ def test_inference_switches_profiles_and_pads(bench: Bench) -> None:
 def test_the_engine_boundary_is_compute_alone(bench: Bench) -> None:
     engine = bench.backend.load(bench.build())
     before = set(map(str, bench.gpu.leaks().items()))
-    found = engine.time(images(4), min_samples=20, warmup_s=0, max_seconds=5)
+    found = engine.time(images(4), Limits(0, 20, 0, 5))
     assert set(found.arrays) == {"latency", "compute", "enqueue"} and len(found.latency) == 20
     assert (found.latency == COMPUTE_MS).all() and (found.arrays["enqueue"] > 0).all()
     assert found.notes == ("CUDA graph",)
     assert {"device", "pinned", "stream"} == set(
         bench.gpu.leaks()
     )  # kept for the next call; events and graph are not
-    engine.time(images(4), min_samples=2, warmup_s=0)
+    engine.time(images(4), Limits(0, 2))
     assert set(map(str, bench.gpu.leaks().items())) != before
     engine.close()
     assert bench.gpu.leaks() == {}
@@ -181,7 +182,7 @@ def test_with_copies_one_query_at_a_time(bench: Bench) -> None:
     engine = bench.backend.load(bench.build(sizes=(4,)))
     engine.infer(images(4))
     begin = len(bench.gpu.log)
-    found = engine.time(images(4), boundary="engine+copies", min_samples=10, warmup_s=0)
+    found = engine.time(images(4), Limits(0, 10), boundary="engine+copies")
     assert found.notes == ("CUDA graph",)
     for part, ms in (
         ("h2d", COPY_MS),
@@ -200,7 +201,7 @@ def test_with_copies_one_query_at_a_time(bench: Bench) -> None:
 def test_without_a_graph_the_work_is_enqueued(bench: Bench) -> None:
     engine = bench.backend.load(bench.build())
     bench.gpu.capturable = False
-    found = engine.time(images(1), min_samples=3, warmup_s=0)
+    found = engine.time(images(1), Limits(0, 3))
     assert "plain enqueue: capture failed" in found.notes[0] and "0:graph compute" not in bench.gpu.log
     np.testing.assert_allclose(engine.infer(images(2)), expected(images(2)), rtol=1e-5)
     engine.close()

@@ -53,9 +53,10 @@ import numpy
 for path in zipfile.ZipFile(sys.argv[1]).namelist():
     importlib.import_module(path[:-3].replace("/", "."))
 from elsewhere import onnx_session
+from elsewhere.sampling import Limits
 engine = onnx_session.load(sys.argv[2], threads=1)
 numpy.save(sys.argv[4], engine.infer(numpy.load(sys.argv[3])))
-samples = engine.time(numpy.load(sys.argv[3])[:1], min_samples=20, max_seconds=5.0)
+samples = engine.time(numpy.load(sys.argv[3])[:1], Limits(min_samples=20, max_seconds=5.0))
 assert len(samples.latency) >= 20 and samples.latency.min() > 0
 """
 

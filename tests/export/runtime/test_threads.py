@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.runtime.sampling import Samples
+from export.runtime.sampling import Limits, Samples
 from export.runtime.threads import ROUNDS, fastest_threads
 from pipeline.places.threads import tried
 
@@ -16,8 +16,8 @@ class Fake:
     def __init__(self, ms: float) -> None:
         self.ms, self.closed = ms, False
 
-    def time(self, batch: Any, **limits: Any) -> Samples:
-        return Samples({"latency": np.full(limits["min_samples"], self.ms)}, 1, "engine", 0.01)
+    def time(self, batch: Any, limits: Limits) -> Samples:
+        return Samples({"latency": np.full(limits.min_samples, self.ms)}, 1, "engine", 0.01)
 
     def close(self) -> None:
         self.closed = True

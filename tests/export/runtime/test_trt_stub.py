@@ -20,6 +20,7 @@ import pytest
 
 from export.runtime import cudart
 from export.runtime.errors import BackendMissing, EngineError
+from export.runtime.sampling import Limits
 from export.runtime.trt_engine import TensorRTEngine
 from pipeline.core.address import Device
 from pipeline.devices.agent.batches import infer
@@ -157,10 +158,10 @@ def test_images_go_through_buffers_and_profiles(trt: Any, cuda: Any, tmp_path: P
 def test_times_are_those_of_events(trt: Any, cuda: Any, tmp_path: Path) -> None:
     """Compute alone, or with copies whose sum is the latency; launched as a graph, and said so."""
     engine = _open(tmp_path, cuda)
-    limits: dict[str, Any] = {"warmup_s": 0.0, "min_samples": 20, "max_seconds": 1.0}
-    alone = engine.time(images(4), **limits)
+    limits = Limits(warmup_s=0.0, min_samples=20, max_seconds=1.0)
+    alone = engine.time(images(4), limits)
     assert set(alone.arrays) == {"latency", "compute", "enqueue"} and set(alone.arrays["latency"]) == {2.0}
-    copied = engine.time(images(1), boundary="engine+copies", **limits)
+    copied = engine.time(images(1), limits, boundary="engine+copies")
     assert copied.arrays["latency"][3] == pytest.approx(2.2) and copied.arrays["h2d"][3] == pytest.approx(0.1)
     assert len(copied.latency) == 20 and copied.notes == ("CUDA graph",)
     lasting = engine.sustain(images(1), 0.05, window_s=0.02, keep=100, between=lambda passed: None)

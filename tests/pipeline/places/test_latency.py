@@ -36,8 +36,8 @@ class Sleeper:
     ) -> list[Callable[[], None]]:
         return [lambda: time.sleep(self.seconds)] * streams
 
-    def time(self, batch: Array, *, boundary: str = "engine", **limits: Any) -> Samples:
-        return sample_query(self.queries(batch)[0], Limits(**limits), batch=len(batch), boundary=boundary)
+    def time(self, batch: Array, limits: Limits, *, boundary: str = "engine") -> Samples:
+        return sample_query(self.queries(batch)[0], limits, batch=len(batch), boundary=boundary)
 
 
 def _measure(seconds: float = 0.002, **plan: Any) -> dict[tuple[Any, ...], BenchmarkRow]:

@@ -7,7 +7,7 @@ something is timed. Energy has a run of its own, which is not timed.
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Callable, Mapping
 
 import numpy as np
@@ -210,7 +210,7 @@ def _timed(work: _Work) -> dict[str, Samples]:
 
     def measure(case: Case, share: Limits) -> Samples:
         batch = work.sized(case["batch"])
-        return work.engines[case["engine"]].time(batch, boundary=case["boundary"], **asdict(share))
+        return work.engines[case["engine"]].time(batch, share, boundary=case["boundary"])
 
     def between(done: int, total: int, case: Case) -> None:
         if done % len(turns) == 0:

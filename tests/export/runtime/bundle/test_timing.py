@@ -11,7 +11,8 @@ from export.bundle.pictures import photograph, png_bytes
 from export.engines import BACKENDS
 from export.errors import ExportError
 from export.runtime.bundle.preprocess import Preprocessing
-from export.runtime.bundle.timing import image_to_class, readable, time_image_to_class
+from export.runtime.bundle.timing import BOUNDARY, image_to_class, readable
+from export.runtime.sampling import Limits, sample
 
 SPEC = Preprocessing(side=32, size=32)
 STEPS = ("decode", "resize", "infer", "argmax")
@@ -31,7 +32,7 @@ class Recording:
 def test_the_steps_make_up_the_latency(files: Any) -> None:
     engine = BACKENDS["onnxruntime"].load(files.fp32, threads=1)
     query = image_to_class(engine, [png_bytes(image) for image in files.images[:3]], SPEC)
-    samples = time_image_to_class(query, warmup_s=0.0, min_samples=12, max_seconds=60.0)
+    samples = sample(query, Limits(0.0, 12, 0.0, 60.0), batch=1, boundary=BOUNDARY)
     assert samples.boundary == "image_to_class" and set(samples.arrays) == {"latency", *STEPS}
     np.testing.assert_allclose(sum(samples.arrays[step] for step in STEPS), samples.latency, rtol=1e-9)
     assert len(samples.latency) == 12
