@@ -25,6 +25,7 @@ from ..install.disk import LocalDisk
 from ..install.errors import InstallError
 from ..install.main import default_root
 from ..install.site import MARK, Site, refuse_shared, seen, this_machine
+from .heap import share_one
 from .releases import Counts, Follower
 from .served import open_served
 from .server import Server, is_loopback, listen, url_of
@@ -93,6 +94,7 @@ def serve(options: Options, say: Callable[[str], None]) -> int:
         InstallError: the releases cannot be used.
     """
     _import_all()
+    share_one()
     try:
         sock = listening() or listen(options.host, options.port)
     except OSError as error:

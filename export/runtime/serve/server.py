@@ -8,6 +8,7 @@ import socket
 from typing import Any, Callable, Dict, Optional, Set
 
 from .connection import Connection
+from .heap import Heap
 from .service import Service
 
 _SWEEP_S = 0.2
@@ -71,14 +72,15 @@ class Server:
             await asyncio.sleep(0.02)
 
     async def _sweep(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, service, heap = asyncio.get_running_loop(), self._service, Heap()
         while True:
             await asyncio.sleep(_SWEEP_S)
             now = loop.time()
+            heap.look(now, sum(service.metrics.responses.values()), bool(service.waiting or service.held))
             for one in list(self._connections):
                 if one.deadline <= now:
                     one.time_out()
-            if self._service.is_lost and not self.is_lost:
+            if service.is_lost and not self.is_lost:
                 self.is_lost = True
                 self.stop()
 

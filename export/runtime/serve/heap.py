@@ -1,0 +1,56 @@
+"""Freed memory goes back to the system once nobody has asked for a while."""
+
+from __future__ import annotations
+
+import ctypes
+
+IDLE_S = 5.0
+
+
+_M_ARENA_MAX = -8
+
+
+class Heap:
+    """Freed memory that the C library keeps for the next request.
+
+    glibc learns from large bodies and photos that were freed: it takes the next ones from heaps, of which threads have
+    their own, and keeps up to twice the largest block there for good (mallopt(3), M_MMAP_THRESHOLD). While requests
+    come that is faster: a photo of 4 megapixels takes 1.1 to 1.4 times as long without. Afterwards it is tens of MiB
+    for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._answered, self._since, self._is_given_back = -1, 0.0, False
+
+    def look(self, now_s: float, answered: int, is_busy: bool) -> None:
+        """Give it back, once, after `IDLE_S` without a request.
+
+        Args:
+            now_s: of a clock that only goes on.
+            answered: requests so far.
+            is_busy: whether one waits, runs or arrives.
+        """
+        if is_busy or answered != self._answered:
+            self._answered, self._since, self._is_given_back = answered, now_s, False
+        elif not self._is_given_back and now_s - self._since >= IDLE_S:
+            give_back()
+            self._is_given_back = True
+
+
+def share_one() -> None:
+    """Let all threads to come share one heap: what is free at the end of another one is never given back."""
+    _call("mallopt", _M_ARENA_MAX, 1)
+
+
+def give_back() -> None:
+    """Give free memory back to the system (malloc_trim(3))."""
+    _call("malloc_trim", 0)
+
+
+def _call(name: str, *numbers: int) -> None:
+    """Call a function of glibc; other C libraries are left as they are."""
+    try:
+        function = getattr(ctypes.CDLL(None), name)
+    except (OSError, AttributeError):
+        return
+    function(*numbers)
