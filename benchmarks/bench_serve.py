@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import random
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a plain checkout
 
 from benchmarks.students import STUDENTS, images, make_fp32
 from export.bundle.pictures import png_bytes

@@ -26,6 +26,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a plain checkout
+
 from pipeline.places.environment import cpu_model
 from tests.pipeline.conftest import FONTS, TINY, command, environment, sets
 from tests.pipeline.devices.sshd import ALIAS, PROGRAM, running_sshd

@@ -7,6 +7,7 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`.
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import statistics
@@ -408,6 +409,7 @@ def filled(text: str) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for name in PAGES:
         page = ROOT / name
         page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
