@@ -23,9 +23,9 @@ def settle(folder: Path) -> None:
         sync(place)
 
 
-def sync(folder: str | Path) -> None:
-    """Bring the entries of one folder to the disk."""
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: str | Path) -> None:
+    """Bring a file, or the entries of one folder, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -1,4 +1,8 @@
-"""Files that are written whole or not at all, and read within bounds."""
+"""Files that are written whole or not at all, and read within bounds.
+
+`export/runtime/files.py` reads in the same bounds: it goes to devices without this package, and neither imports the
+other.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ DEPTH = 64
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` to `path` through a temporary file beside it, fsync and os.replace."""
+    """Write `data` to `path` whole: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -34,8 +38,10 @@ def write_bytes(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
-    except BaseException:
+    except BaseException as error:
         Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a write that fails does not say where
         raise
 
 

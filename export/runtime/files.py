@@ -1,4 +1,8 @@
-"""Whole-or-nothing file writes, and bounded reads."""
+"""Whole-or-nothing file writes, and bounded reads.
+
+`figkd/files.py` reads in the same bounds: this one goes to devices without it, on Python 3.8, and neither imports the
+other.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ DEPTH = 64
 """Levels of nesting that are read."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` through a temporary neighbour and an atomic rename."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +109,7 @@ def _inside(value: Any) -> Iterable[Any]:
     return (inner for inner in values if isinstance(inner, (dict, list)))
 
 
-def sha256(path: Path) -> str:
+def sha256(path: str | os.PathLike[str]) -> str:
     """Hexadecimal SHA-256 of a file's content."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:

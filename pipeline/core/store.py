@@ -17,7 +17,6 @@ an artifact depends on its digest: a rebuilt, identical artifact invalidates not
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -32,6 +31,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from export.folders import sync
+from export.runtime.files import sha256
 from pipeline.core.files import write_text
 from pipeline.core.locks import held
 from pipeline.core.manifest import (
@@ -176,7 +177,7 @@ class Store:
             path = artifact.path / name
             if path.stat().st_size != facts.bytes:
                 return f"{name} has {path.stat().st_size} bytes instead of {facts.bytes}"
-            if _sha256_file(path) != facts.sha256:
+            if sha256(path) != facts.sha256:
                 return f"{name} has other contents than were written"
         return ""
 
@@ -244,10 +245,8 @@ class Store:
         files: dict[str, FileFacts] = {}
         for path in sorted(p for p in draft.rglob("*") if p.is_file()):
             name = path.relative_to(draft).as_posix()
-            files[name] = FileFacts(
-                bytes=path.stat().st_size, sha256=_sha256_file(path), volatile=name in volatile
-            )
-            _fsync(path)
+            files[name] = FileFacts(bytes=path.stat().st_size, sha256=sha256(path), volatile=name in volatile)
+            sync(path)
         manifest = Manifest(
             step=recipe.step,
             key=recipe.key,
@@ -269,11 +268,11 @@ class Store:
         write_text(draft / MANIFEST, manifest.to_json())
         if twin.manifest:
             os.replace(draft / MANIFEST, target / MANIFEST)
-            _fsync(target)
+            sync(target)
         else:
-            _fsync(draft)
+            sync(draft)
             os.replace(draft, target)
-            _fsync(target.parent)
+            sync(target.parent)
         shutil.rmtree(self.root / "scratch" / self._name(recipe), ignore_errors=True)
         return Artifact(target, manifest)
 
@@ -339,16 +338,3 @@ def _files(folder: Path) -> dict[str, bool]:
             path = Path(place, name)
             found[path.relative_to(folder).as_posix()] = stat.S_ISREG(path.lstat().st_mode)
     return found
-
-
-def _sha256_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import stat
 from typing import Any
+
+from export.runtime.files import write_bytes
 
 from .errors import JobError
 
@@ -15,20 +16,6 @@ from .errors import JobError
 def write_json(path: str, value: Any) -> None:
     """Write JSON atomically."""
     write_bytes(path, json.dumps(value, sort_keys=True).encode("utf-8"))
-
-
-def write_bytes(path: str, content: bytes) -> None:
-    """Write bytes atomically."""
-    temporary = "{}.{}.tmp".format(path, os.getpid())
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        remove(temporary)
-        raise
 
 
 def read_json(path: str) -> Any:
@@ -74,15 +61,6 @@ def is_plain(path: str) -> bool:
         return stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
         return False
-
-
-def sha256(path: str) -> str:
-    """Hexadecimal SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def locked(path: str) -> bool:

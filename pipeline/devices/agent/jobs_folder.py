@@ -17,6 +17,8 @@ import subprocess
 import sys
 from typing import Iterator, Mapping
 
+from export.runtime.files import sha256
+
 from . import files, system
 from .errors import JobError, killed
 
@@ -87,7 +89,7 @@ class Jobs:
         """
         self.remove(job)
         place = self.place(job)
-        if files.sha256(self._program) + ".pyz" != os.path.basename(self._program):
+        if sha256(self._program) + ".pyz" != os.path.basename(self._program):
             raise JobError(
                 "the agent's program was changed since it was sent", "see who changed it, then run again"
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .files import write_bytes
+from export.runtime.files import write_bytes
 
 FILE = "layers.txt"
 """In the job's folder: the engine inspector's JSON, or the message of TensorRT-RTX's builder."""

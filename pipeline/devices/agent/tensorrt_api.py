@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 
+from export.runtime.files import write_bytes
 from export.runtime.trt_build import CachePlace, Plan, Settings, build
 from export.runtime.trt_library import library
 
 from . import layers
-from .files import write_bytes
 from .requests import Answer, BuildRequest, DialectFlags, Emit
 
 

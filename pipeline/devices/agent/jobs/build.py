@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 
+from export.runtime.files import sha256
+
 from .. import files, layers, memory, power_mode
 from ..blobs import blob
 from ..errors import JobError
@@ -48,7 +50,7 @@ def run(request: BuildRequest, folder: str, emit: Emit) -> Answer:
             from ..tensorrt_api import build_engine
 
             facts = build_engine(onnx, engine, request, cache, _logged(emit))
-    digest = files.sha256(engine)
+    digest = sha256(engine)
     place = os.path.join(folder, "blobs", digest)
     if not os.path.exists(place):  # so that the host need not send it back
         os.link(engine, place)

@@ -15,6 +15,8 @@ import sys
 import threading
 from typing import IO, Any, Iterator
 
+from export.runtime.files import sha256
+
 from .. import files
 from ..errors import JobError
 from ..requests import Answer, Emit, ReleaseRequest
@@ -123,7 +125,7 @@ def _find(folder: str, root: str, digest: str) -> str:
     if files.is_plain(sent):
         return sent
     for path in _in_releases(root, digest):
-        if files.is_plain(path) and files.sha256(path) == digest:
+        if files.is_plain(path) and sha256(path) == digest:
             return path
     return ""
 
