@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
+from export.engine_kinds import ENGINE_KINDS
 from export.engines.options import HardwareCompatibility, TensorRTOptions
 from export.errors import BackendMissing, ExportError
 from export.sizes import HELP, Sizes, named_size
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="build an engine from an ONNX file")
     build.add_argument("onnx", type=Path)
     build.add_argument("out", type=Path)
-    build.add_argument("--backend", required=True, choices=("onnxruntime", "tensorrt", "tensorrt_rtx"))
+    build.add_argument("--backend", required=True, choices=tuple(ENGINE_KINDS))
     build.add_argument("--size", type=int, help="height and width, where the file leaves them open")
     build.add_argument("--dim", type=_dim, action="append", default=[], metavar="NAME=SIZE", help=HELP)
     build.add_argument("--batch-sizes", type=int, nargs="+", default=[1])

@@ -31,6 +31,7 @@ class EngineKind:
             engine file is what its back end makes of the ONNX file alone.
         one_gpu: an engine is for the very model of GPU that it was built on.
         alone: keys that make no sense for an `ssh://` device, which builds for itself alone.
+        triton: the backend and the platform that run it in Triton's configuration; empty where Triton has none.
     """
 
     name: str
@@ -47,11 +48,17 @@ class EngineKind:
     tensorrt: bool = False
     one_gpu: bool = False
     alone: tuple[str, ...] = ()
+    triton: tuple[str, ...] = ()
 
     @property
     def precisions(self) -> tuple[str, ...]:
         """Those that it can be built in."""
         return tuple(precision for precision in PRECISIONS if precision not in self.lacks)
+
+    @property
+    def onnx(self) -> bool:
+        """The engine file is an ONNX file, which runs anywhere."""
+        return self.suffix == "onnx"
 
 
 ENGINE_KINDS: dict[str, EngineKind] = {
@@ -69,6 +76,7 @@ ENGINE_KINDS: dict[str, EngineKind] = {
             lacks={"bf16": ("ONNX Runtime has no BF16 kernels here", "take fp16")},
             options=("threads",),
             gpu=False,
+            triton=("onnxruntime", "onnxruntime_onnx"),
         ),
         EngineKind(
             name="tensorrt",
@@ -85,6 +93,7 @@ ENGINE_KINDS: dict[str, EngineKind] = {
                 "hardware_compatibility", "strip_weights",
             ),
             alone=("version_compatible", "hardware_compatibility", "strip_weights"),
+            triton=("tensorrt", "tensorrt_plan"),
         ),
         EngineKind(
             name="tensorrt_rtx",

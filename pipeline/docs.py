@@ -168,10 +168,9 @@ def rules_table() -> str:
     """The rules of INT8 as rows of docs/precision.md."""
     from export.precision import RULES
 
-    names = {"tensorrt": "TensorRT", "onnxruntime": "ONNX Runtime"}
     rows = []
     for rule in RULES:
-        layouts = "both" if len(rule.layouts) == 2 else names[rule.layouts[0]]
+        layouts = "both" if len(rule.layouts) == 2 else ENGINE_KINDS[rule.layouts[0]].label
         optional = " (`without_rules`)" if rule.optional else ""
         rows.append(f"| `{rule.name}`{optional} | {layouts} | {rule.does} | {rule.because} |")
     return "\n".join(rows)

@@ -37,7 +37,7 @@ def repository(source: Source) -> dict[str, Content]:
         CannotExport: the engine is not an ONNX file.
     """
     manifest = source.manifest
-    if manifest.engine.backend != "onnxruntime":
+    if not source.kind.onnx:
         raise CannotExport(
             f"{manifest.engine.file} is an engine for one kind of GPU, and a repository holds what runs anywhere",
             "take the bundle of a target with `engine: onnxruntime`, or export-to oci",

@@ -228,7 +228,7 @@ def _config(source: Source, digests: Sequence[str]) -> dict[str, Any]:
             "licenses": licences,
         },
         "config": {
-            "format": "onnx" if engine.backend == "onnxruntime" else engine.backend,
+            "format": "onnx" if source.kind.onnx else source.kind.name,
             "precision": engine.precision,
             "capabilities": {"inputTypes": ["image"], "outputTypes": ["other"]},
         },

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.engine_kinds import ENGINE_KINDS, EngineKind
 from export.engines.sidecar import parse_facts
 from export.errors import ExportError
 from export.publish.folder import Content
@@ -70,6 +71,11 @@ class Source:
     def manifest(self) -> Manifest:
         """Of the bundle."""
         return self.bundle.manifest
+
+    @property
+    def kind(self) -> EngineKind:
+        """Of the engine."""
+        return ENGINE_KINDS[self.manifest.engine.backend]
 
     @property
     def engine(self) -> Content:

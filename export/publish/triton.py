@@ -55,7 +55,6 @@ def repository(sources: Sequence[Source], options: Options) -> dict[str, Content
         raise CannotExport(f"Triton takes no model of the name '{name}'", "give another with --name")
     _check(sources, options)
     engines = _engines(sources)
-    onnx = first.manifest.engine.backend == "onnxruntime"
     files: dict[str, Content] = {
         NOTE: _note(sources, name, options).encode("utf-8"),
         f"{name}/{CONFIG}": text_of(configuration(sources, name, options)).encode("ascii"),
@@ -63,7 +62,7 @@ def repository(sources: Sequence[Source], options: Options) -> dict[str, Content
         f"{name}/{WARMUP}": _warmup(first),
         **{f"{name}/1/{file}": source.engine for file, source in engines.items()},
     }
-    if onnx and options.python_backend:
+    if first.kind.onnx and options.python_backend:
         files[f"{name}/1/model.py"] = Path(__file__).with_name("triton_model.py").read_bytes()
     return files
 
@@ -71,27 +70,21 @@ def repository(sources: Sequence[Source], options: Options) -> dict[str, Content
 def configuration(sources: Sequence[Source], name: str, options: Options) -> Message:
     """The model configuration, as `config.pbtxt` holds it; arguments as for `repository`."""
     first = sources[0]
-    onnx = first.manifest.engine.backend == "onnxruntime"
+    onnx = first.kind.onnx
     largest = _largest(first, options)
     fields: list[Field] = [("name", name)]
-    if not onnx:
-        fields += [("backend", "tensorrt"), ("platform", "tensorrt_plan")]
+    if options.python_backend:
+        fields += [("backend", "python")]
+    else:
         files = _engines(sources)
+        fields += zip(("backend", "platform"), first.kind.triton, strict=True)
         if len(files) == 1:
-            fields += [("default_model_filename", PLAN)]
+            fields += [("default_model_filename", file) for file in files]
         for file, source in files.items():
             fields += [
                 ("cc_model_filenames", [("key", _capability(sm)), ("value", file)])
                 for sm in source.compute_capability
             ]
-    elif options.python_backend:
-        fields += [("backend", "python")]
-    else:
-        fields += [
-            ("backend", "onnxruntime"),
-            ("platform", "onnxruntime_onnx"),
-            ("default_model_filename", ONNX),
-        ]
     fields += [
         ("max_batch_size", largest),
         ("input", _port(first.input, largest)),
@@ -113,19 +106,19 @@ def _check(sources: Sequence[Source], options: Options) -> None:
     first = sources[0]
     for source in sources:
         engine = source.manifest.engine
-        if engine.backend == "tensorrt_rtx":
+        if not source.kind.triton:
             raise CannotExport(
-                f"{engine.file} is an engine of TensorRT-RTX, which Triton has no backend for",
+                f"{engine.file} is an engine of {source.kind.label}, which Triton has no backend for",
                 "make a bundle with `engine: tensorrt` or `engine: onnxruntime`",
             )
-        if engine.backend == "tensorrt" and source.stripped:
+        if source.stripped:
             raise CannotExport(
                 f"{engine.file} was built without its weights, and Triton cannot put them back",
                 "build it with `strip_weights: false`",
             )
-        if engine.backend == "tensorrt" and options.python_backend:
+        if options.python_backend and not source.kind.onnx:
             raise CannotExport(
-                "the Python backend runs ONNX Runtime, and this is an engine of TensorRT",
+                f"the Python backend runs ONNX Runtime, and this is an engine of {source.kind.label}",
                 "leave --python-backend out",
             )
         for port in (source.input, source.output):
@@ -141,7 +134,7 @@ def _check_together(first: Source, others: Sequence[Source]) -> None:
     """Several engines make one model only if it is the same one, for different GPUs of one TensorRT."""
     known: set[str] = set()
     for source in (first, *others):
-        if source.manifest.engine.backend != "tensorrt":
+        if not source.kind.one_gpu:
             raise CannotExport(
                 "several bundles make one model only where all are of TensorRT",
                 "export each into a folder of its own",
@@ -165,7 +158,7 @@ def _check_together(first: Source, others: Sequence[Source]) -> None:
             "input": (first.input, source.input),
             "output": (first.output, source.output),
             "batch sizes": (first.batch_sizes, source.batch_sizes),
-            "TensorRT": (first.versions.get("tensorrt"), source.versions.get("tensorrt")),
+            "TensorRT": (first.versions, source.versions),
         }
         for what, (one, other) in pairs.items():
             if one != other:
@@ -178,7 +171,7 @@ def _check_together(first: Source, others: Sequence[Source]) -> None:
 
 def _engines(sources: Sequence[Source]) -> dict[str, Source]:
     """Each engine by its file's name in the repository."""
-    if sources[0].manifest.engine.backend == "onnxruntime":
+    if sources[0].kind.onnx:
         return {ONNX: sources[0]}
     if len(sources) == 1:
         return {PLAN: sources[0]}
@@ -254,9 +247,9 @@ def _note(sources: Sequence[Source], name: str, options: Options) -> str:
     else:
         sizes = ", ".join(map(str, first.batch_sizes))
         batch = f"A request holds {sizes} images: the engine takes no other number, so Triton does not batch requests."
-    if manifest.engine.backend == "tensorrt":
+    if not first.kind.onnx:
         server = triton_release.note(
-            first.versions.get("tensorrt", ""),
+            first.versions.get(first.kind.name, ""),
             jetson=bool(manifest.needs.l4t),
             version_compatible=first.version_compatible,
         )

@@ -210,7 +210,7 @@ def _memory(task: TimeTask, runtime: Mapping[str, Mapping[str, object]]) -> dict
     """Memory of the engines of ONNX Runtime, each with the threads that it was timed with."""
     from export.memory import engine_memory
 
-    rows = [row for row in task.rows if row.backend == "onnxruntime"]
+    rows = [row for row in task.rows if ENGINE_KINDS[row.backend].onnx]
     threads = [count if isinstance(count := runtime[row.id].get("threads"), int) else None for row in rows]
     found = engine_memory([task.built / row.engine.file for row in rows], threads)
     return {row.id: count for row, count in zip(rows, found, strict=True) if count is not None}
@@ -218,7 +218,7 @@ def _memory(task: TimeTask, runtime: Mapping[str, Mapping[str, object]]) -> dict
 
 def _fused_here(row: EngineRow) -> bool:
     """ONNX Runtime fuses when it loads a file; what is left can be counted here."""
-    return row.precision == "int8" and row.backend == "onnxruntime"
+    return row.precision == "int8" and ENGINE_KINDS[row.backend].onnx
 
 
 def _operators(file: Path) -> dict[str, int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.engine_kinds import ENGINE_KINDS
 from export.sizes import AS_THEY_ARE, Sizes
 from pipeline.config.schema import DeployConfig
 from pipeline.core.errors import ConfigError, EnvironmentFault
@@ -139,7 +140,8 @@ def _opened(
 ) -> Iterator[tuple[Work, dict[str, Engine], dict[str, list[int] | None]]]:
     """Prepare the data if need be, and load every file with the back end that it belongs to; columns by file."""
     store = Store(config.store.folder)
-    threads = next((t.threads for t in config.targets.values() if t.engine == "onnxruntime"), None)
+    targets = [t for t in config.targets.values() if "threads" in ENGINE_KINDS[t.engine].options]
+    threads = targets[0].threads if targets else None
     with _loaded(files, threads) as engines, _fitting("this config"):
         run(config, store, ui, Selection(until="data"))
         inputs = {step: artifact.path for step, artifact in artifacts_of(config, store).items()}
