@@ -7,13 +7,12 @@ import contextlib
 import os
 import platform
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from export.runtime.cpu import features_in, usable_cores
-from export.runtime.load import load_now as load_now
 
 PACKAGES = (
     "torch",
@@ -32,8 +31,6 @@ PACKAGES = (
 )
 
 Facts = dict[str, Any]
-# `/proc/stat` counts in ticks, usually of 10 ms: so much is nobody's.
-_CLOCK_S = 0.02
 
 
 def machine_facts() -> Facts:
@@ -93,48 +90,6 @@ def cpu_facts() -> Facts:
     if load:
         facts["load_1min"] = float(load.split()[0])
     return facts
-
-
-def load_between(before: dict[str, float] | None, after: dict[str, float] | None) -> Facts:
-    """Who used the CPUs between two `load_now`.
-
-    Returns:
-        `own_cores` (CPU seconds of this process a second), `other_cores` (of all others), `steal_cores` (taken by the
-        hypervisor), `seconds`; empty where it cannot be told.
-    """
-    if before is None or after is None or after["clock"] <= before["clock"]:
-        return {}
-    seconds = after["clock"] - before["clock"]
-    busy, own, steal = (after[key] - before[key] for key in ("busy", "own", "steal"))
-    return {
-        "seconds": round(seconds, 3),
-        "own_cores": round(own / seconds, 3),
-        "other_cores": round(max(0.0, busy - own) / seconds, 3),
-        "steal_cores": round(max(0.0, steal) / seconds, 3),
-    }
-
-
-def load_together(loads: Iterable[Facts]) -> Facts:
-    """Several `load_between` as one: seconds added up, cores averaged over them; empty where none tells."""
-    known = [load for load in loads if load]
-    seconds = sum(load["seconds"] for load in known)
-    if not seconds:
-        return {}
-    cores = ("own_cores", "other_cores", "steal_cores")
-    return {"seconds": round(seconds, 3)} | {
-        key: round(sum(load[key] * load["seconds"] for load in known) / seconds, 3) for key in cores
-    }
-
-
-def foreign_cores(load: Facts) -> float:
-    """The larger of what other processes and the hypervisor took, in cores; 0 where it is not known."""
-    return max(float(load.get("other_cores", 0.0)), float(load.get("steal_cores", 0.0)))
-
-
-def is_disturbed(load: Facts, most: float) -> bool:
-    """Whether others took more than so many cores, by more than the system's clock can be wrong."""
-    seconds = float(load.get("seconds", 0.0))
-    return foreign_cores(load) * seconds > most * seconds + _CLOCK_S
 
 
 def gpu_facts() -> list[Facts]:

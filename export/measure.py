@@ -11,10 +11,9 @@ from export.accuracy import accuracy, identical_rows
 from export.cautions import Caution
 from export.engines.protocol import Array, Samples
 from export.errors import ExportError
-from export.machine import Facts, foreign_cores, is_disturbed, load_between, load_now
 from export.progress import Progress, no_progress
+from export.runtime import turns
 from export.runtime.sampling import Limits
-from export.runtime.turns import joined, order, share
 from export.stats import (
     far_outliers,
     median_interval,
@@ -164,25 +163,18 @@ def _cautions(stats: LatencyStats) -> Iterator[Caution]:
 
 
 @dataclass(frozen=True)
-class Round:
-    """One turn of every case, and who else was at work meanwhile."""
-
-    samples: dict[str, Samples]
-    load: Facts
-    """As `machine.load_between` has it; empty where it cannot be told."""
-
-
-@dataclass(frozen=True)
 class Rounds:
     """The rounds that count, in the order in which they were taken."""
 
-    kept: list[Round]
-    repeated: int = 0
+    names: list[str]
+    """Of the cases."""
+    kept: list[turns.Round]
+    repeated: int
     """Rounds that were taken beyond those asked for."""
 
     def samples(self) -> dict[str, Samples]:
         """Name to samples of all rounds; wall times are summed."""
-        return {name: joined([r.samples[name] for r in self.kept]) for name in self.kept[0].samples}
+        return dict(zip(self.names, turns.Rounds(self.kept).samples(), strict=True))
 
 
 def measure_rounds(
@@ -200,8 +192,7 @@ def measure_rounds(
         limits: of each case over all rounds. The warm-up is that before the first round of a case; a quarter of it
             comes before the others.
         rounds: how many turns each case gets; every other round runs in reverse order.
-        max_load: CPU cores that others may take in a round. Rounds in which they took more are taken again, at most as
-            many as there are rounds, and of all the quietest count: chosen by the others' load, never by a latency.
+        max_load: as of `export.runtime.turns.in_rounds`.
         progress: called after each turn.
 
     Raises:
@@ -213,31 +204,12 @@ def measure_rounds(
         raise ExportError("the cases to measure have repeated names")
     if rounds < 1 or limits.min_samples < 1 or limits.max_seconds <= 0:
         raise ExportError("rounds, samples and seconds must be positive")
-    kept: list[Round] = []
-    done = repeated = 0
-
-    def take(turn: int) -> Round:
-        nonlocal done
-        again = turn >= rounds
-        samples: dict[str, Samples] = {}
-        load = load_now()
-        for index in order(len(cases), turn):
-            name, timer = cases[index]
-            taken = [] if again else [each.samples[name] for each in kept]
-            left = rounds if again else rounds - turn
-            samples[name] = timer(share(limits, taken, left, first=turn == 0))
-            done += 1
-            note = f"{name}, again: others were at work" if again else name
-            progress(done, max(rounds, turn + 1) * len(cases), note)
-        return Round({name: samples[name] for name in names}, load_between(load, load_now()))
-
-    for turn in range(rounds):
-        kept.append(take(turn))
-    while max_load is not None and repeated < rounds:
-        worst = max(kept, key=lambda r: foreign_cores(r.load))
-        if not is_disturbed(worst.load, max_load):
-            break
-        kept.append(take(rounds + repeated))
-        del kept[max(range(len(kept)), key=lambda i: foreign_cores(kept[i].load))]
-        repeated += 1
-    return Rounds(kept, repeated)
+    found = turns.in_rounds(
+        cases,
+        lambda case, share: case[1](share),
+        limits,
+        rounds,
+        lambda done, total, case, again: progress(done, total, case[0] + again),
+        max_load,
+    )
+    return Rounds(names, found.kept, found.repeated)

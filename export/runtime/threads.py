@@ -9,7 +9,7 @@ import numpy as np
 
 from .arrays import Array
 from .sampling import Limits, Samples
-from .turns import in_turns
+from .turns import in_rounds
 
 ROUNDS = 6
 MARGIN = 0.02
@@ -69,7 +69,7 @@ def fastest_threads(
         def measure(engine: E, share: Limits) -> Samples:
             return engine.time(batch, share)
 
-        taken = in_turns([engines[n] for n in ordered], measure, limits, ROUNDS, lambda *_: None)
+        taken = in_rounds([engines[n] for n in ordered], measure, limits, ROUNDS, lambda *_: None).samples()
         medians = {count: _round_medians(samples) for count, samples in zip(ordered, taken)}
         for count in ordered[1:]:
             pairs = zip(medians[best], medians[count])

@@ -1,12 +1,41 @@
-"""In which order engines take turns, and how much of its time each turn gets: fair timing on one machine."""
+"""In which order engines take turns, how much of its time each turn gets, and which rounds count: fair timing on one
+machine."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable, List, Optional, Sequence
 
 import numpy as np
 
+from .load import Load, foreign_cores, is_disturbed, load_between, load_now
 from .sampling import Limits, Samples
+
+AGAIN = ", again: others were at work"
+"""Behind a case's name in progress, where its round was disturbed."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One turn of every case, and who else was at work meanwhile."""
+
+    samples: Sequence[Samples]
+    """In the order of the cases."""
+    load: Load
+    """As `load.load_between` has it; empty where it cannot be told."""
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """The rounds that count, in the order in which they were taken."""
+
+    kept: List[Round]
+    repeated: int = 0
+    """Rounds that were taken beyond those asked for."""
+
+    def samples(self) -> list[Samples]:
+        """Of each case those of all rounds; wall times are summed."""
+        return [joined(parts) for parts in zip(*(each.samples for each in self.kept))]
 
 
 def share(limits: Limits, taken: Sequence[Samples], left: int, *, first: bool = False) -> Limits:
@@ -46,13 +75,14 @@ def joined(parts: Sequence[Samples]) -> Samples:
     )
 
 
-def in_turns(
+def in_rounds(
     cases: Sequence[Any],
     measure: Callable[[Any, Limits], Samples],
     limits: Limits,
     rounds: int,
-    between: Callable[[int, int, Any], None],
-) -> list[Samples]:
+    between: Callable[[int, int, Any, str], None],
+    max_load: Optional[float] = None,
+) -> Rounds:
     """Time every case in `rounds` turns.
 
     Args:
@@ -60,17 +90,33 @@ def in_turns(
         measure: times one case within limits.
         limits: of each case over all turns.
         rounds: turns.
-        between: called after each turn with (done, total, case), outside any timed region.
-
-    Returns:
-        One joined result a case, in the order of `cases`.
+        between: called after each turn with (done, total, case, what to add to its name), outside any timed region.
+        max_load: CPU cores that others may take in a round. Rounds in which they took more are taken again, at most as
+            many as there are rounds, and of all the quietest count: chosen by the others' load, never by a latency.
     """
-    taken: list[list[Samples]] = [[] for _ in cases]
-    done = 0
-    for turn in range(rounds):
+    kept: List[Round] = []
+    done = repeated = 0
+
+    def take(turn: int) -> Round:
+        nonlocal done
+        again = turn >= rounds
+        left = rounds if again else rounds - turn
+        samples = {}
+        load = load_now()
         for index in order(len(cases), turn):
-            mine = taken[index]
-            mine.append(measure(cases[index], share(limits, mine, rounds - turn, first=turn == 0)))
+            taken = [] if again else [each.samples[index] for each in kept]
+            samples[index] = measure(cases[index], share(limits, taken, left, first=turn == 0))
             done += 1
-            between(done, rounds * len(cases), cases[index])
-    return [joined(parts) for parts in taken]
+            between(done, max(rounds, turn + 1) * len(cases), cases[index], AGAIN if again else "")
+        return Round([samples[index] for index in range(len(cases))], load_between(load, load_now()))
+
+    for turn in range(rounds):
+        kept.append(take(turn))
+    while max_load is not None and repeated < rounds:
+        worst = max(kept, key=lambda each: foreign_cores(each.load))
+        if not is_disturbed(worst.load, max_load):
+            break
+        kept.append(take(rounds + repeated))
+        del kept[max(range(len(kept)), key=lambda index: foreign_cores(kept[index].load))]
+        repeated += 1
+    return Rounds(kept, repeated)

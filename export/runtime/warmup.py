@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
-from typing import Callable, Sequence
+from typing import Callable, List, Optional, Sequence
 
 from .readings import clocks
 from .sampling import Query
@@ -72,3 +73,43 @@ def warm_until_steady(
             break
         readings.append(now)
     return WarmUp(clock() - start, readings)
+
+
+class ClockWatch:
+    """Reads the GPU's clock in a thread while another process works, from `begin` on until it is steady.
+
+    Args:
+        read_mhz: the clock now; None where it cannot be read.
+        window_s: between two readings.
+    """
+
+    def __init__(self, read_mhz: Callable[[], Optional[float]] = gpu_mhz, window_s: float = WINDOW_S) -> None:
+        self._read, self._window_s = read_mhz, window_s
+        self._begun, self._ended = threading.Event(), threading.Event()
+        self._readings: List[float] = []
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+
+    def begin(self) -> None:
+        """The work has begun."""
+        self._begun.set()
+
+    def warm_up(self) -> WarmUp:
+        """What was seen: the seconds are those of whole windows."""
+        return WarmUp(self._window_s * len(self._readings), tuple(self._readings))
+
+    def __enter__(self) -> ClockWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._begun.set()
+        self._thread.join()
+
+    def _loop(self) -> None:
+        self._begun.wait()
+        while not steady(self._readings) and not self._ended.wait(self._window_s):
+            now = self._read()
+            if now is None:
+                return
+            self._readings.append(now)

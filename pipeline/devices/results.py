@@ -133,13 +133,13 @@ def _among(found: ChosenThreads) -> ChosenThreads:
 
 
 @with_config(_CLOSED)
-class CpuTime(TypedDict):
-    """CPU seconds so far of the device (`busy`, `steal`) and of the job (`own`), by its `clock`, s."""
+class RoundLoad(TypedDict):
+    """Who used the device's CPUs in a round, in cores: the job, others, the hypervisor."""
 
-    busy: Number
-    steal: Number
-    own: Number
-    clock: Number
+    seconds: Seconds
+    own_cores: Number
+    other_cores: Number
+    steal_cores: Number
 
 
 @with_config(_CLOSED)
@@ -152,7 +152,8 @@ class TimesOf(TypedDict):
     sustained: Annotated[dict[Name, TimedCase], _Cases]
     energy: Annotated[dict[Name, Energy], _Cases]
     readings: Annotated[list[TimedReading], Field(max_length=1_000_000)]
-    load: NotRequired[Annotated[list[CpuTime], Field(max_length=10_000)]]
+    load: NotRequired[Annotated[list[RoundLoad], Field(max_length=10_000)]]
+    repeated_rounds: NotRequired[Count]
     warm_up: NotRequired[Annotated[dict[Name, WarmedUp], _Cases]]
     threads: NotRequired[Annotated[dict[Name, Annotated[ChosenThreads, AfterValidator(_among)]], _Cases]]
     memory: NotRequired[Annotated[dict[Name, Count], _Cases]]

@@ -11,8 +11,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.machine import foreign_cores, load_between, load_now
 from export.runtime import memory
+from export.runtime.load import foreign_cores, load_between, load_now
 from pipeline.config.schema import DeployConfig, Network, Training
 from pipeline.core.errors import PipelineError, StageFailed
 from pipeline.core.files import read_json, write_json

@@ -30,6 +30,7 @@ from pipeline.places.latency import Case, Plan, others_at_work, statistics
 from pipeline.places.pictures import Pictures
 from pipeline.places.place import FACTS_FILE, Context, Timed, TimeTask
 from pipeline.places.threads import tried
+from pipeline.results.doubts import MAX_OTHER_CORES
 from pipeline.results.latency import BenchmarkRow
 from pipeline.results.rows.engines import EngineRow
 
@@ -74,6 +75,7 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
             "min_seconds": plan.min_seconds,
             "max_seconds": plan.max_seconds,
             "rounds": plan.rounds,
+            "max_load": MAX_OTHER_CORES,
             "sustained_s": task.sustained_s,
             "energy_s": task.energy_s,
             "memory": task.memory,

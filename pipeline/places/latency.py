@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from export.cautions import Caution
 from export.engine_kinds import ENGINE_KINDS
 from export.machine import Facts
+from export.runtime.load import Load, load_together
 from export.runtime.sampling import Limits
 from pipeline.results.doubts import MAX_OTHER_CORES, coarse
 from pipeline.results.latency import BenchmarkRow, Decoded, Warned
@@ -113,7 +114,7 @@ def measure_engines(
         plan: what to measure.
         progress: called as progress(done, total, note).
     """
-    from export.machine import load_together, machine_facts
+    from export.machine import machine_facts
     from export.measure import measure_rounds
     from export.runtime.readings import clocks as read_clocks
     from pipeline.results.clocks import summarise
@@ -124,7 +125,7 @@ def measure_engines(
     warm_up = _warm_up(engines, inputs, plan)
     readings.append(read_clocks())
     samples: dict[str, Samples] = {}
-    loads: list[Facts] = []
+    loads: list[Load] = []
     repeated = done = 0
     for cases, limits in ((closed, plan.limits), (paced, plan.rate_limits if paced else plan.limits)):
         if not cases:

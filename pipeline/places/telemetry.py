@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from export.machine import Facts, load_between, load_together
+from export.machine import Facts
+from export.runtime.load import load_together
 from pipeline.devices.results import Energy, TimedCase, TimesOf
 from pipeline.results.clocks import summarise
 
@@ -59,12 +59,12 @@ def summary(result: TimesOf, arrays: Mapping[str, Mapping[str, npt.NDArray[np.fl
 
 
 def load(result: TimesOf) -> Facts:
-    """Who else was at work on the device while engines took turns: `export.machine.load_together` and the number of
-    `rounds`; empty where it does not tell."""
-    times: Sequence[Mapping[str, float]] = result.get("load", [])  # type: ignore[assignment]
-    rounds = [load_between(dict(before), dict(after)) for before, after in itertools.pairwise(times)]
-    found = load_together(rounds)
-    return found | {"rounds": len(rounds)} if found else {}
+    """Who else was at work on the device while engines took turns: `load_together` of the rounds that count, how many
+    `rounds` these are, and how many were taken beyond them; empty where it does not tell."""
+    rounds = result.get("load", [])
+    found = load_together(cast("Sequence[Mapping[str, float]]", rounds))
+    counts = {"rounds": len(rounds), "repeated_rounds": result.get("repeated_rounds", 0)}
+    return found | counts if found else {}
 
 
 def temperatures(readings: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:

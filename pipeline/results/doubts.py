@@ -16,7 +16,7 @@ _FINE = 0.01
 
 def load_of(machine: Mapping[str, Any]) -> Load | None:
     """Who else was at work during a measurement, from its facts of the machine; None where it is not known."""
-    from export.machine import is_disturbed
+    from export.runtime.load import is_disturbed
 
     during = machine.get("during")
     if not isinstance(during, Mapping) or not isinstance(during.get("seconds"), int | float):

@@ -51,10 +51,10 @@ def test_who_used_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     own, clock, children = iter([1.0, 2.5]), iter([10.0, 14.0]), iter([1.0, 1.5])
     monkeypatch.setattr("time.process_time", lambda: next(own))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
-    before, after = machine.load_now(), machine.load_now()
-    found = machine.load_between(before, after)
+    before, after = load.load_now(), load.load_now()
+    found = load.load_between(before, after)
     assert found == {"seconds": 4.0, "own_cores": 0.5, "other_cores": 1.0, "steal_cores": 0.25}
-    assert machine.load_between(None, after) == {}
+    assert load.load_between(None, after) == {}
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_loads_of_several_rounds_are_averaged_over_time() -> None:
     """A short round counts for little; what is not known is left out."""
     long = {"seconds": 9.0, "own_cores": 1.0, "other_cores": 0.0, "steal_cores": 0.0}
     short = {"seconds": 1.0, "own_cores": 1.0, "other_cores": 2.0, "steal_cores": 0.5}
-    found = machine.load_together([long, {}, short])
+    found = load.load_together([long, {}, short])
     assert found == {"seconds": 10.0, "own_cores": 1.0, "other_cores": 0.2, "steal_cores": 0.05}
-    assert machine.load_together([{}]) == {}
-    assert machine.foreign_cores(short) == 2.0 and machine.foreign_cores({}) == 0.0
-    assert machine.is_disturbed(short, 0.15) and not machine.is_disturbed(long, 0.15)
+    assert load.load_together([{}]) == {}
+    assert load.foreign_cores(short) == 2.0 and load.foreign_cores({}) == 0.0
+    assert load.is_disturbed(short, 0.15) and not load.is_disturbed(long, 0.15)

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export import measure
 from export.engines.protocol import Samples
 from export.errors import ExportError
 from export.measure import LatencyStats, latency_stats, measure_rounds, percentile
+from export.runtime import turns
 from export.runtime.sampling import Limits, sample
 
 
@@ -154,9 +154,9 @@ def test_real_engines_interleave(files: Any) -> None:
 def _under(monkeypatch: pytest.MonkeyPatch, loads: list[float], seconds: float = 1.0) -> None:
     """The machine's account of other processes, one figure a round."""
     left = iter(loads)
-    monkeypatch.setattr(measure, "load_now", dict)
+    monkeypatch.setattr(turns, "load_now", dict)
     monkeypatch.setattr(
-        measure,
+        turns,
         "load_between",
         lambda *_: {"other_cores": next(left), "steal_cores": 0.0, "own_cores": 1.0, "seconds": seconds},
     )
@@ -207,7 +207,7 @@ def test_nothing_is_repeated_where_load_is_unknown_or_too_short_to_tell(
     log: list[str] = []
     _under(monkeypatch, [1.0] * 3, seconds=0.02)
     assert measure_rounds([_counting("a", log)], Limits(), rounds=3, max_load=0.15).repeated == 0
-    monkeypatch.setattr(measure, "load_between", lambda *_: {})
+    monkeypatch.setattr(turns, "load_between", lambda *_: {})
     assert measure_rounds([_counting("a", log)], Limits(), rounds=3, max_load=0.15).repeated == 0
     _under(monkeypatch, [9.0] * 3)
     assert measure_rounds([_counting("a", log)], Limits(), rounds=3).repeated == 0, "nobody asked for it"

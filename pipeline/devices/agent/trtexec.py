@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from typing import Mapping, Sequence
+from typing import Callable, Mapping, Sequence
 
 from .errors import JobError, killed
 from .requests import Emit
@@ -31,6 +31,8 @@ _MILESTONES = (
     ("Engine generation completed", 4),
     ("Engine built in", 5),
 )
+# What it says before the first query, those of the warm-up included.
+_BEGINS = "Starting inference"
 _KEPT = 10_000
 _PREFIX = re.compile(r"^\[[^\]]*\] (?:\[([A-Z])\] )?(?:\[TRT\] )?")
 # Lines of others in trtexec's output, such as the Jetson's driver and the linker, have no level.
@@ -105,6 +107,7 @@ def call(
     emit: Emit,
     what: str,
     environment: dict[str, str] | None = None,
+    working: Callable[[], None] = lambda: None,
 ) -> str:
     """Run trtexec to its end, its output in the file `log`.
 
@@ -114,6 +117,7 @@ def call(
         emit: receives the milestones as progress, warnings and errors as log lines.
         what: for messages, such as `the build of fp16`.
         environment: variables beside the agent's own.
+        working: called when inference begins.
 
     Returns:
         The banner line.
@@ -143,6 +147,8 @@ def call(
                 file.write(line + "\n")
                 banner = banner or (line if "&&&& RUNNING" in line else "")
                 heard.line(line)
+                if _BEGINS in line:
+                    working()
         code = process.wait()
     except BaseException:
         process.kill()

@@ -11,6 +11,7 @@ from typing import Any, Callable
 import numpy as np
 
 from export.runtime.sampling import Limits, Samples, thinning
+from export.runtime.warmup import LONGEST_S, WINDOW_S, ClockWatch, WarmUp, gpu_mhz
 
 from . import trtexec
 from .requests import EngineSpec
@@ -33,6 +34,7 @@ class TrtexecEngine:
         self.batch_sizes = tuple(spec["batch_sizes"])
         self.facts: dict[str, object] = {"trtexec": self._program, "flags": self._flags["time"]}
         self._per_query_s = 0.0
+        self._steady_after_s = 0.0
 
     def run(self, images: Any) -> Any:
         """Logits of one batch, an array [B, C]; trtexec writes them with six significant digits."""
@@ -54,6 +56,34 @@ class TrtexecEngine:
             )
             values = read_outputs(target)
         return np.asarray(values, "float32").reshape(len(images), -1)
+
+    def warm(
+        self,
+        batch: Any,
+        read_mhz: Callable[[], float | None] = gpu_mhz,
+        seconds: float = LONGEST_S,
+        window_s: float = WINDOW_S,
+    ) -> WarmUp | None:
+        """See after how long the GPU's clock is steady: each run that is timed warms up for so long, as it starts cold.
+
+        Args:
+            batch: what is run.
+            read_mhz: the clock now; None where it cannot be read.
+            seconds: of the one run that is watched.
+            window_s: between two readings.
+
+        Returns:
+            None where the clock cannot be read: then nothing was run, and the usual warm-up must do.
+        """
+        if read_mhz() is None:
+            return None
+        with ClockWatch(read_mhz, window_s) as watch:
+            flags = [*self._flags["time"]["engine"], *self._shapes(len(batch))]
+            run = [f"--warmUp={round(1000.0 * seconds)}", "--iterations=1", "--duration=0", *flags]
+            self._call(run, "warm-up", watch.begin)
+        warm = watch.warm_up()
+        self._steady_after_s = warm.seconds if warm.steady else 0.0
+        return warm
 
     def time(self, batch: Any, limits: Limits, *, boundary: str = "engine") -> Samples:
         """Queries of one trtexec run, warm-ups removed; the loop and the clocks are trtexec's."""
@@ -88,7 +118,7 @@ class TrtexecEngine:
             times = os.path.join(folder, "times.json")
             self._call(
                 [
-                    f"--warmUp={round(1000.0 * warmup_s)}",
+                    f"--warmUp={round(1000.0 * max(warmup_s, self._steady_after_s))}",
                     f"--iterations={iterations}",
                     f"--duration={math.ceil(seconds)}",
                     "--exportTimes=" + times,
@@ -99,9 +129,10 @@ class TrtexecEngine:
             )
             return read_times(times, batch, boundary, ("trtexec " + " ".join(flags),))
 
-    def _call(self, arguments: list[str], what: str) -> None:
+    def _call(self, arguments: list[str], what: str, working: Callable[[], None] = lambda: None) -> None:
         argv = [self._program, "--loadEngine=" + self._path, *arguments]
-        trtexec.call(argv, LOG, lambda event: None, "{} of {}".format(what, self._spec["id"]))
+        what = "{} of {}".format(what, self._spec["id"])
+        trtexec.call(argv, LOG, lambda event: None, what, working=working)
 
     def _shapes(self, batch: int) -> list[str]:
         if len(self.batch_sizes) == 1:

@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 BANNERS = {
@@ -133,6 +134,12 @@ def run(version: str, options: dict[str, str]) -> int:
         if version >= "11" and version[1] == "1"
         else "noDataTransfers" not in options
     )
+    say("I", "Starting inference")
+    if hold := os.environ.get("REPLAY_HOLD"):  # warm for as long as somebody watches
+        for _ in range(2000):
+            if Path(hold).exists():
+                break
+            time.sleep(0.01)
     count = max(int(options.get("iterations", 10)), int(1000 * int(options.get("duration", 3)) / 5))
     if "exportTimes" in options:
         Path(options["exportTimes"]).write_text(json.dumps([query(i, transfers) for i in range(count)]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ from onnx import load_model, numpy_helper
 from export.accuracy import predicted
 from export.engines import BACKENDS
 from export.engines.trt_built import read_layers, summary
+from export.runtime import warmup
 from export.runtime.bundle.preprocess import Preprocessing
 from export.runtime.remedies import Skipped, skipped_tactics
 from pipeline.core.address import Device
 from pipeline.devices.agent import trtexec
 from pipeline.devices.agent.errors import JobError
 from pipeline.devices.agent.jobs_folder import failure
+from pipeline.devices.agent.trtexec_engine import TrtexecEngine
 from pipeline.devices.faults import JobFailed, job_failed
 from pipeline.devices.messages import Failure, read
 from pipeline.places import access
@@ -73,6 +76,18 @@ def _row(place: Place, result: dict[str, Any], sizes: tuple[int, ...] = ()) -> E
     return engine_row("orin/int8", backend="tensorrt", inputs=(image,), batch_sizes=sizes or (1,))
 
 
+def _timing(place: Place, specs: list[Any], **changes: Any) -> dict[str, Any]:
+    cases = [
+        {"name": f"orin/int8|1|{b}", "engine": "orin/int8", "batch": 1, "boundary": b}
+        for b in ("engine", "engine+copies", "image_to_class")
+    ]
+    return {
+        "engines": specs, "cases": cases, "parts": [place.part(images(5))], "image": IMAGE, "transform": None,
+        "encoded": [], "preprocessing": Preprocessing(8, 8).to_json(), "warmup_s": 0.2, "min_samples": 1000,
+        "min_seconds": 0.0, "max_seconds": 10.0, "rounds": 4, "max_load": 99.0, "sustained_s": 0, "energy_s": 0,
+    } | changes  # fmt: skip
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_build_score_and_time(version: str, place: Place, tmp_path: Path) -> None:
     """Only options that the version knows are used; logits come back to six digits, times as trtexec wrote them."""
@@ -102,15 +117,7 @@ def test_build_score_and_time(version: str, place: Place, tmp_path: Path) -> Non
     np.testing.assert_allclose(np.load(scored["logits"]), expected, rtol=1e-5)
     assert np.load(scored["repeated"]).shape == (2, 5)
 
-    cases = [
-        {"name": f"orin/int8|1|{b}", "engine": "orin/int8", "batch": 1, "boundary": b}
-        for b in ("engine", "engine+copies", "image_to_class")
-    ]
-    timed = place.run("time", {
-        "engines": [spec], "cases": cases, "parts": [place.part(stored)], "image": IMAGE, "transform": None,
-        "encoded": [], "preprocessing": Preprocessing(8, 8).to_json(), "warmup_s": 0.2, "min_samples": 1000,
-        "min_seconds": 0.0, "max_seconds": 10.0, "rounds": 4, "sustained_s": 2, "energy_s": 0,
-    })  # fmt: skip
+    timed = place.run("time", _timing(place, [spec], sustained_s=2))
     values = np.fromfile(timed["samples"], "<f8")
     for boundary, latency in (("engine", 2.0), ("engine+copies", 2.375)):
         kinds = timed["index"][f"orin/int8|1|{boundary}"]
@@ -135,6 +142,43 @@ def test_build_score_and_time(version: str, place: Place, tmp_path: Path) -> Non
         "samples.f64",
         "golden.npy",
     }
+
+
+@pytest.mark.parametrize(
+    ("told", "steady"),
+    [([300, 300, 700, 1100, 1110, 1105], True), ([300, 300, 700, 300, 700, None], False)],
+)
+def test_a_run_is_warmed_up_for_as_long_as_the_clock_needs(
+    told: list[float | None], steady: bool, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each run of trtexec starts with a cold GPU. One run is watched; those that are timed warm up for so long."""
+    facts = _facts(_program(tmp_path, "10.3.0"), "10.3.0")
+    built = place.run("build", _request(facts, place, classifier(tmp_path / "a.onnx")))
+    spec = access.engine_spec(facts, _row(place, built), place.put(Path(built["file"])), {})
+    left, hold = iter(told), tmp_path / "seen"
+    monkeypatch.setenv("REPLAY_HOLD", str(hold))
+
+    def clocks() -> dict[str, dict[str, float | None]]:
+        found = next(left)
+        if found == told[-1]:
+            hold.touch()
+        return {"gpu": {"mhz": found}}
+
+    monkeypatch.setattr(warmup, "clocks", clocks)
+    timed = place.run("time", _timing(place, [spec], min_samples=10, rounds=2))
+    kept = [mhz for mhz in told[1:] if mhz is not None]
+    seconds = warmup.WINDOW_S * len(kept)
+    assert timed["warm_up"] == {"orin/int8": {"seconds": seconds, "mhz": kept, "steady": steady}}
+    watched, *runs = re.findall(r"&&&& RUNNING.*--warmUp=(\d+)", Path("trtexec.log").read_text())
+    assert watched == "5000" and runs == ["1250" if steady else ms for ms in ("200", "200", "50", "50")]
+
+
+def test_where_no_clock_can_be_read_the_usual_warm_up_does(place: Place, tmp_path: Path) -> None:
+    """As on most desktops without NVML; no run is spent on it."""
+    facts = _facts(_program(tmp_path, "10.3.0"), "10.3.0")
+    built = place.run("build", _request(facts, place, classifier(tmp_path / "a.onnx")))
+    engine = TrtexecEngine(built["file"], access.engine_spec(facts, _row(place, built), built["sha256"], {}))
+    assert engine.warm(images(1), lambda: None) is None and not Path("trtexec.log").exists()
 
 
 def test_several_batch_sizes_get_one_profile(place: Place, tmp_path: Path) -> None:

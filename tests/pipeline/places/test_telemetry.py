@@ -107,15 +107,12 @@ def test_the_steps_of_a_coarse_clock_are_kept() -> None:
 @pytest.mark.parametrize(("others", "said"), [(0.05, False), (1.8, True)])
 def test_who_else_was_at_work_on_the_device_is_known_and_said(others: float, said: bool) -> None:
     """By the same rule as for this machine; rows carry the caution, and the report's evidence says disturbed."""
-    times = [
-        {"busy": 100 + (1 + others) * t, "own": 9.0 + t, "steal": 0.0, "clock": 50.0 + t}
-        for t in (0, 2, 4, 6)
-    ]
-    during = telemetry.load(cast(Any, {"load": times}))
+    rounds = [{"seconds": 2.0, "own_cores": 1.0, "other_cores": others, "steal_cores": 0.0}] * 3
+    during = telemetry.load(cast(Any, {"load": rounds, "repeated_rounds": 2}))
     assert during["other_cores"] == pytest.approx(others) and during["own_cores"] == pytest.approx(1)
     assert (during["seconds"], during["rounds"]) == (6, 3)
     load = load_of({"device": "d", "during": during})
-    assert load is not None and load.disturbed is said and load.rounds == 3
+    assert load is not None and load.disturbed is said and (load.rounds, load.repeated) == (3, 2)
     assert bool(others_at_work(during)) is said
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Dict, Mapping, Sequence, Tuple
 
 import numpy as np
 
@@ -17,12 +17,11 @@ from export.runtime.bundle.decode import decoder_facts
 from export.runtime.bundle.preprocess import Preprocessing, from_json
 from export.runtime.bundle.timing import BOUNDARY, image_to_class, readable
 from export.runtime.cpu import usable_cores
-from export.runtime.load import load_now
 from export.runtime.memory import added_by
 from export.runtime.readings import RailSampler, rails, snapshot
-from export.runtime.sampling import Limits, Samples, sample
+from export.runtime.sampling import Limits, Samples, Step, sample
 from export.runtime.threads import CHOOSING_S, fastest_threads
-from export.runtime.turns import in_turns
+from export.runtime.turns import Rounds, in_rounds
 from export.runtime.warmup import warm_until_steady
 
 from .. import power_mode
@@ -30,6 +29,7 @@ from ..batches import graph_inputs, stored
 from ..blobs import blob
 from ..engines import Engine, in_process, open_engine
 from ..requests import Answer, Case, Emit, EngineSpec, TimeRequest
+from ..trtexec_engine import TrtexecEngine
 
 SAMPLES = "samples.f64"
 # A sustained run keeps about this many samples of an engine; 8 bytes each, twice.
@@ -48,20 +48,12 @@ class _Work:
     emit: Emit
     engines: dict[str, Engine] = field(default_factory=dict)
     readings: list[Answer] = field(default_factory=list)
-    load: list[Answer] = field(default_factory=list)
-    """CPU time of the device and of this job, before the first and after each round."""
     missing: list[str] = field(default_factory=list)
     """What was asked for and cannot be had here, in words."""
 
     def look(self, when: str) -> None:
         """Read temperatures, clocks and power."""
         self.readings.append(dict(snapshot(), when=when))
-
-    def look_at_load(self) -> None:
-        """Read CPU times, where the system tells them."""
-        now = load_now()
-        if now is not None:
-            self.load.append(now)
 
     def says(self, done: int, total: int, note: str) -> None:
         """Report progress."""
@@ -92,7 +84,8 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         `sustained`: engine -> the same, its samples under `sustained|<engine>`;
         `energy`: engine -> `images`, `seconds`, `idle` and `load` ([seconds, watts by rail] pairs);
         `readings`: snapshots with `when` (`before`, `between`, `after`, `sustained`);
-        `load`: CPU times before the first and after each round (`export.runtime.load.load_now`);
+        `load`: who used the CPUs in each round that counts (`export.runtime.load.load_between`), where that is told;
+        `repeated_rounds`: how many were taken again because others were at work;
         `warm_up`: engine -> `seconds`, `mhz` (the GPU's clock after each window), `steady`; those on a GPU only;
         `memory`: engine -> bytes that loading it and one inference add to a process; ONNX Runtime's, if asked for;
         `threads`: engine -> `chosen` (a number of threads) and `medians` (number -> median of each round, ms), where
@@ -111,7 +104,7 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         try:
             threads = _open(work)
             warm = _warm_up(work)
-            timed = _timed(work)
+            cases, rounds = _timed(work)
             work.look("after")
             lasting = _sustained(work)
             energy = _energy(work, idle)
@@ -119,8 +112,9 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         finally:
             for engine in work.engines.values():
                 engine.close()
-    arrays = {name: found.arrays for name, found in timed.items()}
-    arrays.update({f"sustained|{name}": found.arrays for name, found in lasting.items()})
+    timed = {case["name"]: samples for case, samples in zip(cases, rounds.samples())}
+    arrays = {name: samples.arrays for name, samples in timed.items()}
+    arrays.update({f"sustained|{name}": samples.arrays for name, samples in lasting.items()})
     return {
         "samples": SAMPLES,
         "index": _write(SAMPLES, arrays),
@@ -128,7 +122,8 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         "sustained": {name: _facts(found) for name, found in lasting.items()},
         "energy": energy,
         "readings": work.readings,
-        "load": work.load,
+        "load": [each.load for each in rounds.kept if each.load],
+        "repeated_rounds": rounds.repeated,
         "warm_up": warm,
         "memory": memory,
         "threads": threads,
@@ -190,56 +185,62 @@ def _warm_up(work: _Work) -> Answer:
     """Bring the GPU to working clocks with each engine, beside the warm-up of each case."""
     found: dict[str, object] = {}
     for spec in work.request["engines"]:
-        # trtexec warms up by itself, in a process that cannot be looked into; ONNX Runtime works on the CPU here.
-        engine = in_process(work.engines[spec["id"]])
-        if spec["access"] == "onnxruntime" or engine is None:
+        if spec["access"] == "onnxruntime":  # on the CPU here
             continue
         work.says(0, 1, f"warming up with {spec['id']}")
-        warm = warm_until_steady(engine.queries(work.batch(engine))[0])
+        opened = work.engines[spec["id"]]
+        batch = work.batch(opened)
+        if isinstance(opened, TrtexecEngine):
+            warm = opened.warm(batch)
+        else:
+            engine = in_process(opened)
+            warm = warm_until_steady(engine.queries(batch)[0]) if engine is not None else None
         if warm is not None:
             found[spec["id"]] = warm.facts()
     return found
 
 
-def _timed(work: _Work) -> dict[str, Samples]:
+def _timed(work: _Work) -> Tuple[Sequence[Case], Rounds]:
+    """The cases that can be timed here, in rounds; those that others disturbed are taken again."""
     request = work.request
     limits = Limits(
         request["warmup_s"], request["min_samples"], request["min_seconds"], request["max_seconds"]
     )
-    turns = [case for case in request["cases"] if case["boundary"] != BOUNDARY]
+    steps = _steps(work)
+    cases = [case for case in request["cases"] if case["boundary"] != BOUNDARY or case["name"] in steps]
+    if not cases:
+        return [], Rounds([])
 
     def measure(case: Case, share: Limits) -> Samples:
+        if case["boundary"] == BOUNDARY:
+            return sample(steps[case["name"]], share, batch=1, boundary=BOUNDARY)
         batch = work.sized(case["batch"])
         return work.engines[case["engine"]].time(batch, share, boundary=case["boundary"])
 
-    def between(done: int, total: int, case: Case) -> None:
-        if done % len(turns) == 0:
-            work.look_at_load()
+    def between(done: int, total: int, case: Case, again: str) -> None:
         work.look("between")
-        work.says(done, total, case["name"])
+        work.says(done, total, case["name"] + again)
 
-    work.look_at_load()
-    taken = in_turns(turns, measure, limits, request["rounds"], between) if turns else []
-    timed = {case["name"]: samples for case, samples in zip(turns, taken)}
+    return cases, in_rounds(cases, measure, limits, request["rounds"], between, request["max_load"])
+
+
+def _steps(work: _Work) -> Dict[str, Step]:
+    """From an image file to a class, by case; empty where this device cannot do it, which is said."""
+    request = work.request
     whole = [case for case in request["cases"] if case["boundary"] == BOUNDARY]
     if whole and not _pillow():
         work.missing.append("image_to_class: there is no Pillow on the device (sudo apt install python3-pil)")
-        return timed
+        return {}
     engines = {case["name"]: in_process(work.engines[case["engine"]]) for case in whole}
     if any(engine is None for engine in engines.values()):
         work.missing.append("image_to_class: trtexec cannot be given one image after the other")
-        return timed
+        return {}
     spec = _preprocessing(request)
     encoded, reason = readable(_encoded(request, work.folder), spec) if whole else ([], "")
     if reason:
         lost = len(request["encoded"]) - len(encoded)
         work.missing.append("image_to_class: %d images cannot be decoded on the device: %s" % (lost, reason))
-    for case in whole if encoded else ():
-        step = image_to_class(engines[case["name"]], encoded, spec)
-        timed[case["name"]] = sample(step, limits, batch=1, boundary=BOUNDARY)
-        work.look("between")
-        work.says(1, 1, case["name"])
-    return timed
+    return {name: image_to_class(engine, encoded, spec) for name, engine in engines.items() if encoded}
 
 
 def _sustained(work: _Work) -> dict[str, Samples]:
