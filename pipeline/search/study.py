@@ -198,9 +198,9 @@ class Study:
         of = {numbers[0]: numbers for numbers in groups.values()}
         tried: dict[Key, int] = {}
 
-        def again(key: Key, _failure: Failure) -> bool:
+        def again(key: Key, failure: Failure) -> bool:
             tried[key] = tried.get(key, 0) + 1
-            return tried[key] < MOST_ATTEMPTS
+            return not failure.final and tried[key] < MOST_ATTEMPTS
 
         for (first, _), outcome in self._outcomes("data, teacher", requests, again):
             self.done.shared_seconds += outcome.seconds
@@ -299,7 +299,7 @@ class Study:
         """Note a failed attempt, and that it was the last one if it was; whether there is another one."""
         trial = self._trial(key[0])
         trial = trial.model_copy(update={"failures": (*trial.failures, failure.what)})
-        more = len(trial.failures) < MOST_ATTEMPTS
+        more = not failure.final and len(trial.failures) < MOST_ATTEMPTS
         if more:
             self._write(trial)
         else:

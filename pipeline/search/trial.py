@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from figkd.errors import TrainingPaused
+from export.errors import ExportError
+from figkd.errors import FigkdError, TrainingPaused
 from figkd.progress import Progress, no_progress
 from pipeline.config.schema import DeployConfig
-from pipeline.core.errors import PipelineError
+from pipeline.core.errors import Exit, PipelineError
 from pipeline.core.faults import defect
 from pipeline.core.files import read_json
 from pipeline.core.store import Artifact, Store
@@ -50,10 +51,17 @@ class TrialRequest:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a call failed."""
+    """Why a call failed.
+
+    Attributes:
+        what: what went wrong.
+        fix: what to do about it.
+        final: the config's own doing, such as a loss that is not finite: a second attempt would end the same way.
+    """
 
     what: str
     fix: str = ""
+    final: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def run_trial(request: TrialRequest) -> TrialOutcome:
             _limit_threads(request.threads)
         outcome = _run(request)
     except PipelineError as error:
-        outcome = TrialOutcome(0, failure=Failure(error.head, error.fix))
+        outcome = TrialOutcome(0, failure=Failure(error.head, error.fix, _is_final(error)))
     except MemoryError:
         outcome = TrialOutcome(
             0, failure=Failure("there is not enough memory", "lower the batch size, or jobs")
@@ -86,6 +94,12 @@ def run_trial(request: TrialRequest) -> TrialOutcome:
         fault = defect(error, "trial", Path(request.folder) / request.logs)
         outcome = TrialOutcome(0, failure=Failure(fault.head, fault.fix))
     return replace(outcome, seconds=time.monotonic() - started)
+
+
+def _is_final(error: PipelineError) -> bool:
+    """Whether a failure is the config's own: not of the machine or a device, nor for want of memory, nor our defect."""
+    told = error.__cause__ is None or isinstance(error.__cause__, FigkdError | ExportError)
+    return error.exit_code in (Exit.STAGE_FAILED, Exit.CONFIG) and told
 
 
 def _run(request: TrialRequest) -> TrialOutcome:

@@ -7,6 +7,7 @@ tried twice; a dying worker takes no other trial along; nothing that misses a bu
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -124,21 +125,23 @@ def test_accuracy_budgets_are_held_against_validation(tmp_path: Path) -> None:
     assert any(p.front for p in points)
 
 
-def test_a_trial_that_fails_for_ever_is_tried_twice(tmp_path: Path) -> None:
-    """Also over several runs; `forget_failures` is how it is tried again."""
+@pytest.mark.parametrize("final", [False, True])
+def test_a_trial_that_fails_for_ever_is_tried_twice(final: bool, tmp_path: Path) -> None:
+    """Once if it is by its own settings. Also over several runs; `forget_failures` is how it is tried again."""
     tries: dict[str, int] = {}
 
     def run(request: TrialRequest) -> TrialOutcome:
         outcome = failing(request)
-        if outcome.failure:
-            tries[request.config] = tries.get(request.config, 0) + 1
-        return outcome
+        if outcome.failure is None:
+            return outcome
+        tries[request.config] = tries.get(request.config, 0) + 1
+        return replace(outcome, failure=replace(outcome.failure, final=final))
 
     search = searched(tmp_path)
     trials = study(search, run).carry_out().trials
     study(search, run).carry_out()
     failed = [t for t in trials if t.state == "failed"]
-    assert failed and set(tries.values()) == {2} and len(tries) == len(failed)
+    assert failed and set(tries.values()) == {1 if final else 2} and len(tries) == len(failed)
     work = study(search, run)
     effort = assemble(search, work.carry_out(), [], {}).effort
     assert effort.epochs_of_everything == 4 * (16 - len(failed)) + sum(t.epochs for t in failed)
