@@ -66,23 +66,27 @@ def store_gc(
     as_json: bool,
     delete: bool,
 ) -> None:
-    """Remove finished artifacts that no config uses; without --delete, only show them.
+    """Remove what no config uses; without --delete, only show it.
 
-    Kept is what the last run of each CONFIG made or found; without CONFIG, that of all configs that ran in the store.
-    What a running process uses or makes stays, and so does every file that the store did not make.
+    Kept is what the last run of each CONFIG made or found, and what it began and did not finish; without CONFIG,
+    that of all configs that ran in the store. The state of trials that a search has paused goes; that of others stays
+    until the search ends. What a running process uses or makes stays, and so does what the store did not make.
     """
     from pipeline.core.store_usage import collect, survey
     from pipeline.core.terminal import print_json, stdout
+    from pipeline.search.goes_on import trials_in
 
     found, names = _opened(paths, folder, overrides)
-    done = collect(found, survey(found), names, delete=delete)
+    done = collect(found, survey(found), names, delete=delete, wanted=trials_in(found))
     if as_json:
-        removed = [asdict(stored) for stored in done.removed]
-        told = {"deleted": delete, "bytes": done.bytes, "artifacts": removed, "left": done.left}
+        removed, begun = ([asdict(each) for each in every] for every in (done.removed, done.scratch))
+        told = {
+            "deleted": delete, "bytes": done.bytes, "artifacts": removed, "scratch": begun, "left": done.left,
+        }  # fmt: skip
         print_json(json.dumps({"store": str(found.root), **told}, indent=1))
         return
     _say_collected(done, delete=delete)
-    if done.removed and not delete:
+    if (done.removed or done.scratch) and not delete:
         stdout().say("nothing was removed; add --delete to remove them", label="dry run: ", style="yellow")
 
 
@@ -147,10 +151,15 @@ def _say_collected(done: Collected, *, delete: bool) -> None:
         label = "removed " if delete else "would go "
         path = one_line(f"{stored.step}/{stored.name}")
         out.say(f"{path}  {_size(stored.bytes)}, {stored.created}{others}", label=label, hang=2)
+    for begun in done.scratch:
+        by = f"begun by {_shortened(list(begun.configs))}"
+        label = "removed " if delete else "would go "
+        out.say(one_line(f"scratch/{begun.name}  {_size(begun.bytes)}, {by}"), label=label, hang=2)
     for path, reason in done.left.items():
         out.say(f"{one_line(path)}: {reason}", label="stays ", style="yellow", hang=2)
     verb = "removed" if delete else "could go"
-    out.say(f"{len(done.removed)} artifacts, {_size(done.bytes)}, {verb}")
+    scratch = f" and the state of {len(done.scratch)} unfinished steps" if done.scratch else ""
+    out.say(f"{len(done.removed)} artifacts{scratch}, {_size(done.bytes)}, {verb}")
 
 
 def _sum(stored: list[Stored]) -> str:

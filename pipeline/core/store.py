@@ -144,16 +144,29 @@ class Store:
         if reason := self.foreign(artifact):
             return reason
         assert artifact.manifest is not None
-        step, key = artifact.manifest.step, artifact.manifest.key[:KEY_CHARS]
-        lock, drafts = self.root / "locks" / f"{step}.{key}", self.root / "drafts"
-        for folder in (lock.parent, drafts):
-            folder.mkdir(parents=True, exist_ok=True)
+        pin = f"{artifact.manifest.step}/{artifact.path.name}"
+        return self._discard(
+            artifact.path, f"{artifact.manifest.step}.{artifact.manifest.key[:KEY_CHARS]}", pin
+        )
+
+    def discard_scratch(self, name: str) -> str:
+        """Remove what a step kept to go on from, by the name of its folder; the reason if it stays."""
+        path, ours = self.root / "scratch" / name, _OURS.fullmatch(name)
+        if not ours or ours["owner"] != name or path.is_symlink() or not path.is_dir():
+            return "is none of the store's folders"
+        return self._discard(path, name)
+
+    def _discard(self, folder: Path, owner: str, pin: str = "") -> str:
+        """Remove a folder of ours at once, under the lock of its step and key."""
+        lock, drafts = self.root / "locks" / owner, self.root / "drafts"
+        for place in (lock.parent, drafts):
+            place.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(lock).acquire(timeout=0):
-                if f"{step}/{artifact.path.name}" in pinned(self.root):
+                if pin and pin in pinned(self.root):
                     return "a running process uses it"
-                grave = tempfile.mkdtemp(prefix=f"{step}.{key}.", dir=drafts)
-                os.replace(artifact.path, grave)
+                grave = tempfile.mkdtemp(prefix=f"{owner}.", dir=drafts)
+                os.replace(folder, grave)
                 shutil.rmtree(grave, ignore_errors=True)
         except Timeout:
             return "a running process makes it"

@@ -12,7 +12,7 @@ from pipeline.core.manifest import read_manifest
 from pipeline.core.pins import pinned
 from pipeline.core.store import Artifact, Store
 
-_SCOUTED = "scouted"
+_SCOUTED, _BEGUN = "scouted", "begun"
 FOLDERS = ("artifacts", "scratch", "drafts", "caches", "damaged")
 
 
@@ -38,10 +38,26 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """What a step keeps that was begun and not finished, to go on from.
+
+    Attributes:
+        name: of its folder: step and key.
+        bytes: of its files.
+        configs: names of the configs that began it.
+    """
+
+    name: str
+    bytes: int
+    configs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Usage:
-    """A store: its artifacts, ordered by step and age, and the bytes in its folders."""
+    """A store: its artifacts, ordered by step and age, what was begun, and the bytes in its folders."""
 
     artifacts: Sequence[Stored]
+    begun: Sequence[Begun]
     folders: Mapping[str, int]
 
 
@@ -50,12 +66,13 @@ class Collected:
     """What `collect` removed, or would remove, and what it left with the reason."""
 
     removed: list[Stored] = field(default_factory=list)
+    scratch: list[Begun] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
         """Of what was removed."""
-        return sum(stored.bytes for stored in self.removed)
+        return sum(s.bytes for s in self.removed) + sum(b.bytes for b in self.scratch)
 
 
 def survey(store: Store) -> Usage:
@@ -78,18 +95,14 @@ def survey(store: Store) -> Usage:
             )
         )
     found.sort(key=lambda stored: (stored.step, stored.created, stored.name))
-    return Usage(found, {name: _size(store.root / name) for name in FOLDERS})
+    return Usage(found, _begun(store), {name: _size(store.root / name) for name in FOLDERS})
 
 
 def references(store: Store) -> dict[str, dict[str, str]]:
     """For each config that ran in a store: the folder name of each step's artifact in its last run."""
     found: dict[str, dict[str, str]] = {}
     for path in sorted((store.root / "last").glob("*.json")):
-        try:
-            steps = read_json(path)
-        except (OSError, ValueError):
-            continue
-        if isinstance(steps, dict):
+        if isinstance(steps := _read(path), dict):
             found[path.stem] = {step: name for step, name in steps.items() if isinstance(name, str)}
     return found
 
@@ -101,27 +114,64 @@ def note_scouted(store: Store, config: str, artifacts: Mapping[str, Sequence[str
 
 def scouted_in(store: Store) -> dict[str, dict[str, list[str]]]:
     """For each config that was scouted in a store: the folder names of its measurements, by step."""
-    found: dict[str, dict[str, list[str]]] = {}
-    for path in sorted((store.root / "last" / _SCOUTED).glob("*.json")):
-        try:
-            steps = read_json(path)
-        except (OSError, ValueError):
-            continue
-        if isinstance(steps, dict):
-            found[path.stem] = {step: names for step, names in steps.items() if isinstance(names, list)}
+    return {
+        path.stem: {step: names for step, names in steps.items() if isinstance(names, list)}
+        for path in sorted((store.root / "last" / _SCOUTED).glob("*.json"))
+        if isinstance(steps := _read(path), dict)
+    }
+
+
+def note_begun(store: Store, config: str, scratch: Path) -> None:
+    """Remember that a config began a step that keeps its state in a folder; forgets those that are gone."""
+    path = store.root / "last" / _BEGUN / f"{config}.json"
+    before = _read(path)
+    names = [name for name in before if isinstance(name, str)] if isinstance(before, list) else []
+    there = {name for name in names if Path(name).name == name and (scratch.parent / name).is_dir()}
+    if before != (now := sorted(there | {scratch.name})):
+        write_json(path, now)
+
+
+def _begun(store: Store) -> list[Begun]:
+    by = {path.stem: _read(path) for path in sorted((store.root / "last" / _BEGUN).glob("*.json"))}
+    return [
+        Begun(
+            path.name,
+            _size(path),
+            tuple(config for config, names in by.items() if isinstance(names, list) and path.name in names),
+        )
+        for path in sorted((store.root / "scratch").glob("*"))
+        if path.is_dir() and not path.is_symlink()
+    ]
+
+
+def _read(path: Path) -> object:
+    """A note of ours; None where it cannot be read."""
+    try:
+        found: object = read_json(path)
+    except (OSError, ValueError):
+        return None
     return found
 
 
-def collect(store: Store, usage: Usage, keep: Collection[str] | None, *, delete: bool) -> Collected:
-    """Remove the artifacts that no config refers to.
+def collect(
+    store: Store,
+    usage: Usage,
+    keep: Collection[str] | None,
+    *,
+    delete: bool,
+    wanted: Mapping[str, bool] | None = None,
+) -> Collected:
+    """Remove the artifacts that no config refers to, and the state of unfinished steps that nobody goes on with.
 
     Args:
         store: the store.
         usage: its survey.
         keep: configs whose references count; None for all.
         delete: False only says what would go.
+        wanted: configs of a search's trials: whether it may go on from what they began.
 
-    What running processes use or make stays, and so does whatever the store did not make.
+    What running processes use or make stays, and so does whatever the store did not make. Of a step that was begun, so
+    does what a trial may go on from, whatever `keep` says, and what nobody is known to have begun.
     """
     done = Collected()
     busy = pinned(store.root)
@@ -139,6 +189,18 @@ def collect(store: Store, usage: Usage, keep: Collection[str] | None, *, delete:
             done.left[path] = refusal
         else:
             done.removed.append(stored)
+    trials = wanted or {}
+    for begun in usage.begun:
+        path = f"scratch/{begun.name}"
+        ordinary = [config for config in begun.configs if config not in trials]
+        if any(trials.get(config) for config in begun.configs) or _is_kept(ordinary, keep):
+            continue
+        if not begun.configs:
+            done.left[path] = "it is not known who began it"
+        elif delete and (refusal := store.discard_scratch(begun.name)):
+            done.left[path] = refusal
+        else:
+            done.scratch.append(begun)
     return done
 
 

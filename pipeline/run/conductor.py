@@ -27,6 +27,7 @@ from pipeline.core.errors import ConfigError, DeviceFault, EnvironmentFault, Pip
 from pipeline.core.faults import defect, environment_fault, out_of_memory
 from pipeline.core.files import Json, write_json
 from pipeline.core.store import Artifact, Recipe, Store
+from pipeline.core.store_usage import note_begun
 from pipeline.devices.known import KnownDevices
 from pipeline.devices.session import abort_sessions
 from pipeline.places import environment
@@ -261,6 +262,8 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
         started = time.monotonic()
         with store.draft(recipe) as draft:
             scratch = store.scratch(recipe)
+            with running.guard:
+                note_begun(store, config.name, scratch)
             work = Work(
                 arguments=recipe.arguments,
                 inputs={

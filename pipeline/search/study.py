@@ -358,7 +358,12 @@ def alone(folder: Path, wait: Callable[[], None]) -> Iterator[None]:
 
 def trial_name(search: LoadedSearch, number: int) -> str:
     """Name of a trial's deployment."""
-    return f"{search.name}-t{number:04d}"
+    return name_of_trial(search.name, number)
+
+
+def name_of_trial(search: str, number: int) -> str:
+    """Name of the deployment of a trial of the search that is called so."""
+    return f"{search}-t{number:04d}"
 
 
 def forget_failures(folder: Path, numbers: Iterable[int]) -> int:

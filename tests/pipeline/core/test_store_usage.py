@@ -13,7 +13,7 @@ import pytest
 from pipeline.core.files import write_json
 from pipeline.core.pins import Pins, pinned
 from pipeline.core.store import Artifact, Recipe, Store
-from pipeline.core.store_usage import collect, survey
+from pipeline.core.store_usage import collect, note_begun, survey
 
 
 def _made(store: Store, epochs: int, step: str = "teacher") -> Artifact:
@@ -104,6 +104,59 @@ def test_what_is_used_or_made_stays(store: Store) -> None:
         f"teacher/{locking.path.name}": "a running process makes it",
     }
     assert store.discard(pinning) == "a running process uses it"
+
+
+def _begun(store: Store, epochs: int, *configs: str) -> Path:
+    """State of a training that was begun and is not finished."""
+    scratch = store.scratch(Recipe("distill", 1, {"epochs": epochs}))
+    (scratch / "state.pt").write_bytes(b"x" * 1000 * epochs)
+    for config in configs:
+        note_begun(store, config, scratch)
+    return scratch
+
+
+def test_state_of_what_nobody_goes_on_with_goes(store: Store) -> None:
+    """A paused trial's goes. An unfinished one's, a killed run's, and what nobody is known to have begun, stay."""
+    paused, going, run, unknown = (_begun(store, n, *by) for n, by in enumerate(
+        [["s-t0000"], ["s-t0000", "s-t0001"], ["a"], []], start=1,
+    ))  # fmt: skip
+    wanted = {"s-t0000": False, "s-t0001": True}
+    shown = collect(store, survey(store), None, delete=False, wanted=wanted)
+    assert [(b.name, b.bytes) for b in shown.scratch] == [(paused.name, 1000)] and paused.is_dir()
+    done = collect(store, survey(store), None, delete=True, wanted=wanted)
+    assert done.scratch == shown.scratch and done.bytes == 1000 and not paused.exists()
+    assert done.left == {f"scratch/{unknown.name}": "it is not known who began it"}
+    # Named configs: what a killed run of another one left goes, what a search goes on with does not.
+    assert [b.name for b in collect(store, survey(store), {"b"}, delete=True, wanted=wanted).scratch] == [
+        run.name
+    ]
+    assert going.is_dir() and unknown.is_dir() and not list((store.root / "drafts").iterdir())
+
+
+def test_state_that_is_worked_on_or_not_ours_stays(store: Store, tmp_path: Path) -> None:
+    """A step that is being made; a link; a folder of somebody else."""
+    held = _begun(store, 1, "s-t0000")
+    mine = store.root / "scratch" / "mine"
+    mine.mkdir()
+    (tmp_path / "precious").write_text("mine")
+    link = store.root / "scratch" / f"distill.{'0' * 32}"
+    link.symlink_to(tmp_path)
+    note_begun(store, "s-t0000", mine)
+    done: dict[str, str] = {}
+
+    def gc() -> None:
+        other = Store(store.root)
+        done.update(collect(other, survey(other), None, delete=True, wanted={"s-t0000": False}).left)
+
+    with store.lock(Recipe("distill", 1, {"epochs": 1})):
+        thread = threading.Thread(target=gc)
+        thread.start()
+        thread.join()
+    assert done == {
+        f"scratch/{held.name}": "a running process makes it",
+        "scratch/mine": "is none of the store's folders",
+    }
+    assert held.is_dir() and mine.is_dir() and link.is_symlink() and (tmp_path / "precious").exists()
 
 
 def test_pins_end_with_their_process_however_it_ends(tmp_path: Path) -> None:

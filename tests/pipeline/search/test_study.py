@@ -16,6 +16,7 @@ import pytest
 from pipeline.core.errors import DeviceFault, EnvironmentFault
 from pipeline.results.rows.trials import Trial, read_trial, trial_path
 from pipeline.search import study as study_module
+from pipeline.search.goes_on import trials_in
 from pipeline.search.outcome import assemble, points_with_front
 from pipeline.search.runners import WorkerDied
 from pipeline.search.study import study_folder
@@ -229,3 +230,19 @@ def test_settings_that_contradict_each_other_are_a_row(tmp_path: Path) -> None:
     failed = [t for t in trials if t.state == "failed"]
     assert failed and all("store_size" in t.reason and not t.failures for t in failed)
     assert any(t.state == "finished" for t in trials)
+
+
+def test_a_search_says_which_trials_it_goes_on_with(tmp_path: Path) -> None:
+    """Those that are neither paused nor at their end; of two searches of a name, one that goes on is enough."""
+    work = study(searched(tmp_path))
+    trials = work.carry_out().trials
+    name = work.search.name
+    assert set(trials_in(work.store)) == {f"{name}-t{t.number:04d}" for t in trials}
+    assert not any(trials_in(work.store).values())
+    other = study(searched(tmp_path, SEARCH, "search.seed=7"))
+    other._write(Trial(number=3, settings={}))
+    trial_path(other.folder, 4).write_text("{")
+    assert sorted(config for config, on in trials_in(work.store).items() if on) == [
+        f"{name}-t0003",
+        f"{name}-t0004",
+    ]
