@@ -7,6 +7,9 @@ import re
 HEAD_BYTES = 160
 """How many of a file's first bytes `kind_of` looks at."""
 
+DEPTH_BYTES = 4096
+"""How many of them `bits_of` looks at."""
+
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),
     (b"\x89PNG\r\n\x1a\n", "PNG"),
@@ -55,6 +58,23 @@ def kind_of(first_bytes: bytes) -> str | None:
     if head[128:132] == b"DICM":
         return "DICOM"
     return None
+
+
+def bits_of(first_bytes: bytes, kind: str | None) -> int:
+    """Bits a value of a JPEG 2000 or AVIF image, of which Pillow does not tell; 8 where these bytes do not either.
+
+    Args:
+        first_bytes: of the file, `DEPTH_BYTES` or all.
+        kind: from `kind_of`.
+    """
+    if kind == "JPEG2000":
+        size = first_bytes.find(b"\xff\x4f\xff\x51")  # the codestream begins; its sizes follow
+        return (first_bytes[size + 42] & 0x7F) + 1 if 0 <= size < len(first_bytes) - 42 else 8
+    coder = first_bytes.find(b"av1C")
+    if kind != "AVIF" or not 0 <= coder < len(first_bytes) - 6:
+        return 8
+    high, twelve = first_bytes[coder + 6] & 0x40, first_bytes[coder + 6] & 0x20
+    return 12 if high and twelve else 10 if high else 8
 
 
 def _iso_media(head: bytes) -> str | None:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image as PILImage
 from PIL import ImageFile, UnidentifiedImageError, features
 
-from figkd.data.formats import HEAD_BYTES, kind_of
+from figkd.data.formats import DEPTH_BYTES, bits_of, kind_of
 from figkd.data.left_out import HEIC_READER
 from figkd.errors import DataError
 
@@ -31,7 +31,9 @@ _OTHERS = ("DIB", "ICO", "ICNS", "TGA", "PCX", "SGI", "DDS", "QOI")
 """Pillow's formats that have no certain first bytes. The rest of its formats are no pictures of pixels (EPS is a
 program, and Pillow has it run)."""
 
-_SUBFILE_TYPE = 254
+_SUBFILE_TYPE, _BITS_A_SAMPLE, _PLANES = 254, 258, 284
+_BITS = "bit_depth"
+"""Where pillow-heif, and `opened` for other formats, tell an image's bits a value."""
 _PNG_GREY_DEPTHS = {"L;2": 85, "L;4": 17}
 
 
@@ -46,13 +48,19 @@ def opened(image: Image) -> Iterator[PILImage.Image]:
         yield PILImage.fromarray(image)
         return
     with _file(image) as file:
-        kind = kind_of(file.read(HEAD_BYTES))
+        head = file.read(DEPTH_BYTES)
+        kind = kind_of(head)
         file.seek(0)
         with _identified(file, kind) as found:
             if found.format == "TIFF" and _tag(found, _SUBFILE_TYPE) & 1:
                 raise DataError(
                     "its first picture is a preview of another one, as in a camera's raw file: convert it to JPEG"
                 )
+            if _planes_of_16_bits(found):
+                raise DataError(
+                    "16-bit colour in separate planes, which Pillow reads as 8 bits: save it with interleaved colours"
+                )
+            found.info.setdefault(_BITS, bits_of(head, kind))
             _mend_transparency(found)
             yield found
 
@@ -88,8 +96,14 @@ def readable(kind: str) -> bool:
 
 
 def has_upper_bits_only(image: PILImage.Image) -> bool:
-    """Whether an opened image is 16-bit colour, of which Pillow decodes the upper 8 bits only."""
-    return image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile) for tile in _tiles(image))
+    """Whether an opened image is colour of more than 8 bits a value, of which Pillow decodes the upper 8 bits only."""
+    if image.info.get(_BITS, 8) > 8 or any(";16" in str(tile) for tile in _tiles(image)):
+        return True
+    # Of a netpbm file the decoder is told the largest value.
+    largest = [
+        tile[3][-1] for tile in _tiles(image) if tile[0].startswith("ppm") and isinstance(tile[3], tuple)
+    ]
+    return any(value > 255 for value in largest)
 
 
 @contextmanager
@@ -186,6 +200,13 @@ def _mend_transparency(image: PILImage.Image) -> None:
         image.info["transparency"] = tuple(part >> 8 for part in value)
     for mode in modes & _PNG_GREY_DEPTHS.keys():
         image.info["transparency"] = value * _PNG_GREY_DEPTHS[mode]
+
+
+def _planes_of_16_bits(image: PILImage.Image) -> bool:
+    """Whether Pillow takes a TIFF's planes of 16-bit values for planes of 8-bit ones: it does without compression."""
+    bits = getattr(image, "tag_v2", {}).get(_BITS_A_SAMPLE, ())
+    deep = isinstance(bits, tuple) and len(bits) > 1 and max(bits) > 8
+    return deep and _tag(image, _PLANES) == 2 and any(tile[0] == "raw" for tile in _tiles(image))
 
 
 def _tag(image: PILImage.Image, number: int) -> int:

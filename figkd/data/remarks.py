@@ -30,7 +30,7 @@ WORDS: dict[Remark, str] = {
     "scaled_to_8_bits": "more than 8 bits a value, scaled to 8",
     "clipped": "values beyond the data set's range, clipped",
     "range_unknown": "more than 8 bits a value, of a kind that no training image has",
-    "cut_to_8_bits": "16-bit colour of which the decoder gives the upper 8 bits only",
+    "cut_to_8_bits": "colour of more than 8 bits a value, of which the decoder gives the upper 8 bits only",
 }
 """The same in words."""
 

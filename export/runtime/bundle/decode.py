@@ -1,7 +1,8 @@
 """An image file's bytes to upright RGB pixels. Pillow decodes; it is needed for nothing else.
 
 As in training: EXIF rotation is applied; CMYK, YCbCr, LAB and palette images are converted to RGB; transparency is
-composed on white; images of more than 8 bits are scaled by the data set's levels; of several frames the first counts.
+composed on white; grey images of more than 8 bits are scaled by the data set's levels, and of such colours the upper 8
+bits count; of several frames the first counts.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LEVELS: Mapping[str, tuple[float, float]] = {"integer": (0.0, 65535.0), "float":
 _FORMATS = frozenset(
     {"JPEG", "MPO", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF", "HEIF"}
 )
-_ORIENTATION, _SUBFILE_TYPE = 0x0112, 254
+_ORIENTATION, _SUBFILE_TYPE, _BITS_A_SAMPLE, _PLANES = 0x0112, 254, 258, 284
 _GREY_DEPTHS = {"L;2": 85, "L;4": 17}
 _STRIP_VALUES = 1 << 20
 _COMMON = "give JPEG, PNG or another common format"
@@ -138,9 +139,16 @@ def _pillow() -> Any:
 def _refuse(image: Any) -> None:
     if image.format not in _FORMATS:
         raise ImageRefused("a %s file, which is not read here" % image.format, _COMMON)
-    subfile = getattr(image, "tag_v2", {}).get(_SUBFILE_TYPE, 0)
+    tags = getattr(image, "tag_v2", {})
+    subfile = tags.get(_SUBFILE_TYPE, 0)
     if image.format == "TIFF" and isinstance(subfile, int) and subfile & 1:
         raise ImageRefused("its first picture is a preview, as in a camera's raw file", "convert it to JPEG")
+    bits, raw = tags.get(_BITS_A_SAMPLE), any(tile[0] == "raw" for tile in getattr(image, "tile", ()))
+    if isinstance(bits, tuple) and len(bits) > 1 and max(bits) > 8 and tags.get(_PLANES) == 2 and raw:
+        raise ImageRefused(
+            "16-bit colour in separate planes, which Pillow reads as 8 bits",
+            "save it with interleaved colours",
+        )
 
 
 def _reduce(image: Any, side: int) -> None:
