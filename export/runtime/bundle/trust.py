@@ -73,7 +73,11 @@ def parse_trust(data: bytes) -> Trust:
     """
     found = strict_json.read(data, NAME, MOST_BYTES)
     wanted = {"format", "version", "threshold", "keys", "revoked"}
-    if not isinstance(found, dict) or set(found) != wanted or found["format"] != 1:
+    if (
+        not isinstance(found, dict)
+        or set(found) != wanted
+        or not (_whole(found["format"]) and found["format"] == 1)
+    ):
         raise BundleRefused("%s is none, or of another version of the format" % NAME, _FIX)
     keys, revoked = found["keys"], found["revoked"]
     if not isinstance(keys, dict) or not 1 <= len(keys) <= _MOST_KEYS or not _texts(revoked):

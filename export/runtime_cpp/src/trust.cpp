@@ -188,8 +188,8 @@ std::string content_of(const std::string& path) {
 
 Trust parse_trust(std::string_view data) {
     const Json found = read_strict(data, kFile, kMostBytes);
-    const bool whole = found.is_object() && found.size() == 5 && found.value("format", Json()) == 1 &&
-                       found.contains("version") && found.contains("threshold") && found.contains("keys") &&
+    const bool whole = found.is_object() && found.size() == 5 && found.contains("format") &&
+                       is_whole(found["format"]) && found["format"] == 1 && found.contains("version") && found.contains("threshold") && found.contains("keys") &&
                        found.contains("revoked");
     if (!whole) {
         refuse_trust(" is none, or of another version of the format");

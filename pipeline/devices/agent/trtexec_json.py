@@ -175,7 +175,7 @@ def _query(text: str) -> dict[str, float]:
 
 def _number(query: Any, field: str) -> float:
     value = query.get(field)
-    if not isinstance(value, (int, float)):
+    if type(value) not in (int, float):
         raise _unknown(f"{field} is missing" if value is None else f"{field} is no number")
     try:
         number = float(value)

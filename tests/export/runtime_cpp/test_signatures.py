@@ -148,6 +148,8 @@ def test_no_document_means_more_than_to_python(
         lambda d: d.update(threshold=4),
         lambda d: d.update(version=0),
         lambda d: d.update(format=2),
+        lambda d: d.update(format=True),
+        lambda d: d.update(format=1.0),
         lambda d: d.update(more=1),
         lambda d: d.update(keys={}),
         lambda d: d.update(revoked=list(d["keys"])),

@@ -126,6 +126,7 @@ def test_times_that_are_not_finite_are_refused(field: str, value: str) -> None:
         (_trace(3)[:-40], "cut off"),
         (_trace(3).replace("\n,", "\n;"), "before a query"),
         (_trace(3, computeMs="2"), "computeMs is no number"),
+        (_trace(3, computeMs=True), "computeMs is no number"),
         ("[" + "x" * (3 << 20), "without an end"),
     ],
 )

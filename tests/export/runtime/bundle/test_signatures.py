@@ -134,6 +134,8 @@ def test_trust_follows_trust_by_the_keys_of_both(tmp_path: Path, keys: list[tupl
         lambda d: d.update(threshold=True),
         lambda d: d.update(version=0),
         lambda d: d.update(format=2),
+        lambda d: d.update(format=True),
+        lambda d: d.update(format=1.0),
         lambda d: d.update(more=1),
         lambda d: d.update(keys={}),
         lambda d: d.update(revoked=list(d["keys"])),
