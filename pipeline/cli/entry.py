@@ -46,13 +46,31 @@ def cli() -> None:
     """
 
 
+# In the order of --help.
 for command in (
-    running.run, planning.plan, scouting.scout, running.validate, running.report, benchmark.benchmark, doctor.doctor,
-    devices.device, configs.config, configs.init, data.data, data.download,
-    bundles.bundle, bundles.predict, serving.serve, publishing.export_to, publishing.pull, keys.key, shipping.ship,
-    listing.list_, stores.store,
+    running.run,
+    planning.plan,
+    scouting.scout,
+    running.validate,
+    running.report,
+    benchmark.benchmark,
+    doctor.doctor,
+    devices.device,
+    configs.config,
+    configs.init,
+    data.data,
+    data.download,
+    bundles.bundle,
+    bundles.predict,
+    serving.serve,
+    publishing.export_to,
+    publishing.pull,
+    keys.key,
+    shipping.ship,
+    listing.list_,
+    stores.store,
     searching.search,
-):  # fmt: skip
+):
     cli.add_command(command)
 
 
