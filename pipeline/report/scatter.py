@@ -119,7 +119,7 @@ def label_line(axes: Any, text: str, y: float, taken: Sequence[Box]) -> Box:
         for x0 in (frame.x0 + 4, frame.x1 - width)
         if y0 > frame.y0
     ]
-    place = min(places, key=lambda p: sum(_overlap(p, other) for other in taken))
+    place = min(places, key=lambda p: sum(overlap(p, other) for other in taken))
     figure = axes.figure
     figure.text(
         place[0] / figure.bbox.width,
@@ -143,10 +143,11 @@ def free_place(at: tuple[float, float], width: float, taken: Sequence[Box], fram
                 inside = place[0] >= frame.x0 and place[2] <= frame.x1 + 4
                 inside = inside and place[1] >= frame.y0 and place[3] <= frame.y1
                 first = first or ((place, align) if inside else None)
-                if inside and not any(_overlap(place, other) for other in taken):
+                if inside and not any(overlap(place, other) for other in taken):
                     return place, align
     return first or ((x - 2, y - 20, x - 2 + width, y - 8), "left")
 
 
-def _overlap(a: Box, b: Box) -> bool:
+def overlap(a: Box, b: Box) -> bool:
+    """Whether two boxes share an area."""
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

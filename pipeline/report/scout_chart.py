@@ -11,12 +11,13 @@ from matplotlib.figure import Figure
 from export.terminal import one_line
 from pipeline.config.schema import Budgets
 from pipeline.report import numbers
-from pipeline.report.scatter import MARKERS, Box, free_place
+from pipeline.report.scatter import MARKERS, Box, free_place, overlap
 from pipeline.report.svg import INK, LIMIT, PAPER, PRECISION, Chart, draw_svg, time_axis
-from pipeline.results.rows.scouted import ScoutRow
+from pipeline.results.rows.scouted import Candidate, ScoutRow
 
 _HEIGHT = 360.0
 _MOST_LABELS = 12
+_LONGEST_NAME = 20
 _GOALS = {"latency_p50_ms": "median", "latency_p99_ms": "p99"}
 
 
@@ -118,7 +119,7 @@ def _labels(
     centres: Sequence[tuple[float, float]],
     taken: list[Box],
 ) -> None:
-    """The name of each candidate at its fastest engine, of the fastest candidates."""
+    """The name of each candidate at its fastest engine, of the fastest candidates, as far as there is room."""
     named: set[str] = set()
     figure = axes.figure
     for (row, _), (x, y) in sorted(
@@ -127,11 +128,20 @@ def _labels(
         if row.candidate.id in named or len(named) == _MOST_LABELS:
             continue
         named.add(row.candidate.id)
-        text = one_line(row.candidate.id.partition("/")[2] or row.candidate.id)
-        place, align = free_place((x, y), 6.2 * len(text), taken, axes.bbox)
+        text = _short(row.candidate)
+        place, align = free_place((x, y), 6.5 * len(text), taken, axes.bbox)
+        if any(overlap(place, other) for other in taken):
+            continue  # there is no room; the table has every name
         taken.append(place)
         beside = x - 2 if align == "left" else x + 2
         figure.text(
             beside / figure.bbox.width, place[1] / figure.bbox.height, text, ha=align, va="bottom", color=INK,
-            fontsize=9,
+            fontsize=9.5,
         )  # fmt: skip
+
+
+def _short(candidate: Candidate) -> str:
+    """The network without its library, cut where it is long, and the image size."""
+    name = one_line(candidate.model.partition("/")[2] or candidate.model)
+    cut = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return f"{cut}@{candidate.image_size}"

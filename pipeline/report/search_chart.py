@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.ticker
@@ -15,12 +16,20 @@ _HEIGHT = 320.0
 _MARKERS = {"fp32": "o", "fp16": "s", "bf16": "^", "int8": "D"}
 
 
-def front_chart(result: SearchResult) -> Chart | None:
-    """The first objective on validation images over the first one of engines; None if one of them is not sought."""
+def front_charts(result: SearchResult) -> list[tuple[str, Chart]]:
+    """The first objective on validation images over each one of engines, with a heading; none if one is not sought."""
     y = next((each for each in result.objectives if not each.target), None)
-    x = next((each for each in result.objectives if each.target), None)
-    if x is None or y is None or not result.points:
-        return None
+    xs = [each for each in result.objectives if each.target]
+    if y is None or not result.points:
+        return []
+    headings = ["The front"] if len(xs) == 1 else [f"The front: {search_words.sought(x)}" for x in xs]
+    return [
+        (heading, _front_chart(result, x, y, f"front{place}" if place else "front"))
+        for place, (heading, x) in enumerate(zip(headings, xs, strict=True))
+    ]
+
+
+def _front_chart(result: SearchResult, x: Sought, y: Sought, name: str) -> Chart:
     front = "; ".join(
         f"{p.front}: {search_words.value(y, p.values[y.name])} {search_words.unit(y)} at "
         f"{search_words.value(x, p.values[x.name])} {search_words.unit(x)}"
@@ -38,7 +47,7 @@ def front_chart(result: SearchResult) -> Chart | None:
         axes = figure.add_axes((0.165, 48 / _HEIGHT, 0.805, 1 - 57 / _HEIGHT))
         _front(axes, result, x, y)
 
-    return Chart(draw_svg("front", _HEIGHT, title, draw), title, caption)
+    return Chart(draw_svg(name, _HEIGHT, title, draw), title, caption)
 
 
 def halving_chart(result: SearchResult) -> Chart | None:
@@ -87,20 +96,28 @@ def _front(axes: Any, result: SearchResult, x: Sought, y: Sought) -> None:
             line(limit, color=LIMIT, linewidth=1, dashes=(4, 3))
     for point in sorted(result.points, key=lambda p: p.front is not None):
         _mark(axes, point, x, y)
-    front = sorted(result.front, key=lambda p: (p.values[x.name].value, p.values[y.name].value))
-    if len(front) > 1:
+    edge = _edge(result.front, x, y)
+    if len(edge) > 1:
         axes.plot(
-            [p.values[x.name].value for p in front], [p.values[y.name].value for p in front], color=MUTED,
-            linewidth=1, zorder=1, drawstyle="steps-post" if x.direction == "min" else "steps-pre",
+            [at_x for at_x, _ in edge], [at_y for _, at_y in edge], color=MUTED, linewidth=1, zorder=1,
+            drawstyle="steps-post" if x.direction == "min" else "steps-pre",
         )  # fmt: skip
     axes.margins(0.09)
     axes.set_xlabel(f"{search_words.sought(x)}, {search_words.unit(x)}")
     axes.set_ylabel(f"{search_words.sought(y)}, {search_words.unit(y)}", labelpad=8)
-    for point in front:
+    for point in result.front:
         axes.annotate(
             str(point.front), (point.values[x.name].value, point.values[y.name].value), xytext=(7, 6),
-            textcoords="offset points", color=PRECISION.get(point.precision, INK), fontweight="bold",
+            textcoords="offset points", color=PRECISION.get(point.precision, INK), fontweight="bold", zorder=5,
         )  # fmt: skip
+
+
+def _edge(front: Sequence[Point], x: Sought, y: Sought) -> list[tuple[float, float]]:
+    """What no other point of the front beats in these two objectives; others are on it for a third one."""
+    signs = [-1 if each.direction == "max" else 1 for each in (x, y)]
+    losses = sorted({(signs[0] * p.values[x.name].value, signs[1] * p.values[y.name].value) for p in front})
+    best = [each for place, each in enumerate(losses) if all(each[1] < other[1] for other in losses[:place])]
+    return sorted((signs[0] * at_x, signs[1] * at_y) for at_x, at_y in best)
 
 
 def _mark(axes: Any, point: Point, x: Sought, y: Sought) -> None:

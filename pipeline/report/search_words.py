@@ -19,6 +19,10 @@ STATES = {
 }
 
 
+NETWORK = "student.model"
+"""The setting that stands beside the name of its trial, where it is varied."""
+
+
 def metric_of(name: str) -> Metric | None:
     """The metric of a name; None for one of another version."""
     return METRICS.get(name)
@@ -69,6 +73,11 @@ def misses(found: Sequence[Missed]) -> str:
 def settings(trial: SearchedTrial) -> str:
     """'student.model figkd/dsconv_nano, distill.lr 0.3'."""
     return ", ".join(f"{key} {setting(given)}" for key, given in trial.settings.items())
+
+
+def network(trial: SearchedTrial) -> str:
+    """The network of a trial; empty where it is not varied."""
+    return setting(trial.settings[NETWORK]) if NETWORK in trial.settings else ""
 
 
 def setting(given: object) -> str:

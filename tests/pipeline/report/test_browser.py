@@ -14,10 +14,13 @@ import pytest
 from data_sample import data_sample_messy, sheet_sample
 from PIL import Image
 from sample import latency, sample, sample_bare, sample_crowded, sample_missed, sample_useless
+from search_sample import BUDGETS, SCOUTED, scouted_crowded, searched, searched_crowded
 
 from pipeline.report.data_page import render_data_page
 from pipeline.report.html import render_html
 from pipeline.report.latency_page import render_latency_page
+from pipeline.report.scout_page import render_scout_page
+from pipeline.report.search_page import render_search_page
 from pipeline.results.choice import Reason
 from pipeline.results.latency import BenchmarkDocument, BenchmarkRow
 from pipeline.results.result import Result
@@ -119,6 +122,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
         for i, path in enumerate(paths)
     ]
     pages["latency"] = render_latency_page(BenchmarkDocument(created="2026", latency=rows))
+    pages["search"], pages["crowded search"] = map(render_search_page, (searched(), searched_crowded()))
+    pages["scout"], pages["crowded scout"] = (
+        render_scout_page(document, BUDGETS) for document in (SCOUTED, scouted_crowded())
+    )
     page = folder / "frames.html"
     page.write_text(framed(pages, WIDTHS, 900, MEASURE), encoding="utf-8")
     dom = chromium(folder / "profile", "--virtual-time-budget=10000", "--dump-dom", page.as_uri())
@@ -151,7 +158,8 @@ def test_nothing_is_fetched(found: list[dict[str, Any]]) -> None:
 
 def test_chart_text_is_legible_and_on_the_page(found: list[dict[str, Any]]) -> None:
     """Charts shrink with the page, but their text stays readable on a phone and is not cut off."""
-    for page in (p for p in found if p["name"] in ("pass", "crowded", "useless", "latency")):
+    charts = ("pass", "crowded", "useless", "latency", "search", "crowded search", "scout", "crowded scout")
+    for page in (p for p in found if p["name"] in charts):
         assert page["clipped"] == 0, page
         assert page["smallest"] >= (8.0 if page["width"] >= 390 else 6.0), page
 
