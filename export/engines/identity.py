@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.engine_kinds import ENGINE_KINDS
+from export.engine_kinds import kinds_with
 from export.engines.trt_versions import Dialect, parse_version
 
 
@@ -101,7 +101,7 @@ def rebuild_command(engine: Path, facts: Mapping[str, Any]) -> str:
         str(engine),
     ]
     words += ["--backend", facts["backend"], "--batch-sizes", *(str(size) for size in facts["batch_sizes"])]
-    if "compute_capabilities" in ENGINE_KINDS[facts["backend"]].options and facts["compute_capability"]:
+    if facts["backend"] in kinds_with("compute_capabilities") and facts["compute_capability"]:
         words += ["--compute-capabilities", *facts["compute_capability"]]
     for name in ("optimization_level", "workspace_mb", "tactic_dram_mb"):
         if options.get(name) is not None:
