@@ -8,7 +8,6 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import statistics
 import sys
@@ -18,12 +17,16 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks" / "study"))
+sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "study")]
 
+import search_tables  # noqa: E402
 import show  # noqa: E402
+from stored import read, span, table, where  # noqa: E402
 
-PAGES = ("docs/measurement.md", "docs/method.md", "docs/datasets.md", "docs/serving.md", "README.md")
-RESULTS = ROOT / "benchmarks" / "results"
+PAGES = (
+    "docs/measurement.md", "docs/method.md", "docs/datasets.md", "docs/serving.md", "docs/scouting.md",
+    "README.md",
+)  # fmt: skip
 FASTER = 1.5
 LOOPS = {
     "ours": "**ours**", "pillow": "Pillow, all pixels", "torchvision": "torchvision, tensors",
@@ -33,22 +36,6 @@ LOOPS = {
 SLICE_MS = 3.0
 # Operators of image networks that ONNX Runtime's CPU has no INT8 kernel for.
 FLOAT = ("HardSigmoid", "HardSwish", "Mul", "Sigmoid", "Erf", "Gelu", "Softmax", "LayerNormalization")
-
-
-def read(name: str) -> Any:
-    return json.loads((RESULTS / name).read_text(encoding="utf-8"))
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    rule = ["---"] + ["---:"] * (len(head) - 1)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (head, rule, *rows))
-
-
-def where(result: Any) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
-    load = result["machine"].get("load_1min")
-    busy = f", load {load:.1f} at the end" if load is not None else ""
-    return f"{result['machine']['cpu']}, {result['machine']['cores']} cores{busy}; {versions}."
 
 
 def disturbed(result: Any, ms: float) -> bool:
@@ -61,10 +48,6 @@ def left_out(names: list[str]) -> str:
     if not names:
         return ""
     return f" Left out, because the machine was loaded and they take longer than {SLICE_MS:g} ms: {', '.join(names)}."
-
-
-def span(found: Any, digits: int = 2) -> str:
-    return f"{found['ratio']:.{digits}f} ({found['low']:.{digits}f} to {found['high']:.{digits}f})"
 
 
 def agreement() -> str:
@@ -391,7 +374,7 @@ def overload() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "decode": decode, "recipes": recipes,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss, "headline": headline,
-    "serving": serving, "overload": overload,
+    "serving": serving, "overload": overload, **search_tables.TABLES,
     **{f"study {name}": partial(study, name) for name in STUDIES},
     **{f"detail {name}": partial(controls, name, 0.0) for name in FONTS},
     **{f"recipe {name}": partial(controls, name, 1.0) for name in FONTS},

@@ -86,6 +86,8 @@ def _front(axes: Any, result: SearchResult, x: Sought, y: Sought) -> None:
     xs = [point.values[x.name].value for point in result.points]
     if min(xs) > 0 and max(xs) / min(xs) > 8:
         axes.set_xscale("log")
+        within = (1, 2, 5) if max(xs) / min(xs) < 300 else (1,)
+        axes.xaxis.set_major_locator(matplotlib.ticker.LogLocator(10, subs=within))
         axes.xaxis.set_major_formatter(matplotlib.ticker.FuncFormatter(lambda v, _: f"{v:g}"))
         axes.xaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
     else:
