@@ -25,9 +25,13 @@ public:
     virtual void run(const unsigned char* inputs, std::size_t count, float* logits) = 0;
 };
 
-// The engine in these bytes, run as the manifest says; `threads`: CPU threads, 0 for the manifest's number.
+// The first engine of a bundle that fits this machine and this library. Throws Error(cannot_run), which says of each
+// why it does not.
+const EngineEntry& choose(const Manifest& manifest);
+
+// The engine in these bytes, run as its entry says; `threads`: CPU threads, 0 for the entry's number.
 // Throws Error(cannot_run) where its back end was not compiled in, or this machine lacks what it needs.
-std::unique_ptr<Engine> load_engine(const Manifest& manifest, const Bytes& data, int threads);
+std::unique_ptr<Engine> load_engine(const EngineEntry& entry, const Bytes& data, int threads);
 
 // CPU cores that this process may use.
 int usable_cores();

@@ -5,13 +5,18 @@
 
 #include <algorithm>
 #include <fstream>
+#include <iterator>
 #include <regex>
+#include <set>
+#include <sstream>
 #include <thread>
 
 #include "error.hpp"
 
 namespace figkd {
 namespace {
+
+constexpr const char* kOther = "take the bundle that was made for this machine";
 
 // Release of NVIDIA's board support package, such as `36.4`; empty where there is none.
 std::string l4t_release() {
@@ -20,6 +25,25 @@ std::string l4t_release() {
     static const std::regex pattern("^# R([0-9]{1,4}) \\(release\\), REVISION: ([0-9.]{1,20})");
     std::smatch found;
     return std::regex_search(line, found, pattern) ? found[1].str() + "." + found[2].str() : "";
+}
+
+// What the cores can all do, as the kernel lists it.
+std::set<std::string> cpu_features() {
+    std::ifstream file("/proc/cpuinfo");
+    std::set<std::string> common;
+    bool first = true;
+    for (std::string line; std::getline(file, line);) {
+        if (line.compare(0, 5, "flags") != 0 && line.compare(0, 8, "Features") != 0) {
+            continue;
+        }
+        std::istringstream words(line.substr(std::min(line.find(':') + 1, line.size())));
+        const std::set<std::string> here{std::istream_iterator<std::string>(words), {}};
+        std::set<std::string> both;
+        std::set_intersection(common.begin(), common.end(), here.begin(), here.end(), std::inserter(both, both.end()));
+        common = first ? here : both;
+        first = false;
+    }
+    return common;
 }
 
 void check_machine(const Needs& needs) {
@@ -33,6 +57,17 @@ void check_machine(const Needs& needs) {
             refuse_machine("L4T " + needs.l4t, "here is " + (release.empty() ? "none" : release));
         }
     }
+    if (!needs.cpu_features.empty()) {
+        const std::set<std::string> here = cpu_features();
+        std::string wanted;
+        for (const std::string& feature : needs.cpu_features) {
+            if (here.count(feature) != 0) {
+                return;
+            }
+            wanted += (wanted.empty() ? "" : " or ") + feature;
+        }
+        refuse_machine("a CPU with " + wanted, "this one has none of it");
+    }
 }
 
 [[noreturn]] void missing(const std::string& backend) {
@@ -41,12 +76,27 @@ void check_machine(const Needs& needs) {
         "compile it where the headers of " + backend + " are found");
 }
 
+void require(const EngineEntry& entry) {
+    check_machine(entry.needs);
+#ifdef FIGKD_ONNXRUNTIME
+    if (entry.backend == "onnxruntime") {
+        return require_onnxruntime(entry.needs);
+    }
+#endif
+#ifdef FIGKD_TENSORRT
+    if (entry.backend == FIGKD_TENSORRT) {
+        return require_tensorrt(entry.needs);
+    }
+#endif
+    missing(entry.backend);
+}
+
 }  // namespace
 
 void refuse_machine(const std::string& wanted, const std::string& found) {
     throw Error(
         Code::cannot_run, "the engine is for " + wanted + ", " + found,
-        "take the bundle that was made for this machine");
+        kOther);
 }
 
 void check_version(const Needs& needs, const std::string& package, const std::string& version) {
@@ -65,22 +115,37 @@ int usable_cores() {
     return static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
 }
 
-std::unique_ptr<Engine> load_engine(const Manifest& manifest, const Bytes& data, int threads) {
-    check_machine(manifest.needs);
-    const int chosen = threads > 0 ? threads : manifest.engine.threads > 0 ? manifest.engine.threads : usable_cores();
+const EngineEntry& choose(const Manifest& manifest) {
+    std::string passed;
+    for (const EngineEntry& entry : manifest.engines) {
+        try {
+            require(entry);
+            return entry;
+        } catch (const Error& error) {
+            if (manifest.engines.size() == 1 || error.code != Code::cannot_run) {
+                throw;
+            }
+            passed += (passed.empty() ? "" : "; ") + entry.name + ": " + error.sentence;
+        }
+    }
+    throw Error(Code::cannot_run, "none of the bundle's engines fits this machine: " + passed, kOther);
+}
+
+std::unique_ptr<Engine> load_engine(const EngineEntry& entry, const Bytes& data, int threads) {
+    const int chosen = threads > 0 ? threads : entry.threads > 0 ? entry.threads : usable_cores();
 #ifdef FIGKD_ONNXRUNTIME
-    if (manifest.engine.backend == "onnxruntime") {
-        return load_onnxruntime(manifest, data, chosen);
+    if (entry.backend == "onnxruntime") {
+        return load_onnxruntime(data, chosen);
     }
 #endif
 #ifdef FIGKD_TENSORRT
-    if (manifest.engine.backend == FIGKD_TENSORRT) {
-        return load_tensorrt(manifest, data);
+    if (entry.backend == FIGKD_TENSORRT) {
+        return load_tensorrt(data);
     }
 #endif
     static_cast<void>(data);
     static_cast<void>(chosen);
-    missing(manifest.engine.backend);
+    missing(entry.backend);
 }
 
 }  // namespace figkd

@@ -5,8 +5,12 @@
 
 namespace figkd {
 
-std::unique_ptr<Engine> load_onnxruntime(const Manifest& manifest, const Bytes& data, int threads);
-std::unique_ptr<Engine> load_tensorrt(const Manifest& manifest, const Bytes& data);
+std::unique_ptr<Engine> load_onnxruntime(const Bytes& data, int threads);
+std::unique_ptr<Engine> load_tensorrt(const Bytes& data);
+
+// Throw Error(cannot_run) where the library or the GPU here is another than the engine's.
+void require_onnxruntime(const Needs& needs);
+void require_tensorrt(const Needs& needs);
 
 // Throws Error(cannot_run): the engine is for another machine than this.
 [[noreturn]] void refuse_machine(const std::string& wanted, const std::string& found);

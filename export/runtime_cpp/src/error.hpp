@@ -17,9 +17,10 @@ enum class Code : int {
 class Error : public std::runtime_error {
 public:
     Error(Code kind, const std::string& what, const std::string& fix = "")
-        : std::runtime_error(fix.empty() ? what : what + " (" + fix + ")"), code(kind) {}
+        : std::runtime_error(fix.empty() ? what : what + " (" + fix + ")"), code(kind), sentence(what) {}
 
     const Code code;
+    const std::string sentence;  // without the remedy
 };
 
 [[noreturn]] inline void refuse(

@@ -70,11 +70,11 @@ bool read_array(std::string_view data, const std::string& kind, std::size_t item
 
 }  // namespace
 
-Golden read_golden(const Bundle& bundle, std::size_t size, std::size_t classes) {
-    const Bytes text = bundle.read(kFile);
+Golden read_golden(const Bundle& bundle, const EngineEntry& entry, std::size_t size, std::size_t classes) {
+    const Bytes text = bundle.read(entry.place(kFile));
     const Json found = decode_canonical(text_of(text), kFile);
     const Bytes inputs = bundle.read(kInputs);
-    const Bytes logits = bundle.read(kLogits);
+    const Bytes logits = bundle.read(entry.place(kLogits));
     Golden golden;
     try {
         const auto source = found.at("source").get<std::string>();

@@ -18,6 +18,6 @@ struct Golden {
 };
 
 // Throws Error(refused) where the files do not fit each other, or the model's `size` and `classes`.
-Golden read_golden(const Bundle& bundle, std::size_t size, std::size_t classes);
+Golden read_golden(const Bundle& bundle, const EngineEntry& entry, std::size_t size, std::size_t classes);
 
 }  // namespace figkd

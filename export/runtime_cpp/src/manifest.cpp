@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <set>
 #include <utility>
 
 #include "canonical.hpp"
@@ -13,7 +14,7 @@
 namespace figkd {
 namespace {
 
-constexpr int kFormat = 1;
+constexpr std::size_t kMostEngines = 32;
 constexpr std::size_t kMostItems = 100;
 constexpr int kMostThreads = 4096;
 constexpr const char* kAgain = "take a version of this program that reads it, or make the bundle again";
@@ -73,9 +74,20 @@ bool is_mapping(const Json& value) {
         items.begin(), items.end(), [](const auto& item) { return is_short_word(item.first) && is_text(item.second); });
 }
 
-const Fields& top_fields() {
+bool is_format(const Json& value) { return value == 1 || value == 2; }
+
+bool is_engines(const Json& value) {
+    return value.is_array() && !value.empty() && value.size() <= kMostEngines;
+}
+
+Fields joined(Fields one, const Fields& other) {
+    one.insert(one.end(), other.begin(), other.end());
+    return one;
+}
+
+const Fields& common_fields() {
     static const Fields fields = {
-        {"format", [](const Json& value) { return value == kFormat; }},
+        {"format", is_format},
         {"name", is_short_word},
         {"target", is_short_word},
         {"channel", is_short_word},
@@ -83,8 +95,6 @@ const Fields& top_fields() {
         {"created", is_time},
         {"verdict", is_text},
         {"runtime", is_count},
-        {"engine", is_any},
-        {"needs", is_any},
         {"licences", list_of(is_text)},
         {"files", [](const Json& value) { return value.is_object() && value.size() <= kMostFiles; }},
     };
@@ -111,6 +121,34 @@ const Fields& needs_fields() {
         {"l4t", is_text},
         {"versions", is_mapping},
     };
+    return fields;
+}
+
+const Fields& top_fields(bool one) {
+    static const Fields first = joined(common_fields(), {{"engine", is_any}, {"needs", is_any}});
+    static const Fields second = joined(
+        common_fields(),
+        {{"engines", is_engines}, {"counts", [](const Json& value) { return value == 0 || value == 1; }}});
+    return one ? first : second;
+}
+
+// Of an engine in a list.
+const Fields& named_fields() {
+    static const Fields fields = joined(
+        engine_fields(), {
+                             {"name", is_short_word},
+                             {"answers",
+                              [](const Json& value) {
+                                  return value == "" ||
+                                         (value.is_string() && fault_of_name(value.get_ref<const std::string&>()).empty());
+                              }},
+                             {"needs", is_any},
+                         });
+    return fields;
+}
+
+const Fields& machine_fields() {
+    static const Fields fields = joined(needs_fields(), {{"cpu_features", list_of(is_short_word)}});
     return fields;
 }
 
@@ -159,19 +197,55 @@ std::map<std::string, FileEntry> files_of(const Json& found) {
     return files;
 }
 
+Needs needs_of(const Json& found, const Fields& fields, const std::string& where) {
+    const Json& needs = checked(found, fields, where);
+    return {
+        needs["architecture"].get<std::string>(), needs["compute_capability"].get<std::vector<std::string>>(),
+        needs["l4t"].get<std::string>(), needs["versions"].get<std::map<std::string, std::string>>(),
+        needs.value("cpu_features", std::vector<std::string>())};
+}
+
+EngineEntry engine_of(const Json& engine, Needs needs) {
+    return {
+        engine["file"].get<std::string>(), engine["backend"].get<std::string>(),
+        engine["precision"].get<std::string>(), engine["threads"].get<int>(),
+        std::move(needs), engine.value("name", ""), engine.value("answers", "")};
+}
+
+std::vector<EngineEntry> engines_of(const Json& found) {
+    if (found["format"] == 1) {
+        const Json& engine = checked(found["engine"], engine_fields(), "engine.");
+        return {engine_of(engine, needs_of(found["needs"], needs_fields(), "needs."))};
+    }
+    std::vector<EngineEntry> engines;
+    std::set<std::string> names;
+    std::set<std::string> files;
+    for (const Json& value : found["engines"]) {
+        const std::string where = "engines." + std::to_string(engines.size()) + ".";
+        const Json& engine = checked(value, named_fields(), where);
+        engines.push_back(engine_of(engine, needs_of(engine["needs"], machine_fields(), where + "needs.")));
+        if (!names.insert(engines.back().name).second || !files.insert(engines.back().file).second) {
+            refuse(std::string(kManifest) + ": two engines have the same name or file");
+        }
+    }
+    return engines;
+}
+
 }  // namespace
+
+std::string EngineEntry::place(const std::string& usual) const {
+    return answers.empty() ? usual : answers + usual.substr(usual.rfind('/'));
+}
 
 Manifest parse_manifest(std::string_view data) {
     if (data.size() > kMostManifestBytes) {
         refuse(std::string(kManifest) + " has more than " + std::to_string(kMostManifestBytes) + " bytes");
     }
     const Json found = decode_canonical(data, kManifest);
-    if (!found.is_object() || found.value("format", Json()) != kFormat) {
+    if (!found.is_object() || !is_format(found.value("format", Json()))) {
         refuse(std::string(kManifest) + " is of another version of the format", kAgain);
     }
-    checked(found, top_fields(), "");
-    const Json& engine = checked(found["engine"], engine_fields(), "engine.");
-    const Json& needs = checked(found["needs"], needs_fields(), "needs.");
+    checked(found, top_fields(found["format"] == 1), "");
     Manifest manifest;
     manifest.files = files_of(found["files"]);
     manifest.name = found["name"].get<std::string>();
@@ -181,16 +255,13 @@ Manifest parse_manifest(std::string_view data) {
     manifest.created = found["created"].get<std::string>();
     manifest.verdict = found["verdict"].get<std::string>();
     manifest.runtime = found["runtime"].get<std::uint64_t>();
-    manifest.engine = {
-        engine["file"].get<std::string>(), engine["backend"].get<std::string>(),
-        engine["precision"].get<std::string>(), engine["threads"].get<int>()};
-    manifest.needs = {
-        needs["architecture"].get<std::string>(), needs["compute_capability"].get<std::vector<std::string>>(),
-        needs["l4t"].get<std::string>(), needs["versions"].get<std::map<std::string, std::string>>()};
+    manifest.engines = engines_of(found);
     manifest.licences = found["licences"].get<std::vector<std::string>>();
-    for (const std::string& name : {manifest.engine.file, manifest.engine.file + ".json"}) {
-        if (manifest.files.count(name) == 0) {
-            refuse(std::string(kManifest) + " lists no " + name);
+    for (const EngineEntry& engine : manifest.engines) {
+        for (const std::string& name : {engine.file, engine.file + ".json"}) {
+            if (manifest.files.count(name) == 0) {
+                refuse(std::string(kManifest) + " lists no " + name);
+            }
         }
     }
     manifest.release = sha256_hex(data);

@@ -1,4 +1,5 @@
 // `manifest.json`: what a bundle is and what lies in it. Read with strict bounds; its digest is the release id.
+// Format 1 has one engine, format 2 a list.
 #pragma once
 
 #include <cstdint>
@@ -19,20 +20,27 @@ struct FileEntry {
     std::uint64_t bytes;
 };
 
-// The engine: its file, whose it is, and how it is run.
-struct EngineEntry {
-    std::string file;
-    std::string backend;  // onnxruntime, tensorrt, tensorrt_rtx
-    std::string precision;
-    int threads;  // CPU threads with which it was measured; 0: all that the process may use
-};
-
-// The machine that the engine runs on; empty where any does.
+// The machine that an engine runs on; empty where any does.
 struct Needs {
     std::string architecture;                     // as `uname -m` says
     std::vector<std::string> compute_capability;  // of the GPU, such as SM87; any of these
     std::string l4t;
     std::map<std::string, std::string> versions;  // package to the very version
+    std::vector<std::string> cpu_features;        // as /proc/cpuinfo lists them; any of these
+};
+
+// An engine: its file, whose it is, how it is run, and where.
+struct EngineEntry {
+    std::string file;
+    std::string backend;  // onnxruntime, tensorrt, tensorrt_rtx
+    std::string precision;
+    int threads;  // CPU threads with which it was measured; 0: all that the process may use
+    Needs needs;
+    std::string name;     // in messages; empty in format 1
+    std::string answers;  // folder of its golden answers; empty: where format 1 has them
+
+    // Where a file with its answers lies, by where format 1 has it.
+    std::string place(const std::string& usual) const;
 };
 
 struct Manifest {
@@ -43,8 +51,7 @@ struct Manifest {
     std::string created;
     std::string verdict;
     std::uint64_t runtime;
-    EngineEntry engine;
-    Needs needs;
+    std::vector<EngineEntry> engines;  // at least one; a machine takes the first that fits it
     std::vector<std::string> licences;
     std::map<std::string, FileEntry> files;  // every file but the manifest, by its path
     std::string release;                     // SHA-256 (hex) of the manifest's bytes

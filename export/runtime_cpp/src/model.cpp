@@ -22,7 +22,8 @@ Model::Model(Bundle bundle, int threads) : bundle_(std::move(bundle)) {
     }
     labels_ = parse_labels(text_of(bundle_.read("labels.json")));
     preprocessing_ = parse_preprocessing(text_of(bundle_.read("preprocess.json")));
-    engine_ = load_engine(manifest(), bundle_.read(manifest().engine.file), threads);
+    entry_ = &choose(manifest());
+    engine_ = load_engine(*entry_, bundle_.read(entry_->file), threads);
     const std::size_t size = preprocessing_.size;
     const std::vector<std::size_t> shape = preprocessing_.dtype == Dtype::uint8
                                                ? std::vector<std::size_t>{size, size, 3}

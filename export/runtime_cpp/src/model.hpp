@@ -22,6 +22,7 @@ public:
     const Manifest& manifest() const { return bundle_.manifest(); }
     const Bundle& bundle() const { return bundle_; }
     const std::vector<std::string>& labels() const { return labels_; }
+    const EngineEntry& entry() const { return *entry_; }
     const Preprocessing& preprocessing() const { return preprocessing_; }
 
     // What the engine sees of an encoded image. Throws Error(wrong_use).
@@ -35,6 +36,7 @@ public:
 
 private:
     Bundle bundle_;
+    const EngineEntry* entry_;  // of the bundle's manifest
     std::vector<std::string> labels_;
     Preprocessing preprocessing_;
     std::unique_ptr<Engine> engine_;

@@ -161,9 +161,12 @@ private:
 
 }  // namespace
 
-std::unique_ptr<Engine> load_onnxruntime(const Manifest& manifest, const Bytes& data, int threads) {
+void require_onnxruntime(const Needs& needs) {
+    check_version(needs, "onnxruntime", OrtGetApiBase()->GetVersionString());
+}
+
+std::unique_ptr<Engine> load_onnxruntime(const Bytes& data, int threads) {
     init_library();
-    check_version(manifest.needs, "onnxruntime", OrtGetApiBase()->GetVersionString());
     try {
         return std::make_unique<OnnxRuntimeEngine>(data, threads);
     } catch (const Ort::Exception& error) {

@@ -106,7 +106,7 @@ std::string SelfTest::faults() const {
 }
 
 SelfTest self_test(Model& model) {
-    const Golden golden = read_golden(model.bundle(), model.preprocessing().size, model.labels().size());
+    const Golden golden = read_golden(model.bundle(), model.entry(), model.preprocessing().size, model.labels().size());
     const Bytes inputs = inputs_of(model.preprocessing(), golden);
     std::vector<float> logits(golden.logits.size());
     model.run(inputs.data(), golden.count, logits.data());

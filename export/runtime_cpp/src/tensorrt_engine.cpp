@@ -279,10 +279,11 @@ void check_release(const Needs& needs) {
 
 }  // namespace
 
-std::unique_ptr<Engine> load_tensorrt(const Manifest& manifest, const Bytes& data) {
-    check_release(manifest.needs);
-    check_gpu(manifest.needs);
-    return std::make_unique<TensorRTEngine>(data);
+void require_tensorrt(const Needs& needs) {
+    check_release(needs);
+    check_gpu(needs);
 }
+
+std::unique_ptr<Engine> load_tensorrt(const Bytes& data) { return std::make_unique<TensorRTEngine>(data); }
 
 }  // namespace figkd

@@ -12,7 +12,20 @@ VALUES: list[Any] = [
     "SM87777", "2025-01-02T03:04:05Z", "0" * 64, "x" * 101, "y" * 201, "\u20ac" * 200, 0, 1, -1, 2**63 - 1, 2**63, 4097,
     -(2**63), 2**64, [], {}, ["x"] * 101, ["SM1"], True, None, 1.5,
 ]  # fmt: skip
-KEYS = ["more", "engine", "A", "a/b", "LABELS.json", "golden", "manifest.json"]
+KEYS = [
+    "more",
+    "engine",
+    "engines",
+    "counts",
+    "answers",
+    "name",
+    "format",
+    "A",
+    "a/b",
+    "LABELS.json",
+    "golden",
+    "manifest.json",
+]
 
 
 def mutant(rng: random.Random, good: bytes) -> bytes:

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.bundle.write import write_bundle
 from export.runtime.bundle import UNSIGNED, canonical, load, open_bundle
 from export.runtime.bundle.golden import npy_bytes, read_golden
+from export.runtime.bundle.manifest import Needs
 from export.runtime.bundle.self_test import self_test
-from tests.export.bundle.tiny import bundle
+from tests.export.bundle.tiny import bundle, several
 from tests.export.runtime.bundle import made
 from tests.export.runtime_cpp import images
 from tests.export.runtime_cpp.built import SANITIZERS, without_onnxruntime
@@ -72,7 +74,8 @@ def _with(folder: Path, **changes: bytes) -> Path:
 
 def test_what_the_self_test_refuses(programs: Path, tmp_path: Path) -> None:
     folder = bundle(tmp_path)
-    golden = read_golden(open_bundle(folder, UNSIGNED))
+    opened = open_bundle(folder, UNSIGNED)
+    golden = read_golden(opened, opened.manifest.engines[0])
     logits, inputs = golden.logits, golden.inputs
     described = canonical.decode((folder / "golden/golden.json").read_bytes(), "it")
     nan = logits.copy()
@@ -99,3 +102,24 @@ def test_what_the_self_test_refuses(programs: Path, tmp_path: Path) -> None:
         changed = _with(folder, **changes)
         done = _figkd(programs, "self-test", changed)
         assert done.returncode == code and word in done.stderr, (word, done.stdout, done.stderr[-4000:])
+
+
+def test_of_several_engines_the_first_that_fits_is_taken(programs: Path, tmp_path: Path) -> None:
+    """And compared with its own answers."""
+    elsewhere, nowhere = Needs("vax"), Needs(cpu_features=("x87_emulated", "mmx_squared"))
+    for first, second, precision in (
+        (None, None, "int8"),
+        (elsewhere, None, "fp32"),
+        (nowhere, None, "fp32"),
+    ):
+        content = several(tmp_path / f"{precision}-{first}", first, second)
+        folder, _ = write_bundle(content, tmp_path)
+        done = _figkd(programs, "self-test", folder)
+        assert done.returncode == 0, done.stderr[-4000:]
+        assert "largest difference of a logit 0 " in done.stdout
+        assert precision in _figkd(programs, "info", folder).stdout
+    folder, _ = write_bundle(several(tmp_path / "none", elsewhere, nowhere), tmp_path)
+    done = _figkd(programs, "info", folder)
+    assert done.returncode == 4
+    assert "cpu-int8: the engine is for vax, this machine is" in done.stderr
+    assert "cpu-fp32: the engine is for a CPU with x87_emulated or mmx_squared" in done.stderr

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,19 @@ def _read_by_python(data: bytes) -> str:
         return "refused"
 
 
+def _several(files: dict[str, bytes]) -> dict[str, Any]:
+    """Of format 2: three engines with needs of every kind."""
+    names = {f"engine/{name}{end}": b"x" for name in ("orin", "vnni") for end in ("", ".json")}
+    found = manifest_of({**files, **names}, format=2, counts=0)
+    needs = {**found.pop("needs"), "cpu_features": []}
+    last = {**found.pop("engine"), "name": "any", "answers": "", "needs": needs}
+    gpu = {**needs, "compute_capability": ["SM87"], "versions": {"tensorrt": "10.3"}}
+    orin = {**last, "file": "engine/orin", "backend": "tensorrt", "name": "orin", "needs": gpu}
+    cpu = {**needs, "cpu_features": ["avx512_vnni", "avx_vnni"]}
+    vnni = {**last, "file": "engine/vnni", "name": "vnni", "answers": "answers/vnni", "needs": cpu}
+    return {**found, "engines": [orin, vnni, last]}
+
+
 def test_manifests_mean_the_same_to_both(programs: Path) -> None:
     """Thousands of damaged manifests: accepted by both, with the same release id, or refused by both."""
     rng = random.Random(15)
@@ -39,11 +53,23 @@ def test_manifests_mean_the_same_to_both(programs: Path) -> None:
         "versions": {"tensorrt": "10.3"},
     }
     other = canonical.encode(manifest_of({**FILES, "engine/x.bin": b"1", "a/b/c/d.txt": b""}, needs=needs))
-    manifests = [good, other, good + b" " * MOST_BYTES, b"", b"[" * 100_000, b"{}\n", b"[]\n", b"null\n"]
-    manifests += [mutant(rng, rng.choice((good, other))) for _ in range(MUTANTS)]
+    several = canonical.encode(_several(FILES))
+    manifests = [
+        several,
+        good,
+        other,
+        good + b" " * MOST_BYTES,
+        b"",
+        b"[" * 100_000,
+        b"{}\n",
+        b"[]\n",
+        b"null\n",
+    ]
+    manifests += [mutant(rng, rng.choice((good, other, several))) for _ in range(MUTANTS)]
     found = read_by_cpp(programs, "manifest", manifests)
     expected = [_read_by_python(data) for data in manifests]
-    assert expected[:3] == [_read_by_python(good), _read_by_python(other), "refused"]
+    assert expected[:4] == [*map(_read_by_python, (several, good, other)), "refused"]
+    assert expected[0] != "refused"
     differing = [
         (data, one, two) for data, one, two in zip(manifests, found, expected, strict=True) if one != two
     ]
