@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from export.engine_kinds import ENGINE_KINDS
+from export.runtime.files import sha256
 from export.runtime.remedies import Skipped, skipped_tactics
 from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault, StageFailed
@@ -14,11 +16,13 @@ from pipeline.devices import results
 from pipeline.devices.agent.requests import BuildOptions
 from pipeline.devices.facts import Facts
 from pipeline.devices.faults import JobFailed
+from pipeline.devices.job_run import Done
 from pipeline.devices.results import BUILD
 from pipeline.devices.session import Session
 from pipeline.places import access
 from pipeline.places.builder import engine_file
 from pipeline.places.device_jobs import amount_of, device_session, run_job
+from pipeline.places.kept import key_of
 from pipeline.places.place import BuildTask, Built, Context
 from pipeline.results.composition import BuiltEngine, Composition
 from pipeline.results.engine import SkippedTactics
@@ -96,7 +100,7 @@ def _build_one(
         task.backend,
         name=wanted.id,
         engine_file=file.name,
-        onnx=session.put(prepared, amount_of(context, f"sending {wanted.onnx}")),
+        onnx=sha256(prepared),
         source=inputs[0],
         precision=wanted.precision,
         batch_sizes=sizes,
@@ -104,40 +108,75 @@ def _build_one(
         weak_flags=fitted.flags,
         fp32_layers=fitted.fp32_layers,
     )
-    done = run_job(context, session, BUILD, request, wanted.id)
-    layers = _layers(session, done.job, file, context, wanted.id) if done.result.get("layer_list") else None
+    key = key_of(request, access.environment_of(facts, task.backend))
+    waits = partial(context.note, f"{wanted.id}: another device of this kind builds it; waiting for it")
+    with task.kept.building(key, waits):
+        taken = task.kept.take(key, task.out)
+        if taken is None:
+            session.put(prepared, amount_of(context, f"sending {wanted.onnx}"))
+            done = run_job(context, session, BUILD, request, wanted.id)
+            layers, skipped = _fetched(done, task, context, session, wanted.id, prepared, file)
+            # What goes in and out is what the ONNX file says, whatever the device makes of it.
+            made = Made(
+                file=file.name,
+                bytes=file.stat().st_size,
+                layers=done.result.get("layers") or len(model.graph.node),
+                inputs=inputs,
+                outputs=outputs,
+                batch_sizes=tuple(sizes),
+                composition=Composition(engine=layers),
+                skipped_tactics=SkippedTactics(**asdict(skipped)) if skipped else None,
+            )
+            seconds = done.result["seconds"]
+            _write_sidecar(file, facts, wanted, made, seconds, onnx, kept)
+            task.kept.keep(key, made, seconds, session.device.name, _files_of(file))
+        else:
+            made, seconds = taken.made, taken.seconds
+    prepared.unlink()
+    detail = fitted.note if method.run else f"built, not run: {method.detail}"
+    if taken is not None and taken.device != session.device.name:
+        context.note(f"{wanted.id}: taken from {taken.device}, a device of equal facts")
+        detail = "; ".join(filter(None, (detail, f"built on {taken.device}, a device of equal facts")))
+    row = built(
+        wanted,
+        made,
+        runs=method.run,
+        detail=detail,
+        fix="" if method.run else method.fix,
+        device=name,
+        access=method.name,
+    )
+    return row, seconds
+
+
+def _fetched(
+    done: Done[results.Built],
+    task: BuildTask,
+    context: Context,
+    session: Session,
+    engine: str,
+    prepared: Path,
+    file: Path,
+) -> tuple[BuiltEngine | None, Skipped | None]:
+    """Bring what the job left; the list of layers, and which kernels were skipped."""
+    layers = _layers(session, done.job, file, context, engine) if done.result.get("layer_list") else None
     if "file" in done.result:
         session.fetch(done.job, file.name, file, _ENGINE_BASE + _ENGINE_TIMES * prepared.stat().st_size)
     else:  # the engine is the ONNX file
         file.write_bytes(prepared.read_bytes())
     skipped = None
     if done.result.get("log"):
-        skipped = append_log(session, done.job, wanted.id, context.scratch, task.out)
+        skipped = append_log(session, done.job, engine, context.scratch, task.out)
     session.release(done.job)
-    prepared.unlink()
-    # What goes in and out is what the ONNX file says, whatever the device makes of it.
-    made = Made(
-        file=file.name,
-        bytes=file.stat().st_size,
-        layers=done.result.get("layers") or len(model.graph.node),
-        inputs=inputs,
-        outputs=outputs,
-        batch_sizes=tuple(sizes),
-        composition=Composition(engine=layers),
-        skipped_tactics=SkippedTactics(**asdict(skipped)) if skipped else None,
-    )
-    seconds = done.result["seconds"]
-    _write_sidecar(file, facts, wanted, made, seconds, onnx, kept)
-    row = built(
-        wanted,
-        made,
-        runs=method.run,
-        detail=fitted.note if method.run else f"built, not run: {method.detail}",
-        fix="" if method.run else method.fix,
-        device=name,
-        access=method.name,
-    )
-    return row, seconds
+    return layers, skipped
+
+
+def _files_of(engine: Path) -> list[Path]:
+    """An engine, and what lies beside it."""
+    from export.engines.sidecar import sidecar_path
+    from export.engines.trt_layers import layers_path
+
+    return [path for path in (engine, sidecar_path(engine), layers_path(engine)) if path.is_file()]
 
 
 def _options(task: BuildTask, wanted: Wanted) -> BuildOptions:
@@ -178,7 +217,6 @@ def _write_sidecar(
     from export.engines.protocol import EngineInfo
     from export.engines.sidecar import write_sidecar
     from export.model_file import load_model
-    from export.runtime.files import sha256
 
     contract = contract_of(load_model(onnx))
     kind = ENGINE_KINDS[wanted.backend]

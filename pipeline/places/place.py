@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from figkd.progress import Progress, no_progress
 from pipeline.devices.facts import Facts
 from pipeline.places.images import Images
+from pipeline.places.kept import NOTHING, Engines
 from pipeline.results.latency import BenchmarkRow
 from pipeline.results.rows.engines import EngineRow, NotMade, Wanted
 
@@ -56,6 +57,7 @@ class BuildTask:
         required: a missing back end fails the run.
         out: where engine files and logs go.
         timing_caches: a folder that all runs share.
+        kept: engines of other devices, for equal facts.
     """
 
     target: str
@@ -71,6 +73,7 @@ class BuildTask:
     required: bool
     out: Path
     timing_caches: Path
+    kept: Engines = NOTHING
 
 
 @dataclass(frozen=True)

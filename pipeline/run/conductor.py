@@ -149,6 +149,7 @@ class _Running:
     known: KnownDevices
     sharing: Sharing
     last: dict[str, str]
+    begun: float = field(default_factory=time.time)
     outcome: Outcome = field(default_factory=Outcome)
     guard: threading.Lock = field(default_factory=threading.Lock)
     stopped: threading.Event = field(default_factory=threading.Event)
@@ -277,6 +278,7 @@ def _make(step: Step, recipe: Recipe, running: _Running) -> Artifact | None:
                 place=OnDevice(device) if device else HERE,
                 note=ui.note,
                 caches=store.caches,
+                since=running.begun if forced else 0.0,
                 digests=digests_of(config, store),
                 pause_after=selection.pause_after,
             )

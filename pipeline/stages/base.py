@@ -37,8 +37,9 @@ class Work:
 
     `place` is where a target's work is done. `note` is told what is worth a line.
     `digests` gives the sha256 of source files, remembered from when the key was made. `scratch` is what this step
-    resumes from; `caches` is a folder that all runs share, for what saves time and changes no result. `pause_after`
-    ends the student's training after so many epochs, by `figkd.errors.TrainingPaused`, with its state in `scratch`.
+    resumes from; `caches` is a folder that all runs share, for what saves time and changes no result. An engine there
+    that was built before `since` (seconds since the epoch) is not taken. `pause_after` ends the student's training
+    after so many epochs, by `figkd.errors.TrainingPaused`, with its state in `scratch`.
     """
 
     arguments: Mapping[str, Any]
@@ -51,6 +52,7 @@ class Work:
     place: Place = HERE
     note: Callable[[str], None] = no_note
     caches: Path = Path()
+    since: float = 0.0
     digests: FileDigests = hash_files
     pause_after: int | None = None
 

@@ -15,6 +15,7 @@ from pipeline.core.files import write_json
 from pipeline.places import environment
 from pipeline.places.builder import BUILDER_KEYS, tensorrt_options
 from pipeline.places.int8_layouts import TENSORRT, Layouts
+from pipeline.places.kept import NOTHING, Engines
 from pipeline.places.place import FACTS_FILE, BuildTask
 from pipeline.results.rows.engines import Wanted, read_engines, read_not_made, write_engines
 from pipeline.stages.base import Arguments, Facts, Stage, Work
@@ -99,6 +100,7 @@ def _task(work: Work, wanted: Sequence[Wanted]) -> BuildTask:
         required=arguments["required"],
         out=work.out,
         timing_caches=work.caches / "timing",
+        kept=Engines(work.caches / "engines", work.since) if work.caches != Path() else NOTHING,
     )
 
 
