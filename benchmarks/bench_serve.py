@@ -34,7 +34,6 @@ from export.bundle.pictures import png_bytes
 from export.bundle.write import write_bundle
 from export.engines import BACKENDS
 from export.runtime.bundle import UNSIGNED, load
-from export.runtime.bundle.manifest import EngineEntry
 from export.runtime.bundle.preprocess import Preprocessing
 from export.stats import rounds_interval
 from pipeline.places.environment import cpu_model
@@ -155,12 +154,19 @@ def student_bundle(folder: Path) -> Path:
     made = replace(
         base,
         name=STUDENT,
-        engine=EngineEntry("engine/fp32.onnx", "onnxruntime", "fp32", 1),
-        files={"engine/fp32.onnx": engine, "engine/fp32.onnx.json": engine.with_name("student.onnx.json")},
+        engines=[
+            replace(
+                base.engines[0],
+                files={
+                    "engine/fp32.onnx": engine,
+                    "engine/fp32.onnx.json": engine.with_name("student.onnx.json"),
+                },
+                logits=logits,
+            )
+        ],
         classes=[f"class {i}" for i in range(student.classes)],
         preprocessing=Preprocessing(side=student.image_size, size=student.image_size),
         inputs=inputs,
-        logits=logits,
         pictures={},
     )
     return write_bundle(made, folder)[0]

@@ -81,6 +81,14 @@ def cpu_layout(architecture: str, features: Collection[str]) -> CpuLayout:
     return CPU_LAYOUTS["s8s8" if machine in _ARM64 and "asimddp" in features else "u8s8"]
 
 
+def features_for(name: str) -> tuple[str, ...]:
+    """Of which features a CPU must have one to compute a layout exactly and fast; empty where any CPU does.
+
+    Left out are the rare CPUs that need none: where a bundle offers another engine, they take that one.
+    """
+    return {"u8s8": tuple(sorted(_VNNI)), "s8s8": ("asimddp",)}.get(name, ())
+
+
 def cpu_of(name: str) -> CpuLayout:
     """A layout by its name."""
     return next(layout for layout in CPU_LAYOUTS.values() if layout.name == name)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from export.runtime.bundle.manifest import EngineEntry, Needs
+from export.runtime.bundle.manifest import EngineEntry
 from export.runtime.bundle.preprocess import Preprocessing
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
@@ -38,8 +38,25 @@ class Measured:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """An engine, and what it did where it was measured."""
+
+    entry: EngineEntry
+    """Without `answers`: where they lie is the writer's affair."""
+    files: Mapping[str, Path]
+    """By their names in the bundle: the engine, its sidecar, weights beside it."""
+    logits: Array
+    """Its answers to the golden views, float32 [N, C]."""
+    source: str
+    """Of these answers; see `export.runtime.bundle.golden.Golden`."""
+    measured: Measured
+    answers: Mapping[str, bytes] = field(default_factory=dict)
+    """Further files with its answers, by where a bundle of one engine has them."""
+
+
+@dataclass(frozen=True)
 class Lineage:
-    """Where an engine comes from."""
+    """Where the engines come from."""
 
     data: str
     """Name of the data set."""
@@ -66,25 +83,20 @@ class Content:
     verdict: str
     summary: str
     """A sentence about the result, for the card."""
-    engine: EngineEntry
-    needs: Needs
-    files: Mapping[str, Path]
-    """The engine's files, by their names in the bundle: the engine, its sidecar, weights beside it."""
+    engines: Sequence[Packed]
+    """Of one student: a device takes the first that fits it."""
     classes: Sequence[str]
     preprocessing: Preprocessing
     inputs: Array
     """Golden views, uint8 [N, S, S, 3]."""
-    logits: Array
-    """Their answers, float32 [N, C]."""
-    source: str
-    """Of the answers; see `export.runtime.bundle.golden.Golden`."""
     pictures: Mapping[str, bytes]
     """Golden image files by name, in the order of the first inputs."""
-    measured: Measured
     lineage: Lineage
     licence: str = "NOASSERTION"
     """SPDX expression for the model."""
     parameters: int = 0
     """Of the network."""
+    counts: bool = True
+    """Whether a device counts answers by class and confidence."""
     more: Mapping[str, bytes] = field(default_factory=dict)
     """Further files."""

@@ -7,21 +7,21 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from export.bundle.archive import RUNTIME, runtime_archive
-from export.bundle.content import ALLOWED_LOGIT, ALLOWED_PIXEL, Content
+from export.bundle.content import ALLOWED_LOGIT, ALLOWED_PIXEL, Content, Packed
 from export.bundle.documents import bill_of_materials, card, json_bytes, provenance
 from export.errors import ExportError
 from export.folders import settle, sync, write_new
 from export.runtime.bundle import canonical, golden
 from export.runtime.bundle.decode import decoder_facts
 from export.runtime.bundle.errors import BundleRefused
-from export.runtime.bundle.manifest import FORMAT, NAME, Manifest, parse_manifest
+from export.runtime.bundle.manifest import FORMATS, NAME, EngineEntry, Manifest, parse_manifest
 from export.runtime.bundle.model import LABELS, PREPROCESS
 from export.runtime.bundle.verify import UNSIGNED, verify
 from export.runtime.files import read_bytes
@@ -67,33 +67,23 @@ def write_bundle(content: Content, parent: Path) -> tuple[Path, Manifest]:
 
 def _files(content: Content) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
-    for name, path in content.files.items():
-        try:
-            found[name] = read_bytes(path, _LARGEST)
-        except (OSError, ValueError) as error:
-            raise ExportError(
-                f"{path} cannot be put into a bundle: {error}", "build the engine again"
-            ) from error
+    for packed in content.engines:
+        for name, path in packed.files.items():
+            try:
+                found[name] = read_bytes(path, _LARGEST)
+            except (OSError, ValueError) as error:
+                raise ExportError(
+                    f"{path} cannot be put into a bundle: {error}", "build the engine again"
+                ) from error
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in found.items()}
-    here = decoder_facts()
-    facts = golden.Golden(
-        images=tuple(f"golden/images/{name}" for name in content.pictures),
-        inputs=content.inputs,
-        logits=content.logits,
-        source=content.source,
-        max_abs_logit=_allowed(content),
-        max_abs_pixel=ALLOWED_PIXEL,
-        pillow=here["pillow"],
-        libjpeg=here["libjpeg"],
-    )
     found |= {f"golden/images/{name}": data for name, data in content.pictures.items()}
+    for packed, entry in zip(content.engines, _entries(content), strict=True):
+        found |= {entry.place(name): data for name, data in _answers(content, packed).items()}
     found |= {
-        golden.FILE: canonical.encode(golden.golden_json(facts)),
         golden.INPUTS: golden.npy_bytes(content.inputs.astype(np.uint8)),
-        golden.LOGITS: golden.npy_bytes(content.logits.astype("<f4")),
         LABELS: canonical.encode(list(content.classes)),
         PREPROCESS: canonical.encode(content.preprocessing.to_json()),
-        "measured.json": json_bytes(_plain(asdict(content.measured))),
+        "measured.json": json_bytes(_measured(content)),
         "card.md": card(content).encode("utf-8"),
         "sbom.cdx.json": json_bytes(bill_of_materials(content, digests)),
         "provenance.json": json_bytes(provenance(content, digests)),
@@ -103,10 +93,50 @@ def _files(content: Content) -> dict[str, bytes]:
     return found | dict(content.more)
 
 
+def _answers(content: Content, packed: Packed) -> dict[str, bytes]:
+    """What an engine answered, by where a bundle of one engine has it."""
+    here = decoder_facts()
+    facts = golden.Golden(
+        images=tuple(f"golden/images/{name}" for name in content.pictures),
+        inputs=content.inputs,
+        logits=packed.logits,
+        source=packed.source,
+        max_abs_logit=_allowed(packed),
+        max_abs_pixel=ALLOWED_PIXEL,
+        pillow=here["pillow"],
+        libjpeg=here["libjpeg"],
+    )
+    return {
+        golden.FILE: canonical.encode(golden.golden_json(facts)),
+        golden.LOGITS: golden.npy_bytes(packed.logits.astype("<f4")),
+        **packed.answers,
+    }
+
+
+def _entries(content: Content) -> list[EngineEntry]:
+    """As the manifest has them: engines that answer alike share a folder of answers."""
+    known: list[tuple[dict[str, bytes], str]] = []
+    entries = []
+    for packed in content.engines:
+        answers = _answers(content, packed)
+        place = next((folder for told, folder in known if told == answers), None)
+        if place is None:
+            place = f"answers/{packed.entry.name}" if known else ""
+            known.append((answers, place))
+        entries.append(replace(packed.entry, answers=place))
+    return entries
+
+
+def _measured(content: Content) -> Any:
+    if len(content.engines) == 1:
+        return _plain(asdict(content.engines[0].measured))
+    return {packed.entry.name: _plain(asdict(packed.measured)) for packed in content.engines}
+
+
 def _manifest(content: Content, files: Mapping[str, bytes]) -> Manifest:
-    needs = content.needs
+    several = len(content.engines) > 1 or not content.counts
     said = {
-        "format": FORMAT,
+        "format": FORMATS[several],
         "name": content.name,
         "target": content.target,
         "channel": content.channel,
@@ -114,23 +144,36 @@ def _manifest(content: Content, files: Mapping[str, bytes]) -> Manifest:
         "created": content.created,
         "verdict": content.verdict,
         "runtime": RUNTIME_VERSION,
-        "engine": asdict(content.engine),
-        "needs": {
-            "architecture": needs.architecture,
-            "compute_capability": list(needs.compute_capability),
-            "l4t": needs.l4t,
-            "versions": dict(needs.versions),
-        },
         "licences": sorted({_LICENCE, content.licence}),
         "files": {
             name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             for name, data in files.items()
         },
+        **(_several(content) if several else _one(content)),
     }
     try:
         return parse_manifest(canonical.encode(said))
     except (BundleRefused, ValueError) as error:
         raise ExportError(f"this would be no bundle: {error}", "choose other names") from error
+
+
+def _one(content: Content) -> dict[str, object]:
+    entry = content.engines[0].entry
+    engine = {name: getattr(entry, name) for name in ("file", "backend", "precision", "threads")}
+    needs = _needs(entry)
+    del needs["cpu_features"]
+    return {"engine": engine, "needs": needs}
+
+
+def _several(content: Content) -> dict[str, object]:
+    engines = [{**asdict(entry), "needs": _needs(entry)} for entry in _entries(content)]
+    return {"engines": engines, "counts": int(content.counts)}
+
+
+def _needs(entry: EngineEntry) -> dict[str, object]:
+    """Lists instead of tuples, which canonical JSON does not know."""
+    found = asdict(entry.needs)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}
 
 
 def licence_text() -> bytes:
@@ -146,9 +189,9 @@ def licence_text() -> bytes:
     return b"Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0.txt\n"
 
 
-def _allowed(content: Content) -> float:
-    largest = float(np.abs(content.logits).max(initial=1.0))
-    return float(f"{ALLOWED_LOGIT.get(content.engine.precision, 5e-2) * max(1.0, largest):.3g}")
+def _allowed(packed: Packed) -> float:
+    largest = float(np.abs(packed.logits).max(initial=1.0))
+    return float(f"{ALLOWED_LOGIT.get(packed.entry.precision, 5e-2) * max(1.0, largest):.3g}")
 
 
 def _plain(value: Any) -> Any:

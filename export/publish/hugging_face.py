@@ -39,7 +39,7 @@ def repository(source: Source) -> dict[str, Content]:
     manifest = source.manifest
     if not source.kind.onnx:
         raise CannotExport(
-            f"{manifest.engine.file} is an engine for one kind of GPU, and a repository holds what runs anywhere",
+            f"{source.entry.file} is an engine for one kind of GPU, and a repository holds what runs anywhere",
             "take the bundle of a target with `engine: onnxruntime`, or export-to oci",
         )
     licences = [name for name in manifest.files if name.startswith("LICENSES/")]
@@ -57,7 +57,7 @@ def repository(source: Source) -> dict[str, Content]:
 def _front(source: Source) -> str:
     """The front matter: YAML whose values are JSON, which is YAML too."""
     fields: dict[str, Any] = {**_licence(source.licence), "pipeline_tag": TASK, "library_name": "onnx"}
-    fields["tags"] = ["onnx", "knowledge-distillation", source.manifest.engine.precision]
+    fields["tags"] = ["onnx", "knowledge-distillation", source.entry.precision]
     metrics = _metrics(source)
     if metrics:
         data = _data_set(source)
@@ -80,7 +80,8 @@ def _licence(spdx: str) -> dict[str, str]:
 
 
 def _metrics(source: Source) -> list[dict[str, Any]]:
-    accuracy = _document(source, "measured.json").get("accuracy", {})
+    measured = _document(source, "measured.json")
+    accuracy = measured.get(source.entry.name, measured).get("accuracy", {})
     found = []
     for key, (kind, name) in _METRICS.items():
         try:
@@ -120,7 +121,7 @@ def _config(source: Source) -> dict[str, Any]:
             "file": ONNX,
             "input": source.input.name,
             "output": source.output.name,
-            "precision": source.manifest.engine.precision,
+            "precision": source.entry.precision,
         },
         "release": source.manifest.release,
     }

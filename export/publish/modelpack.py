@@ -204,19 +204,20 @@ def _descriptor(found: Any) -> Descriptor:
 
 
 def _kind_of(name: str, manifest: Manifest) -> str:
-    if name == manifest.engine.file or name.endswith(".weights.onnx"):
+    engines = [entry.file for entry in manifest.engines]
+    if name in engines or name.endswith(".weights.onnx"):
         return "weight"
     if name.startswith("golden/"):
         return "dataset"
     if name.endswith(".pyz"):
         return "code"
-    settings = (f"{manifest.engine.file}.json", LABELS, PREPROCESS)
+    settings = (*(f"{file}.json" for file in engines), LABELS, PREPROCESS)
     return "weight.config" if name in settings else "doc"
 
 
 def _config(source: Source, digests: Sequence[str]) -> dict[str, Any]:
     manifest = source.manifest
-    engine = manifest.engine
+    engine = source.entry
     licences = [] if source.licence == NO_LICENCE else [source.licence]
     return {
         "descriptor": {

@@ -18,7 +18,7 @@ from export.runtime.bundle.preprocess import Preprocessing
 from export.runtime.bundle.verify import Bundle, Choice, open_bundle
 
 if TYPE_CHECKING:
-    from export.runtime.bundle.manifest import Manifest
+    from export.runtime.bundle.manifest import EngineEntry, Manifest
 
 _MOST_DOCUMENT = 1 << 24
 NO_LICENCE = "NOASSERTION"
@@ -46,9 +46,10 @@ class Port:
 
 @dataclass(frozen=True)
 class Source:
-    """A bundle that was verified, with what it says of its engine."""
+    """A bundle that was verified, with what it says of one of its engines."""
 
     bundle: Bundle
+    entry: EngineEntry
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     golden: Golden
@@ -75,32 +76,39 @@ class Source:
     @property
     def kind(self) -> EngineKind:
         """Of the engine."""
-        return ENGINE_KINDS[self.manifest.engine.backend]
+        return ENGINE_KINDS[self.entry.backend]
 
     @property
     def engine(self) -> Content:
         """The engine's bytes, read and checked when they are asked for."""
-        return partial(self.bundle.read, self.manifest.engine.file)
+        return partial(self.bundle.read, self.entry.file)
 
 
-def open_source(folder: Path, trust: Choice) -> Source:
-    """Verify a bundle and read what an export needs of it; `trust` as for `export.runtime.bundle.verify`.
+def open_source(folder: Path, trust: Choice, engine: str = "") -> Source:
+    """Verify a bundle and read what an export needs of it.
+
+    Args:
+        folder: of the bundle.
+        trust: as for `export.runtime.bundle.verify`.
+        engine: name of one; empty: the first.
 
     Raises:
         BundleRefused: it is not what it says, or not signed by who must sign it.
-        CannotExport: its engine has not one image as its input and logits as its output.
+        CannotExport: it has no such engine; or the engine has not one image as its input and logits as its output.
     """
     bundle = open_bundle(folder, trust)
-    name = bundle.manifest.engine.file
+    entry = _entry(bundle, engine)
+    name = entry.file
     facts = parse_facts(bundle.read(f"{name}.json"), f"{name}.json")
     if len(facts["inputs"]) != 1 or len(facts["outputs"]) != 1:
         raise CannotExport(f"{name} has {len(facts['inputs'])} inputs and {len(facts['outputs'])} outputs")
     options = facts["options"]
     return Source(
         bundle=bundle,
+        entry=entry,
         classes=read_labels(bundle),
         preprocessing=read_preprocessing(bundle),
-        golden=read_golden(bundle),
+        golden=read_golden(bundle, entry),
         input=_port(facts["inputs"][0]),
         output=_port(facts["outputs"][0]),
         batch_sizes=tuple(facts["batch_sizes"]),
@@ -110,6 +118,18 @@ def open_source(folder: Path, trust: Choice) -> Source:
         version_compatible=bool(options.get("version_compatible")),
         licence=_licence(bundle),
         lineage=_lineage(bundle),
+    )
+
+
+def _entry(bundle: Bundle, name: str) -> EngineEntry:
+    engines = bundle.manifest.engines
+    for entry in engines:
+        if not name or entry.name == name:
+            return entry
+    names = ", ".join(entry.name for entry in engines if entry.name)
+    raise CannotExport(
+        f"the bundle has no engine '{name}'",
+        f"name one of {names}" if names else "it has one engine: leave --engine out",
     )
 
 

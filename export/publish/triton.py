@@ -93,8 +93,8 @@ def configuration(sources: Sequence[Source], name: str, options: Options) -> Mes
     ]
     if _any_batch_up_to(first, largest):
         fields += [("dynamic_batching", [("max_queue_delay_microseconds", 0)])]
-    if onnx and first.manifest.engine.threads:
-        threads = str(first.manifest.engine.threads)
+    if onnx and first.entry.threads:
+        threads = str(first.entry.threads)
         fields += [
             ("parameters", [("key", "intra_op_thread_count"), ("value", [("string_value", threads)])]),
         ]
@@ -105,7 +105,7 @@ def configuration(sources: Sequence[Source], name: str, options: Options) -> Mes
 def _check(sources: Sequence[Source], options: Options) -> None:
     first = sources[0]
     for source in sources:
-        engine = source.manifest.engine
+        engine = source.entry
         if not source.kind.triton:
             raise CannotExport(
                 f"{engine.file} is an engine of {source.kind.label}, which Triton has no backend for",
@@ -141,7 +141,7 @@ def _check_together(first: Source, others: Sequence[Source]) -> None:
             )
         if not source.compute_capability:
             raise CannotExport(
-                f"{source.manifest.engine.file} is for several GPUs; which ones is not known",
+                f"{source.entry.file} is for several GPUs; which ones is not known",
                 "export it alone",
             )
         if twice := known.intersection(source.compute_capability):
@@ -238,7 +238,7 @@ def _labels(classes: Sequence[str]) -> bytes:
 
 def _note(sources: Sequence[Source], name: str, options: Options) -> str:
     first = sources[0]
-    manifest, spec = first.manifest, first.preprocessing
+    spec = first.preprocessing
     largest = _largest(first, options)
     if not largest:
         batch = f"Each request holds {first.input.shape[0]} image(s): the engine's batch is fixed."
@@ -250,7 +250,7 @@ def _note(sources: Sequence[Source], name: str, options: Options) -> str:
     if not first.kind.onnx:
         server = triton_release.note(
             first.versions.get(first.kind.name, ""),
-            jetson=bool(manifest.needs.l4t),
+            jetson=bool(first.entry.needs.l4t),
             version_compatible=first.version_compatible,
         )
         gpus = [sm for source in sources for sm in source.compute_capability]

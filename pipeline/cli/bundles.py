@@ -41,7 +41,10 @@ def bundle() -> None:
 @bundle.command("make")
 @common(CONFIG, SET, JSON)
 @click.option("--target", help="Default: the only one, or the only one that ships.")
-@click.option("--engine", metavar="ID", help="Such as cpu/int8; default: the one that the verdict ships.")
+@click.option(
+    "--engine", "engines", metavar="ID", multiple=True,
+    help="Such as cpu/int8; default: what the verdict ships. Several times: a device takes the first that fits.",
+)  # fmt: skip
 @click.option("--tar", is_flag=True, help="Write one file, too, with the signatures next to the bundle.")
 @click.option(
     "--allow-unshipped", is_flag=True, help="Also what the verdict does not ship; the bundle records it."
@@ -62,7 +65,7 @@ def make(
     overrides: tuple[str, ...],
     as_json: bool,
     target: str | None,
-    engine: str | None,
+    engines: tuple[str, ...],
     tar: bool,
     allow_unshipped: bool,
     channel: str | None,
@@ -78,11 +81,11 @@ def make(
 
     config = load(config_path, overrides)
     store = store_of(config)
-    chosen = engine.split("/", 1)[0] if engine and target is None else target
+    chosen = engines[0].split("/", 1)[0] if engines and target is None else target
     name = bundles.target_of(artifacts_of(config, store), config, chosen)
     choice = Choice(
         name,
-        engine,
+        engines,
         channel or config.bundle.channel,
         sequence,
         licence or config.bundle.licence,

@@ -34,9 +34,17 @@ def export_to() -> None:
     """
 
 
+_ENGINE = click.option(
+    "--engine",
+    default="",
+    metavar="NAME",
+    help="Of a bundle with several engines, which; default: the first.",
+)
+
+
 @export_to.command("triton")
 @click.argument("paths", metavar="BUNDLE... OUT", nargs=-1, type=click.Path(path_type=Path))
-@common(TRUST, UNSIGNED, JSON)
+@common(TRUST, UNSIGNED, _ENGINE, JSON)
 @click.option("--name", default="", metavar="NAME", help="Of the model; default: the bundle's.")
 @click.option("--python-backend", is_flag=True, help="Run ONNX Runtime in Triton's Python backend.")
 @click.option(
@@ -47,6 +55,7 @@ def triton(
     paths: tuple[Path, ...],
     trust_file: Path | None,
     unsigned: bool,
+    engine: str,
     as_json: bool,
     name: str,
     python_backend: bool,
@@ -63,20 +72,20 @@ def triton(
     *bundles, out = paths
     options = triton.Options(name, python_backend, max_batch)
     with _faults(out):
-        sources = [_open(bundle, trust_file, unsigned) for bundle in bundles]
+        sources = [_open(bundle, trust_file, unsigned, engine) for bundle in bundles]
         _write(out, triton.repository(sources, options), triton.KIND, sources, as_json=as_json)
 
 
 @export_to.command("hf")
-@common(BUNDLE, _OUT, TRUST, UNSIGNED, JSON)
+@common(BUNDLE, _OUT, TRUST, UNSIGNED, _ENGINE, JSON)
 def hugging_face(
-    bundle_path: Path, out: Path, trust_file: Path | None, unsigned: bool, as_json: bool
+    bundle_path: Path, out: Path, trust_file: Path | None, unsigned: bool, engine: str, as_json: bool
 ) -> None:
     """Write a model repository for Hugging Face: card, config.json, model.onnx. Nothing is uploaded."""
     from export.publish import hugging_face
 
     with _faults(out):
-        source = _open(bundle_path, trust_file, unsigned)
+        source = _open(bundle_path, trust_file, unsigned, engine)
         _write(out, hugging_face.repository(source), hugging_face.KIND, [source], as_json=as_json)
 
 
@@ -219,7 +228,7 @@ def _progress(name: str, quiet: bool) -> Iterator[Progress]:
         ui.close()
 
 
-def _open(bundle: Path, trust_file: Path | None, unsigned: bool) -> Source:
+def _open(bundle: Path, trust_file: Path | None, unsigned: bool, engine: str = "") -> Source:
     """A bundle to export; as elsewhere, a note where nobody's signature is checked."""
     from export.publish.source import open_source
     from export.runtime.bundle import UNSIGNED as ANYBODY
@@ -231,7 +240,7 @@ def _open(bundle: Path, trust_file: Path | None, unsigned: bool) -> Source:
     if trust is None:
         note = "no signature was checked: this machine has no trust.json (--trust FILE, or --unsigned)"
         stderr().say(note, label="note: ")
-    return open_source(bundle, ANYBODY if trust is None else trust)
+    return open_source(bundle, ANYBODY if trust is None else trust, engine)
 
 
 def _write(

@@ -111,7 +111,8 @@ def make(config: DeployConfig, store: Store, choice: Choice, parent: Path) -> Pa
     from export.errors import ExportError
 
     artifacts = artifacts_of(config, store)
-    needed = ("data", "precision", "qad", f"build@{choice.target}", "report")
+    built = (f"build@{target}" for target in choice.targets)
+    needed = ("data", "precision", "qad", *built, "report")
     if missing := [step for step in needed if step not in artifacts]:
         raise ConfigError(
             f"not finished yet: {', '.join(missing)}", fix="figkd-pipeline run CONFIG, then this again"

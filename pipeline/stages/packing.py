@@ -1,4 +1,4 @@
-"""From the artifacts of a run to what a bundle is made of, for one engine of one target."""
+"""From the artifacts of a run to what a bundle is made of: an engine of a target, or several of one student."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import calendar
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from export.cpu_layouts import features_for
 from export.engine_kinds import ENGINE_KINDS
 from pipeline.core.errors import ConfigError, StageFailed
 from pipeline.core.files import read_json
@@ -18,23 +18,18 @@ from pipeline.results.choice import Shipping
 from pipeline.results.engine import Engine
 from pipeline.results.network import Accuracy
 from pipeline.results.result import Result
+from pipeline.stages import packed_images as images
 from pipeline.stages.engines import onnx_path
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from export.bundle.content import Content, Measured
+    from export.bundle.content import Content, Measured, Packed
+    from export.runtime.bundle.manifest import Needs
     from export.runtime.bundle.preprocess import Preprocessing
 
-INPUTS = 16
-"""Golden inputs, from the test images."""
-REFERENCE = 1000
-"""Validation images at most whose answers are counted for comparison with a device's."""
-MOST_VIEW_BYTES = 100 << 20
 _AT_ONCE = 64
-_PNGS = 4
-_ORIENTATIONS = (1, 6)
 _BESIDE = (".json", ".weights.onnx")
 
 
@@ -43,14 +38,22 @@ class Choice:
     """What is packed of a target, and how it is released."""
 
     target: str
-    engine: str | None = None
-    """Id of the engine; None takes the one that the verdict ships."""
+    """Of the engine that the verdict ships, where none is named."""
+    engines: tuple[str, ...] = ()
+    """Ids; a device takes the first of them that fits it."""
     channel: str = "stable"
     sequence: int | None = None
     """None: the seconds of `created`, which grow by themselves."""
     licence: str = "NOASSERTION"
     unshipped: bool = False
     """Also what the verdict does not ship; the manifest records it."""
+    counts: bool = True
+    """Devices count answers by class and confidence."""
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Whose engines are packed."""
+        return tuple(dict.fromkeys(id.split("/", 1)[0] for id in self.engines)) or (self.target,)
 
 
 def why_not(result: Result, choice: Choice) -> str:
@@ -82,42 +85,36 @@ def content_of(inputs: Mapping[str, Path], result: Result, choice: Choice) -> Co
         StageFailed: its preprocessing is not that of the training.
     """
     from export.bundle.content import Content, Lineage
-    from export.runtime.bundle.manifest import EngineEntry
 
-    engine, verdict = _chosen(result, choice)
-    built = inputs[f"build@{choice.target}"]
-    if engine.file is None:
-        raise ConfigError(f"{engine.id} was not built: {engine.detail}", fix=engine.fix)
-    file = built / Path(engine.file).name
-    facts = read_json(file.with_name(f"{file.name}.json"))
-    spec = _preprocessing(facts, file)
-    golden = _golden(inputs["data"], spec)
-    known = _validation(inputs["data"], spec)
-    (logits, answers), source = _answers(inputs, engine, file, spec, (golden.views, known.views))
+    chosen, verdict = _chosen(result, choice)
+    several = len(chosen) > 1
+    sources = [_Source.of(inputs, engine) for engine in chosen]
+    spec = sources[0].spec
+    if other := next((source for source in sources if source.spec != spec), None):
+        raise ConfigError(
+            f"{other.engine.id} takes other inputs than {chosen[0].id}",
+            where="--engine",
+            fix="make a bundle of each",
+        )
+    golden = images.golden(inputs["data"], spec)
+    known = images.validation(inputs["data"], spec)
+    labelled = images.labelled(known, result.outputs)
     return Content(
         name=result.name,
-        target=choice.target,
+        target="+".join(choice.targets),
         channel=choice.channel,
         sequence=choice.sequence if choice.sequence is not None else _seconds(result.created),
         created=result.created,
         verdict=verdict,
-        summary=_summary(engine),
-        engine=EngineEntry(
-            f"engine/{file.name}", engine.backend, engine.precision, int(engine.runtime.get("threads") or 0)
-        ),
-        needs=_needs(facts, engine),
-        files={
-            f"engine/{path.name}": path
-            for path in (file, *(file.with_name(file.name + suffix) for suffix in _BESIDE))
-            if path.is_file()
-        },
+        summary=_summary(chosen),
+        engines=[
+            _packed(inputs, result, source, (golden.views, known.views), labelled, several=several)
+            for source in sources
+        ],
         classes=result.outputs,
         preprocessing=spec,
         inputs=golden.views,
-        logits=logits,
-        source=source,
         pictures=golden.pictures,
-        measured=_measured(result, engine),
         lineage=Lineage(
             data=str(result.data["dataset"]),
             teacher=result.teacher.model,
@@ -128,20 +125,114 @@ def content_of(inputs: Mapping[str, Path], result: Result, choice: Choice) -> Co
             steps=[
                 {"step": str(step["step"]), "key": str(step["key"]), "digest": str(step["digest"])}
                 for step in result.steps
-                if "@" not in step["step"] or step["step"].endswith(f"@{choice.target}")
+                if "@" not in step["step"] or step["step"].partition("@")[2] in choice.targets
             ],
         ),
         licence=choice.licence,
         parameters=result.student.parameters,
-        more=_after_shipping(known, answers, result.outputs),
+        counts=choice.counts,
+        more=labelled.files,
     )
 
 
-def _chosen(result: Result, choice: Choice) -> tuple[Engine, str]:
+@dataclass(frozen=True)
+class _Source:
+    """A built engine."""
+
+    engine: Engine
+    file: Path
+    facts: Mapping[str, Any]
+    """Of its sidecar."""
+    spec: Preprocessing
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Path], engine: Engine) -> _Source:
+        """Where an engine's build left it."""
+        if engine.file is None:
+            raise ConfigError(f"{engine.id} was not built: {engine.detail}", fix=engine.fix)
+        file = inputs[f"build@{engine.target}"] / Path(engine.file).name
+        facts = read_json(file.with_name(f"{file.name}.json"))
+        return cls(engine, file, facts, _preprocessing(facts, file))
+
+
+def _packed(
+    inputs: Mapping[str, Path],
+    result: Result,
+    source: _Source,
+    views: Sequence[npt.NDArray[np.uint8]],
+    labelled: images.Labelled,
+    *,
+    several: bool,
+) -> Packed:
+    """An engine with its answers to golden and validation images (`views`)."""
+    from export.bundle.content import Packed
+    from export.runtime.bundle.manifest import EngineEntry
+
+    engine, file = source.engine, source.file
+    (logits, answers), how = _answers(inputs, engine, file, source.spec, views)
+    name = engine.id.replace("/", "-") if several else ""
+    folder = f"engine/{name}" if several else "engine"
+    return Packed(
+        EngineEntry(
+            f"{folder}/{file.name}",
+            engine.backend,
+            engine.precision,
+            int(engine.runtime.get("threads") or 0),
+            _needs(source.facts, engine, several=several),
+            name,
+        ),
+        files={
+            f"{folder}/{path.name}": path
+            for path in (file, *(file.with_name(file.name + suffix) for suffix in _BESIDE))
+            if path.is_file()
+        },
+        logits=logits,
+        source=how,
+        measured=_measured(result, engine),
+        answers=labelled.answers(answers),
+    )
+
+
+def _chosen(result: Result, choice: Choice) -> tuple[list[Engine], str]:
+    """The engines to pack, and the verdict on them."""
+    if len(choice.engines) < 2:
+        engine, verdict = _only(result, choice)
+        return [engine], verdict
+    twice = sorted({id for id in choice.engines if choice.engines.count(id) > 1})
+    if twice:
+        raise ConfigError(f"{twice[0]} is named twice", where="--engine", fix="name it once")
+    engines = [_engine(result, id) for id in choice.engines]
+    reasons = {engine.id: _unfit(result, engine) for engine in engines}
+    bad = next((id for id, reason in reasons.items() if reason), None)
+    if bad is None:
+        return engines, "ship"
+    if not choice.unshipped:
+        raise _not_shipped(bad, reasons[bad])
+    return engines, f"not shipped: {bad}: {reasons[bad]}"
+
+
+def _unfit(result: Result, engine: Engine) -> str:
+    """Why an engine may not ship beside others; empty if it meets every goal of a target that ships."""
+    if reason := _verdict(result, engine.target):
+        return reason
+    shipped = _shipping(result, engine.target).engine
+    meets = engine.state == "ran" and engine.within_budget and engine.has_goal
+    return "" if meets or engine.id == shipped else f"{shipped} is shipped"
+
+
+def _not_shipped(what: str, reason: str) -> ConfigError:
+    return ConfigError(
+        f"the verdict does not ship {what}: {reason}",
+        where="--engine",
+        fix="meet the budgets, or add --allow-unshipped, which the bundle records",
+    )
+
+
+def _only(result: Result, choice: Choice) -> tuple[Engine, str]:
     """The engine to pack, and the verdict on it."""
     shipping = _shipping(result, choice.target)
     reason = _verdict(result, choice.target)
-    wanted = choice.engine or shipping.engine
+    wanted = next(iter(choice.engines), None) or shipping.engine
     if wanted is None and choice.unshipped:
         wanted = next((e.id for e in result.engines if e.target == choice.target and e.file), None)
     if not reason and wanted == shipping.engine:
@@ -173,94 +264,6 @@ def _engine(result: Result, name: str) -> Engine:
     raise ConfigError(
         f"no engine '{name}'", where="--engine", fix=f"engines are: {', '.join(e.id for e in result.engines)}"
     )
-
-
-@dataclass(frozen=True)
-class _Golden:
-    views: npt.NDArray[np.uint8]
-    """[N, S, S, 3]; those of the pictures come first."""
-    pictures: dict[str, bytes]
-
-
-def _golden(data: Path, spec: Preprocessing) -> _Golden:
-    """Views of test images; some as files, whose way through the runtime must be that of the training."""
-    import numpy as np
-
-    from export.bundle.pictures import photograph, png_bytes
-    from figkd.data import open_split
-    from figkd.data.crop import centre_crop
-    from figkd.data.decode import decode_square
-    from figkd.data.levels import from_json
-
-    images = open_split(data, "test").images
-    rows = np.unique(np.linspace(0, len(images) - 1, min(INPUTS, len(images))).astype(np.int64))
-    stored = np.asarray(images[rows])
-    pictures = {f"{i}.png": png_bytes(stored[i]) for i in range(min(_PNGS, len(stored)))}
-    for number, orientation in enumerate(_ORIENTATIONS):
-        pictures[f"{len(pictures)}.jpg"] = photograph(stored[number % len(stored)], orientation=orientation)
-    rules = from_json(read_json(data / "data.json").get("decoding", {}).get("levels", {}))
-    views = []
-    for name, encoded in pictures.items():
-        view = spec.view(encoded)
-        square = decode_square(partial(bytes, encoded), spec.side, rules=rules)
-        if not np.array_equal(view, centre_crop(square[None], spec.size)[0]):
-            raise StageFailed(
-                f"the runtime's preprocessing of {name} gives other pixels than the training's",
-                fix="use the version of Pillow that constraints.txt names, and report this",
-            )
-        views.append(view)
-    rest = centre_crop(stored, spec.size)[min(_PNGS, len(stored)) :]
-    return _Golden(np.concatenate([np.stack(views), rest]), pictures)
-
-
-@dataclass(frozen=True)
-class _Known:
-    """Labelled images."""
-
-    views: npt.NDArray[np.uint8]
-    """[N, S, S, 3]"""
-    labels: list[str]
-    """Their classes."""
-
-
-def _validation(data: Path, spec: Preprocessing) -> _Known:
-    """Validation images, evenly over the set: test images stay unseen."""
-    import numpy as np
-
-    from figkd.data import class_names, open_split
-    from figkd.data.crop import centre_crop
-
-    split, names = open_split(data, "val"), class_names(data)
-    most = min(REFERENCE, max(MOST_VIEW_BYTES // (3 * spec.size**2), 1), len(split.images))
-    rows = np.unique(np.linspace(0, len(split.images) - 1, most).astype(np.int64))
-    return _Known(
-        centre_crop(np.asarray(split.images[rows]), spec.size), [names[split.labels[row]] for row in rows]
-    )
-
-
-def _after_shipping(
-    known: _Known, logits: npt.NDArray[np.float32], outputs: Sequence[str]
-) -> dict[str, bytes]:
-    """What a device compares itself with: how answers are distributed, and images whose class is known."""
-    import numpy as np
-
-    from export.runtime.bundle import canary, canonical, golden
-    from export.runtime.counts import counts_of
-    from export.runtime.install.outputs import REFERENCE as REFERENCE_FILE
-
-    fit = canary.MOST_BYTES // known.views[0].nbytes
-    few = np.unique(
-        np.linspace(0, len(logits) - 1, min(canary.MOST_IMAGES, fit, len(logits))).astype(np.int64)
-    )
-    labels = np.array([outputs.index(known.labels[row]) for row in few], "<i4")
-    found = {REFERENCE_FILE: canonical.encode(counts_of(logits).to_json())}
-    if len(few):
-        found |= {
-            canary.INPUTS: golden.npy_bytes(known.views[few]),
-            canary.LABELS: golden.npy_bytes(labels),
-            canary.ANSWERS: golden.npy_bytes(logits[few].argmax(axis=1).astype("<i4")),
-        }
-    return found
 
 
 def _answers(
@@ -306,16 +309,22 @@ def _preprocessing(facts: Mapping[str, Any], file: Path) -> Preprocessing:
     return found
 
 
-def _needs(facts: Mapping[str, Any], engine: Engine) -> Any:
+def _needs(facts: Mapping[str, Any], engine: Engine, *, several: bool) -> Needs:
+    """What tells the machines apart. A CPU's INT8 layout does so only where there is another engine to take."""
     from export.runtime.bundle.manifest import Needs
 
     bound = ENGINE_KINDS[engine.backend].gpu
-    several = facts["options"].get("hardware_compatibility") not in (None, "none")  # the library says which
+    compatible = facts["options"].get("hardware_compatibility") not in (
+        None,
+        "none",
+    )  # the library says which
+    _, cpu, layout = Path(engine.onnx).stem.partition("_cpu_")
     return Needs(
         architecture=str(facts["platform"]),
-        compute_capability=() if several else tuple(facts["compute_capability"]),
+        compute_capability=() if compatible else tuple(facts["compute_capability"]),
         l4t=str(facts["l4t"]),
         versions={engine.backend: str(facts["versions"].get(engine.backend, ""))} if bound else {},
+        cpu_features=features_for(layout) if several and cpu else (),
     )
 
 
@@ -367,10 +376,13 @@ def _machine(result: Result, engine: Engine) -> dict[str, str]:
     return {name: str(value) for name, value in named.items() if value}
 
 
-def _summary(engine: Engine) -> str:
-    if engine.accuracy is None:
+def _summary(engines: Sequence[Engine]) -> str:
+    """Of several engines that of the first: the card has all."""
+    accuracy = engines[0].accuracy
+    if accuracy is None:
         return "It was not scored."
-    return f"Right on {engine.accuracy.top1:.2f} % of {engine.accuracy.n} test images."
+    whose = f" ({engines[0].id})" if len(engines) > 1 else ""
+    return f"Right on {accuracy.top1:.2f} % of {accuracy.n} test images{whose}."
 
 
 def _number(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 canary/inputs.npy     uint8 [N, S, S, 3]: the engine's views of validation images
 canary/labels.npy     int32 [N]: the index of the right class
-canary/answers.npy    int32 [N]: the index that the engine gave where it was measured
+canary/answers.npy    int32 [N]: the index that the engine gave where it was measured; see `EngineEntry.answers`
 
 The images are the same, so that the comparison is paired: only those count that changed sides. The release fails if so
 many more became wrong than right that chance alone does this less often than once in a hundred times (one-sided
@@ -78,7 +78,8 @@ def run_canary(bundle: Bundle, model: Model) -> Canary:
         raise BundleRefused("it has no labelled images", "take a bundle that has, or leave --canary out")
     inputs = array_of(bundle.read(INPUTS), "|u1", INPUTS)
     labels = array_of(bundle.read(LABELS), "<i4", LABELS)
-    answers = array_of(bundle.read(ANSWERS), "<i4", ANSWERS)
+    told = model.entry_in(bundle.manifest).place(ANSWERS)
+    answers = array_of(bundle.read(told), "<i4", told)
     fits = inputs.ndim == 4 and labels.shape == answers.shape == inputs.shape[:1]
     if not fits or not 1 <= len(inputs) <= _MOST_READ:
         raise BundleRefused("the files in %s do not fit each other" % FOLDER)

@@ -13,6 +13,7 @@ import sys
 from typing import Callable, Dict, List, Sequence
 
 from .errors import WRONG_USE, BundleError, CannotRun, ImageRefused
+from .manifest import Manifest
 from .trust import MOST_BYTES as MOST_TRUST_BYTES
 from .trust import parse_trust
 from .verify import UNSIGNED, Bundle, Choice, open_bundle
@@ -164,6 +165,22 @@ def _self_test(place: str, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _engine_facts(manifest: Manifest) -> Dict[str, object]:
+    """The engine; of several all, with the one that this machine takes."""
+    from .fit import choose
+
+    if len(manifest.engines) == 1:
+        (only,) = manifest.engines
+        return {"engine": only.file, "backend": only.backend, "precision": only.precision}
+    try:
+        chosen = choose(manifest)
+        here, passed = chosen.entry.name, list(chosen.passed)
+    except CannotRun as error:
+        here, passed = "none", [error.what]
+    told = ["%s (%s %s)" % (each.name, each.backend, each.precision) for each in manifest.engines]
+    return {"engines": told, "engine here": here, **({"not taken": passed} if passed else {})}
+
+
 def _info(place: str, arguments: argparse.Namespace) -> int:
     from .model import read_labels, read_preprocessing
 
@@ -179,9 +196,7 @@ def _info(place: str, arguments: argparse.Namespace) -> int:
         "sequence": manifest.sequence,
         "created": manifest.created,
         "verdict": manifest.verdict,
-        "engine": manifest.engine.file,
-        "backend": manifest.engine.backend,
-        "precision": manifest.engine.precision,
+        **_engine_facts(manifest),
         "classes": len(classes),
         "image": "%d x %d" % (size, size),
         "bytes": manifest.size,
@@ -192,9 +207,9 @@ def _info(place: str, arguments: argparse.Namespace) -> int:
         print(json.dumps({**facts, "labels": list(classes)}, indent=1))
         return 0
     for name, value in facts.items():
-        print("%-10s %s" % (name, ", ".join(value) or "none" if isinstance(value, list) else value))
+        print("%-11s %s" % (name, ", ".join(value) or "none" if isinstance(value, list) else value))
     shown = ", ".join(map(one_line, classes[:20]))
-    print("%-10s %s%s" % ("labels", shown, ", ..." if len(classes) > 20 else ""))
+    print("%-11s %s%s" % ("labels", shown, ", ..." if len(classes) > 20 else ""))
     return 0
 
 

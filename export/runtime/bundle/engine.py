@@ -1,15 +1,13 @@
-"""The engine of a bundle, loaded from the bytes that were checked; refused where it is for another machine."""
+"""An engine of a bundle, loaded from the bytes that were checked."""
 
 from __future__ import annotations
 
 import os
-import platform
 import posixpath
 import tempfile
 from typing import TYPE_CHECKING
 
 from ..errors import ExportError
-from ..readings import l4t_release
 from . import strict_json
 from .errors import BundleRefused, CannotRun
 
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from ..arrays import Array
-    from .manifest import Manifest
+    from .manifest import EngineEntry
     from .verify import Bundle
 
     class Engine(Protocol):
@@ -43,47 +41,36 @@ if TYPE_CHECKING:
 _MOST_SIDECAR = 1 << 24
 
 
-def load_engine(bundle: Bundle, threads: int | None = None) -> Engine:
-    """The engine of a bundle that was verified, from bytes that are checked as they are read.
+def load_engine(bundle: Bundle, entry: EngineEntry, threads: int | None = None) -> Engine:
+    """An engine of a bundle that was verified, from bytes that are checked as they are read.
 
     Args:
         bundle: whose.
+        entry: which, as `fit.choose` found it.
         threads: CPU threads; None: as it was measured.
 
     Raises:
         BundleRefused: a file is not what it was.
-        CannotRun: the engine is for another machine, or its library is missing or does not take it.
+        CannotRun: its library is missing or does not take it.
     """
-    manifest = bundle.manifest
-    require_machine(manifest)
     try:
-        if manifest.engine.backend == "onnxruntime":
+        if entry.backend == "onnxruntime":
             from ..onnx_session import OnnxRuntimeEngine
 
-            return OnnxRuntimeEngine(
-                bundle.read(manifest.engine.file), threads or manifest.engine.threads or None
-            )
-        return _tensorrt(bundle)
+            return OnnxRuntimeEngine(bundle.read(entry.file), threads or entry.threads or None)
+        return _tensorrt(bundle, entry)
     except ExportError as error:
         raise CannotRun(error.what, error.fix) from error
 
 
-def _tensorrt(bundle: Bundle) -> Engine:
+def _tensorrt(bundle: Bundle, entry: EngineEntry) -> Engine:
     """Code that an engine carries is never run: one that needs it is refused by the library."""
     from .. import cudart
     from ..trt_engine import TensorRTEngine
 
-    manifest = bundle.manifest
-    name = manifest.engine.file
+    name = entry.file
     sizes, weights = _sidecar(bundle.read(name + ".json"), name)
     cuda = cudart.required()
-    here = "SM%d%d" % cuda.compute_capability()
-    if manifest.needs.compute_capability and here not in manifest.needs.compute_capability:
-        raise CannotRun(
-            "the engine is for %s, the GPU here is %s"
-            % (" or ".join(manifest.needs.compute_capability), here),
-            "take the bundle that was made for this machine",
-        )
     data = bundle.read(name)
     with tempfile.TemporaryDirectory(
         prefix="figkd-weights-"
@@ -93,7 +80,7 @@ def _tensorrt(bundle: Bundle) -> Engine:
             place = os.path.join(folder, "weights.onnx")
             with open(place, "wb") as file:
                 file.write(bundle.read(posixpath.join(posixpath.dirname(name), weights)))
-        return TensorRTEngine(data, manifest.engine.backend, sizes, weights=place, cuda=cuda)
+        return TensorRTEngine(data, entry.backend, sizes, weights=place, cuda=cuda)
 
 
 def _sidecar(data: bytes, name: str) -> tuple[list[int], str]:
@@ -108,32 +95,6 @@ def _sidecar(data: bytes, name: str) -> tuple[list[int], str]:
     if not fits:
         raise BundleRefused("%s.json describes no engine" % name)
     return list(sizes), weights
-
-
-def require_machine(manifest: Manifest) -> None:
-    """Refuse a machine that the engine is not for, as far as that is known without its library.
-
-    Raises:
-        CannotRun: says what differs.
-    """
-    needs, here = manifest.needs, platform.machine()
-    fix = "take the bundle that was made for this machine"
-    if needs.architecture not in ("", here):
-        raise CannotRun("the engine is for %s, this machine is %s" % (needs.architecture, here), fix)
-    release = l4t_release()
-    if needs.l4t not in ("", release):
-        raise CannotRun("the engine is for L4T %s, here is %s" % (needs.l4t, release or "none"), fix)
-    for package, version in sorted(needs.versions.items()):
-        found = _version(package)
-        if found and found != version:
-            raise CannotRun("the engine is for %s %s, here is %s" % (package, version, found), fix)
-
-
-def _version(package: str) -> str:
-    try:
-        return str(getattr(__import__(package), "__version__", ""))
-    except Exception:  # the loader says what is missing
-        return ""
 
 
 def check_fit(engine: Engine, shape: tuple[int, ...], dtype: str) -> None:

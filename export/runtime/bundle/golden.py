@@ -4,6 +4,8 @@ golden/golden.json    which images there are, which decoder made their pixels, a
 golden/inputs.npy     uint8 [N, S, S, 3]: the engine's views of test images; those of the image files come first
 golden/logits.npy     float32 [N, C]: the answers
 golden/images/*       PNG and JPEG files
+
+Of a bundle with several engines, some have a golden.json and a logits.npy of their own (`EngineEntry.answers`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from .errors import BundleRefused, shown
 
 if TYPE_CHECKING:
     from ..arrays import Array
+    from .manifest import EngineEntry
     from .verify import Bundle
 
 FOLDER = "golden"
@@ -47,19 +50,20 @@ class Golden:
     libjpeg: str
 
 
-def read_golden(bundle: Bundle) -> Golden:
-    """The golden data of a bundle.
+def read_golden(bundle: Bundle, entry: EngineEntry) -> Golden:
+    """The golden data of an engine of a bundle.
 
     Raises:
         BundleRefused: it does not fit together.
     """
-    found = canonical.decode(bundle.read(FILE), FILE)
+    file = entry.place(FILE)
+    found = canonical.decode(bundle.read(file), file)
     try:
         images = tuple(found["images"])
         made = Golden(
             images=images,
             inputs=array_of(bundle.read(INPUTS), "|u1", INPUTS),
-            logits=array_of(bundle.read(LOGITS), "<f4", LOGITS),
+            logits=array_of(bundle.read(entry.place(LOGITS)), "<f4", entry.place(LOGITS)),
             source=found["source"],
             max_abs_logit=float(found["max_abs_logit"]),
             max_abs_pixel=found["max_abs_pixel"],
@@ -80,7 +84,7 @@ def read_golden(bundle: Bundle) -> Golden:
     except (KeyError, TypeError, ValueError, AttributeError):
         fits = False
     if not fits:
-        raise BundleRefused("%s does not fit the files that it is about: %s" % (FILE, shown(found)))
+        raise BundleRefused("%s does not fit the files that it is about: %s" % (file, shown(found)))
     return made
 
 

@@ -1,8 +1,12 @@
-"""`manifest.json`: what a bundle is and what lies in it. Read with strict bounds; its digest is the release id."""
+"""`manifest.json`: what a bundle is and what lies in it. Read with strict bounds; its digest is the release id.
+
+Format 1 has one engine (`engine`, `needs`). Format 2 has a list (`engines`, each with its needs), and `counts`. Both
+are read; format 2 is written only where format 1 cannot say it, so that earlier runtimes take what they can.
+"""
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from . import canonical
@@ -10,7 +14,8 @@ from .errors import BundleRefused, shown
 from .names import fault_of_name, fault_of_names
 
 NAME = "manifest.json"
-FORMAT = 1
+FORMATS = (1, 2)
+MOST_ENGINES = 32
 MOST_BYTES = 1 << 20
 MOST_FILES = 4096
 _AGAIN = "take a version of this program that reads it, or make the bundle again"
@@ -29,8 +34,24 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class Needs:
+    """The machine that an engine runs on; empty where any does."""
+
+    architecture: str = ""
+    """As `platform.machine()` says."""
+    compute_capability: Tuple[str, ...] = ()
+    """Of the GPU, such as `SM87`; any of these."""
+    l4t: str = ""
+    """Release of NVIDIA's board support package."""
+    versions: Mapping[str, str] = field(default_factory=dict)
+    """Package to the very version."""
+    cpu_features: Tuple[str, ...] = ()
+    """As `/proc/cpuinfo` lists them; any of these. Format 1 does not know them."""
+
+
+@dataclass(frozen=True)
 class EngineEntry:
-    """The engine: its file, whose it is, and how it is run."""
+    """An engine: its file, whose it is, how it is run, and where."""
 
     file: str
     backend: str
@@ -38,20 +59,15 @@ class EngineEntry:
     precision: str
     threads: int
     """CPU threads with which it was measured; 0: all that the process may use."""
+    needs: Needs = field(default_factory=Needs)
+    name: str = ""
+    """In messages and commands, each once; format 1 has none."""
+    answers: str = ""
+    """Folder of what it answered to golden and labelled images; empty: where format 1 has it."""
 
-
-@dataclass(frozen=True)
-class Needs:
-    """The machine that the engine runs on; empty where any does."""
-
-    architecture: str
-    """As `platform.machine()` says."""
-    compute_capability: Tuple[str, ...]
-    """Of the GPU, such as `SM87`; any of these."""
-    l4t: str
-    """Release of NVIDIA's board support package."""
-    versions: Mapping[str, str]
-    """Package to the very version."""
+    def place(self, usual: str) -> str:
+        """Where a file with its answers lies, by where format 1 has it."""
+        return "%s/%s" % (self.answers, usual.rpartition("/")[2]) if self.answers else usual
 
 
 @dataclass(frozen=True)
@@ -71,8 +87,10 @@ class Manifest:
     """`ship`, or why the run's verdict was not to ship this engine."""
     runtime: int
     """Version of the layout that the runtime must read."""
-    engine: EngineEntry
-    needs: Needs
+    engines: Tuple[EngineEntry, ...]
+    """At least one; a device takes the first that fits it."""
+    counts: bool
+    """Whether a device counts answers by class and confidence."""
     licences: Tuple[str, ...]
     """SPDX expressions."""
     files: Mapping[str, FileEntry]
@@ -100,11 +118,9 @@ def parse_manifest(data: bytes) -> Manifest:
     if len(data) > MOST_BYTES:
         raise BundleRefused("%s has more than %d bytes" % (NAME, MOST_BYTES))
     found = canonical.decode(data, NAME)
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
+    if not isinstance(found, dict) or found.get("format") not in FORMATS:
         raise BundleRefused("%s is of another version of the format" % NAME, _AGAIN)
-    _object(found, _TOP, "")
-    engine = _object(found["engine"], _ENGINE, "engine.")
-    needs = _object(found["needs"], _NEEDS, "needs.")
+    _object(found, {**_TOP, **(_ONE if found["format"] == 1 else _SEVERAL)}, "")
     files = {}
     for name, entry in found["files"].items():
         if fault := fault_of_name(name):
@@ -113,9 +129,11 @@ def parse_manifest(data: bytes) -> Manifest:
         files[name] = FileEntry(entry["sha256"], entry["bytes"])
     if fault := fault_of_names([*files, NAME]):
         raise BundleRefused("%s: %s" % (NAME, fault))
-    for name in (engine["file"], engine["file"] + ".json"):
-        if name not in files:
-            raise BundleRefused("%s lists no %s" % (NAME, name))
+    engines = _engines(found)
+    for engine in engines:
+        for name in (engine.file, engine.file + ".json"):
+            if name not in files:
+                raise BundleRefused("%s lists no %s" % (NAME, name))
     return Manifest(
         name=found["name"],
         target=found["target"],
@@ -124,13 +142,46 @@ def parse_manifest(data: bytes) -> Manifest:
         created=found["created"],
         verdict=found["verdict"],
         runtime=found["runtime"],
-        engine=EngineEntry(engine["file"], engine["backend"], engine["precision"], engine["threads"]),
-        needs=Needs(
-            needs["architecture"], tuple(needs["compute_capability"]), needs["l4t"], needs["versions"]
-        ),
+        engines=engines,
+        counts=bool(found.get("counts", 1)),
         licences=tuple(found["licences"]),
         files=files,
         data=data,
+    )
+
+
+def _engines(found: Dict[str, Any]) -> Tuple[EngineEntry, ...]:
+    if found["format"] == 1:
+        return (_engine({**_object(found["engine"], _ENGINE, "engine."), "needs": found["needs"]}, _NEEDS),)
+    read = []
+    for number, value in enumerate(found["engines"]):
+        where = "engines.%d." % number
+        read.append(_engine(_object(value, {**_ENGINE, **_NAMED}, where), {**_NEEDS, **_CPU}, where))
+    for what in ("name", "file"):
+        told = [getattr(engine, what) for engine in read]
+        if len(set(told)) != len(told):
+            raise BundleRefused("%s: two engines have the same %s" % (NAME, what))
+    return tuple(read)
+
+
+def _engine(
+    value: Dict[str, Any], fields: Mapping[str, Callable[[Any], bool]], where: str = ""
+) -> EngineEntry:
+    needs = _object(value["needs"], fields, where + "needs.")
+    return EngineEntry(
+        value["file"],
+        value["backend"],
+        value["precision"],
+        value["threads"],
+        Needs(
+            needs["architecture"],
+            tuple(needs["compute_capability"]),
+            needs["l4t"],
+            needs["versions"],
+            tuple(needs.get("cpu_features", ())),
+        ),
+        value.get("name", ""),
+        value.get("answers", ""),
     )
 
 
@@ -178,7 +229,7 @@ def _mapping(value: Any) -> bool:
 
 _BACKENDS = ("onnxruntime", "tensorrt", "tensorrt_rtx")  # type: Tuple[str, ...]
 _TOP = {
-    "format": lambda value: value == FORMAT,
+    "format": lambda value: value in FORMATS,
     "name": _word,
     "target": _word,
     "channel": _word,
@@ -186,10 +237,16 @@ _TOP = {
     "created": lambda value: isinstance(value, str) and bool(_TIME.match(value)),
     "verdict": _text,
     "runtime": _count,
-    "engine": lambda value: True,
-    "needs": lambda value: True,
     "licences": _list(_text),
     "files": lambda value: isinstance(value, dict) and len(value) <= MOST_FILES,
+}  # type: Dict[str, Callable[[Any], bool]]
+_ONE = {
+    "engine": lambda value: True,
+    "needs": lambda value: True,
+}  # type: Dict[str, Callable[[Any], bool]]
+_SEVERAL = {
+    "engines": lambda value: isinstance(value, list) and 1 <= len(value) <= MOST_ENGINES,
+    "counts": lambda value: value in (0, 1),
 }  # type: Dict[str, Callable[[Any], bool]]
 _ENGINE = {
     "file": lambda value: isinstance(value, str) and not fault_of_name(value),
@@ -203,6 +260,12 @@ _NEEDS = {
     "l4t": _text,
     "versions": _mapping,
 }  # type: Dict[str, Callable[[Any], bool]]
+_NAMED = {
+    "name": _word,
+    "answers": lambda value: isinstance(value, str) and (value == "" or not fault_of_name(value)),
+    "needs": lambda value: True,
+}  # type: Dict[str, Callable[[Any], bool]]
+_CPU = {"cpu_features": _list(_word)}  # type: Dict[str, Callable[[Any], bool]]
 _FILE = {
     "sha256": lambda value: isinstance(value, str) and bool(_SHA256.match(value)),
     "bytes": _count,

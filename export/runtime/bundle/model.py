@@ -22,12 +22,14 @@ from . import canonical
 from .decode import MOST_BYTES as MOST_IMAGE_BYTES
 from .engine import check_fit, load_engine
 from .errors import BundleRefused, CannotRun, ImageRefused
+from .fit import Chosen, choose
 from .preprocess import Preprocessing, from_json
 from .verify import Bundle, Choice, open_bundle
 
 if TYPE_CHECKING:
     from ..arrays import Array
     from .engine import Engine
+    from .manifest import EngineEntry, Manifest
     from .verify import Path
 
 LABELS, PREPROCESS = "labels.json", "preprocess.json"
@@ -49,13 +51,26 @@ class Label:
 class Model:
     """An engine with its preprocessing and its class names. Not thread-safe: it answers one call after the other."""
 
-    def __init__(self, classes: Sequence[str], preprocessing: Preprocessing, engine: Engine) -> None:
+    def __init__(
+        self,
+        classes: Sequence[str],
+        preprocessing: Preprocessing,
+        engine: Engine,
+        chosen: Chosen | None = None,
+    ) -> None:
         """Put together what belongs together; `load` takes it from a bundle.
+
+        Args:
+            classes: by output.
+            preprocessing: of photos.
+            engine: loaded.
+            chosen: which of a bundle's engines it is; None: it is from no bundle.
 
         Raises:
             BundleRefused: the preprocessing gives another input than the engine takes.
         """
         self.classes, self.preprocessing, self.engine = tuple(classes), preprocessing, engine
+        self.chosen = chosen
         check_fit(engine, preprocessing.shape, preprocessing.dtype)
 
     def classify(self, image: Path | bytes | Array, top: int = 1) -> list[Label]:
@@ -111,6 +126,10 @@ class Model:
         order = np.argsort(-shares, kind="stable")[: max(1, top)]
         return [Label(self.classes[i], float(shares[i]), int(i)) for i in order]
 
+    def entry_in(self, manifest: Manifest) -> EngineEntry:
+        """Which engine of its bundle it runs; the first where it is from none."""
+        return self.chosen.entry if self.chosen else manifest.engines[0]
+
     def close(self) -> None:
         """Release the engine."""
         self.engine.close()
@@ -137,7 +156,8 @@ def load(folder: Path, trust: Choice) -> Model:
 def model_of(bundle: Bundle) -> Model:
     """The model in a bundle that was verified; errors as for `load`."""
     classes, preprocessing = read_labels(bundle), read_preprocessing(bundle)
-    return Model(classes, preprocessing, load_engine(bundle))
+    chosen = choose(bundle.manifest)
+    return Model(classes, preprocessing, load_engine(bundle, chosen.entry), chosen)
 
 
 def probabilities(logits: Array) -> Array:

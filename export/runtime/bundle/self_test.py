@@ -74,7 +74,7 @@ def self_test(bundle: Bundle, model: Model) -> SelfTest:
         BundleRefused: the golden data do not fit together.
         CannotRun: the engine fails.
     """
-    golden = read_golden(bundle)
+    golden = read_golden(bundle, model.entry_in(bundle.manifest))
     logits = model.logits(list(golden.inputs))
     difference = np.abs(logits.astype(np.float64) - golden.logits)
     same, note = _decoder(golden)

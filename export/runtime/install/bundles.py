@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Callable
+import os
+from typing import Callable, Tuple
 
 from ..bundle import Bundle, BundleRefused, open_bundle
 from ..bundle.errors import BundleError
+from ..bundle.fit import choose
+from ..bundle.manifest import MOST_BYTES, NAME, parse_manifest
 from ..bundle.verify import Choice
 from .errors import Environment, Refused
 from .site import Verify
@@ -29,6 +32,22 @@ def verifier(trust: Choice, seen: Callable[[], str] = str) -> Verify:
             raise Environment(error.what, fix=error.fix) from None
 
     return verify
+
+
+def fits(folder: str) -> Tuple[str, ...]:
+    """Which engine of the verified bundle in a folder this machine takes, and why not those before it: a line each.
+
+    Nothing for a bundle of one engine.
+
+    Raises:
+        Environment: it runs none of them.
+    """
+    with open(os.path.join(folder, NAME), "rb") as file:
+        manifest = parse_manifest(file.read(MOST_BYTES))
+    try:
+        return choose(manifest).words
+    except BundleError as error:
+        raise Environment(error.what, fix=error.fix) from None
 
 
 def release_of(bundle: Bundle) -> Release:

@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List, NoReturn, Optional, Sequence
 from ..bundle.canary import FOLDER as CANARY
 from ..bundle.cli import PLACES, trust_of
 from ..bundle.errors import BundleError
-from .bundles import verifier
+from .bundles import fits, verifier
 from .child import Limits, run_limited
 from .disk import FOLDER, LocalDisk
 from .errors import INTERRUPTED, Environment, InstallError, Usage
@@ -191,7 +191,7 @@ def _site(given: argparse.Namespace) -> Site:
         raise Usage("whose signatures count is not known", RUNTIME, "give --trust FILE, or --unsigned")
     root = os.path.realpath(given.root)
     refuse_shared(root)
-    return Site(root, LocalDisk(), verifier(trust, lambda: seen(root)), this_machine())
+    return Site(root, LocalDisk(), verifier(trust, lambda: seen(root)), this_machine(), fits)
 
 
 def _existing(given: argparse.Namespace) -> Site:

@@ -12,8 +12,13 @@ import time
 from dataclasses import dataclass
 from typing import Optional
 
+from ..bundle.errors import BundleError
+from ..bundle.fit import choose
+from ..bundle.manifest import MOST_BYTES as MOST_MANIFEST
+from ..bundle.manifest import NAME as MANIFEST
+from ..bundle.manifest import parse_manifest
 from ..counts import OutputCounts, counts_from
-from .site import BUNDLE, Site
+from .site import Site
 
 FOLDER = "outputs"
 REFERENCE = "reference.json"
@@ -69,7 +74,19 @@ def outputs_of(site: Site, release: str) -> Outputs:
         if counts is not None:
             same = total is not None and len(total.classes) == len(counts.classes)
             total = total.plus(counts) if total is not None and same else counts
-    return Outputs(total, _read(site.path("releases", release, BUNDLE, REFERENCE)))
+    return Outputs(total, _reference(site, release))
+
+
+def _reference(site: Site, release: str) -> Optional[OutputCounts]:
+    """Of the engine that this machine takes."""
+    bundle = site.bundle(release)
+    try:
+        with open(os.path.join(bundle, MANIFEST), "rb") as file:
+            manifest = parse_manifest(file.read(MOST_MANIFEST + 1))
+        entry = choose(manifest).entry if len(manifest.engines) > 1 else manifest.engines[0]
+    except (OSError, BundleError):
+        return None
+    return _read(os.path.join(bundle, entry.place(REFERENCE)))
 
 
 def _read(path: str) -> Optional[OutputCounts]:

@@ -51,7 +51,7 @@ def install(site: Site, source: Source, prove: Prove, watch: Watch, window_s: fl
     Raises:
         Refused: it is no bundle, not trusted, or older than what was committed here.
         TakenBack: it failed its self-test or while it was watched; the old model serves.
-        Environment: the disk is full, or the like; the old model serves.
+        Environment: no engine of it runs here, the disk is full, or the like; the old model serves.
     """
     found = recover(site)
     state = found.state
@@ -60,6 +60,7 @@ def install(site: Site, source: Source, prove: Prove, watch: Watch, window_s: fl
         stage(site.disk, source, staged)
         release = site.verify(os.path.join(staged, BUNDLE))
         _refuse_older(state, release)
+        words = () if state.active == release.id else site.fits(os.path.join(staged, BUNDLE))
         place(site, staged, release.id)
     finally:
         remove_tree(site.disk, staged)
@@ -87,7 +88,7 @@ def install(site: Site, source: Source, prove: Prove, watch: Watch, window_s: fl
             _take_back(site, state, release.id, error)
         raise
     note(site, "committed", release.id)
-    return Installed(release, True, found.notes)
+    return Installed(release, True, (*found.notes, *words))
 
 
 def place(site: Site, staged: str, id: str) -> None:

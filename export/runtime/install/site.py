@@ -21,7 +21,7 @@ import stat
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Callable, Iterator, Optional
+from typing import Callable, Iterator, Optional, Tuple
 
 from . import state as states
 from .disk import ABSENT, FOLDER, Disk, LocalDisk, replace_file
@@ -39,6 +39,9 @@ _MOST_EVENTS = 256 * 1024
 
 Verify = Callable[[str], Release]
 """Folder of a bundle to what it is; raises `Refused` if it is damaged, changed, or not signed as it must be."""
+
+Fits = Callable[[str], Tuple[str, ...]]
+"""Folder of a verified bundle to what there is to say of its engines; raises `Environment` if none runs here."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ class Site:
     disk: Disk
     verify: Verify
     machine: Machine
+    fits: Fits = lambda folder: ()
 
     def path(self, *names: str) -> str:
         """A path below the root."""

@@ -151,7 +151,14 @@ def _of_bundle(options: Options, say: Callable[[str], None]) -> Served:
     trust = trust_of(options.trust, unsigned=options.unsigned)
     if trust is None:
         say("note: no signature was checked: this machine has no trust.json (--trust FILE, or --unsigned)")
-    return open_served(options.bundle, trust or UNSIGNED, options.name, options.limits.images)
+    return _told(open_served(options.bundle, trust or UNSIGNED, options.name, options.limits.images), say)
+
+
+def _told(served: Served, say: Callable[[str], None]) -> Served:
+    """Which of its bundle's engines it is."""
+    for line in served.model.chosen.words if served.model.chosen else ():
+        say(line)
+    return served
 
 
 def _follower(
@@ -169,7 +176,7 @@ def _follower(
         trust = trust_of(options.trust, unsigned=options.unsigned)
         if trust is None:
             raise WrongUse("whose signatures count is not known", "give --trust FILE, or --unsigned")
-        return open_served(folder, trust, options.name, options.limits.images, seen(root))
+        return _told(open_served(folder, trust, options.name, options.limits.images, seen(root)), say)
 
     trust = trust_of(options.trust, unsigned=options.unsigned)
     if trust is None:

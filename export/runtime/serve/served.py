@@ -24,11 +24,11 @@ class Served:
 
     def __init__(self, model: Model, manifest: Manifest, name: Optional[str], most_images: int) -> None:
         self.model, self.manifest, self.release = model, manifest, manifest.release
-        engine = model.engine
+        engine, self.entry = model.engine, model.entry_in(manifest)
         self.signature = Signature(
             name or manifest.name,
             str(manifest.sequence),
-            _PLATFORMS[manifest.engine.backend],
+            _PLATFORMS[self.entry.backend],
             engine.input_name,
             engine.output_name,
             tuple(engine.input_shape),
@@ -45,13 +45,12 @@ class Served:
     @property
     def labels(self) -> Dict[str, str]:
         """Of the release, for the metrics."""
-        manifest = self.manifest
         return {
             "release": self.release,
             "name": self.signature.name,
             "version": self.signature.version,
-            "backend": manifest.engine.backend,
-            "precision": manifest.engine.precision,
+            "backend": self.entry.backend,
+            "precision": self.entry.precision,
         }
 
     def facts(self) -> Dict[str, Any]:

@@ -21,6 +21,7 @@ from export.errors import ExportError
 from export.runtime.bundle import UNSIGNED, BundleRefused, canonical, load, open_bundle, verify
 from export.runtime.bundle.engine import load_engine
 from export.runtime.bundle.errors import CannotRun, ImageRefused
+from export.runtime.bundle.fit import choose
 from export.runtime.bundle.golden import array_of, npy_bytes
 from export.runtime.bundle.manifest import NAME
 from export.runtime.bundle.self_test import self_test
@@ -318,7 +319,7 @@ def test_a_tensorrt_engine_is_loaded_from_the_bytes_that_were_checked(
     opened = open_bundle(folder, UNSIGNED)
     if capability == "SM90":
         with pytest.raises(CannotRun, match="for SM90, the GPU here is SM87"):
-            load_engine(opened)
+            choose(opened.manifest)
         return
-    load_engine(opened)
+    load_engine(opened, choose(opened.manifest).entry)
     assert given == [b"plan", "tensorrt", [1, 8], b"weights" if weights else b"", True]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from export.bundle.content import Content
 from export.bundle.write import write_bundle
 from export.runtime.bundle.manifest import EngineEntry, Needs
 from export.runtime.files import sha256
@@ -28,7 +28,7 @@ def plan_bundle(
     """A bundle of a TensorRT engine; `facts` change its sidecar."""
     folder.mkdir(parents=True)
     made = content(folder / "made")
-    sidecar = json.loads(made.files["engine/fp32.onnx.json"].read_bytes())
+    sidecar = json.loads(made.engines[0].files["engine/fp32.onnx.json"].read_bytes())
     engine = folder / "fp32.engine"
     engine.write_bytes(b"ftrt" + " ".join(capabilities).encode())
     batch = "batch" if len(batch_sizes) > 1 else batch_sizes[0]
@@ -46,12 +46,11 @@ def plan_bundle(
     }
     beside = engine.with_name("fp32.engine.json")
     beside.write_text(json.dumps(sidecar))
-    fields: dict[str, Any] = {
-        **vars(made),
-        "engine": EngineEntry("engine/fp32.engine", backend, "fp32", 0),
-        "needs": Needs("", tuple(capabilities), l4t, {backend: version}),
-        "files": {"engine/fp32.engine": engine, "engine/fp32.engine.json": beside},
-        "target": "-".join(capabilities).lower() or "several",
-        **changes,
-    }
-    return write_bundle(Content(**fields), folder)[0]
+    needs = Needs("", tuple(capabilities), l4t, {backend: version})
+    packed = replace(
+        made.engines[0],
+        entry=EngineEntry("engine/fp32.engine", backend, "fp32", 0, needs),
+        files={"engine/fp32.engine": engine, "engine/fp32.engine.json": beside},
+    )
+    whole = {"target": "-".join(capabilities).lower() or "several", **changes}
+    return write_bundle(replace(made, engines=[packed], **whole), folder)[0]

@@ -156,6 +156,40 @@ def test_the_config_says_how_a_bundle_is_released(finished: Finished, tmp_path: 
         assert (tmp_path / kind / name).read_bytes() == engine.read_bytes()
 
 
+def test_several_engines_in_one_bundle(shipped: Path, finished: Finished, tmp_path: Path) -> None:
+    """Of one target and of another; each meets its goals, or is allowed; the first that fits is taken."""
+    ids = ("rtx/fp32-SM86", "cpu/int8", "cpu/fp32")
+    words = [word for id in ids for word in ("--engine", id)]
+    done = finished.figkd("bundle", *words, "-o", tmp_path, **_keys(shipped))
+    assert (done.code, "does not ship rtx/fp32-SM86" in done.err) == (2, True), done.err
+    done = finished.figkd("bundle", *words, "--allow-unshipped", "-o", tmp_path, "--json", **_keys(shipped))
+    assert done.code == 0, done.err
+    folder = Path(done.json["bundle"])
+    assert folder.name.startswith("fonts_cpu-rtx+cpu-")
+    facts = _run_pyz(folder, "info", "--unsigned", "--json").json
+    assert facts["verdict"].startswith("not shipped: rtx/fp32-SM86: ")
+    assert facts["engine here"] == "cpu-int8" and facts["not taken"][0].startswith("rtx-fp32-SM86 needs a ")
+    tested = _run_pyz(folder, "self-test", "--canary", "--unsigned", "--json")
+    assert (tested.code, tested.json["max_abs_logit"], tested.json["canary"]["lost"]) == (0, 0.0, 0), (
+        tested.err
+    )
+    engines = json.loads((folder / "manifest.json").read_bytes())["engines"]
+    assert engines[0]["needs"]["compute_capability"] == ["SM86"] and engines[2]["needs"]["architecture"] == ""
+    done = finished.figkd(
+        "bundle", "--engine", "cpu/int8", "--engine", "cpu/fp32", "-o", tmp_path, "--json", **_keys(shipped)
+    )
+    assert done.code == 0, done.err
+    assert _run_pyz(Path(done.json["bundle"]), "info", "--unsigned", "--json").json["verdict"] == "ship"
+    done = finished.figkd(
+        "bundle", "--engine", "cpu/int8", "--engine", "cpu/int8", "-o", tmp_path, **_keys(shipped)
+    )
+    assert (done.code, "named twice" in done.err) == (2, True)
+    done = run("export-to", "hf", folder, tmp_path / "hf", "--unsigned", "--engine", "cpu-fp32")
+    assert done.code == 0, done.err
+    assert '"precision": "fp32"' in (tmp_path / "hf/config.json").read_text()
+    assert run("export-to", "hf", folder, tmp_path / "hf2", "--unsigned", "--engine", "none").code == 2
+
+
 def test_a_bundle_needs_a_finished_run(tmp_path: Path) -> None:
     done = figkd("bundle", FONTS, "--target", "cpu", cwd=tmp_path)
     assert (done.code, "not finished yet" in done.err) == (2, True)

@@ -26,3 +26,17 @@ def bundle_at(
     return write_bundle(
         folder, {**FILES, "run.pyz": program, "engine/fp32.onnx": engine}, sequence=sequence, **more
     )
+
+
+def several_at(folder: Path, sequence: int, *needs: dict[str, object]) -> Path:
+    """A bundle of two engines, `first` and `second`, with these needs."""
+    none = {"architecture": "", "compute_capability": [], "l4t": "", "versions": {}, "cpu_features": []}
+    engines = [
+        {"name": name, "file": f"engine/{name}", "backend": "onnxruntime", "precision": "fp32", "threads": 0,
+         "answers": "", "needs": {**none, **needs[number]}}
+        for number, name in enumerate(("first", "second"))
+    ]  # fmt: skip
+    files = {f"engine/{name}{end}": b"x" for name in ("first", "second") for end in ("", ".json")}
+    program = _PROGRAM.format(root=str(ROOT), self_test=PASSES).encode()
+    changes = {"format": 2, "counts": 1, "engines": engines, "engine": None, "needs": None}
+    return write_bundle(folder, {**FILES, **files, "run.pyz": program}, sequence=sequence, **changes)

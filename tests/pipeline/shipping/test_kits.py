@@ -75,7 +75,9 @@ def machine(kits: Path) -> ModuleType:
 
 def test_the_facts_of_a_device(machine: ModuleType, tmp_path: Path) -> None:
     needs = {"versions": {"numpy": "1", "no-such-package": "1"}, "compute_capability": ["SM87"]}
-    facts = machine.facts_of([{"needs": needs}], str(tmp_path / "not/there"))
+    engine = {"name": "", "backend": "tensorrt", "needs": needs}
+    facts = machine.facts_of([{"engines": [engine]}], str(tmp_path / "not/there"))
+    assert facts["cpu_features"] and "tensorrt" not in facts["versions"]
     assert facts["l4t"] == l4t_release()
     assert facts["versions"]["numpy"] == __import__("numpy").__version__
     assert facts["versions"]["no-such-package"] == ""
@@ -90,16 +92,23 @@ def test_the_facts_of_a_device(machine: ModuleType, tmp_path: Path) -> None:
         ({"compute_capability": ["SM72", "SM87"], "l4t": "36.4.3", "versions": {"tensorrt": "10.3.0"}}, []),
         ({"compute_capability": ["SM72"]}, ["its GPU is SM87, the engine is for SM72"]),
         ({"l4t": "35.1"}, ["its L4T is 36.4.3, the engine is for 35.1"]),
+        ({"cpu_features": ["asimddp", "i8mm"]}, ["its CPU has no asimddp or i8mm"]),
         ({"versions": {"onnxruntime": "1.20"}}, ["its onnxruntime is missing, the engine is for 1.20"]),
     ],
 )
 def test_what_a_device_lacks(machine: ModuleType, needs: dict[str, object], lacking: list[str]) -> None:
     """In the words of `figkd-pipeline ship`, for the keys that a manifest has."""
     facts = {
-        "architecture": "aarch64", "compute_capability": "SM87", "l4t": "36.4.3", "versions": {"tensorrt": "10.3.0"},
-        "free_bytes": 100 << 20,
+        "architecture": "aarch64", "cpu_features": ["asimd"], "compute_capability": "SM87", "l4t": "36.4.3",
+        "versions": {"tensorrt": "10.3.0"}, "free_bytes": 100 << 20,
     }  # fmt: skip
-    assert machine.lacks({"needs": needs}, facts) == lacking
+    engine = {"name": "first", "backend": "tensorrt", "needs": needs}
+    assert machine.lacks({"engines": [engine]}, facts) == lacking
+    other = {"name": "other", "backend": "onnxruntime", "needs": {}}
+    several = [f"first: {line}" for line in lacking]
+    found = machine.lacks({"engines": [engine, other]}, facts)
+    assert found == ([*several, "other: its Python has no onnxruntime"] if lacking else [])
+    assert not machine.lacks({"engines": [other, engine]}, {**facts, "versions": {"onnxruntime": "1.20"}})
     assert set(needs) <= set(Needs.__dataclass_fields__)
     assert not machine.lacks_room({"bytes": 1}, facts)
     assert machine.lacks_room({"bytes": 60 << 20}, facts) == ["143 MB are needed, 105 MB are free"]

@@ -35,7 +35,7 @@ def test_shipped_installed_and_taken_back(tmp_path: Path, clean: dict[str, str])
         with local_bundle(bundle(tmp_path / "one"), UNSIGNED) as one:
             first = ship(session, [one], there, said.append)
         assert any(line.startswith("self-test passed in") for line in said)
-        wrong = content(tmp_path / "made").logits[:, ::-1].copy()
+        wrong = content(tmp_path / "made").engines[0].logits[:, ::-1].copy()
         folder = bundle(tmp_path / "two", sequence=4, logits=wrong)
         with (
             local_bundle(folder, UNSIGNED) as two,

@@ -19,7 +19,7 @@ from pipeline.shipping.views import status_lines
 from tests.export.runtime.install.made import entries_of, tar_of
 from tests.pipeline.devices.conftest import sshd  # noqa: F401
 from tests.pipeline.devices.sshd import Sshd
-from tests.pipeline.shipping.made import FAILS, bundle_at
+from tests.pipeline.shipping.made import FAILS, bundle_at, several_at
 
 
 @pytest.fixture
@@ -109,6 +109,20 @@ def test_of_several_bundles_a_device_gets_the_one_that_runs_there(
     other, fits = bundle_at(tmp_path / "b1", 1, needs=needs), bundle_at(tmp_path / "b2", 2)
     with local_bundle(other, UNSIGNED) as one, local_bundle(fits, UNSIGNED) as two:
         assert ship(session, [one, two], there, lambda text: None).id == two.manifest.release
+
+
+def test_of_several_engines_one_must_run_there_before_anything_is_sent(
+    session: Session, there: There, tmp_path: Path
+) -> None:
+    facts = session.facts()
+    first = several_at(tmp_path / "b1", 1, {"architecture": "riscv64"}, {"cpu_features": ["no_such"]})
+    said: list[str] = []
+    with pytest.raises(DeviceFault, match=r"first: its CPU is .* riscv64; second: its CPU has no no_such"):
+        _ship(session, first, there, said)
+    assert not said
+    fits = several_at(tmp_path / "b2", 2, {"architecture": "riscv64"}, {"architecture": facts["machine"]})
+    assert _ship(session, fits, there, said).is_new
+    assert any(line.startswith("first is for riscv64") for line in said) and "takes the engine second" in said
 
 
 def test_a_damaged_bundle_is_refused_here(tmp_path: Path) -> None:

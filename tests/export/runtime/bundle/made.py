@@ -19,7 +19,7 @@ FILES = {
 
 
 def manifest_of(contents: dict[str, bytes], **changes: Any) -> dict[str, Any]:
-    return {
+    whole = {
         "format": 1,
         "name": "small",
         "target": "cpu",
@@ -34,6 +34,7 @@ def manifest_of(contents: dict[str, bytes], **changes: Any) -> dict[str, Any]:
         "files": {n: {"sha256": hashlib.sha256(d).hexdigest(), "bytes": len(d)} for n, d in contents.items()},
         **changes,
     }
+    return {name: value for name, value in whole.items() if value is not None}
 
 
 def write_bundle(folder: Path, files: dict[str, bytes] | None = None, **changes: Any) -> Path:

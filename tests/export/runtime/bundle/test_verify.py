@@ -31,7 +31,7 @@ def _refused(folder: Path) -> str:
 def test_a_whole_bundle_is_taken_also_through_a_link(tmp_path: Path) -> None:
     folder = write_bundle(tmp_path / "small")
     manifest = verify(folder, UNSIGNED)
-    assert (manifest.name, manifest.engine.file, len(manifest.files)) == (
+    assert (manifest.name, manifest.engines[0].file, len(manifest.files)) == (
         "small",
         "engine/fp32.onnx",
         len(FILES),

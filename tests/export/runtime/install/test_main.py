@@ -122,6 +122,53 @@ def test_refusals_and_their_exit_codes(board: Board) -> None:
     assert isinstance(failed, dict) and len(failed) == 2
 
 
+@pytest.mark.parametrize(
+    ("needs", "word"),
+    [
+        ({"architecture": "vax"}, "the engine is for vax, this machine is"),
+        ({"l4t": "36.4.3"}, "the engine is for L4T 36.4.3, here is none"),
+        ({"versions": {"numpy": "0.1"}}, "the engine is for numpy 0.1, here is"),
+    ],
+)
+def test_an_engine_that_needs_what_the_device_lacks_is_refused_before_anything_is_linked(
+    board: Board, needs: dict[str, object], word: str
+) -> None:
+    """A bundle from a USB stick: no host looked before. Its self-test would pass."""
+    assert board.run("install", board.bundle(1))[0] == 0
+    serves, before = board.serves(), sorted(os.listdir(os.path.join(board.root, "releases")))
+    none = {"architecture": "", "compute_capability": [], "l4t": "", "versions": {}}
+    files = {**FILES, "run.pyz": _PASSES}
+    stick = write_bundle(board.folder / "stick", files, sequence=2, needs={**none, **needs})
+    code, out, err = board.run("install", str(stick), "--json")
+    assert code == 4 and word in err and "take the bundle that was made for this machine" in err
+    assert word in json.loads(out)["error"]
+    assert board.serves() == serves and board.status()["failed"] == {}
+    assert sorted(os.listdir(os.path.join(board.root, "releases"))) == before
+    assert not os.listdir(os.path.join(board.root, "staging"))
+
+
+def test_of_several_engines_the_install_says_which_it_takes_and_why_not_the_others(board: Board) -> None:
+    needs = {"architecture": "", "compute_capability": [], "l4t": "", "versions": {}, "cpu_features": []}
+    engines = [
+        {"name": name, "file": f"engine/{name}", "backend": "onnxruntime", "precision": "fp32", "threads": 0,
+         "answers": "", "needs": {**needs, "architecture": machine}}
+        for name, machine in (("orin", "vax"), ("cpu", ""))
+    ]  # fmt: skip
+    parts = {f"engine/{name}{end}": b"x" for name in ("orin", "cpu") for end in ("", ".json")}
+    changes = {"format": 2, "counts": 1, "engines": engines, "engine": None, "needs": None}
+    folder = write_bundle(board.folder / "two", {**FILES, **parts, "run.pyz": _PASSES}, **changes)
+    code, out, err = board.run("install", str(folder))
+    assert (code, err) == (0, "")
+    assert "orin is for vax, this machine is" in out and "takes the engine cpu" in out
+    engines[1]["needs"] = {**needs, "architecture": "pdp11"}
+    folder = write_bundle(
+        board.folder / "none", {**FILES, **parts, "run.pyz": _PASSES}, **{**changes, "sequence": 9}
+    )
+    code, _, err = board.run("install", str(folder))
+    assert code == 4 and "none of the bundle's engines fits this machine: orin is for vax, " in err
+    assert "cpu is for pdp11" in err
+
+
 def test_trust_is_never_left_out_silently(board: Board) -> None:
     done = subprocess.run([sys.executable, "-c", _CODE, "status"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "whose signatures count is not known" in done.stderr

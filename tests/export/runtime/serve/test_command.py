@@ -16,12 +16,13 @@ from export.bundle.pictures import png_bytes
 from export.bundle.write import write_bundle
 from export.engines import BACKENDS
 from export.runtime.bundle import UNSIGNED, load
+from export.runtime.bundle.manifest import Needs
 from export.runtime.install.outputs import outputs_of
 from export.runtime.install.primitive import install
 from export.runtime.install.source import FolderSource
 from export.runtime.serve.main import main
 from export.runtime.serve.server import is_loopback, listen
-from tests.export.bundle.tiny import bundle, content
+from tests.export.bundle.tiny import bundle, content, several
 from tests.export.runtime.install.made import fine, site_at
 from tests.export.runtime.serve.made import ask, process
 from tests.old_python import old_python  # noqa: F401
@@ -95,7 +96,7 @@ def test_an_engine_of_one_batch_size_takes_any_number_of_images(tmp_path: Path) 
     BACKENDS["onnxruntime"].build(source, engine, batch_sizes=(4,))
     sidecar = engine.with_name("four.onnx.json")
     files = {"engine/fp32.onnx": engine, "engine/fp32.onnx.json": sidecar}
-    folder = write_bundle(replace(what, files=files), tmp_path)[0]
+    folder = write_bundle(replace(what, engines=[replace(what.engines[0], files=files)]), tmp_path)[0]
     stored = images(9)
     with load(folder, UNSIGNED) as model:
         assert model.engine.batch_sizes == (4,)  # type: ignore[attr-defined]
@@ -168,3 +169,12 @@ def test_on_python_3_8(old_python: Path, made: Path, tmp_path: Path) -> None:  #
         assert status == 501 and "Pillow" in found["error"]
         running.send_signal(signal.SIGTERM)
         assert running.wait(20) == 0
+
+
+def test_of_several_engines_the_one_that_fits_answers(tmp_path: Path) -> None:
+    folder, _ = write_bundle(several(tmp_path / "made", Needs("vax")), tmp_path)
+    with process("--unsigned", program=folder / "run.pyz") as (running, port):
+        metrics = str(ask(port, "GET", "/metrics")[1])
+        assert 'precision="fp32"' in metrics and 'precision="int8"' not in metrics
+        running.terminate()
+        running.wait(20)

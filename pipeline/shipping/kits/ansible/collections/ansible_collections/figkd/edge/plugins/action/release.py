@@ -35,11 +35,11 @@ class _Bundle:
     channel: str
     sequence: int
     bytes: int
-    needs: dict[str, Any]
+    engines: list[dict[str, Any]]
 
     @property
     def candidate(self) -> dict[str, Any]:
-        return {"id": self.id, "needs": self.needs, "bytes": self.bytes}
+        return {"id": self.id, "engines": self.engines, "bytes": self.bytes}
 
 
 class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
@@ -124,8 +124,7 @@ def _read(path: str) -> _Bundle:
         manifest, size = _of_folder(path) if os.path.isdir(path) else _of_tar(path)
         found = json.loads(manifest)
         words = f"{found['name']} {found['target']} {hashlib.sha256(manifest).hexdigest()[:12]}"
-        needs = found["needs"]
-        if not isinstance(needs, dict) or not isinstance(found["sequence"], int):
+        if not isinstance(found["sequence"], int):
             raise ValueError("its manifest is none")
         return _Bundle(
             path,
@@ -134,10 +133,20 @@ def _read(path: str) -> _Bundle:
             str(found["channel"]),
             found["sequence"],
             size,
-            needs,
+            _engines(found),
         )
     except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
         raise AnsibleActionFail(f"{path} is no bundle: {error}; {_AGAIN}") from None
+
+
+def _engines(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """Name, back end and needs of each engine; of format 1 there is one."""
+    if manifest["format"] == 1:
+        return [{"name": "", "backend": str(manifest["engine"]["backend"]), "needs": dict(manifest["needs"])}]
+    return [
+        {"name": str(one["name"]), "backend": str(one["backend"]), "needs": dict(one["needs"])}
+        for one in manifest["engines"]
+    ]
 
 
 def _of_folder(path: str) -> tuple[bytes, int]:

@@ -16,28 +16,44 @@ def facts_of(candidates: Sequence[Dict[str, Any]], root: str) -> Dict[str, Any]:
     """The facts of this machine that bundles may ask for.
 
     Args:
-        candidates: `needs` of bundles; versions of other packages are not looked up.
+        candidates: `engines` of bundles; versions of other packages are not looked up.
         root: folder of the releases, for the room that is free.
     """
-    packages = sorted({package for one in candidates for package in one["needs"].get("versions", {})})
-    asked = any(one["needs"].get("compute_capability") for one in candidates)
+    engines = [engine for one in candidates for engine in one["engines"]]
+    packages = {package for engine in engines for package in engine["needs"].get("versions", {})}
+    packages |= {
+        engine["backend"] for one in candidates if len(one["engines"]) > 1 for engine in one["engines"]
+    }
+    asked = any(engine["needs"].get("compute_capability") for engine in engines)
     return {
         "architecture": platform.machine(),
+        "cpu_features": _cpu_features(),
         "l4t": _l4t(),
         "compute_capability": _compute_capability() if asked else "",
-        "versions": {package: _version(package) for package in packages},
+        "versions": {package: _version(package) for package in sorted(packages)},
         "free_bytes": _free(root),
     }
 
 
 def lacks(candidate: Dict[str, Any], facts: Dict[str, Any]) -> List[str]:
-    """What a device lacks to run a bundle, a line each; none if it fits. Pure.
+    """What a device lacks to run any engine of a bundle, a line each; none if one fits. Pure.
 
     Args:
-        candidate: `needs` of the bundle.
+        candidate: `engines` of the bundle.
         facts: from `facts_of`.
     """
-    needs, found = candidate["needs"], []
+    found: List[str] = []
+    several = len(candidate["engines"]) > 1
+    for engine in candidate["engines"]:
+        one = _lacks(engine, facts, several)
+        if not one:
+            return []
+        found += ["{}: {}".format(engine["name"], line) for line in one] if several else one
+    return found
+
+
+def _lacks(engine: Dict[str, Any], facts: Dict[str, Any], several: bool) -> List[str]:
+    needs, found = engine["needs"], []
     if needs.get("architecture") not in ("", None, facts["architecture"]):
         found.append(
             "its CPU is {}, the engine is for {}".format(facts["architecture"], needs["architecture"])
@@ -54,6 +70,11 @@ def lacks(candidate: Dict[str, Any], facts: Dict[str, Any]) -> List[str]:
         here = facts["versions"].get(package, "")
         if here != version:
             found.append("its {} is {}, the engine is for {}".format(package, here or "missing", version))
+    features = needs.get("cpu_features") or []
+    if features and not set(features).intersection(facts["cpu_features"]):
+        found.append("its CPU has no {}".format(" or ".join(features)))
+    if several and not needs.get("versions") and not facts["versions"].get(engine["backend"]):
+        found.append("its Python has no {}".format(engine["backend"]))
     return found
 
 
@@ -78,6 +99,16 @@ def _l4t() -> str:
         return ""
     found = re.search(r"R(\d+).*?REVISION:\s*(\d+(?:\.\d+)*)", line)
     return "{}.{}".format(found.group(1), found.group(2)) if found else line.strip("# ").strip()
+
+
+def _cpu_features() -> List[str]:
+    """What all cores can do, as the kernel lists it."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            lists = re.findall(r"^(?:flags|Features)[ \t]*:(.*)$", file.read(), re.MULTILINE)
+    except OSError:
+        return []
+    return sorted(set.intersection(*(set(words.split()) for words in lists))) if lists else []
 
 
 def _compute_capability() -> str:
