@@ -166,7 +166,10 @@ def _one(content: Content) -> dict[str, object]:
 
 
 def _several(content: Content) -> dict[str, object]:
-    engines = [{**asdict(entry), "needs": _needs(entry)} for entry in _entries(content)]
+    engines = [
+        {**asdict(entry), "name": entry.name or entry.precision, "needs": _needs(entry)}
+        for entry in _entries(content)
+    ]
     return {"engines": engines, "counts": int(content.counts)}
 
 

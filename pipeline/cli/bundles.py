@@ -90,6 +90,7 @@ def make(
         sequence,
         licence or config.bundle.licence,
         allow_unshipped or config.bundle.allow_unshipped,
+        config.bundle.counts,
     )
     folder = bundles.make(config, store, choice, output or config.output / config.name / bundles.FOLDER)
     file = _tar(folder) if tar else None

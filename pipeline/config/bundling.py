@@ -21,3 +21,5 @@ class Bundle(Section):
     allow_unshipped: bool = False
     """true: pack what the verdict does not ship too, such as the best engine of a run without a goal; the bundle
     records why it would not be shipped."""
+    counts: bool = True
+    """false: devices do not count their answers by class and confidence (`run.pyz serve --root`, `ship status`)."""

@@ -39,7 +39,11 @@ def _run(work: Work) -> None:
         work.arguments["bundle"],
     )
     choice = Choice(
-        target, channel=said["channel"], licence=said["licence"], unshipped=said["allow_unshipped"]
+        target,
+        channel=said["channel"],
+        licence=said["licence"],
+        unshipped=said["allow_unshipped"],
+        counts=said["counts"],
     )
     if why := why_not(result, choice):
         write_json(work.out / FILE, {"bundle": None, "release": "", "why": why})

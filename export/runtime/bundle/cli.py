@@ -196,6 +196,7 @@ def _info(place: str, arguments: argparse.Namespace) -> int:
         "sequence": manifest.sequence,
         "created": manifest.created,
         "verdict": manifest.verdict,
+        **({} if manifest.counts else {"counts": "off"}),
         **_engine_facts(manifest),
         "classes": len(classes),
         "image": "%d x %d" % (size, size),

@@ -38,6 +38,8 @@ class Outputs:
     """In the last days; None where nothing was counted."""
     reference: Optional[OutputCounts]
     """Where the bundle was made; None where it brings none."""
+    is_off: bool = False
+    """The bundle says that its answers are not counted."""
 
 
 def add(root: str, runtime: str, release: str, counts: OutputCounts) -> None:
@@ -74,19 +76,14 @@ def outputs_of(site: Site, release: str) -> Outputs:
         if counts is not None:
             same = total is not None and len(total.classes) == len(counts.classes)
             total = total.plus(counts) if total is not None and same else counts
-    return Outputs(total, _reference(site, release))
-
-
-def _reference(site: Site, release: str) -> Optional[OutputCounts]:
-    """Of the engine that this machine takes."""
     bundle = site.bundle(release)
     try:
         with open(os.path.join(bundle, MANIFEST), "rb") as file:
             manifest = parse_manifest(file.read(MOST_MANIFEST + 1))
         entry = choose(manifest).entry if len(manifest.engines) > 1 else manifest.engines[0]
     except (OSError, BundleError):
-        return None
-    return _read(os.path.join(bundle, entry.place(REFERENCE)))
+        return Outputs(total, None)
+    return Outputs(total, _read(os.path.join(bundle, entry.place(REFERENCE))), not manifest.counts)
 
 
 def _read(path: str) -> Optional[OutputCounts]:

@@ -128,6 +128,8 @@ def lines(found: Status) -> List[str]:
         )
     if found.outputs is not None and found.outputs.counted is not None:
         text.append("answers     {} counted in {} days".format(found.outputs.counted.images, DAYS))
+    if found.outputs is not None and found.outputs.is_off:
+        text.append("answers     not counted, as the bundle says")
     if found.state.active is None and found.state.trial is None:
         text.append("no release serves")
     return text

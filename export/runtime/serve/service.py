@@ -184,7 +184,7 @@ class Service:
             job.engine_s = time.perf_counter() - begun
             if not np.isfinite(logits).all():
                 raise CannotRun("the engine's answer is not finite")
-            if self.counts_outputs:
+            if self.counts_outputs and job.served.manifest.counts:
                 job.served.tally.add(logits)
         except BaseException as error:
             self._later(job, None, error)

@@ -175,10 +175,12 @@ def test_several_engines_in_one_bundle(shipped: Path, finished: Finished, tmp_pa
     )
     engines = json.loads((folder / "manifest.json").read_bytes())["engines"]
     assert engines[0]["needs"]["compute_capability"] == ["SM86"] and engines[2]["needs"]["architecture"] == ""
+    quiet = {**_keys(shipped), "bundle.counts": False}
     done = finished.figkd(
-        "bundle", "--engine", "cpu/int8", "--engine", "cpu/fp32", "-o", tmp_path, "--json", **_keys(shipped)
+        "bundle", "--engine", "cpu/int8", "--engine", "cpu/fp32", "-o", tmp_path, "--json", **quiet
     )
     assert done.code == 0, done.err
+    assert json.loads((Path(done.json["bundle"]) / "manifest.json").read_bytes())["counts"] == 0
     assert _run_pyz(Path(done.json["bundle"]), "info", "--unsigned", "--json").json["verdict"] == "ship"
     done = finished.figkd(
         "bundle", "--engine", "cpu/int8", "--engine", "cpu/int8", "-o", tmp_path, **_keys(shipped)

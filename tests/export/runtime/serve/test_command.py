@@ -19,6 +19,7 @@ from export.runtime.bundle import UNSIGNED, load
 from export.runtime.bundle.manifest import Needs
 from export.runtime.install.outputs import outputs_of
 from export.runtime.install.primitive import install
+from export.runtime.install.report import lines, status
 from export.runtime.install.source import FolderSource
 from export.runtime.serve.main import main
 from export.runtime.serve.server import is_loopback, listen
@@ -126,6 +127,18 @@ def test_answers_are_counted_where_releases_are_served(
         assert running.wait(20) == 0
     counted = outputs_of(site, id).counted
     assert (counted.images if counted else 0) == (0 if options else 3)
+
+
+def test_a_bundle_may_say_that_its_answers_are_not_counted(tmp_path: Path) -> None:
+    folder = bundle(tmp_path, counts=False)
+    site = site_at(tmp_path / "root")
+    install(site, FolderSource(str(folder), site.disk), fine, fine, 60)
+    with process("--unsigned", "--root", site.root) as (running, port):
+        assert ask(port, "POST", "/classify", png_bytes(images(1)[0]))[0] == 200
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 0
+    assert not Path(site.path("outputs")).exists()
+    assert "answers     not counted, as the bundle says" in lines(status(site))
 
 
 def test_what_does_not_start(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
