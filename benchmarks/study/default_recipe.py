@@ -5,8 +5,7 @@
     python benchmarks/study/recipe_report.py runs/default_recipe
 
 Every recipe has the same learning rate, that of deploy_configs/fonts_cpu.yaml, and nothing is tuned. `fonts_cpu` is
-that config. The other tasks are made for one slow core: teacher and student are the built-in `figkd/resnet_tiny` and
-`figkd/dsconv_nano` with a first convolution of 4 x 4 pixels and stride 4, a quarter of the work. Data, views, losses,
+that config. The other tasks are made for one slow core, with the networks of `patches.py`. Data, views, losses,
 orders and the training loop are the library's. The teacher is trained once a task and its logits of every view are
 cached; the students of a seed have the same initial weights and order of images. The test images are looked at after
 the last epoch. Finished students are lines of <out>/students.jsonl, so that a study that was stopped goes on.
@@ -25,8 +24,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import patches
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from figkd.data import class_names, open_split
 from figkd.data.logits import cache_logits, open_logits
@@ -37,8 +37,6 @@ from figkd.evaluate import predict
 from figkd.loss.build import build_loss
 from figkd.loss.order import make_order
 from figkd.models import ImageClassifier, build_model
-from figkd.networks.blocks import conv_norm
-from figkd.networks.tiny import TinyDepthwise, TinyResNet
 from figkd.train import train
 from pipeline.config import load_config
 from pipeline.core.files import read_json, write_json
@@ -128,26 +126,12 @@ FONTS_ENERGY = 263.0
 """Mean energy of the detail of the teacher's logits on `fonts_cpu`, where the squared form's weight was tuned."""
 
 
-class _Patches(nn.Module):
-    """A network whose first convolution takes patches of 4 px, for images [B, 3, 32, 32]."""
-
-    def __init__(self, inner: TinyDepthwise | TinyResNet) -> None:
-        super().__init__()
-        width = inner.stem[0].out_channels
-        inner.stem = conv_norm(3, width, kernel=4, stride=4)
-        inner.stem[0].padding = (0, 0)
-        self.inner = inner
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.inner(x)
-
-
 def teacher_of(classes: int) -> nn.Module:
-    return ImageClassifier(_Patches(TinyResNet(classes, (48, 96, 160), (1, 1, 1))), *GREY)
+    return ImageClassifier(patches.teacher(classes), *GREY)
 
 
 def student_of(classes: int) -> nn.Module:
-    return ImageClassifier(_Patches(TinyDepthwise(classes)), *GREY)
+    return ImageClassifier(patches.student(classes), *GREY)
 
 
 @dataclass(frozen=True)

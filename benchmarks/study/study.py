@@ -11,7 +11,7 @@
 
 All students share the data, the teacher and its logits, as artifacts of the ordinary pipeline; a student is trained by
 the ordinary `distill` stage. Every finished student is a line in runs/study/<name>.jsonl, so a study that was stopped
-goes on. Writes benchmarks/results/study_<name>.json and the table and figure for the documentation.
+goes on. Writes benchmarks/results/study_<name>.json and, where something was chosen, the documentation's figure.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def train_student(job: Job) -> dict[str, Any]:
         work = Work(
             arguments=distill.STAGE.arguments(config, ""),
             inputs={name: Path(path) for name, path in job.inputs},
-            sources={},
+            sources={
+                name: source.root for name, source in distill.STAGE.sources(config).items() if source.root
+            },
             out=folder,
             scratch=folder / "scratch",
             progress=lambda done, total, note: None,
@@ -150,16 +152,20 @@ def tune(
         for method, grid in plan["tuned"].items()
     }
     assert len({len(t) for t in trials.values()}) == 1, "every method gets the same number of trials"
+    if all(len(options) == 1 for options in trials.values()):
+        return {method: options[0] for method, options in trials.items()}, []
     first, *more = TUNING_SEEDS
     runs.finish([job(s, first) for s in _interleaved(list(trials.values()))])
     finalists = {
         method: sorted(options, key=lambda s: -runs[job(s, first)]["val"])[:finalists_of]
         for method, options in trials.items()
     }
-    runs.finish([job(s, seed) for seed in more for s in _interleaved(list(finalists.values()))])
+    if finalists_of > 1:  # with one there is nothing left to choose
+        runs.finish([job(s, seed) for seed in more for s in _interleaved(list(finalists.values()))])
+    tried = TUNING_SEEDS if finalists_of > 1 else (first,)
 
     def mean(settings: tuple[tuple[str, str], ...]) -> float:
-        return statistics.mean(runs[job(settings, seed)]["val"] for seed in TUNING_SEEDS)
+        return statistics.mean(runs[job(settings, seed)]["val"] for seed in tried)
 
     chosen = {method: max(options, key=mean) for method, options in finalists.items()}
     record = [
@@ -167,7 +173,7 @@ def tune(
             "method": method,
             "settings": dict(s),
             "val_top1": [
-                runs[job(s, seed)]["val"] for seed in (TUNING_SEEDS if s in finalists[method] else (first,))
+                runs[job(s, seed)]["val"] for seed in (tried if s in finalists[method] else (first,))
             ],
             "chosen": s == chosen[method],
         }
@@ -180,6 +186,8 @@ def tune(
 def fixed(plan: Mapping[str, Any], runs: Runs, job: Any, place: int) -> tuple[tuple[str, str], ...]:
     """A setting of figkd of which only the learning rate is chosen, by the first tuning seed."""
     trials = [settings_of("figkd", lr, plan["tuned"]["figkd"][place]) for lr in plan["lr"]]
+    if len(trials) == 1:
+        return trials[0]
     return max(trials, key=lambda s: runs[job(s, TUNING_SEEDS[0])]["val"])
 
 
@@ -235,6 +243,7 @@ def main() -> None:
     )
     parser.add_argument("--control-seeds", type=int, help="the same for the controls; default: as many")
     parser.add_argument("--no-controls", action="store_true")
+    parser.add_argument("--name", help="of the result; default: the config's")
     parser.add_argument("--out", type=Path, help="folder for result and figure; default: the documentation's")
     arguments = parser.parse_args()
 
@@ -249,8 +258,13 @@ def main() -> None:
 
     runs = Runs(Path("runs") / "study" / f"{config.name}.jsonl", arguments.jobs)
     chosen, search = tune(plan, runs, job, arguments.finalists)
+    title = arguments.name or config.name
+    results = arguments.out or ROOT / "benchmarks" / "results"
     compared = dict(chosen)
-    recipes = {name: fixed(plan, runs, job, place) for place, name in enumerate((DEFAULT, ALONE))}
+    places = range(len(plan["tuned"]["figkd"]))
+    recipes = {
+        name: fixed(plan, runs, job, place) for place, name in zip(places, (DEFAULT, ALONE), strict=False)
+    }
     compared |= {name: settings for name, settings in recipes.items() if settings != chosen["figkd"]}
     full = set(compared)
     if not arguments.no_controls:
@@ -258,7 +272,7 @@ def main() -> None:
             base = {key: json.loads(value) for key, value in settings}
             lr = base.pop("distill.lr")
             base.pop("distill.method")
-            changes = plan["controls"][name.removeprefix("figkd, ")].items()
+            changes = plan["controls"].get(name.removeprefix("figkd, "), {}).items()
             compared |= {changed: settings_of("figkd", lr, base | own) for changed, own in changes}
     few = min(arguments.control_seeds or arguments.seeds, arguments.seeds)
     seeds = {name: arguments.seeds if name in full else few for name in compared}
@@ -293,12 +307,13 @@ def main() -> None:
         },
         "packages": environment.versions(("torch", "numpy", "PyWavelets", "matplotlib", "Pillow")),
     }
-    write_json((arguments.out or ROOT / "benchmarks" / "results") / f"study_{config.name}.json", result)
-    figure(
-        rows,
-        f"{config.name}: {config.student.model} taught by {config.teacher.model} ({teacher['test']['top1']:.1f} %)",
-        (arguments.out or ROOT / "docs" / "images") / f"study_{config.name}.png",
-    )
+    write_json(results / f"study_{title}.json", result)
+    if search:
+        figure(
+            rows,
+            f"{title}: {config.student.model} taught by {config.teacher.model} ({teacher['test']['top1']:.1f} %)",
+            (arguments.out or ROOT / "docs" / "images") / f"study_{title}.png",
+        )
     print(table(rows))
 
 

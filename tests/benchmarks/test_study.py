@@ -21,12 +21,18 @@ sys.path.insert(0, str(FOLDER))
 
 import fetch_photos  # noqa: E402
 import study  # noqa: E402
+import trials  # noqa: E402
 import updated_order  # noqa: E402
 
+from figkd.loss import functional  # noqa: E402
 from figkd.loss.figkd_loss import FiGKDLoss  # noqa: E402
 from figkd.loss.methods import METHODS  # noqa: E402
 
-PLAN: dict[str, Any] = yaml.safe_load((FOLDER / "methods.yaml").read_text(encoding="utf-8"))
+PLANS: dict[str, dict[str, Any]] = {
+    name: yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+    for name in ("methods", "methods_short", "untuned")
+}
+PLAN = PLANS["methods"]
 Settings = tuple[tuple[str, str], ...]
 
 
@@ -38,11 +44,13 @@ def job(settings: Settings, seed: int) -> tuple[Settings, int]:
     return settings, seed
 
 
-def test_every_method_has_the_same_number_of_trials() -> None:
+@pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+def test_every_method_has_the_same_number_of_trials(plan: dict[str, Any]) -> None:
     """Protects the equal budget, and that figkd's first setting is the library's default recipe."""
-    assert len({len(grid) for grid in PLAN["tuned"].values()}) == 1
+    assert plan["tuned"].keys() == PLAN["tuned"].keys()
+    assert len({len(grid) for grid in plan["tuned"].values()}) == 1
     defaults = METHODS["figkd"].defaults
-    for key, value in PLAN["tuned"]["figkd"][0].items():
+    for key, value in plan["tuned"]["figkd"][0].items():
         assert defaults[key.removeprefix("distill.figkd.")] == value
 
 
@@ -71,6 +79,56 @@ def test_only_the_rate_of_the_default_recipe_is_chosen() -> None:
     assert json.loads(chosen["distill.lr"]) == PLAN["lr"][-1]
     assert json.loads(chosen["distill.figkd.batch_weight"]) == METHODS["figkd"].defaults["batch_weight"]
     assert len(chosen) == 3
+
+
+def tuning(methods: int, finalists: int) -> tuple[dict[str, Settings], list[dict[str, Any]], list[int]]:
+    """Chosen settings, record and seeds of a search in which the second setting is the best by the first seed only."""
+    plan = {
+        "lr": [0.3],
+        "tuned": {"kd": [{"distill.kd.temperature": float(t)} for t in range(1, methods + 1)]},
+    }
+    trials = [study.settings_of("kd", 0.3, own) for own in plan["tuned"]["kd"]]  # type: ignore[index]
+    scores = {
+        job(s, seed): {"val": (10.0 + i) if seed == study.TUNING_SEEDS[0] else 10.0 - 9 * i}
+        for i, s in enumerate(trials)
+        for seed in study.TUNING_SEEDS
+    }
+    trained: list[int] = []
+
+    class Trained(Scored):
+        def finish(self, jobs: Any) -> None:
+            trained.extend(seed for _, seed in jobs)
+
+    return *study.tune(plan, Trained(scores), job, finalists), trained  # type: ignore[arg-type]
+
+
+def test_more_seeds_are_trained_only_where_they_decide() -> None:
+    """Protects the budget: one finalist needs no second seed, one setting needs no search, two finalists need three."""
+    first, *more = study.TUNING_SEEDS
+    chosen, record, trained = tuning(2, finalists=1)
+    assert dict(chosen["kd"])["distill.kd.temperature"] == "2.0" and trained == [first, first]
+    assert [len(line["val_top1"]) for line in record] == [1, 1]
+    chosen, record, trained = tuning(2, finalists=2)
+    assert dict(chosen["kd"])["distill.kd.temperature"] == "1.0" and len(trained) == 2 + 2 * len(more)
+    chosen, record, trained = tuning(1, finalists=1)
+    assert dict(chosen["kd"])["distill.kd.temperature"] == "1.0" and not record and not trained
+
+
+def test_a_trial_changes_the_loss_as_it_says() -> None:
+    """Protects the trials: factor and warm correlation reach the loss; a weight by energy undoes the unit."""
+    plain = FiGKDLoss(4, order=[0, 1, 2, 3], batch_weight=0.0, ce_weight=0.0)
+    student, teacher, labels = torch.randn(3, 4), torch.randn(3, 4), torch.tensor([0, 1, 2])
+    value = float(plain(student, teacher, labels))
+    scaled = trials.Changed(plain, trials.Trial("scaled", factor=2.0))(2.0 * student, teacher, labels)
+    assert scaled == pytest.approx(4.0 * value, rel=1e-5)
+    warm = trials.Changed(plain, trials.Trial("warm", relation=0.5))(student, teacher, labels)
+    expected = functional.dist(student, teacher, beta=0.0, gamma=0.5, temperature=4.0)
+    assert warm == pytest.approx(value + float(expected), rel=1e-5)
+    for trial in trials.TRIALS["units"]:
+        if "energy" in trial.name:
+            assert trial.options["weight"] * trial.factor**2 == pytest.approx(
+                METHODS["figkd"].defaults["weight"]
+            )
 
 
 def test_order_is_made_again_from_what_was_confused() -> None:

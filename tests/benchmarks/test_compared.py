@@ -1,0 +1,62 @@
+"""Protects the tables over studies: FiGKD is its default recipe, and differences are paired by seed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parents[2] / "benchmarks" / "study"
+sys.path.insert(0, str(FOLDER))
+
+import compared  # noqa: E402
+
+
+def row(method: str, *test: float, control: bool = False, batch_weight: str = "1.0") -> dict[str, Any]:
+    """A row as `study.py` writes it."""
+    settings = {"distill.figkd.batch_weight": batch_weight} if "figkd" in method or control else {}
+    mean = sum(test) / len(test)
+    return {
+        "method": method, "settings": settings, "control": control, "n": len(test), "test_top1": list(test),
+        "mean": mean,
+    }  # fmt: skip
+
+
+def study(*rows: dict[str, Any]) -> dict[str, Any]:
+    """A study's result."""
+    return {"rows": list(rows), "teacher": {"test_top1": 90.0}}
+
+
+def test_the_default_stands_for_figkd_where_another_setting_was_chosen() -> None:
+    """A tuned setting of FiGKD is not what users run; the best baseline is that of the best mean."""
+    result = study(
+        row("figkd", 99.0, 99.0, batch_weight="0.0"), row(compared.DEFAULT, 50.0, 52.0),
+        row("kd", 49.0, 49.0), row("ce", 51.0, 51.0),
+    )  # fmt: skip
+    head, lines = compared.methods({"faces": result})
+    cells = {line[0]: line[1] for line in lines}
+    assert head == ["method", "faces, n = 2"]
+    assert cells["**FiGKD**"] == "**51.0**"
+    assert cells["KD"] == "49.0 (+2.0 ± 1.0)"
+    assert cells["DIST"] == "not run"
+    assert cells["FiGKD minus the best"] == "+0.0 ± 1.0"
+    assert cells["teacher"] == "90.0"
+    _, lines = compared.changes({"faces": result}, compared.OURS, 1.0)
+    assert lines == [["without the correlation", "+48.0 ± 1.0 (n = 2)"]]
+
+
+def test_changes_are_held_against_the_recipe_that_they_change() -> None:
+    """A control of the detail alone is not one of the default recipe; fewer seeds are paired with the first ones."""
+    result = study(
+        row("figkd", 50.0, 52.0, 70.0), row(compared.ALONE, 40.0, 44.0, 60.0, batch_weight="0.0"),
+        row("default, random order", 49.0, 49.0, control=True),
+        row("figkd, random order", 30.0, 32.0, control=True, batch_weight="0.0"),
+    )  # fmt: skip
+    tasks = {"faces": result, "others": study(row("figkd", 1.0, 2.0), row(compared.ALONE, 1.0, 2.0))}
+    _, lines = compared.changes(tasks, compared.OURS, 1.0)
+    assert lines == [
+        ["random order", "-2.0 ± 1.0 (n = 2)", "not run"],
+        ["without the correlation", "-9.3 ± 0.7 (n = 3)", "+0.0 ± 0.0 (n = 2)"],
+    ]
+    _, lines = compared.changes({"faces": result}, compared.ALONE, 0.0)
+    assert lines == [["random order", "-11.0 ± 1.0 (n = 2)"]]
