@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import argparse
 import re
-import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "study")]
 
+import compared  # noqa: E402
 import search_tables  # noqa: E402
 import show  # noqa: E402
-from stored import read, span, table, where  # noqa: E402
+from stored import RESULTS, read, span, table, where  # noqa: E402
 
 PAGES = (
     "docs/measurement.md", "docs/method.md", "docs/datasets.md", "docs/serving.md", "docs/scouting.md",
@@ -179,64 +179,39 @@ def tuning() -> str:
     )
 
 
-def study(name: str) -> str:
-    """The methods of a study, best first."""
-    result = read(f"study_{name}.json")
-    teacher = result["teacher"]
-    return (
-        f"{show.table([row for row in result['rows'] if not row['control']])}\n\n"
-        f"Teacher {teacher['model']}, {teacher['parameters']:,} parameters, {teacher['test_top1']:.1f} %; "
-        f"student {result['student']}. `{result['command']}`"
-    )
+def studies(tasks: Sequence[str]) -> dict[str, Any]:
+    """Studies that were run, by title."""
+    return {
+        STUDIES[name]: read(f"study_{name}.json")
+        for name in tasks
+        if (RESULTS / f"study_{name}.json").is_file()
+    }
 
 
-def controls(name: str, batch_weight: float) -> str:
-    """What one change does: its students against those of the recipe that it changes, of the same seeds."""
-    rows = read(f"study_{name}.json")["rows"]
-    own = {"distill.lr", "distill.method", "distill.figkd.batch_weight"}
-
-    def weight(row: Any) -> float:
-        return float(row["settings"].get("distill.figkd.batch_weight", -1))
-
-    base = next(
-        row
-        for row in rows
-        if row["method"] in show.OURS and row["settings"].keys() == own and weight(row) == batch_weight
-    )
-    found = []
-    for row in sorted((row for row in rows if row["control"]), key=lambda row: -row["mean"]):
-        if weight(row) != batch_weight:
-            continue
-        gaps = [a - b for a, b in zip(row["test_top1"], base["test_top1"], strict=False)]
-        error = statistics.stdev(gaps) / len(gaps) ** 0.5
-        found.append([
-            row["method"].split(", ", 1)[1], str(row["n"]), f"{row['mean']:.1f} ± {row['std']:.1f}",
-            f"{statistics.mean(gaps):+.1f} ± {error:.1f}",
-        ])  # fmt: skip
-    return table(["changed", "n", "test top-1, mean ± std", "minus the unchanged ± SE"], found)
+def tuned(tasks: Sequence[str]) -> str:
+    """Methods by task, all tuned alike."""
+    return table(*compared.methods(studies(tasks)))
 
 
-def headline() -> str:
-    """The README's: two tasks side by side, in the order of the first."""
-    by_task = []
-    for name in ("fonts_cpu", "fonts100"):
-        rows = {row["method"]: row for row in read(f"study_{name}.json")["rows"] if not row["control"]}
-        by_task.append(rows)
-    first, second = by_task
-    lines = []
-    for method in sorted(first, key=lambda name: -first[name]["mean"]):
-        if method not in TITLES or method not in second:
-            continue
-        cells = []
-        for rows in by_task:
-            row = rows[method]
-            cells.append(f"{row['mean']:.1f} ± {row['std']:.1f}")
-            gap = f"{row['figkd_minus']:+.1f} ± {row['figkd_minus_standard_error']:.1f}"
-            cells.append("–" if method == "figkd" else gap)
-        lines.append([TITLES[method], *cells])
-    n, m = (rows["figkd"]["n"] for rows in by_task)
-    head = ["method", f"21 faces (n = {n})", "FiGKD minus it", f"100 faces (n = {m})", "FiGKD minus it"]
-    return table(head, lines)
+def untuned() -> str:
+    """Methods by task as they come; those of the 21 faces are of an earlier comparison of recipes."""
+    faces = read("default_recipe.json")["tasks"]["fonts_cpu"]
+    rows = [row | {"method": row["recipe"], "settings": {}, "control": False} for row in faces["rows"]]
+    tasks = {STUDIES["fonts_cpu"]: {"rows": rows, "teacher": {"test_top1": faces["teacher"]["test"]}}}
+    for name in SIX[2:]:
+        if (RESULTS / f"study_{name}_untuned.json").is_file():
+            tasks[STUDIES[name]] = read(f"study_{name}_untuned.json")
+    return table(*compared.methods(tasks))
+
+
+def recipe() -> str:
+    """What one change of the default recipe does, by task."""
+    return table(*compared.changes(studies(SIX), compared.OURS, 1.0))
+
+
+def detail() -> str:
+    """What one change of the detail alone does, by task."""
+    return table(*compared.changes(studies(FONTS), show.ALONE, 0.0))
 
 
 def loss() -> str:
@@ -249,72 +224,30 @@ def loss() -> str:
     for (classes, batch), terms in by_size.items():
         detail = terms["figkd (detail)"]
         cells = [f"{classes:,}, {batch}", f"{terms['kd (kl divergence)']['microseconds']:,.0f}"]
-        for name in ("figkd (detail)", "figkd (detail, correlation)"):
+        for name in ("figkd (detail)", "figkd (kl)"):
             low, high = terms[name]["over_kl_quartiles"]
             cells.append(f"{terms[name]['over_kl']:.2f} ({low:.2f} to {high:.2f})")
-        cells.append(f"{terms['figkd (whole loss)']['over_whole_kd']:.2f}")
-        cells += [f"{terms[name]['over_kl']:.2f}" for name in ("figkd (all levels)", "figkd (kl)")]
+        cells += [f"{terms[f'figkd (whole loss{kind})']['over_whole_kd']:.2f}" for kind in ("", ", kl")]
         pywavelets = terms["pywavelets"]["microseconds"] / detail["microseconds"]
         rows.append([*cells, f"{detail['ptwt_over_it']:.1f}", f"{pywavelets:.1f}"])
     head = [
-        "classes, batch", "KL of KD, µs", "detail / KL", "detail and correlation / KL", "whole loss / KD's",
-        "all levels / KL", "class tree / KL", "ptwt / detail", "PyWavelets / detail",
+        "classes, batch", "KL of KD, µs", "detail / KL", "class tree / KL", "whole loss / KD's", "that of the KL form",
+        "ptwt / detail", "PyWavelets / detail",
     ]  # fmt: skip
     packages = ", ".join(f"{name} {version}" for name, version in result["packages"].items())
     n = {row["n"] for row in result["rows"]}
     return (
-        f"{table(head, rows)}\n\nMedians of ratios and quartiles, n = {max(n)} interleaved rounds; {result['device']}, "
-        f"{result['threads']} thread{'s'[: result['threads'] > 1]}; {packages}."
+        f"{table(head, rows)}\n\nMedians of ratios of CPU time and quartiles, n = {max(n)} interleaved rounds; "
+        f"{result['device']}, {result['threads']} thread{'s'[: result['threads'] > 1]}; {packages}."
     )
 
 
-def updated(name: str) -> str:
-    """Orders that are made again while the student learns."""
-    rows = [
-        [row["order"], str(row["n"])]
-        + [f"{row[f'{split}_mean']:.1f} ± {row[f'{split}_std']:.1f}" for split in ("val", "test")]
-        + [f"{row['test_minus_teacher']:+.1f} ± {row['test_minus_teacher_standard_error']:.1f}"]
-        for row in read(f"updated_order_{name}.json")["rows"]
-    ]
-    return table(["order from", "n", "validation top-1", "test top-1", "test, minus the first ± SE"], rows)
-
-
-TASKS = {
-    "fonts_cpu": "21 faces", "fonts": "21 faces, few images", "characters": "240 characters", "emoji": "66 emoji faces",
-    "radicals": "24 radicals", "emoji_families": "8 emoji families",
+STUDIES = {
+    "fonts_cpu": "21 faces", "fonts100": "100 faces", "characters": "240 characters", "emoji": "66 emoji faces",
+    "radicals": "24 radicals", "emoji_families": "8 emoji families", "cells": "solar cells", "digits": "digits",
 }  # fmt: skip
-
-
-def recipes() -> str:
-    """Untuned recipes by task: mean top-1, and the default minus it."""
-    tasks = read("default_recipe.json")["tasks"]
-    by_recipe: dict[str, dict[str, Any]] = {}
-    for task in TASKS:
-        for row in tasks[task]["rows"]:
-            by_recipe.setdefault(row["recipe"], {})[task] = row
-
-    def cell(row: Any) -> str:
-        if row is None:
-            return "not run"
-        few = "" if row["n"] == 5 else f", n = {row['n']}"
-        if "figkd_minus_it" not in row:
-            return f"**{row['mean']:.1f}**{few}"
-        return f"{row['mean']:.1f} ({row['figkd_minus_it']:+.1f} ± {row['standard_error']:.1f}{few})"
-
-    rows = [
-        [name, *(cell(found.get(task)) for task in TASKS)]
-        for name, found in sorted(by_recipe.items(), key=lambda item: item[0] != "figkd")
-    ]
-    teachers = ["teacher", *(f"{tasks[task]['teacher']['test']:.1f}" for task in TASKS)]
-    return table(["recipe", *TASKS.values()], [*rows, teachers])
-
-
-TITLES = {
-    "figkd": "**FiGKD**", "dist": "DIST", "centred_logit_mse": "centred logit MSE", "dkd_ls": "DKD, standardised",
-    "ce": "CE, no teacher", "kd_ls": "KD, standardised", "dkd": "DKD", "kd": "KD",
-}  # fmt: skip
-STUDIES = ("fonts_cpu", "fonts100", "cells", "digits")
-FONTS = ("fonts_cpu", "fonts100")
+SIX = tuple(STUDIES)[:6]
+FONTS = SIX[:2]
 
 
 def serving() -> str:
@@ -372,13 +305,11 @@ def overload() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "decode": decode, "recipes": recipes,
-    "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss, "headline": headline,
+    "decode": decode,
+    "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss,
+    "tuned": partial(tuned, tuple(STUDIES)), "headline": partial(tuned, SIX),
+    "untuned": untuned, "recipe": recipe, "detail": detail,
     "serving": serving, "overload": overload, **search_tables.TABLES,
-    **{f"study {name}": partial(study, name) for name in STUDIES},
-    **{f"detail {name}": partial(controls, name, 0.0) for name in FONTS},
-    **{f"recipe {name}": partial(controls, name, 1.0) for name in FONTS},
-    **{f"updated {name}": partial(updated, name) for name in FONTS},
 }  # fmt: skip
 
 

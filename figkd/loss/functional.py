@@ -96,7 +96,7 @@ def dist(
     Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS 2022, arXiv 2205.10536. Where both
     lengths are tiny it departs from its authors' code (github.com/hunto/DIST_KD), which divides by |a| |b| + 1e-8 and
     so pulls the correlation towards 0: here each length has a floor of 1e-8. To rounding the same for batches of 64
-    and tens of classes, not for small batches of many classes (docs/method.md has numbers). Probabilities that vary
+    and tens of classes, not for small batches of many classes (docs/training.md has numbers). Probabilities that vary
     by less than `FLAT` are not scaled up.
     """
     check_pair(student, teacher)
