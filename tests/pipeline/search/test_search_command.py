@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import random
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ import pytest
 
 from pipeline.cli.entry import execute
 from pipeline.results.searched import read_searched
-from tests.pipeline.conftest import FONTS, command, environment, figkd, sets
+from tests.pipeline.cli.in_process import run
+from tests.pipeline.conftest import FONTS, command, environment, sets
 from tests.pipeline.search.tiny import SMALL
 
 HEAD = f"base: {FONTS}\nname: tiny\n"
@@ -77,48 +78,68 @@ def test_what_is_there_is_not_written_over(tmp_path: Path, capsys: Any) -> None:
         (folder / name).unlink()
 
 
-def _search(folder: Path, *arguments: str) -> list[str]:
+def _search(folder: Path, *arguments: str) -> list[str | Path]:
     (folder / "search.yaml").write_text(SEARCH, encoding="utf-8")
-    return command("search", folder / "search.yaml", *sets(QUICK), *arguments)
+    few = {
+        "search.trials": 2,
+        "precision.modes": "[fp32]",
+        "store": folder / "store",
+        "output": folder / "runs",
+    }
+    return ["search", folder / "search.yaml", *sets(QUICK | few), *arguments]
+
+
+def _killed(folder: Path, reached: Callable[[], bool]) -> bool:
+    """Start the search, and kill it as soon as something is reached; False if it was faster than we looked."""
+    process = subprocess.Popen(
+        command(*_search(folder)),
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while not reached() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    return process.wait(60) == -signal.SIGKILL
+
+
+def _trials(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_bytes()) for path in sorted(folder.glob("store/searches/*/trials/*.json"))]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_killed_anywhere_it_ends_with_the_same_front(tmp_path: Path) -> None:
-    """kill -9 at random instants, in scouting and training; engines' sizes do not differ from run to run."""
-    fronts = []
-    for name, kills in (("whole", 0), ("killed", 3)):
-        folder = tmp_path / name
-        folder.mkdir()
-        generator = random.Random(3)
-        for _ in range(kills):
-            process = subprocess.Popen(
-                _search(folder),
-                cwd=folder,
-                env=environment(),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            time.sleep(generator.uniform(4, 14))
-            process.send_signal(signal.SIGKILL)
-            process.wait(60)
-        done = figkd(*_search(folder)[3:], cwd=folder)
+def test_killed_anywhere_it_ends_with_the_same_front(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 in scouting, in the first epochs and after the promotion; engines' sizes do not differ from run to run.
+
+    Random instants: benchmarks/search_killed.py, and test_study.py with pretended trainings.
+    """
+    fronts, killed = [], tmp_path / "killed"
+    killed.mkdir()
+    cut = [
+        _killed(killed, lambda: any(killed.glob("store/artifacts/scout@*/*/rows.json"))),
+        _killed(killed, lambda: any(trial["rungs"] for trial in _trials(killed))),
+        _killed(killed, lambda: any(trial["state"] == "paused" for trial in _trials(killed))),
+    ]
+    assert any(cut)
+    for folder in (tmp_path, killed):
+        monkeypatch.chdir(folder)
+        done = run(*_search(folder))
         assert done.code == 0, done.err
         result = read_searched(folder / "runs/tiny/search.json")
         fronts.append(
             [(p.id, p.values["val_top1"].value, p.values["engine_mb@cpu"].value) for p in result.front]
         )
-        assert [t.state for t in result.trials].count("finished") == 2
-        assert result.effort.epochs == 6 and result.effort.epochs_of_everything == 8
+        assert sorted(t.state for t in result.trials) == ["finished", "paused"]
+        assert result.effort.epochs == 3 and result.effort.epochs_of_everything == 4
+        assert not any(t.failures for t in result.trials)
     assert fronts[0] == fronts[1] and fronts[0]
-    folder = tmp_path / "whole"
     # Taken through all stages, the point's config is all cached.
-    again = figkd(
-        *_search(folder, "--set", "search.confirm=true", "--write-config", "chosen.yaml", "--json")[3:],
-        cwd=folder,
-    )
+    confirmed = ("--set", "search.confirm=true", "--write-config", "chosen.yaml", "--json")
+    again = run(*_search(killed, *confirmed))
     assert again.code == 0, again.err
-    points = json.loads(again.out)["points"]
+    points = again.json["points"]
     assert all(p["confirmed"]["engines"] and not p["confirmed"]["failure"] for p in points if p["front"])
-    ran = figkd("run", "chosen.yaml", cwd=folder)
+    ran = run("run", "chosen.yaml")
     assert "done " not in ran.err and ran.err.count("cached ") == 12, ran.err
