@@ -55,9 +55,22 @@ def file_digests(files: Sequence[Path], memory: Path) -> dict[Path, str]:
 
 
 def _digests(files: Sequence[Path], memory: Path) -> dict[Path, str | OSError]:
-    known = _remembered(memory)
+    remembered = _remembered(memory)
+    known = dict(remembered)
+    found = digests_or_errors(files, known)
+    if known != remembered:
+        write_json(memory, known)
+    return found
+
+
+def digests_or_errors(files: Sequence[Path], known: Json) -> dict[Path, str | OSError]:
+    """sha256 (hex) of each file, or why it cannot be read; several are read at a time.
+
+    Args:
+        files: the files, in any order.
+        known: what earlier calls found, and added to it: files that did not change since are not read.
+    """
     now = time.time_ns()
-    fresh: dict[str, list[object]] = {}
 
     def digest_of(path: Path) -> str | OSError:
         try:
@@ -71,17 +84,13 @@ def _digests(files: Sequence[Path], memory: Path) -> dict[Path, str | OSError]:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             return error
-        if now - max(stat.st_mtime_ns, stat.st_ctime_ns) > _RACY_NS and is_text(
-            name
-        ):  # a JSON file holds no others
-            fresh[name] = [*stamp, digest]
+        is_settled = now - max(stat.st_mtime_ns, stat.st_ctime_ns) > _RACY_NS
+        if is_settled and is_text(name):  # a JSON file holds no others
+            known[name] = [*stamp, digest]
         return digest
 
     with ThreadPoolExecutor() as pool:
-        found = dict(zip(files, pool.map(digest_of, files), strict=True))
-    if fresh:
-        write_json(memory, known | fresh)
-    return found
+        return dict(zip(files, pool.map(digest_of, files), strict=True))
 
 
 def _remembered(memory: Path) -> Json:

@@ -33,7 +33,8 @@ from filelock import FileLock, Timeout
 
 from export.folders import sync
 from export.runtime.files import sha256
-from pipeline.core.files import write_text
+from pipeline.core.files import Json, write_text
+from pipeline.core.fingerprint import digests_or_errors
 from pipeline.core.locks import held
 from pipeline.core.manifest import (
     DIGEST_CHARS,
@@ -94,6 +95,7 @@ class Store:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._pins = Pins(root)
+        self._digests: Json = {}
 
     @property
     def caches(self) -> Path:
@@ -173,7 +175,13 @@ class Store:
         return ""
 
     def damage(self, artifact: Artifact) -> str:
-        """What is wrong with an artifact's contents; empty if nothing is."""
+        """What is wrong with an artifact's contents; empty if nothing is.
+
+        Every file is read, but those that this store has read before and that did not change since.
+
+        Raises:
+            OSError: a file cannot be read.
+        """
         manifest = artifact.manifest
         if manifest is None:
             return f"{MANIFEST} is missing or unreadable"
@@ -184,13 +192,18 @@ class Store:
             return f"{strange[0]} is no regular file"
         if extra := sorted(set(present) - set(manifest.files) - {MANIFEST}):
             return f"unexpected file {extra[0]}"
-        for name, facts in sorted(manifest.files.items()):
+        paths = {name: artifact.path / name for name in sorted(manifest.files)}
+        for name, path in paths.items():
             if name not in present:
                 return f"{name} is missing"
-            path = artifact.path / name
-            if path.stat().st_size != facts.bytes:
-                return f"{name} has {path.stat().st_size} bytes instead of {facts.bytes}"
-            if sha256(path) != facts.sha256:
+            if (size := path.stat().st_size) != manifest.files[name].bytes:
+                return f"{name} has {size} bytes instead of {manifest.files[name].bytes}"
+        found = digests_or_errors([*paths.values()], self._digests)
+        for name, path in paths.items():
+            digest = found[path]
+            if isinstance(digest, OSError):
+                raise digest
+            if digest != manifest.files[name].sha256:
                 return f"{name} has other contents than were written"
         return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.core import fingerprint
 from pipeline.core.store import MANIFEST, Artifact, Recipe, Store
 
 RECIPE = Recipe("teacher", 1, {"epochs": 3}, {"data": "abc"})
@@ -119,6 +121,23 @@ def test_damage_is_detected_and_set_aside(tmp_path: Path, harm: object, said: st
     place = store.set_aside(found)
     assert place.is_dir() and store.find(RECIPE) is None
     assert store.damage(_make(store)) == ""
+
+
+def test_contents_are_read_once_until_they_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Planning and running both look at every artifact; gigabytes are not hashed twice."""
+    monkeypatch.setattr(fingerprint, "_RACY_NS", -(10**12))  # what was written just now may be remembered
+    read: list[str] = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(
+        hashlib, "file_digest", lambda file, kind: (read.append(Path(file.name).name), digest(file, kind))[1]
+    )
+    store = Store(tmp_path)
+    made = _make(store)
+    assert store.damage(made) == "" and sorted(read) == ["log.txt", "model.pt"]
+    assert store.damage(made) == "" and len(read) == 2
+    (made.path / "model.pt").write_text("WEIGHTS")
+    assert "model.pt has other contents" in store.damage(made) and len(read) == 3
+    assert "model.pt has other contents" in Store(tmp_path).damage(made) and len(read) == 5
 
 
 def test_an_exception_leaves_no_artifact_and_no_draft(tmp_path: Path) -> None:
