@@ -7,13 +7,15 @@ facts must agree, and how to build the engine again where they do not.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from export.engine_kinds import kinds_with
 from export.engines.trt_versions import Dialect, parse_version
+
+if TYPE_CHECKING:
+    from export.engines.sidecar import Sidecar
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class HostMachine:
     """Release of the Jetson's system, such as `36.4.3`; empty elsewhere."""
 
 
-def incompatibility(facts: Mapping[str, Any], here: HostMachine, chosen: Dialect) -> str:
+def incompatibility(facts: Sidecar, here: HostMachine, chosen: Dialect) -> str:
     """Why an engine with the sidecar `facts` cannot be loaded `here`; empty if it can.
 
     Args:
@@ -41,7 +43,7 @@ def incompatibility(facts: Mapping[str, Any], here: HostMachine, chosen: Dialect
         here: this machine.
         chosen: dialect of this machine's library.
     """
-    options = facts.get("options", {})
+    options = facts["options"]
     built_with = str(facts["versions"].get(here.library))
     if built_with != here.version:
         if not options.get("version_compatible"):
@@ -71,7 +73,7 @@ def _other_version(built_with: str, here: HostMachine, chosen: Dialect) -> str:
     )
 
 
-def _other_device(facts: Mapping[str, Any], here: HostMachine, hardware: str) -> str:
+def _other_device(facts: Sidecar, here: HostMachine, hardware: str) -> str:
     wanted, device = facts["compute_capability"], facts["device"]
     named = f"this GPU is {here.compute_capability} ({here.device})"
     if hardware == "ampere_plus":
@@ -88,9 +90,9 @@ def _major(capability: str) -> int:
     return int(capability.removeprefix("SM") or 0) // 10
 
 
-def rebuild_command(engine: Path, facts: Mapping[str, Any]) -> str:
+def rebuild_command(engine: Path, facts: Sidecar) -> str:
     """The shell command that builds the engine of a sidecar again, on the machine where it is run."""
-    options = facts.get("options", {})
+    options = facts["options"]
     words = [
         "python",
         "-P",  # a folder `export/` where the command is run is not this package
@@ -107,7 +109,7 @@ def rebuild_command(engine: Path, facts: Mapping[str, Any]) -> str:
         if options.get(name) is not None:
             words += [f"--{name.replace('_', '-')}", str(options[name])]
     if options.get("hardware_compatibility", "none") != "none":
-        words += ["--hardware-compatibility", options["hardware_compatibility"]]
+        words += ["--hardware-compatibility", str(options["hardware_compatibility"])]
     for name in ("version_compatible", "strip_weights"):
         if options.get(name):
             words.append(f"--{name.replace('_', '-')}")

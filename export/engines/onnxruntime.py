@@ -23,7 +23,6 @@ from export.runtime.onnx_session import (
     INSTALL,
     OnnxRuntimeEngine,
     SessionOptions,
-    Tensor,
     create_session,
     library,
 )
@@ -118,8 +117,8 @@ class OnnxRuntimeBackend:
             versions=self.availability().versions,
             compute_capability=(),
             batch_sizes=sizes if len(sizes) == 1 else (),
-            inputs=_facts(engine.inputs),
-            outputs=_facts(engine.outputs),
+            inputs=engine.inputs,
+            outputs=engine.outputs,
             layers=len(model.graph.node),
             sha256=sha256(out),
             classes=told.classes,
@@ -178,10 +177,6 @@ def optimised_operators(path: Path) -> dict[str, int]:
         create_session(str(path), SessionOptions(threads=1, optimised=str(out)))
         nodes = onnx.load(str(out)).graph.node
     return dict(Counter(node.op_type for node in nodes).most_common())
-
-
-def _facts(tensors: Sequence[Tensor]) -> tuple[dict[str, object], ...]:
-    return tuple({"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in tensors)
 
 
 def _has_gpu(provider: str) -> None:

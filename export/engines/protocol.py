@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypedDict
 
 from export.engines.options import TensorRTOptions
+from export.engines.trt_built import Summary
+from export.engines.trt_layers import NetworkSummary
 from export.progress import Progress
 from export.runtime.arrays import Array
+from export.runtime.facts import EngineFacts, Tensor
 from export.runtime.remedies import Skipped
 from export.runtime.sampling import Limits, Query, Samples
 
 __all__ = ["Array", "Availability", "Backend", "Boundary", "Engine", "EngineInfo", "Query", "Samples"]
 
 Boundary = Literal["engine", "engine+copies"]
+Option = str | int | bool | None
+"""The value of an option of a builder."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,15 @@ class Availability:
     """Of the GPU that engines run on, such as `SM86`; empty where there is none."""
 
 
+class Composition(TypedDict, total=False):
+    """What TensorRT made of a network, counted; empty of other engines."""
+
+    network: NetworkSummary | None
+    """The parsed network; None where the engine was built on a device."""
+    engine: Summary | None
+    """The built one; None where it could not be asked."""
+
+
 @dataclass(frozen=True)
 class EngineInfo:
     """Facts about a built engine file."""
@@ -49,9 +63,8 @@ class EngineInfo:
     """GPU targets such as `SM86`; empty for CPUs and for TensorRT-RTX's portable default."""
     batch_sizes: tuple[int, ...]
     """Accepted batch sizes; empty where any size is."""
-    inputs: tuple[dict[str, object], ...]
-    """`{"name", "dtype", "shape"}` of each input."""
-    outputs: tuple[dict[str, object], ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
     layers: int
     """Layers of the parsed network, before the engine fuses them."""
     sha256: str
@@ -64,13 +77,12 @@ class EngineInfo:
     """Release of the Jetson's system that it was built on; empty elsewhere."""
     source: dict[str, str] = field(default_factory=dict)
     """`file` (name) and `sha256` of the ONNX file."""
-    options: dict[str, object] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
     """Options of the builder that decide what the engine is."""
     weights: dict[str, str] = field(default_factory=dict)
     """For a stripped engine: `file` (name, beside the engine) and `sha256` of the ONNX file with its weights."""
-    composition: dict[str, object] = field(default_factory=dict)
-    """What it consists of: `network`, of the parsed network, and `engine`, of the built one where it could be asked
-    (see `export.engines.trt_layers`)."""
+    composition: Composition = field(default_factory=Composition)
+    """What it consists of."""
     classes: tuple[str, ...] = ()
     """Class names by output, where the ONNX file tells them."""
     image: dict[str, object] = field(default_factory=dict)
@@ -98,8 +110,8 @@ class Engine(Protocol):
     input_dtype: str
     input_name: str
     output_name: str
-    facts: dict[str, object]
-    """How it runs: providers, threads, device."""
+    facts: EngineFacts
+    """How it runs."""
 
     def infer(self, images: Array) -> Array:
         """Logits float32 [N, C] of `images` [N, ...]; any N is cut into accepted batches, the last padded."""

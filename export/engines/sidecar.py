@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypedDict, cast, get_args
 
 from export.contract import is_names
 from export.engines.options import HardwareCompatibility
-from export.engines.protocol import EngineInfo
+from export.engines.protocol import Composition, EngineInfo, Option
 from export.errors import EngineError
 from export.runtime.files import parse_json, read_json, sha256, write_json
 
@@ -25,7 +25,50 @@ _PASSING = ("build_seconds", "file", "notes", "remark", "skipped_tactics")
 _BYTES = 1 << 24
 _MOST = 1024
 
-Rebuild = Callable[[Mapping[str, Any]], str]
+
+class FileFacts(TypedDict, total=False):
+    """Of a file beside the engine; empty where there is none."""
+
+    file: str
+    sha256: str
+
+
+class TensorFacts(TypedDict):
+    """`Tensor` as plain values."""
+
+    name: str
+    dtype: str
+    shape: list[int | str]
+
+
+class Sidecar(TypedDict):
+    """What `EngineInfo` writes; its fields have the same names."""
+
+    format: int
+    name: str
+    backend: str
+    bytes: int
+    sha256: str
+    versions: dict[str, str]
+    compute_capability: list[str]
+    batch_sizes: list[int]
+    inputs: list[TensorFacts]
+    outputs: list[TensorFacts]
+    layers: int
+    state: str
+    device: str
+    platform: str
+    l4t: str
+    source: FileFacts
+    options: dict[str, Option]
+    weights: FileFacts
+    composition: Composition
+    classes: list[str]
+    image: dict[str, Any]
+
+
+Rebuild = Callable[[Sidecar | None], str]
+"""What to do if an engine cannot be loaded; of None where it has no sidecar."""
 
 
 def sidecar_path(engine: Path) -> Path:
@@ -40,15 +83,13 @@ def write_sidecar(info: EngineInfo, engine: Path) -> None:
     write_json(sidecar_path(engine), {"format": FORMAT, "name": Path(engine).name, **facts})
 
 
-def read_sidecar(
-    engine: Path, backend: str, rebuild: Rebuild = lambda facts: "build it again"
-) -> dict[str, Any]:
+def read_sidecar(engine: Path, backend: str, rebuild: Rebuild = lambda facts: "build it again") -> Sidecar:
     """The sidecar of an engine file, after checking that both belong together and to `backend`.
 
     Args:
         engine: the engine file.
         backend: name of the back end that wants to load it.
-        rebuild: from the sidecar's content (empty where there is none), what to do if the engine cannot be loaded.
+        rebuild: from the sidecar's content, what to do if the engine cannot be loaded.
 
     Raises:
         EngineError: either file is absent or unreadable, the engine's content is not what was built, or
@@ -57,11 +98,11 @@ def read_sidecar(
     engine = Path(engine)
     path = sidecar_path(engine)
     if not engine.is_file():
-        raise EngineError(f"there is no engine file {engine}", rebuild({}))
+        raise EngineError(f"there is no engine file {engine}", rebuild(None))
     try:
         facts = read_facts(engine)
     except EngineError as error:
-        raise EngineError(error.what, rebuild({})) from error
+        raise EngineError(error.what, rebuild(None)) from error
     if facts["backend"] != backend:
         raise EngineError(f"{engine.name} was built by {facts['backend']}, not by {backend}", rebuild(facts))
     size = engine.stat().st_size
@@ -74,7 +115,7 @@ def read_sidecar(
     return facts
 
 
-def read_facts(engine: Path) -> dict[str, Any]:
+def read_facts(engine: Path) -> Sidecar:
     """The sidecar of an engine file, with every field of its type and within its bounds; the engine is not looked at.
 
     Raises:
@@ -92,7 +133,7 @@ def read_facts(engine: Path) -> dict[str, Any]:
     return _checked(facts, str(path))
 
 
-def parse_facts(data: bytes, name: str) -> dict[str, Any]:
+def parse_facts(data: bytes, name: str) -> Sidecar:
     """The sidecar in these bytes of the file `name`, checked as `read_facts` does.
 
     Raises:
@@ -105,7 +146,7 @@ def parse_facts(data: bytes, name: str) -> dict[str, Any]:
     return _checked(facts, name)
 
 
-def _checked(facts: Any, path: str) -> dict[str, Any]:
+def _checked(facts: Any, path: str) -> Sidecar:
     if isinstance(facts, dict) and facts.get("format") == _WITHOUT_CLASSES:
         facts = {**facts, "format": FORMAT, "classes": [], "image": {}}
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
@@ -116,7 +157,7 @@ def _checked(facts: Any, path: str) -> dict[str, Any]:
     if wrong:
         shown = repr(facts[wrong[0]])[:80] if wrong[0] in facts else "missing"
         raise EngineError(f"{path}: {wrong[0][:80]} is {shown}, which no build writes", "build it again")
-    return facts
+    return cast("Sidecar", facts)
 
 
 def _text(value: Any) -> bool:
@@ -199,7 +240,7 @@ def _options(value: Any) -> bool:
     )
 
 
-# What `EngineInfo` writes, in the order in which it is told what does not fit.
+# The fields of `Sidecar`, in the order in which it is told what does not fit.
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "format": _number,
     "name": _name,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from export.contract import contract_of
 from export.engines.identity import HostMachine, incompatibility, rebuild_command
 from export.engines.options import TensorRTOptions
 from export.engines.protocol import Availability, EngineInfo
-from export.engines.sidecar import read_sidecar, write_sidecar
+from export.engines.sidecar import Sidecar, read_sidecar, write_sidecar
 from export.engines.trt_build import build, check_batches, onnx_file, settings_of, targets_of
 from export.engines.trt_cache import CacheKey
 from export.engines.trt_fit import fit, kind_of
@@ -174,7 +174,7 @@ class TensorRTBackend:
             batch_sizes=sizes,
             inputs=built.inputs,
             outputs=built.outputs,
-            layers=int(built.layers["network"]["summary"]["layers"]),
+            layers=built.layers["network"]["summary"]["layers"],
             sha256=sha256(out),
             device=cudart.loaded().device_name() if bound else "",
             platform=architecture(),
@@ -182,7 +182,10 @@ class TensorRTBackend:
             source={"file": onnx.name, "sha256": sha256(onnx)},
             options=options | {"strong_typing": typed},
             weights=beside,
-            composition={part: found and found["summary"] for part, found in built.layers.items()},
+            composition={
+                "network": built.layers["network"]["summary"],
+                "engine": built.layers["engine"] and built.layers["engine"]["summary"],
+            },
             classes=told.classes,
             image=dict(told.image or {}),
             notes=built.notes,
@@ -213,12 +216,13 @@ class TensorRTBackend:
         count, reason = cudart.probe()
         capability = _current_capability() if count else ""
 
-        def rebuild(facts: Mapping[str, Any]) -> str:
-            if not facts:
+        def rebuild(facts: Sidecar | None) -> str:
+            if facts is None:
                 return f"build it with {self.name} {trt.__version__} on this machine"
+            here: Sidecar = {**facts, "backend": self.name}
             if capability and chosen.compute_capabilities:
-                facts = {**facts, "compute_capability": [capability]}
-            return f"build it again here: {rebuild_command(path, {**facts, 'backend': self.name})}"
+                here["compute_capability"] = [capability]
+            return f"build it again here: {rebuild_command(path, here)}"
 
         facts = read_sidecar(path, self.name, rebuild)
         device = cudart.loaded().device_name() if count else facts["device"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import onnx
 
@@ -22,8 +22,17 @@ from export.engines.trt_versions import Dialect
 from export.errors import BuildError, EngineError
 from export.progress import Progress
 from export.runtime import trt_build
+from export.runtime.facts import Tensor
 from export.runtime.remedies import Skipped, skipped_tactics
 from export.runtime.trt_build import CachePlace, Settings
+
+
+class Layers(TypedDict):
+    """`<engine>.layers.json`."""
+
+    network: trt_layers.NetworkDocument
+    engine: trt_built.Document | None
+    """None where nobody could be asked."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +40,9 @@ class Built:
     """An engine's bytes and what is known of it."""
 
     blob: bytes
-    inputs: tuple[dict[str, object], ...]
-    outputs: tuple[dict[str, object], ...]
-    layers: dict[str, Any]
-    """`network` and `engine`, each with `summary` and `layers` (see `trt_layers`, `trt_built`); `engine` is None where
-    nobody could be asked."""
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    layers: Layers
     notes: tuple[str, ...]
     skipped: Skipped | None
     """Kernels that the builder left out because memory did not suffice."""
@@ -103,7 +110,7 @@ def build(
     Raises:
         BuildError: with the library's reason, and the node where it names one.
     """
-    network: list[trt_layers.Layer] = []
+    network: list[trt_layers.NetworkLayer] = []
     try:
         plan = trt_build.build(
             trt,
@@ -118,7 +125,7 @@ def build(
     except EngineError as error:
         raise BuildError(error.what, error.fix) from error
     notes = list(plan.notes)
-    layers: dict[str, Any] = {
+    layers: Layers = {
         "network": {"summary": trt_layers.network_summary(network), "layers": network},
         "engine": None,
     }
@@ -127,8 +134,7 @@ def build(
             layers["engine"] = trt_built.document(trt_built.read_layers(plan.layer_list))
     except Exception as error:  # worth knowing, not worth losing the engine for
         notes.append(f"the engine's layers cannot be listed: {error}")
-    inputs, outputs = (tuple(dict(tensor) for tensor in part) for part in (plan.inputs, plan.outputs))
-    return Built(plan.blob, inputs, outputs, layers, tuple(notes), skipped_tactics(plan.warnings))
+    return Built(plan.blob, plan.inputs, plan.outputs, layers, tuple(notes), skipped_tactics(plan.warnings))
 
 
 def onnx_file(model: onnx.ModelProto, name: str) -> OnnxFile:

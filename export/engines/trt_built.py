@@ -13,7 +13,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 from export.runtime.trt_library import LAYERS_MARK
 
@@ -149,16 +149,32 @@ def read_layers(text: str) -> tuple[BuiltLayer, ...]:
     return from_builder_log(text) if text.startswith(LAYERS_MARK) else from_inspector(text)
 
 
-def summary(layers: Sequence[BuiltLayer]) -> dict[str, Any]:
-    """What a built engine consists of.
+class Summary(TypedDict):
+    """What a built engine consists of; both counts are empty where it was built without details."""
 
-    Returns:
-        `layers`; `reformats`, those that only change a tensor's type or layout; `requantise`, those that make INT8 of
-        floating point between the layers that compute; `compute`, a count of convolutions and products by the types
-        that they read and write (`int8 -> float`); `by_output`, a count of all by the type of the first output;
-        `written_bytes`, what all of them write for one inference, None where it is not known of one. Both counts are
-        empty where the engine was built without details.
-    """
+    layers: int
+    reformats: int
+    """Those that only change a tensor's type or layout."""
+    requantise: int
+    """Those that make INT8 of floating point between the layers that compute."""
+    compute: dict[str, int]
+    """Convolutions and products by the types that they read and write (`int8 -> float`)."""
+    by_output: dict[str, int]
+    """All by the type of the first output."""
+    written_bytes: int | None
+    """What all of them write for one inference; None where it is not known of one."""
+
+
+class Document(TypedDict):
+    """A built engine in `<engine>.layers.json`."""
+
+    summary: Summary
+    layers: list[dict[str, Any]]
+    """`BuiltLayer` as plain values."""
+
+
+def summary(layers: Sequence[BuiltLayer]) -> Summary:
+    """What a built engine consists of."""
     written = [layer.written for layer in layers]
     typed = Counter(layer.outputs[0] for layer in layers if layer.outputs and layer.outputs[0])
     compute = Counter(
@@ -177,8 +193,8 @@ def summary(layers: Sequence[BuiltLayer]) -> dict[str, Any]:
     }
 
 
-def document(layers: Sequence[BuiltLayer]) -> dict[str, Any]:
-    """`summary` and `layers` as JSON values."""
+def document(layers: Sequence[BuiltLayer]) -> Document:
+    """Layers and what they amount to, as JSON values."""
     return {"summary": summary(layers), "layers": [asdict(layer) for layer in layers]}
 
 

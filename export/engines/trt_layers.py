@@ -3,14 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 # Layers whose arithmetic a precision is chosen for.
 _COMPUTE = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "FULLY_CONNECTED")
 
-Layer = dict[str, Any]
+
+class NetworkTensor(TypedDict):
+    """What a layer writes."""
+
+    name: str
+    dtype: str
+    shape: list[int]
+    """Empty where the rank is not known before the network is built."""
+
+
+class NetworkLayer(TypedDict):
+    """A layer of a parsed network."""
+
+    name: str
+    type: str
+    inputs: list[str]
+    """Names of tensors."""
+    outputs: list[NetworkTensor]
+
+
+class NetworkSummary(TypedDict):
+    """What a network consists of."""
+
+    layers: int
+    types: dict[str, int]
+    """A count of each."""
+    compute: int
+    """Convolutions and products."""
+    quantised: int
+    """Those of them that read dequantised tensors, so that TensorRT can run them in INT8."""
+    half: int
+    """Those of the others that write FP16 or BF16."""
+    float: int
+
+
+class NetworkDocument(TypedDict):
+    """A parsed network in `<engine>.layers.json`."""
+
+    summary: NetworkSummary
+    layers: list[NetworkLayer]
 
 
 def layers_path(engine: Path) -> Path:
@@ -19,13 +58,9 @@ def layers_path(engine: Path) -> Path:
     return engine.with_name(f"{engine.name}.layers.json")
 
 
-def network_layers(network: Any) -> list[Layer]:
-    """Each layer of a parsed network.
-
-    Returns:
-        `name`, `type`, `inputs` (tensor names) and `outputs` (`name`, `dtype`, `shape`) of each.
-    """
-    layers = []
+def network_layers(network: Any) -> list[NetworkLayer]:
+    """Each layer of a parsed network."""
+    layers: list[NetworkLayer] = []
     for index in range(network.num_layers):
         layer = network.get_layer(index)
         inputs = [layer.get_input(i) for i in range(layer.num_inputs)]
@@ -52,14 +87,8 @@ def _shape(tensor: Any) -> list[int]:
         return []
 
 
-def network_summary(layers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What a network consists of.
-
-    Returns:
-        `layers`; `types`, a count of each; `compute`, convolutions and products; `quantised`, those of them that read
-        dequantised tensors, so that TensorRT can run them in INT8; `half` (FP16 or BF16) and `float`, the others by the
-        type of their output.
-    """
+def network_summary(layers: Sequence[NetworkLayer]) -> NetworkSummary:
+    """What a network consists of."""
     makers = {output["name"]: layer for layer in layers for output in layer["outputs"]}
     compute = [layer for layer in layers if layer["type"] in _COMPUTE]
     counts: Counter[str] = Counter()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.engine_kinds import ENGINE_KINDS, EngineKind
-from export.engines.sidecar import parse_facts
+from export.engines.sidecar import TensorFacts, parse_facts
 from export.errors import ExportError
 from export.publish.folder import Content
 from export.runtime.bundle import strict_json
@@ -133,11 +133,14 @@ def _entry(bundle: Bundle, name: str) -> EngineEntry:
     )
 
 
-def _port(found: dict[str, Any]) -> Port:
+def _port(found: TensorFacts) -> Port:
     batch, *rest = found["shape"] or ["?"]
-    if not rest or not all(type(size) is int and size > 0 for size in rest):
+    sizes = [size for size in rest if isinstance(size, int) and size > 0]
+    if not rest or len(sizes) != len(rest):
         raise CannotExport(f"{found['name']} has the shape {found['shape']}: only the batch may be open")
-    return Port(found["name"], found["dtype"], (batch if type(batch) is int and batch > 0 else -1, *rest))
+    return Port(
+        found["name"], found["dtype"], (batch if isinstance(batch, int) and batch > 0 else -1, *sizes)
+    )
 
 
 def _document(bundle: Bundle, name: str) -> Any:

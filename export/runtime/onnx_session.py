@@ -12,6 +12,7 @@ from .arrays import Array
 from .batches import check_batch, check_boundary, check_input, in_batches
 from .cpu import usable_cores
 from .errors import BackendMissing, EngineError, first_line
+from .facts import EngineFacts, Tensor
 from .sampling import Limits, Query, Samples, host_timed, sample_query, sustained
 
 CPU = "CPUExecutionProvider"
@@ -42,15 +43,6 @@ class SessionOptions:
     denormals_as_zero: bool = False
     int8_kernels: bool = True
     optimised: str = ""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """An input or output of a session: a dimension that is not fixed is its name, or `?`."""
-
-    name: str
-    dtype: str
-    shape: tuple[int | str, ...]
 
 
 def library() -> Any:
@@ -132,7 +124,7 @@ class OnnxRuntimeEngine:
         self.input_dtype = source.dtype
         self._device = "cuda" if options.provider == CUDA else "cpu"
         self.threads = int(options.threads or usable_cores())
-        self.facts: dict[str, object] = {
+        self.facts: EngineFacts = {
             "providers": list(self._session.get_providers()),
             "threads": self.threads,
             "spinning": options.spinning,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Sequence
 
 from .errors import EngineError
+from .facts import Tensor
 from .timing_cache import TimingCache
 from .trt_library import DTYPES, failure, make_logger, said
 from .trt_progress import make_monitor
@@ -77,9 +78,9 @@ class Plan:
     """An engine's bytes and what is known of it."""
 
     blob: bytes
-    inputs: Sequence[Mapping[str, Any]]
-    """`name`, `dtype` and `shape` of each; the batch is `"batch"` where it is dynamic."""
-    outputs: Sequence[Mapping[str, Any]]
+    inputs: tuple[Tensor, ...]
+    """The batch is `"batch"` where it is dynamic."""
+    outputs: tuple[Tensor, ...]
     layers: int
     """Of the parsed network."""
     layer_list: str
@@ -180,8 +181,8 @@ def build(
     monitor = None
     if settings.progress_monitor:
         monitor = config.progress_monitor = make_monitor(trt, progress)
-    inputs = [_tensor(network.get_input(index)) for index in range(network.num_inputs)]
-    outputs = [_tensor(network.get_output(index)) for index in range(network.num_outputs)]
+    inputs = tuple(_tensor(network.get_input(index)) for index in range(network.num_inputs))
+    outputs = tuple(_tensor(network.get_output(index)) for index in range(network.num_outputs))
     serialized = builder.build_serialized_network(network, config)
     if monitor is not None and monitor.failure is not None:
         raise monitor.failure
@@ -302,9 +303,8 @@ def _inspected(trt: Any, log: Any, blob: bytes) -> str:
     return str(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
 
 
-def _tensor(tensor: Any) -> dict[str, object]:
-    return {
-        "name": tensor.name,
-        "dtype": DTYPES.get(tensor.dtype.name, tensor.dtype.name.lower()),
-        "shape": ["batch" if int(dim) < 0 else int(dim) for dim in tuple(tensor.shape)],
-    }
+def _tensor(tensor: Any) -> Tensor:
+    dtype = DTYPES.get(tensor.dtype.name, tensor.dtype.name.lower())
+    return Tensor(
+        tensor.name, dtype, tuple("batch" if int(dim) < 0 else int(dim) for dim in tuple(tensor.shape))
+    )

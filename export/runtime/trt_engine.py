@@ -10,6 +10,7 @@ from . import cudart
 from .arrays import Array
 from .batches import check_batch, check_boundary, check_input, in_batches
 from .errors import EngineError
+from .facts import EngineFacts
 from .sampling import Limits, Query, Samples, Step, sample, sustained
 from .trt_lane import Lane, Launch, Slot, Tensors
 from .trt_library import DTYPES, RTX, failure, library, make_logger, said
@@ -66,10 +67,11 @@ class TensorRTEngine:
         self._lanes: list[Lane] = []
         self._bound: dict[tuple[int, int, str], _Bound] = {}
         self._lane()  # a missing context is told when loading, not when running
-        self.facts: dict[str, object] = {
+        version = str(trt.__version__)
+        self.facts: EngineFacts = {
             "device": self._cuda.device_name(),
             "compute_capability": "SM{}{}".format(*self._cuda.compute_capability()),
-            backend: str(trt.__version__),
+            **({"tensorrt_rtx": version} if backend == RTX else {"tensorrt": version}),
         }
 
     def run(self, images: Array) -> Array:

@@ -46,7 +46,6 @@ def cli() -> None:
     """
 
 
-# In the order of --help.
 for command in (
     running.run,
     planning.plan,

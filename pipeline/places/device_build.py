@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from export.engine_kinds import ENGINE_KINDS
 from export.runtime.files import sha256
@@ -27,6 +28,10 @@ from pipeline.places.place import BuildTask, Built, Context
 from pipeline.results.composition import BuiltEngine, Composition
 from pipeline.results.engine import SkippedTactics
 from pipeline.results.rows.engines import EngineRow, Made, Tensor, Wanted, built
+
+if TYPE_CHECKING:
+    from export.engines.protocol import Option
+    from export.engines.trt_built import Summary
 
 # Failures of a job that are this engine's own: the other engines of the target go on.
 _OWN_KINDS = frozenset({"failed", "memory", "killed", "request", "missing"})
@@ -217,8 +222,9 @@ def _write_sidecar(
     from export.engines.protocol import EngineInfo
     from export.engines.sidecar import write_sidecar
     from export.model_file import load_model
+    from export.runtime.facts import Tensor as EngineTensor
 
-    contract = contract_of(load_model(onnx))
+    contract, layers = contract_of(load_model(onnx)), made.composition.engine
     kind = ENGINE_KINDS[wanted.backend]
     bound = kind.gpu  # to the GPU and the system that it was built on
     capability = wanted.compute_capability or facts.get("compute_capability", "")
@@ -230,18 +236,18 @@ def _write_sidecar(
         versions=access.access_of(facts, wanted.backend).versions,
         compute_capability=(capability,) if bound else (),
         batch_sizes=made.batch_sizes if bound or len(made.batch_sizes) == 1 else (),
-        inputs=tuple(tensor.model_dump(mode="json") for tensor in made.inputs),
-        outputs=tuple(tensor.model_dump(mode="json") for tensor in made.outputs),
+        inputs=tuple(EngineTensor(t.name, t.dtype, t.shape) for t in made.inputs),
+        outputs=tuple(EngineTensor(t.name, t.dtype, t.shape) for t in made.outputs),
         layers=made.layers,
         sha256=sha256(file),
         device=str(facts.get("gpu", "")) if kind.one_gpu else "",
         platform=str(facts.get("machine", "")) if bound else "",
         l4t=str(facts.get("l4t", "")) if bound else "",
         source={"file": wanted.onnx, "sha256": sha256(onnx)},
-        options={key: value for key, value in options.items() if key != "threads"},
+        options={key: cast("Option", value) for key, value in options.items() if key != "threads"},
         composition={
             "network": None,
-            "engine": made.composition.engine and made.composition.engine.model_dump(mode="json"),
+            "engine": cast("Summary", layers.model_dump(mode="json")) if layers else None,
         },
         classes=contract.classes,
         image=dict(contract.image or {}),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from export.machine import Facts as MachineFacts
 from pipeline.core.address import Device
@@ -28,7 +28,7 @@ from pipeline.places.device_jobs import (
 )
 from pipeline.places.latency import Case, Plan, others_at_work, statistics
 from pipeline.places.pictures import Pictures
-from pipeline.places.place import FACTS_FILE, Context, Timed, TimeTask
+from pipeline.places.place import FACTS_FILE, Context, RunFacts, Timed, TimeTask
 from pipeline.places.threads import tried
 from pipeline.results.doubts import MAX_OTHER_CORES
 from pipeline.results.latency import BenchmarkRow
@@ -191,13 +191,13 @@ def _load_options(task: TimeTask) -> LoadOptions:
     }
 
 
-def _runtime(result: results.TimesOf) -> dict[str, Mapping[str, object]]:
+def _runtime(result: results.TimesOf) -> dict[str, RunFacts]:
     """How each engine ran; with the numbers of threads that were tried, where the device chose one."""
-    found: dict[str, Mapping[str, object]] = dict(result["facts"])
+    found = {name: cast("RunFacts", facts) for name, facts in result["facts"].items()}
     for name, threads in result.get("threads", {}).items():
         medians = {int(count): values for count, values in threads["medians"].items()}
-        others: dict[str, object] = {"threads_tried": tried(threads["chosen"], medians)}
-        found[name] = {**found.get(name, {}), **(others if others["threads_tried"] else {})}
+        if others := tried(threads["chosen"], medians):
+            found[name] = {**found.get(name, {}), "threads_tried": others}
     return found
 
 

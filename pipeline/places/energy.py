@@ -99,7 +99,4 @@ def _one(meter: Meter, query: Query, batch: int, seconds: float, idle_w: float) 
 
 
 def _on_gpu(engine: Engine) -> bool:
-    providers = engine.facts.get("providers")
-    return ENGINE_KINDS[engine.backend].gpu or (
-        isinstance(providers, list) and "CUDAExecutionProvider" in providers
-    )
+    return ENGINE_KINDS[engine.backend].gpu or "CUDAExecutionProvider" in engine.facts.get("providers", ())

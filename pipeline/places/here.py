@@ -14,7 +14,7 @@ from pipeline.core.errors import EnvironmentFault
 from pipeline.places import environment
 from pipeline.places.alone import timing_alone
 from pipeline.places.builder import engine_file
-from pipeline.places.place import Answers, BuildTask, Built, Context, ScoreTask, Timed, TimeTask
+from pipeline.places.place import Answers, BuildTask, Built, Context, RunFacts, ScoreTask, Timed, TimeTask
 from pipeline.places.threads import Tried, tried
 from pipeline.results.composition import Composition
 from pipeline.results.engine import Energy, SkippedTactics
@@ -109,12 +109,12 @@ def _timed(task: TimeTask, context: Context) -> Timed:
 
     inputs = task.images.inputs()
     engines: dict[str, Engine] = {}
-    runtime: dict[str, Mapping[str, object]] = {}
+    runtime: dict[str, RunFacts] = {}
     try:
         for done, row in enumerate(task.rows):
             context.progress(done, len(task.rows), f"loading {row.id}")
             engines[row.id], others = load_tuned(row, inputs, task)
-            runtime[row.id] = engines[row.id].facts | ({"threads_tried": others} if others else {})
+            runtime[row.id] = {**engines[row.id].facts, **({"threads_tried": others} if others else {})}
         found = measure_engines(
             engines,
             task.pictures,
@@ -140,8 +140,8 @@ def _row(wanted: Wanted, info: EngineInfo, file: Path, why_not: str) -> EngineRo
         file=file.name,
         bytes=file.stat().st_size,
         layers=info.layers,
-        inputs=tuple(Tensor.model_validate(tensor) for tensor in info.inputs),
-        outputs=tuple(Tensor.model_validate(tensor) for tensor in info.outputs),
+        inputs=tuple(Tensor(**asdict(tensor)) for tensor in info.inputs),
+        outputs=tuple(Tensor(**asdict(tensor)) for tensor in info.outputs),
         composition=Composition.model_validate(info.composition),
         skipped_tactics=skipped,
     )
@@ -206,12 +206,12 @@ def _energy(
     return measure_energy(engines, queries, batch=batch, seconds=task.energy_s, progress=progress)
 
 
-def _memory(task: TimeTask, runtime: Mapping[str, Mapping[str, object]]) -> dict[str, int]:
+def _memory(task: TimeTask, runtime: Mapping[str, RunFacts]) -> dict[str, int]:
     """Memory of the engines of ONNX Runtime, each with the threads that it was timed with."""
     from export.memory import engine_memory
 
     rows = [row for row in task.rows if ENGINE_KINDS[row.backend].onnx]
-    threads = [count if isinstance(count := runtime[row.id].get("threads"), int) else None for row in rows]
+    threads = [runtime[row.id].get("threads") for row in rows]
     found = engine_memory([task.built / row.engine.file for row in rows], threads)
     return {row.id: count for row, count in zip(rows, found, strict=True) if count is not None}
 

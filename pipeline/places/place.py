@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from export.runtime.facts import EngineFacts
 from figkd.progress import Progress, no_progress
 from pipeline.devices.facts import Facts
 from pipeline.places.images import Images
 from pipeline.places.kept import NOTHING, Engines
+from pipeline.places.threads import Tried
 from pipeline.results.latency import BenchmarkRow
 from pipeline.results.rows.engines import EngineRow, NotMade, Wanted
 
@@ -164,6 +166,13 @@ class TimeTask:
     memory: bool = False
 
 
+class RunFacts(EngineFacts, total=False):
+    """How an engine ran."""
+
+    threads_tried: list[Tried]
+    """Other numbers of CPU threads, where one was chosen by measurement."""
+
+
 @dataclass(frozen=True)
 class Timed:
     """What was measured.
@@ -180,7 +189,7 @@ class Timed:
 
     rows: list[BenchmarkRow]
     samples: Mapping[str, Mapping[str, npt.NDArray[Any]]]
-    runtime: Mapping[str, Mapping[str, object]]
+    runtime: Mapping[str, RunFacts]
     machine: Mapping[str, Any]
     operators: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)

@@ -106,7 +106,7 @@ def _facts(engines: Mapping[str, Engine]) -> list[TimedEngine]:
     return [
         TimedEngine(
             id=path, backend=engine.backend, mb=Path(path).stat().st_size / 1e6, input_shape=list(engine.input_shape),
-            input_dtype=engine.input_dtype, runtime=engine.facts,
+            input_dtype=engine.input_dtype, runtime=dict(engine.facts),
         )
         for path, engine in engines.items()
     ]  # fmt: skip

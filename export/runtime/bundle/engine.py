@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from ..arrays import Array
+    from ..facts import EngineFacts
     from .manifest import EngineEntry
     from .verify import Bundle
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
         input_dtype: str
         input_name: str
         output_name: str
-        facts: dict[str, object]
+        facts: EngineFacts
         """How it runs."""
 
         def infer(self, images: Array) -> Array:

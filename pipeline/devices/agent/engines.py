@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping, Protocol
 
+from export.runtime.facts import EngineFacts
 from export.runtime.sampling import Limits, Query, Samples
 
 from .blobs import blob
@@ -17,7 +18,7 @@ class Engine(Protocol):
     batch_sizes: tuple[int, ...]
     input_shape: tuple[int, ...]
     input_dtype: str
-    facts: dict[str, object]
+    facts: EngineFacts
 
     def run(self, images: Any) -> Any:
         """Logits [B, C] of one accepted batch."""

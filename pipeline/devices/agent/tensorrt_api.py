@@ -57,8 +57,8 @@ def build_engine(onnx: str, engine: str, request: BuildRequest, timing_cache: st
     for note in plan.notes:
         emit({"log": note})
     return {
-        "inputs": plan.inputs,
-        "outputs": plan.outputs,
+        "inputs": [tensor.to_json() for tensor in plan.inputs],
+        "outputs": [tensor.to_json() for tensor in plan.outputs],
         "layers": plan.layers,
         "versions": {backend: str(trt.__version__)},
         "timing_cache": _cache_word(plan, cache),

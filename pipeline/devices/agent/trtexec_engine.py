@@ -10,6 +10,7 @@ from typing import Any, Callable
 
 import numpy as np
 
+from export.runtime.facts import EngineFacts
 from export.runtime.sampling import Limits, Samples, thinning
 from export.runtime.warmup import LONGEST_S, WINDOW_S, ClockWatch, WarmUp, gpu_mhz
 
@@ -32,7 +33,7 @@ class TrtexecEngine:
         self.input_shape: tuple[int, ...] = tuple(int(size) for size in spec["input"]["shape"])
         self.input_dtype = spec["input"]["dtype"]
         self.batch_sizes = tuple(spec["batch_sizes"])
-        self.facts: dict[str, object] = {"trtexec": self._program, "flags": self._flags["time"]}
+        self.facts: EngineFacts = {"trtexec": self._program, "flags": self._flags["time"]}
         self._per_query_s = 0.0
         self._steady_after_s = 0.0
 

@@ -15,6 +15,7 @@ import pytest
 from export.engines import BACKENDS
 from export.errors import BuildError, EngineError, ExportError
 from export.onnx import fix_batch
+from export.runtime.facts import Tensor
 from export.runtime.sampling import Limits
 
 ort = BACKENDS["onnxruntime"]
@@ -30,7 +31,7 @@ def test_build_fixes_one_batch_size_and_describes_itself(files: Any, tmp_path: P
     out = tmp_path / "engine.onnx"
     info = ort.build(files.fp16, out, batch_sizes=(1,), progress=lambda *step: steps.append(step))
     assert info.state == "built" and info.batch_sizes == (1,) and info.bytes == out.stat().st_size
-    assert info.inputs == ({"name": "image", "dtype": "uint8", "shape": [1, 32, 32, 3]},)
+    assert info.inputs == (Tensor("image", "uint8", (1, 32, 32, 3)),)
     assert steps[-1][:2] == (2, 2)
     sidecar = json.loads((tmp_path / "engine.onnx.json").read_text())
     assert (

@@ -23,6 +23,7 @@ from export.engines.trt_versions import bindings_missing, dialect
 from export.errors import BackendMissing, BuildError, EngineError
 from export.onnx import fix_batch
 from export.runtime import cudart
+from export.runtime.facts import Tensor
 from export.runtime.sampling import Limits
 
 rtx = BACKENDS["tensorrt_rtx"]
@@ -44,8 +45,8 @@ def test_each_precision_builds_with_a_uint8_image_input(files: Any, tmp_path: Pa
         progress=lambda *step: steps.append(step),
     )
     assert info.compute_capability == ("SM86",) and info.state == "built" and info.layers > 10
-    assert info.inputs == ({"name": "image", "dtype": "uint8", "shape": [1, 32, 32, 3]},)
-    assert info.outputs == ({"name": "logits", "dtype": "float32", "shape": [1, 8]},)
+    assert info.inputs == (Tensor("image", "uint8", (1, 32, 32, 3)),)
+    assert info.outputs == (Tensor("logits", "float32", (1, 8)),)
     assert out.stat().st_size == info.bytes > 1000
     assert steps and all(0 <= done <= total for done, total, _ in steps) and steps[-1][0] == steps[-1][1]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
@@ -67,7 +68,7 @@ def test_batches_and_targets(files: Any, tmp_path: Path) -> None:
         files.fp16, tmp_path / "m.engine", batch_sizes=(4, 1), compute_capabilities=["8.6", "sm120", "SM86"]
     )
     assert info.batch_sizes == (1, 4) and info.compute_capability == ("SM86", "SM120")
-    assert info.inputs[0]["shape"] == ["batch", 32, 32, 3]
+    assert info.inputs[0].shape == ("batch", 32, 32, 3)
 
 
 @needs_rtx

@@ -69,7 +69,8 @@ def test_an_engine_is_really_built_on_a_device_with_tensorrt_rtx(
     info = BACKENDS["tensorrt_rtx"].build(onnx, local, compute_capabilities=["SM86"])
     assert engine.stat().st_size == pytest.approx(local.stat().st_size, rel=0.02)
     assert summary(read_layers(listed)) == info.composition["engine"], "typed layers, as on this machine"
-    assert done.result["inputs"] == list(info.inputs) and done.result["outputs"] == list(info.outputs)
+    for key, tensors in (("inputs", info.inputs), ("outputs", info.outputs)):
+        assert done.result[key] == [tensor.to_json() for tensor in tensors]
     assert [e.progress for e in events if e.progress][-1][0] > 0
     validity, _ = rtx.Runtime(rtx.Logger(rtx.Logger.ERROR)).get_engine_validity(engine.read_bytes()[:64])
     assert validity in (

@@ -73,13 +73,9 @@ def _checked(onnx: str, request: BuildRequest) -> Answer:
     engine = load(onnx, threads=request.get("threads"))
     try:
         logits = engine.try_batches(request["batch_sizes"])
-        inputs, outputs = (
-            [{"name": t.name, "dtype": t.dtype, "shape": list(t.shape)} for t in tensors]
-            for tensors in (engine.inputs, engine.outputs)
-        )
         return {
-            "inputs": inputs,
-            "outputs": outputs,
+            "inputs": [tensor.to_json() for tensor in engine.inputs],
+            "outputs": [tensor.to_json() for tensor in engine.outputs],
             "facts": engine.facts,
             "classes": int(logits.shape[1]),
         }
