@@ -33,7 +33,7 @@ def _dims(_context: click.Context, _parameter: click.Parameter, texts: tuple[str
 @common(SET, JSON, VERBOSE, QUIET)
 @click.option(
     "--model", "models", multiple=True, type=click.Path(path_type=Path), metavar="FILE",
-    help="One more ONNX or engine file; the same as to name it after CONFIG.",
+    help="Another ONNX or engine file, as if named after CONFIG.",
 )  # fmt: skip
 @click.option(
     "--baseline", type=click.Path(path_type=Path), metavar="JSON",
@@ -41,7 +41,7 @@ def _dims(_context: click.Context, _parameter: click.Parameter, texts: tuple[str
 )  # fmt: skip
 @click.option(
     "--max-regression", metavar="PERCENT",
-    help="With --baseline: exit 3 if a median is slower by more, e.g. 5%, not by noise, on an idle machine.",
+    help="With --baseline: exit 3 if a median is slower by more, e.g. 5%, beyond noise, on an idle machine.",
 )  # fmt: skip
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="JSON", help="Write the measurement here."

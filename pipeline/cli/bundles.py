@@ -138,7 +138,7 @@ def sign(
     message: Path | None,
     signature: Path | None,
 ) -> None:
-    """Sign a bundle (OpenSSF Model Signing v1.0); the signature lies beside it. One signer, one file."""
+    """Sign a bundle (OpenSSF Model Signing v1.0): one signature file next to it for each signer."""
     from export.bundle.keys import read_public
     from export.bundle.signing import bundle_statement, message_of, sign_bundle
     from export.bundle.signing import external as given
@@ -210,7 +210,7 @@ def predict(
     top: int,
     target: str | None,
 ) -> int:
-    """Say what images show: with a bundle, an engine file, or what a finished run ships.
+    """Classify images with a bundle, an engine file, or what a finished run ships.
 
     Exit codes: 0 done, 2 an image cannot be read (the others are done), 4 the engine cannot run here, 6 refused.
     """

@@ -93,7 +93,7 @@ def config_check(paths: tuple[Path, ...], overrides: tuple[str, ...]) -> int:
 def init(
     folder: Path, output: Path | None, force: bool, dataset: str | None, chosen: tuple[str, ...]
 ) -> None:
-    """Write a commented starter config for a folder of images (one subfolder a class, or a list of labels)."""
+    """Write a commented starter config for a folder of images (a subfolder for each class, or a list of labels)."""
     from pipeline.config.starter import write_starter
     from pipeline.core.terminal import stdout
 

@@ -18,10 +18,9 @@ from pipeline.core.errors import ConfigError, EnvironmentFault
     help="Where the page goes; default data.html in the output folder.",
 )  # fmt: skip
 def data(config_path: Path, overrides: tuple[str, ...], as_json: bool, quiet: bool, page: Path | None) -> int:
-    """Show what the data are: images by class and split, sizes, copies, what is not used and why.
+    """Describe the data: images by class and split, sizes, copies, what is not used and why.
 
-    Prepares the data if that is not done yet, and writes a page with a few images of each class as the network sees
-    them.
+    Prepares the data if needed, and writes a page with a few images of each class as the network sees them.
     """
     from pipeline.core.files import write_text
     from pipeline.core.terminal import print_json, stderr, stdout

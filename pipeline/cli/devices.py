@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def device() -> None:
-    """Look at the devices of a config, and clean them.
+    """List what lies on the devices of a config, and clean them.
 
     DEVICE is ssh://[user@]host[:port], or the name of a target with -c CONFIG, which also knows the target's
     `remote` settings.

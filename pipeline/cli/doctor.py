@@ -26,7 +26,7 @@ _FOUND_AT = 29
 @click.argument("config_path", metavar="[CONFIG]", type=click.Path(path_type=Path), required=False)
 @common(SET, JSON)
 def doctor(config_path: Path | None, overrides: tuple[str, ...], as_json: bool) -> int:
-    """Look at this machine, and at what a config needs of it and of its devices."""
+    """Check what this machine and the devices of a config have, and what the config needs."""
     from dataclasses import asdict
 
     from pipeline.core.terminal import print_json

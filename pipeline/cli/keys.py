@@ -26,7 +26,7 @@ _MOST_BYTES = 1 << 16
 
 @click.group()
 def key() -> None:
-    """Make signing keys, and say whose signatures count."""
+    """Make signing keys, and list whose signatures count."""
 
 
 @key.command("new")
@@ -130,7 +130,7 @@ def trust(
 @click.option("--key", "private", required=True, type=click.Path(path_type=Path), metavar="PEM")
 @PASSPHRASE_FILE
 def sign_trust(trust_path: Path, private: Path, passphrase_file: Path | None) -> None:
-    """Sign a trust file; the signature lies beside it."""
+    """Sign a trust file; the signature is a file next to it."""
     from export.bundle.signing import sign_trust as made
     from pipeline.core.files import read_bytes
     from pipeline.core.terminal import stdout

@@ -26,7 +26,7 @@ SET = click.option(
 JSON = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document on stdout; logs on stderr."
 )
-VERBOSE = click.option("-v", "--verbose", count=True, help="Say why steps run and where artifacts are.")
+VERBOSE = click.option("-v", "--verbose", count=True, help="Print why steps run and where artifacts are.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="Print only the outcome.")
 
 

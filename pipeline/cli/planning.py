@@ -26,7 +26,7 @@ _REASON_AT = 27
 @click.option("--force", multiple=True, callback=stage_name, metavar="STAGE", help="As for `run`.")
 @click.option(
     "--estimate", is_flag=True,
-    help="Also say what it will take: time, disk and memory, from short measurements on this machine.",
+    help="Also estimate time, disk and memory, from short measurements on this machine.",
 )  # fmt: skip
 def plan(
     config_path: Path,
@@ -39,8 +39,8 @@ def plan(
 ) -> int:
     """Show what `run` would do, and why.
 
-    With --estimate each network is trained for a few steps and exported, once, in seconds; what was measured is kept,
-    and the next run says how far off the estimate was.
+    --estimate trains each network for a few steps and exports it, once, in seconds. The measurements are kept, and the
+    next run reports how far off the estimate was.
     """
     from pipeline.run.planning import Selection
 

@@ -27,7 +27,7 @@ _OUT = click.argument("out", metavar="OUT", type=click.Path(path_type=Path))
 
 @click.group("export-to")
 def export_to() -> None:
-    """Write a bundle as others take it. The engine's bytes stay the same.
+    """Write a bundle in the format of another server or registry. The engine's bytes stay the same.
 
     OUT is a folder, written whole or not at all. It may be what this command wrote there before, unchanged since;
     anything else is refused.

@@ -27,9 +27,7 @@ PAGE = "search.html"
     help="Where trials are trained; as search.engine.",
 )  # fmt: skip
 @click.option("--retry-failed", is_flag=True, help="Try trials again that failed in an earlier run.")
-@click.option(
-    "--dry-run", is_flag=True, help="Say what would be tried, and how many epochs that takes at most."
-)
+@click.option("--dry-run", is_flag=True, help="List what would be tried, and the most epochs that it takes.")
 @click.option(
     "--write-config", "out", type=click.Path(path_type=Path), metavar="OUT.yaml",
     help="Write the config of a point on the front.",

@@ -34,10 +34,10 @@ class _Ship(click.Group):
     cls=_Ship, options_metavar="", subcommand_metavar="BUNDLE|CONFIG DEVICE... | status | rollback | kit"
 )
 def ship() -> None:
-    """Install a bundle on devices, see what is installed, and go back.
+    """Install a bundle on devices, show what is installed, and roll back.
 
-    DEVICE is ssh://[user@]host[:port], or the name of a target with -c CONFIG. What happens on the device is decided
-    there: it verifies, runs the self-test, switches, watches, and takes back what is not well, without this machine.
+    DEVICE is ssh://[user@]host[:port], or the name of a target with -c CONFIG. The device works
+    alone: it verifies the bundle, tests it, switches to it, watches it, and rolls back if it does not do well.
     """
 
 
@@ -126,7 +126,7 @@ def ship_status(
     unsigned: bool,
     as_json: bool,
 ) -> None:
-    """Say what is installed on devices."""
+    """Show what is installed on devices."""
     from pipeline.core.terminal import stdout
     from pipeline.shipping.rollout import exit_code, roll_out
     from pipeline.shipping.ship import status
@@ -160,7 +160,7 @@ def ship_rollback(
     as_json: bool,
     to: str | None,
 ) -> None:
-    """Let an earlier release serve again on devices."""
+    """Roll devices back to an earlier release."""
     from pipeline.core.terminal import stdout
     from pipeline.shipping.rollout import exit_code, roll_out
     from pipeline.shipping.ship import rollback

@@ -27,7 +27,7 @@ _STORE = click.option(
 
 @click.group()
 def store() -> None:
-    """Look at the folder of artifacts, and clean it."""
+    """List the artifacts of the store, and clean it."""
 
 
 @store.command("du")
@@ -68,9 +68,9 @@ def store_gc(
 ) -> None:
     """Remove what no config uses; without --delete, only show it.
 
-    Kept is what the last run of each CONFIG made or found, and what it began and did not finish; without CONFIG,
-    that of all configs that ran in the store. The state of trials that a search has paused goes; that of others stays
-    until the search ends. What a running process uses or makes stays, and so does what the store did not make.
+    For each CONFIG, the artifacts of its last run stay, finished or not; without CONFIG, those of all configs that ran
+    in the store. The state of trials that a search has paused goes; that of others stays until the search ends. What a
+    running process uses or makes stays, and so do files that the store did not make.
     """
     from pipeline.core.store_usage import collect, survey
     from pipeline.core.terminal import print_json, stdout
