@@ -80,24 +80,3 @@ def topk_hits(logits: npt.ArrayLike, labels: npt.ArrayLike, k: int = 1) -> npt.N
     rank = ((scores > own) | ((scores == own) & earlier)).sum(axis=1)
     # NaN compares false with everything and would otherwise count as a hit.
     return cast("npt.NDArray[np.bool_]", (rank < k) & np.isfinite(own[:, 0]))
-
-
-def confusion_matrix(
-    labels: npt.ArrayLike, predictions: npt.ArrayLike, num_classes: int
-) -> npt.NDArray[np.int64]:
-    """Counts int64 [C, C]: row = true class, column = predicted class."""
-    truth, guess = np.asarray(labels, dtype=np.int64), np.asarray(predictions, dtype=np.int64)
-    if truth.shape != guess.shape or truth.ndim != 1:
-        raise FigkdError(f"labels {truth.shape} and predictions {guess.shape} do not match")
-    if len(truth) and (min(truth.min(), guess.min()) < 0 or max(truth.max(), guess.max()) >= num_classes):
-        raise FigkdError(f"a label or prediction outside 0..{num_classes - 1}")
-    flat = np.bincount(truth * num_classes + guess, minlength=num_classes**2)
-    return flat.reshape(num_classes, num_classes).astype(np.int64)
-
-
-def per_class_accuracy(confusion: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Percent correct of each true class [C] from counts [C, C]; NaN for a class without samples."""
-    matrix = np.asarray(confusion, dtype=np.float64)
-    counts = matrix.sum(axis=1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return cast("npt.NDArray[np.float64]", np.diag(matrix) / counts * 100)

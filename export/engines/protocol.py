@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, TypedDict
+from typing import Protocol, TypedDict
 
 from export.engines.options import TensorRTOptions
 from export.engines.trt_built import Summary
 from export.engines.trt_layers import NetworkSummary
 from export.progress import Progress
 from export.runtime.arrays import Array
-from export.runtime.facts import EngineFacts, Tensor
+from export.runtime.engine import Engine as InProcess
+from export.runtime.facts import Tensor
 from export.runtime.remedies import Skipped
 from export.runtime.sampling import Limits, Query, Samples
 
-__all__ = ["Array", "Availability", "Backend", "Boundary", "Engine", "EngineInfo", "Query", "Samples"]
+__all__ = ["Array", "Availability", "Backend", "Engine", "EngineInfo", "Query", "Samples"]
 
-Boundary = Literal["engine", "engine+copies"]
 Option = str | int | bool | None
 """The value of an option of a builder."""
 
@@ -99,41 +99,13 @@ class EngineInfo:
         return asdict(self)
 
 
-class Engine(Protocol):
-    """A loaded engine. Not thread-safe."""
+class Engine(InProcess, Protocol):
+    """A loaded engine that can be timed. Not thread-safe."""
 
     backend: str
-    batch_sizes: tuple[int, ...]
-    """Accepted batch sizes; empty where any size is."""
-    input_shape: tuple[int, ...]
-    """Shape of one image, without the batch."""
-    input_dtype: str
-    input_name: str
-    output_name: str
-    facts: EngineFacts
-    """How it runs."""
 
-    def infer(self, images: Array) -> Array:
-        """Logits float32 [N, C] of `images` [N, ...]; any N is cut into accepted batches, the last padded."""
-        ...
-
-    def time(self, batch: Array, limits: Limits, *, boundary: Boundary = "engine") -> Samples:
+    def time(self, batch: Array, limits: Limits, *, boundary: str = "engine") -> Samples:
         """Time repeated inference of `batch` within `limits`, one query at a time."""
-        ...
-
-    def queries(self, batch: Array, *, boundary: Boundary = "engine", streams: int = 1) -> list[Query]:
-        """`streams` queries of `batch` for host-timed loops, such as several at once or a fixed rate.
-
-        Each has buffers (and, on a GPU, a context and a stream) of its own: one query must not be called twice at
-        the same time, different ones may. `boundary` says what a call includes. They end with the engine.
-
-        Raises:
-            EngineError: another shape than the engine takes, or more streams than it can run at once.
-        """
-        ...
-
-    def close(self) -> None:
-        """Release what the engine holds; it cannot be used afterwards."""
         ...
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from export.engines.protocol import Boundary, Engine, Samples
+    from export.engines.protocol import Engine, Samples
     from export.measure import Timer
     from pipeline.places.pictures import Pictures
 
@@ -197,14 +197,12 @@ def _closed(
         for batch in plan.batch_sizes:
             images = {name: one_batch(inputs[name], batch) for name in engines}
             for name, engine in engines.items():
-                timer = partial(engine.time, images[name], boundary=cast("Boundary", boundary))
+                timer = partial(engine.time, images[name], boundary=boundary)
                 yield Case(name, batch, boundary), timer
             # Streams at the first batch size: each number of them is one more case an engine.
             for streams in (n for n in plan.streams if n > 1 and batch == plan.batch_sizes[0]):
                 for name, engine in engines.items():
-                    queries = engine.queries(
-                        images[name], boundary=cast("Boundary", boundary), streams=streams
-                    )
+                    queries = engine.queries(images[name], boundary=boundary, streams=streams)
                     together = partial(closed_loop, queries, batch=batch, boundary=boundary)
                     yield Case(name, batch, boundary, streams=streams), together
 

@@ -14,7 +14,7 @@ from pipeline.results.rows.scouted import ScoutRow
 from pipeline.results.rows.trials import Trial, ValidationScore
 from pipeline.results.searched import Missed, Point, Value
 from pipeline.search.front import Losses
-from pipeline.search.scouted import AsEngine, at_ends, concerns, held_against
+from pipeline.search.scouted import AsEngine, at_ends, held_against
 
 Files = Mapping[tuple[str, str], str]
 """The ONNX file of a target and a precision."""
@@ -172,11 +172,6 @@ def engine_misses(row: ScoutRow, budgets: Budgets) -> list[Missed]:
         for held in held_against(row, budgets)
         if held.verdict == "misses" and held.value is not None
     ]
-
-
-def judged_rows(rows: Sequence[ScoutRow], budgets: Budgets) -> list[ScoutRow]:
-    """The rows that any goal is about."""
-    return [row for row in rows if any(concerns(goal, row) for _, goal in goals_of(budgets))]
 
 
 def _row(rows: Sequence[ScoutRow], target: str, precision: str) -> ScoutRow | None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from figkd.errors import FigkdError
-from figkd.evaluate import centre_crop, confusion_matrix, per_class_accuracy, predict, topk_accuracy
+from figkd.evaluate import centre_crop, predict, topk_accuracy
 
 
 class _MeanColour(nn.Module):
@@ -54,16 +54,3 @@ def test_topk() -> None:
     assert topk_accuracy(np.full((2, 3), np.nan), [0, 1], 3) == 0.0
     with pytest.raises(FigkdError, match="do not match"):
         topk_accuracy(logits, [0, 1])
-
-
-def test_confusion_and_per_class() -> None:
-    """Protects the orientation: rows are the truth."""
-    confusion = confusion_matrix([0, 0, 1, 1, 1], [0, 1, 1, 1, 0], 3)
-    assert confusion.tolist() == [[1, 1, 0], [1, 2, 0], [0, 0, 0]]
-    accuracy = per_class_accuracy(confusion)
-    np.testing.assert_allclose(accuracy[:2], [50, 200 / 3])
-    assert np.isnan(accuracy[2])
-    with pytest.raises(FigkdError, match="outside 0"):
-        confusion_matrix([0], [3], 3)
-    with pytest.raises(FigkdError, match="do not match"):
-        confusion_matrix([0], [1, 2], 3)

@@ -12,32 +12,9 @@ from . import strict_json
 from .errors import BundleRefused, CannotRun
 
 if TYPE_CHECKING:
-    from typing import Protocol
-
-    from ..arrays import Array
-    from ..facts import EngineFacts
+    from ..engine import Engine
     from .manifest import EngineEntry
     from .verify import Bundle
-
-    class Engine(Protocol):
-        """A loaded engine; not thread-safe."""
-
-        input_shape: tuple[int, ...]
-        """Of one image, without the batch."""
-        input_dtype: str
-        input_name: str
-        output_name: str
-        facts: EngineFacts
-        """How it runs."""
-
-        def infer(self, images: Array) -> Array:
-            """Logits float32 [N, C] of images [N, ...]."""
-            ...
-
-        def close(self) -> None:
-            """Release what it holds."""
-            ...
-
 
 _MOST_SIDECAR = 1 << 24
 

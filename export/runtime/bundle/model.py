@@ -28,7 +28,7 @@ from .verify import Bundle, Choice, open_bundle
 
 if TYPE_CHECKING:
     from ..arrays import Array
-    from .engine import Engine
+    from ..engine import Engine
     from .manifest import EngineEntry, Manifest
     from .verify import Path
 

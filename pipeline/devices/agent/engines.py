@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Callable, Mapping, Protocol
 
+from export.runtime.engine import Engine as InProcessEngine
 from export.runtime.facts import EngineFacts
-from export.runtime.sampling import Limits, Query, Samples
+from export.runtime.sampling import Limits, Samples
 
 from .blobs import blob
 from .errors import JobError
@@ -39,16 +40,8 @@ class Engine(Protocol):
         ...
 
 
-class InProcess(Engine, Protocol):
+class InProcess(Engine, InProcessEngine, Protocol):
     """One that runs in this process, so that a query is all that a call costs."""
-
-    def infer(self, images: Any) -> Any:
-        """Logits float32 [N, C]."""
-        ...
-
-    def queries(self, batch: Any, *, boundary: str = "engine", streams: int = 1) -> list[Query]:
-        """Queries of `batch`."""
-        ...
 
 
 def _onnxruntime(path: str, spec: EngineSpec) -> Engine:
