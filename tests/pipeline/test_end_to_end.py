@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,6 +105,24 @@ def test_what_the_verdict_is_held_against_is_in_the_result(finished: Finished) -
     page = (finished.folder / "runs/fonts_cpu/report.html").read_text(encoding="utf-8")
     assert page.count('alt="test image ') == 12 and page.count('alt="training image of ') >= 21
     assert "base64" not in (finished.folder / "runs/fonts_cpu/result.json").read_text(encoding="utf-8")
+
+
+def test_a_result_is_data_and_not_words(finished: Finished) -> None:
+    """Sentences are the views': what a library said of an engine, and what helps, are the only ones in a result."""
+
+    def sentences(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
+        if isinstance(value, dict):
+            for name, inner in value.items():
+                yield from sentences(inner, name)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from sentences(inner, key)
+        elif isinstance(value, str) and value.count(" ") >= 4:
+            yield key, value
+
+    text = (finished.folder / "runs/fonts_cpu/result.json").read_text(encoding="utf-8")
+    found = {key: value for key, value in sentences(json.loads(text)) if key not in ("detail", "fix", "os")}
+    assert found == {}
 
 
 def test_the_result_says_which_layout_each_engine_reads(finished: Finished) -> None:
