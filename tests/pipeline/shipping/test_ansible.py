@@ -16,6 +16,7 @@ import pytest
 from export.runtime.files import sha256
 from pipeline.shipping.kit import write_kit
 from tests.pipeline.shipping.fleet import Fleet, bundle, fleet_of, needed
+from tests.pipeline.shipping.made import several_at
 
 pytestmark = pytest.mark.slow
 WAVES = '{"figkd_waves": [1, "40%", "100%"], "figkd_max_fail_percentage": 67}'
@@ -87,6 +88,10 @@ def test_a_bad_release_stops_at_the_first_device(fleet: Fleet, tmp_path: Path) -
 
     done = fleet.play("ship.yml", "-e", json.dumps({"figkd_bundle": [str(other)]}), "--limit", "cam1")
     assert fleet.outcomes()["cam1"] == "unfit" and "the engine is for riscv64" in done.stdout
+    several = several_at(tmp_path / "b5", 3, {"architecture": "riscv64"}, {"cpu_features": ["no_such"]})
+    done = fleet.play("ship.yml", "-e", json.dumps({"figkd_bundle": [str(several)]}), "--limit", "cam1")
+    assert fleet.outcomes()["cam1"] == "unfit"
+    assert "first: its CPU is " in done.stdout and "second: its CPU has no no_such" in done.stdout
     chosen = json.dumps({"figkd_bundle": [str(other), str(four)]})
     assert fleet.play("ship.yml", "-e", chosen, "--limit", "cam1").returncode == 0
     newest = sha256(four / "manifest.json")

@@ -114,6 +114,18 @@ def test_what_a_device_lacks(machine: ModuleType, needs: dict[str, object], lack
     assert machine.lacks_room({"bytes": 60 << 20}, facts) == ["143 MB are needed, 105 MB are free"]
 
 
+def test_what_was_sent_stays_while_it_is_installed(machine: ModuleType, tmp_path: Path) -> None:
+    """The install of a controller that was lost removes what was sent, also while the next one works with it."""
+    (tmp_path / "own").mkdir()
+    sent = tmp_path / "b.tar"
+    sent.write_bytes(b"bundle")
+    ours = Path(machine.held(str(sent), str(tmp_path / "own")))
+    sent.unlink()
+    assert ours.parent == tmp_path / "own" and ours.read_bytes() == b"bundle"
+    with pytest.raises(FileNotFoundError):
+        machine.held(str(sent), str(tmp_path / "own"))
+
+
 class Mender:
     """The protocol of update modules, version 3, as its documentation has it: a folder with `files` and `tmp`."""
 

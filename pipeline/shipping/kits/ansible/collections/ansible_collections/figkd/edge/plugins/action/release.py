@@ -22,6 +22,7 @@ _MODULE = "figkd.edge.release"
 _MANIFEST = "manifest.json"
 _MOST_MANIFEST = 1 << 20
 _INCOMING = "~/.cache/figkd-incoming"
+_ATTEMPTS = 3
 _AGAIN = "give a bundle's tar file or folder, as `figkd-pipeline bundle` writes it"
 
 
@@ -82,8 +83,15 @@ class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
             return {"changed": False, "outcome": "serves already", **known}
         if self._task.check_mode:
             return _foreseen(chosen, plan)
-        archive = self._send(chosen, self._task.args.get("incoming", _INCOMING))
-        return self._module({**arguments, "state": "installed", "archive": archive}, task_vars)
+        done: dict[str, Any] = {}
+        for _ in range(_ATTEMPTS):
+            archive = self._send(chosen, self._task.args.get("incoming", _INCOMING))
+            done = self._module({**arguments, "state": "installed", "archive": archive}, task_vars)
+            if (
+                done.get("outcome") != "gone"
+            ):  # the install of a controller that was lost ended, and removed it
+                break
+        return done
 
     def _send(self, bundle: _Bundle, folder: str) -> str:
         """Bring the bundle into a folder that is for the connecting user alone; its path there."""

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 import re
+import shutil
 from typing import Any, Dict, List, Sequence
 
 _SPARE_BYTES = 16 << 20
@@ -89,6 +90,24 @@ def lacks_room(candidate: Dict[str, Any], facts: Dict[str, Any]) -> List[str]:
     if facts["free_bytes"] >= room:
         return []
     return ["{:.0f} MB are needed, {:.0f} MB are free".format(room / 1e6, facts["free_bytes"] / 1e6)]
+
+
+def held(archive: str, folder: str) -> str:
+    """A bundle that was sent, under a name of our own: whoever removes the other one takes nothing from us.
+
+    An install of a controller that was lost ends with removing what was sent, which by then may be ours as well.
+
+    Raises:
+        FileNotFoundError: it is gone already.
+    """
+    path = os.path.join(folder, os.path.basename(archive))
+    try:
+        os.link(archive, path)
+    except FileNotFoundError:
+        raise
+    except OSError:  # on another file system, or one without links
+        shutil.copyfile(archive, path)
+    return path
 
 
 def _l4t() -> str:

@@ -130,7 +130,7 @@ import time
 from typing import Any, Dict, List, NoReturn, Optional, Tuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.figkd.edge.plugins.module_utils.machine import facts_of, lacks, lacks_room
+from ansible_collections.figkd.edge.plugins.module_utils.machine import facts_of, held, lacks, lacks_room
 
 PROGRAM = "run.pyz"
 _SENT = re.compile(r"[0-9a-f]{64}\.tar\Z")
@@ -213,9 +213,13 @@ class Device:
         for name in ("window", "load", "p99_ms", "self_test_s", "memory_mb"):
             if self._given[name] is not None:
                 options += ["--" + name.replace("_", "-"), str(self._given[name])]
-        program = self._program() or self._unpacked(archive)
         try:
-            answer = self._call(program, ["install", archive, *options], wait=True)
+            bundle = held(archive, self._module.tmpdir)
+        except FileNotFoundError:
+            self._module.fail_json(msg="the bundle that was sent is gone", outcome="gone")
+        try:
+            program = self._program() or self._unpacked(bundle)
+            answer = self._call(program, ["install", bundle, *options], wait=True)
         finally:
             _clean(os.path.dirname(archive))
         outcome = "committed" if answer.get("is_new") else "serves already"
