@@ -43,6 +43,11 @@ addEventListener("load", () => {
       fetched: frame.contentWindow.performance.getEntriesByType("resource").map((r) => r.name),
       rows: page.querySelectorAll("#engines tbody th[scope=row]").length,
       scrollers: [...page.querySelectorAll(".scroll")].filter((e) => e.scrollWidth > e.clientWidth).length,
+      cut: [...page.querySelectorAll(".scroll caption")].filter((e) => {
+        const words = page.createRange();
+        words.selectNodeContents(e);
+        return words.getBoundingClientRect().right > root.clientWidth;
+      }).map((e) => e.textContent),
       clipped: text.filter((t) => t.left < 0 || t.right > root.clientWidth).length,
       smallest: Math.min(...[...page.querySelectorAll("svg text")].map((t) =>
         parseFloat(getComputedStyle(t).fontSize) * Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b))),
@@ -149,6 +154,11 @@ def test_wide_tables_scroll_on_a_phone(found: list[dict[str, Any]]) -> None:
     phone = next(p for p in found if p["name"] == "pass" and p["width"] == 390)
     assert phone["scrollers"] >= 3
     assert phone["rows"] == 12
+
+
+def test_titles_of_wide_tables_fit_the_page(found: list[dict[str, Any]]) -> None:
+    """A table scrolls, its title does not: it was cut off on a phone."""
+    assert [(page["name"], page["width"], page["cut"]) for page in found if page["cut"]] == []
 
 
 def test_nothing_is_fetched(found: list[dict[str, Any]]) -> None:
