@@ -83,15 +83,21 @@ def without_point_masses(counts: Array) -> Array:
     information loss that only a narrower group avoids: the formula then clips the tensor until each peak has a
     level of its own, whatever it cuts off. Depthwise convolutions, whose channels have one input each, have most.
 
+    Empty bins are no surroundings: of a normalised image, which has 256 values a channel, most bins are empty, and
+    against them every value would be a peak.
+
     Args:
         counts: float64 [bins].
 
     Returns:
-        The counts, each at most twice the median of the nine bins around it, or what chance makes of that median
-        (six deviations of a Poisson count). A smooth histogram is returned as it is.
+        The counts, each at most twice the median of those of the nine bins around it that are not empty, or what chance
+        makes of that median (six deviations of a Poisson count). A smooth histogram is returned as it is.
     """
-    padded = np.pad(counts, _NEIGHBOURS // 2, mode="reflect")
-    around = np.median(np.lib.stride_tricks.sliding_window_view(padded, _NEIGHBOURS), axis=1)
+    padded = np.pad(np.where(counts > 0, counts, np.inf), _NEIGHBOURS // 2, mode="reflect")
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(padded, _NEIGHBOURS), axis=1)
+    filled = np.isfinite(windows).sum(axis=1)
+    middle = np.take_along_axis(windows, np.maximum(0, (filled - 1) // 2)[:, None], axis=1)[:, 0]
+    around = np.where(filled > 0, middle, 0.0)
     most: Array = np.maximum(_PEAK * around, around + _DEVIATIONS * np.sqrt(around + 1.0))
     levelled: Array = np.minimum(counts, most)
     return levelled
