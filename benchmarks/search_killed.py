@@ -6,7 +6,7 @@
 `search`: 24 trials on the demonstration's fonts. All trials, points and the front must be those of a search
 that was never killed; the objectives repeat from run to run. `scout`: 12 candidates on this machine and on a device (a
 real sshd on the loopback). No measurement that was finished before a kill may be made again, and the table must have
-the rows of a scouting that was never killed. Writes benchmarks/results/search_killed.json or scout_killed.json.
+every candidate, target and precision, timed. Writes benchmarks/results/search_killed.json or scout_killed.json.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ confirm: false
 """
 LIVES = (0.02, 0.4)
 """The shortest and the longest life of a process that is killed, as a share of an undisturbed one."""
-MODELS = ("figkd/dsconv_nano", "figkd/mobilenetv2_half", "figkd/resnet20", "figkd/resnet8x4")
+MODELS, SIZES = ("figkd/dsconv_nano",), tuple(range(16, 64, 4))
 SHORT = "{min_samples: 100, min_seconds: 0.1, max_seconds: 1, rounds: 2, warmup_ms: 10}"
 
 
@@ -65,6 +65,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=60.0, help="after them no new round begins")
+    parser.add_argument(
+        "--life", type=float, default=100.0, help="of a scouting: kills come within two fifths of it, in s"
+    )
     given = parser.parse_args()
     until = time.monotonic() + 60 * given.minutes
     with tempfile.TemporaryDirectory(prefix="figkd-killed-") as name, ExitStack() as servers:
@@ -74,7 +77,7 @@ def main() -> None:
         else:
             (place / "sshd").mkdir()
             server = servers.enter_context(running_sshd(place / "sshd"))
-            found = _scout(place, chance, given.kills, until, server)
+            found = _scout(place, chance, given.kills, until, given.life, server)
     machine = {"cpu": cpu_model(), "cores": cores(), "packages": versions(("torch", "onnxruntime", "optuna"))}
     write_json(RESULTS / f"{given.what}_killed.json", {"machine": machine, "seed": given.seed, **found})
     sys.exit(0 if found["equal"] else 1)
@@ -126,14 +129,16 @@ def _search(place: Path, chance: random.Random, kills: int, until: float) -> dic
     }  # fmt: skip
 
 
-def _scout(place: Path, chance: random.Random, kills: int, until: float, sshd: Sshd) -> dict[str, Any]:
+def _scout(
+    place: Path, chance: random.Random, kills: int, until: float, life: float, sshd: Sshd
+) -> dict[str, Any]:
     edge = (
         f"{{engine: onnxruntime, device: {sshd.url}, remote: {{folder: {sshd.folder}, ssh_config: {sshd.config}, "
         f"python: {sys.executable}}}}}"
     )
     models = "".join(f"    - {model}\n" for model in MODELS)
     text = f"extends: {FONTS}\nname: scouted\n{SMALL.replace('rtx: null', f'rtx: null, edge: {edge}')}"
-    text += f"scout:\n  models:\n{models}  image_sizes: [24, 32, 40]\n"
+    text += f"scout:\n  models:\n{models}  image_sizes: {list(SIZES)}\n"
     text += "".join(f"  {line.strip()}\n" for line in SHORT.strip("{}").split(","))
 
     def kept(folder: Path) -> dict[str, bytes]:
@@ -153,26 +158,33 @@ def _scout(place: Path, chance: random.Random, kills: int, until: float, sshd: S
         (folder / "scouted.yaml").write_text(text, encoding="utf-8")
         return folder, command("scout", "scouted.yaml", "--set", "store=store", "--set", "output=runs")
 
-    folder, words = prepared("whole")
-    undisturbed_s = _ended(words, folder)
-    whole, made = table(folder), kept(folder)
-    print(f"undisturbed: {undisturbed_s:.0f} s, {len(whole)} rows", flush=True)
+    whole = [
+        (model, size, target, precision, "timed")
+        for model in MODELS for size in SIZES for target in ("cpu", "edge") for precision in ("fp32", "int8")
+    ]  # fmt: skip
+    measurements = len(MODELS) * len(SIZES) * 2
     rounds: list[dict[str, Any]] = []
     while (left := kills - sum(len(each["kills"]) for each in rounds)) > 0 and time.monotonic() < until:
         folder, words = prepared(f"killed{len(rounds)}")
         seen: dict[str, bytes] = {}
         look = partial(lambda folder, seen: seen.update({**kept(folder), **seen}), folder, seen)
-        share = partial(lambda folder: len(kept(folder)) / len(made), folder)
-        cuts = _killed(words, folder, chance, left, undisturbed_s, share, look)
+        share = partial(lambda folder: len(kept(folder)) / measurements, folder)
+        cuts = _killed(words, folder, chance, left, life, share, look)
         _ended(words, folder)
         again = [path for path, each in seen.items() if kept(folder).get(path) != each]
-        equal = table(folder) == whole and kept(folder).keys() == made.keys()
+        equal = table(folder) == whole and len(kept(folder)) == measurements
         rounds.append({"kills": cuts, "equal": equal and not again, "measured_again": len(again)})
         print(f"round {len(rounds)}: {len(cuts)} kills, equal: {equal}, again: {len(again)}", flush=True)
+        if not equal:
+            print(
+                len(kept(folder)),
+                [row for row in table(folder) if row not in whole],
+                table(folder),
+                flush=True,
+            )
     return {
-        "equal": all(each["equal"] for each in rounds), "candidates": len({row[:2] for row in whole}),
-        "targets": sorted({row[2] for row in whole}), "rows": len(whole),
-        "timed": sum(row[4] == "timed" for row in whole), "rounds": rounds, "undisturbed_s": undisturbed_s,
+        "equal": all(each["equal"] for each in rounds), "candidates": len(MODELS) * len(SIZES),
+        "targets": ["cpu", "edge"], "rows": len(whole), "timed": len(whole), "rounds": rounds,
     }  # fmt: skip
 
 

@@ -101,7 +101,7 @@ def _kills(result: Any) -> list[float]:
 
 
 def _spread(done: list[float]) -> str:
-    return f"({min(done):.0%} to {max(done):.0%} done, in rounds)"
+    return f"({100 * min(done):.0f} to {100 * max(done):.0f} % of the work done)"
 
 
 def _same(result: Any) -> str:
