@@ -194,14 +194,9 @@ def tuned(tasks: Sequence[str]) -> str:
 
 
 def untuned() -> str:
-    """Methods by task as they come; those of the 21 faces are of an earlier comparison of recipes."""
-    faces = read("default_recipe.json")["tasks"]["fonts_cpu"]
-    rows = [row | {"method": row["recipe"], "settings": {}, "control": False} for row in faces["rows"]]
-    tasks = {STUDIES["fonts_cpu"]: {"rows": rows, "teacher": {"test_top1": faces["teacher"]["test"]}}}
-    for name in SIX[2:]:
-        if (RESULTS / f"study_{name}_untuned.json").is_file():
-            tasks[STUDIES[name]] = read(f"study_{name}_untuned.json")
-    return table(*compared.methods(tasks))
+    """Methods by task as they come."""
+    names = [name for name in SIX if (RESULTS / f"study_{name}_untuned.json").is_file()]
+    return table(*compared.methods({STUDIES[name]: read(f"study_{name}_untuned.json") for name in names}))
 
 
 def recipe() -> str:
