@@ -27,6 +27,7 @@ _KNOWN = {
     errno.ENAMETOOLONG: ("the name is too long for the file system", "choose a shorter name or path"),
     errno.ELOOP: ("symbolic links lead in a circle", "point the link to an existing file or folder"),
     errno.ENOTDIR: ("a part of the path is a file, not a folder", "name another folder"),
+    errno.EEXIST: ("something else lies in its place", "move it, or name another folder"),
     errno.EISDIR: ("is a folder, not a file", "name a file"),
     errno.EMFILE: ("too many open files", "raise the limit of this shell: ulimit -n 4096"),
     errno.ENFILE: ("too many open files in the whole system", "end other programs, then run the same command again"),
@@ -51,9 +52,8 @@ def environment_fault(error: OSError, where: str = "") -> EnvironmentFault:
     if error.errno == errno.ENOENT and "temporary directory" in str(error.strerror):
         fix = "set TMPDIR to a folder that you may write to, with free space"
         return EnvironmentFault("no temporary folder can be written", where=where, fix=fix)
-    if error.errno not in _KNOWN:
-        return EnvironmentFault(str(error) or type(error).__name__, where=where, fix=_OTHERWISE)
-    what, fix = _KNOWN[error.errno]
+    said = error.strerror or str(error) or type(error).__name__
+    what, fix = _KNOWN.get(error.errno or 0, (said, _OTHERWISE))
     # A rename names two files; the second is the one that was to be made.
     path = error.filename2 or error.filename
     place = "" if path is None or isinstance(path, int) else f"{os.fsdecode(path)}: "

@@ -9,14 +9,15 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from export.runtime.files import sha256
 from pipeline.core.errors import EnvironmentFault
-from pipeline.core.files import write_text
+from pipeline.core.files import read_bytes, write_text
 from pipeline.core.store import Artifact
 from pipeline.results.result import Result
 
@@ -74,7 +75,7 @@ def publish(
         EnvironmentFault: there is a folder in the place of a file.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    before = _read(folder / MANIFEST).files
+    before = _published_before(folder / MANIFEST, note)
     sources = _sources(result, artifacts)
     now = {name: _copy_of(source, before.get(name, ())) for name, source in sources.items()}
     # First, so that a run that is killed while it copies knows its own files afterwards.
@@ -111,9 +112,7 @@ def _place(source: Path, target: Path, ours: list[_Copy], wanted: _Copy, note: C
                 fix="move it, or set another output",
             )
         if there is None or there.sha256 not in {copy.sha256 for copy in (*ours, wanted)}:
-            kept = _free_name(target)
-            target.rename(kept)
-            note(f"{target} was not published by a run, or was changed since: kept as {kept.name}")
+            _keep_aside(target, note)
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     try:
@@ -155,21 +154,23 @@ def _facts(path: Path, known: list[_Copy] | tuple[()]) -> _Copy | None:
     return _Copy(bytes=stat.st_size, mtime_ns=stat.st_mtime_ns, sha256=sha256(path))
 
 
-def _free_name(path: Path) -> Path:
+def _keep_aside(path: Path, note: Callable[[str], None]) -> None:
     number = 1
     while os.path.lexists(kept := path.with_name(f"{path.name}.kept-{number}")):
         number += 1
-    return kept
+    path.rename(kept)
+    note(f"{path} was not published by a run, or was changed since: kept as {kept.name}")
 
 
-def _read(path: Path) -> _Published:
-    """What was published before; nothing if that is not known (any more)."""
-    try:
-        if path.is_symlink() or path.stat().st_size > _MOST_BYTES:
-            return _Published()
-        return _Published.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):
-        return _Published()
+def _published_before(path: Path, note: Callable[[str], None]) -> dict[str, list[_Copy]]:
+    """What was published before; nothing if that is not known: then what lies in the place is kept."""
+    if not os.path.lexists(path):
+        return {}
+    if not path.is_symlink():
+        with suppress(OSError, ValueError):  # no regular file, too large, or no list
+            return _Published.model_validate_json(read_bytes(path, _MOST_BYTES)).files
+    _keep_aside(path, note)
+    return {}
 
 
 def _write(folder: Path, files: Mapping[str, list[_Copy]]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import EnvironmentFault
+from pipeline.core.faults import environment_fault
 from pipeline.core.store import Artifact
 from pipeline.results.result import Result
 from pipeline.run.publish import MANIFEST, publish
@@ -184,6 +187,42 @@ def test_a_damaged_list_is_none(runs: Runs, text: str) -> None:
     (runs.folder / MANIFEST).write_text(text)
     runs.publish({})
     assert runs.files()["engines/cpu/fp32.onnx"] == "a"
+
+
+def _link(path: Path) -> None:
+    path.with_name("mine").write_text("my own words")
+    path.symlink_to("mine")
+
+
+@pytest.mark.timeout(60)  # a pipe is not waited for
+@pytest.mark.parametrize(
+    "put",
+    [os.mkfifo, Path.mkdir, _link, lambda path: path.write_text("my own words")],
+    ids=["pipe", "folder", "link", "file"],
+)
+def test_what_is_no_list_of_ours_is_kept(runs: Runs, put: Callable[[Path], object]) -> None:
+    """It stands in the list's place, and is the user's."""
+    runs.folder.mkdir(parents=True)
+    path = runs.folder / MANIFEST
+    put(path)
+    before = path.lstat()
+    for _ in range(2):
+        runs.publish({"fp32.onnx": "a"})
+    kept = path.with_name(f"{MANIFEST}.kept-1").lstat()
+    assert (kept.st_ino, kept.st_mode) == (before.st_ino, before.st_mode)
+    assert json.loads(path.read_text())["files"] and len(runs.notes) == 1 and "kept-1" in runs.notes[0]
+
+
+def test_a_file_in_the_place_of_a_folder_is_told(runs: Runs) -> None:
+    """And stays; the system's own words name no fix."""
+    runs.publish({})
+    (runs.folder / "engines").mkdir()
+    (runs.folder / "engines/cpu").write_text("mine")
+    with pytest.raises(FileExistsError) as raised:
+        runs.publish({"fp32.onnx": "a"})
+    told = environment_fault(raised.value, "output")
+    assert "engines/cpu: something else lies in its place" in told.what and "move it" in told.fix
+    assert (runs.folder / "engines/cpu").read_text() == "mine"
 
 
 def test_a_folder_in_the_place_of_a_file_is_told(runs: Runs) -> None:
