@@ -16,6 +16,8 @@ from typing import IO, Any
 CHUNK = 1 << 18
 # What the other end may write on stderr, in bytes; the beginning and the end are kept for messages.
 _MOST_ERRORS, _KEPT_ERRORS = 16 << 20, 32 << 10
+# Pings in the time that the other end may be silent.
+_PINGS = 4
 
 
 class ConnectionLost(Exception):
@@ -95,11 +97,17 @@ class Channel:
         self._searched = 0
         self._writing = threading.Lock()
         self._wrote = time.monotonic()
+        self._pings = True
         self._closed = threading.Event()
 
     def keep_alive(self) -> None:
         """Ping from now on, so that both ends know that the other lives."""
         threading.Thread(target=self._ping, name="device-ping", daemon=True).start()
+
+    def let_ping(self, wanted: bool) -> None:
+        """Whether pings may be sent; once this has returned, none is on its way that may not."""
+        with self._writing:
+            self._pings = wanted
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Send one message."""
@@ -112,21 +120,7 @@ class Channel:
             ConnectionLost: the other end takes nothing, or is gone.
         """
         with self._writing:
-            view = memoryview(content)
-            while view:
-                if self._closed.is_set():  # its descriptor may be another file's by now
-                    raise ConnectionLost("it is closed")
-                if not select.select([], [self._in], [], self.silence_s)[1]:
-                    raise self._lost(f"nothing was taken for {self.silence_s:g} s")
-                try:
-                    written = os.write(self._in, view[:CHUNK])
-                except BlockingIOError:
-                    continue
-                except OSError:
-                    raise self._lost() from None
-                view = view[written:]
-                self.sent += written
-                self._wrote = time.monotonic()
+            self._write(content)
 
     def receive_line(self, bounds: Bounds) -> bytes:
         """The next line, without its end.
@@ -175,6 +169,23 @@ class Channel:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
+    def _write(self, content: bytes) -> None:
+        view = memoryview(content)
+        while view:
+            if self._closed.is_set():  # its descriptor may be another file's by now
+                raise ConnectionLost("it is closed")
+            if not select.select([], [self._in], [], self.silence_s)[1]:
+                raise self._lost(f"nothing was taken for {self.silence_s:g} s")
+            try:
+                written = os.write(self._in, view[:CHUNK])
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise self._lost() from None
+            view = view[written:]
+            self.sent += written
+            self._wrote = time.monotonic()
+
     def _fill(self) -> None:
         if not select.select([self._out], [], [], self.silence_s)[0]:
             raise self._lost(f"no answer for {self.silence_s:g} s")
@@ -185,12 +196,12 @@ class Channel:
         self.received += len(content)
 
     def _ping(self) -> None:
-        pause = self.silence_s / 4
+        pause = self.silence_s / _PINGS
         while not self._closed.wait(pause):
-            if time.monotonic() - self._wrote < pause:
-                continue
             try:
-                self.send({"op": "ping"})
+                with self._writing:
+                    if self._pings and time.monotonic() - self._wrote >= pause:
+                        self._write(b'{"op": "ping"}\n')
             except (ConnectionLost, ValueError):
                 return  # who receives will notice
 

@@ -49,6 +49,16 @@ class Conversation:
             raise KeyboardInterrupt
 
     @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """No ping in this block: after what announces raw bytes it would be taken for some of them."""
+        self.channel.let_ping(False)
+        try:
+            yield
+        finally:
+            if not self.broken:
+                self.channel.let_ping(True)
+
+    @contextlib.contextmanager
     def raw(self) -> Iterator[None]:
         """Send or receive raw bytes in this block."""
         self.broken = True

@@ -324,8 +324,10 @@ class Session:
             progress(size, size)
             return
         offset = known.partial if known.partial <= size else 0
-        self._exclusive("put", Go, digest=digest, size=size, offset=offset)
-        send(self._connected(), path, offset, size, progress, moved)
+        conversation = self._connected()
+        with conversation.undisturbed():
+            self._exclusive("put", Go, digest=digest, size=size, offset=offset)
+            send(conversation, path, offset, size, progress, moved)
 
     def _run(self, run: JobRun[R], moved: Moved) -> Done[R]:
         job = run.job.name

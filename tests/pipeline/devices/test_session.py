@@ -14,6 +14,8 @@ import pytest
 
 from pipeline.core.address import Device
 from pipeline.core.errors import DeviceFault
+from pipeline.devices import channel
+from pipeline.devices.conversation import Conversation
 from pipeline.devices.faults import JobFailed
 from pipeline.devices.messages import Event, Job
 from pipeline.devices.session import Session, connect
@@ -58,6 +60,31 @@ def test_a_file_is_sent_once(local_device: Device, tmp_path: Path) -> None:
     with connect(local_device) as session:
         session.put(tmp_path / "a")
         assert session.sent < 5000
+
+
+@pytest.mark.parametrize("where", ["before the device says go", "between the pieces"])
+def test_a_host_that_pauses_puts_no_ping_into_a_file(
+    local_device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A slow disk or a loaded machine, here or there: signs of life are not taken for bytes of the file."""
+    monkeypatch.setattr(channel, "_PINGS", 1000)
+    say = Conversation.say
+
+    def pausing(conversation: Conversation, operation: str, **words: Any) -> None:
+        say(conversation, operation, **words)
+        if operation == "put" and where.startswith("before"):
+            time.sleep(0.2)
+
+    monkeypatch.setattr(Conversation, "say", pausing)
+    pause = 0.2 if where.startswith("between") else 0.0
+    (tmp_path / "a").write_bytes(os.urandom(600_000))
+    with connect(local_device) as session:
+        digest = session.put(tmp_path / "a", lambda done, total: time.sleep(pause))
+        assert session.sent < 1_100_000, "sent once"
+        assert (Path(local_device.folder) / "blobs" / digest).stat().st_size == 600_000
+        after = session.sent
+        time.sleep(0.2)
+        assert session.sent > after, "signs of life go on"
 
 
 def test_an_upload_goes_on_where_it_stopped(local_device: Device, tmp_path: Path) -> None:
