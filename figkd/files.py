@@ -40,7 +40,7 @@ def write_bytes(path: Path, data: bytes) -> None:
         os.replace(name, path)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.filename is None:
+        if isinstance(error, OSError) and error.errno and not error.filename:
             error.filename = str(path)  # a write that fails does not say where
         raise
 

@@ -65,7 +65,8 @@ def read(file: BinaryIO) -> Any:
     Takes memory in proportion to the file.
 
     Returns:
-        The value; tensors are contiguous, on the CPU, and share nothing. What is none of these is an `Unread`.
+        The value; tensors are contiguous and on the CPU. Those that were one under several names are one. What is
+        none of these is an `Unread`.
 
     Raises:
         Refused: it is damaged, or its tensors are of other kinds.
@@ -164,11 +165,14 @@ def _filled(value: Any, member: Callable[[str], bytes], size: int) -> Any:
     if not isinstance(value, dict):
         raise Refused("it does not hold a dict")
     left = size
+    made: dict[_Dense, Tensor] = {}
 
     def tensor(name: Any, found: Any) -> Any:
         nonlocal left
         if not isinstance(found, _Dense):
             return found
+        if found in made:  # tied weights, or an average that is the weights themselves
+            return made[found]
         said, count, item = repr(name)[:80], math.prod(found.shape), found.storage.dtype.itemsize
         left -= count * item
         if left < 0 or count != found.storage.numel:
@@ -176,7 +180,8 @@ def _filled(value: Any, member: Callable[[str], bytes], size: int) -> Any:
         data = bytearray(member(found.storage.key))
         if len(data) != count * item:
             raise Refused(f"{said} has {len(data):,} bytes instead of {count * item:,}")
-        return _tensor(data, found)
+        made[found] = _tensor(data, found)
+        return made[found]
 
     return {
         name: {inner: tensor(inner, v) for inner, v in part.items()}

@@ -106,6 +106,20 @@ def test_what_is_no_checkpoint_of_this_model_is_refused(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize("legacy", [False, True])
+def test_tensors_under_several_names_are_read_once(tmp_path: Path, legacy: bool) -> None:
+    """Tied weights, and averages that are the weights themselves; they take no more memory than they did."""
+    state = {"a": torch.arange(1 << 20, dtype=torch.float32), "c": torch.ones(2, 3, 4, 5)}
+    state |= {"tied": state["a"], "turned": state["c"].to(memory_format=torch.channels_last)}
+    torch.save({"model": state, "ema": state}, tmp_path / "m.pt", _use_new_zipfile_serialization=not legacy)
+    with (tmp_path / "m.pt").open("rb") as file:
+        read = saved_tensors.read(file)
+    assert read["model"]["tied"] is read["model"]["a"] is read["ema"]["a"]
+    for part in read.values():
+        for name, tensor in state.items():
+            assert torch.equal(part[name], tensor)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
 def test_what_others_save_is_read_or_passed_over(tmp_path: Path, legacy: bool) -> None:
     """Protects bring-your-own: both formats of torch, parameters, channels-last weights, and a training's other things
     beside them, of which nothing is made."""
