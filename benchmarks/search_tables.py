@@ -52,18 +52,6 @@ def estimate() -> str:
     )
 
 
-def scout_killed() -> str:
-    """A scouting that was killed."""
-    result = read("scout_killed.json")
-    kills = _kills(result)
-    again = sum(each["measured_again"] for each in result["rounds"])
-    return (
-        f"{result['candidates']} candidates on {len(result['targets'])} targets, one of them over ssh, "
-        f"{result['timed']} of {result['rows']} engines timed: killed by `kill -9` at {len(kills)} random instants "
-        f"{_spread(kills)}, the table {_same(result)}, and {again} measurements were made twice."
-    )
-
-
 def search_killed() -> str:
     """A search that was killed."""
     result = read("search_killed.json")
@@ -111,5 +99,5 @@ def _same(result: Any) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "scout": scout, "estimate": estimate, "scout killed": scout_killed, "search killed": search_killed, "saved": saved,
+    "scout": scout, "estimate": estimate, "search killed": search_killed, "saved": saved,
 }  # fmt: skip
