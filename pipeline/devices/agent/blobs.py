@@ -112,8 +112,11 @@ class Blobs:
                 found.append((name, facts.st_size, facts.st_mtime))
         return sorted(found, key=lambda entry: entry[2])
 
-    def shrink(self, limit: int) -> int:
-        """Remove what came in part, then the files that were not used for longest, until `limit` bytes are left."""
+    def shrink(self, limit: int, alive: Callable[[], None]) -> int:
+        """Remove what came in part, then the files that were not used for longest, until `limit` bytes are left.
+
+        What is not what its name says stays: somebody else put it there.
+        """
         removed, kept = 0, []
         for name, size, _ in self.entries():
             if name.endswith(".part"):
@@ -125,10 +128,25 @@ class Blobs:
         for name, size in kept:
             if total <= limit:
                 break
-            files.remove(os.path.join(self._folder, name))
+            path = os.path.join(self._folder, name)
+            if not is_as_named(path, alive):
+                continue
+            files.remove(path)
             total -= size
             removed += size
         return removed
+
+
+def is_as_named(path: str, alive: Callable[[], None]) -> bool:
+    """Whether a file's content has the digest with which its name begins; what came in part has none yet."""
+    if path.endswith(".part"):
+        return True
+    seen = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(CHUNK), b""):
+            seen.update(block)
+            alive()
+    return os.path.basename(path).startswith(seen.hexdigest())
 
 
 def full(detail: str) -> JobError:

@@ -204,7 +204,7 @@ class _Agent:
             return {"removed": 0}
         self._jobs.sweep()
         self._old_agents()
-        return {"removed": self._blobs.shrink(request["keep"])}
+        return {"removed": self._blobs.shrink(request["keep"], self._alive())}
 
     def _clean(self, request: Clean) -> Answer:
         """Leave nothing; with `force`, also end what another host runs here."""
@@ -220,7 +220,7 @@ class _Agent:
         for job in self._jobs.names():
             self._jobs.remove(job)
         self._put_back()  # what remembers it goes too
-        left = tidy.remove_ours(self._folder)
+        left = tidy.remove_ours(self._folder, self._alive())
         return {"removed": before - files.size_of(self._folder), "left": left}
 
     def _take(self) -> Answer | None:

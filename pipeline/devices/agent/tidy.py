@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from typing import Callable
 
 from . import blobs, files, power_mode
 
@@ -32,15 +33,17 @@ def ours(folder: str, kind: str) -> list[str]:
     return [path for path in paths if files.is_plain(path)]
 
 
-def remove_ours(folder: str) -> list[str]:
+def remove_ours(folder: str, alive: Callable[[], None]) -> list[str]:
     """Remove the agent's own files and the folders that are empty then; names of what is left.
 
+    What hosts sent is told by its content, not by its name alone.
     The mark goes last, and stays where anything is left: the folder is the agent's as long as it is there.
     """
     left = []
     for kind in OURS:
         for path in ours(folder, kind):
-            files.remove(path)
+            if kind != "blobs" or blobs.is_as_named(path, alive):
+                files.remove(path)
         place = os.path.join(folder, kind)
         if os.path.islink(place) or not os.path.isdir(place):
             continue

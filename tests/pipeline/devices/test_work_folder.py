@@ -74,6 +74,7 @@ def test_what_a_user_puts_into_our_folder_stays(local_device: Device) -> None:
         "agent/notes.txt",
         "agent/mine.pyz",
         "blobs/labels.txt",
+        "blobs/" + "1" * 64,
         "cache/x.timing.bak",
         "jobs/x/y",
     ]
@@ -88,7 +89,14 @@ def test_what_a_user_puts_into_our_folder_stays(local_device: Device) -> None:
     with connect(local_device) as session:
         assert {entry.name for entry in session.inventory().entries} >= {"agent/notes.txt", "cache/gone"}
         left = session.clean().left
-    assert set(left) >= {"notes.txt", "agent/mine.pyz", "blobs/labels.txt", "blobs/" + "0" * 64, "jobs/x"}
+    assert set(left) >= {
+        "notes.txt",
+        "agent/mine.pyz",
+        "blobs/labels.txt",
+        "blobs/" + "0" * 64,
+        "blobs/" + "1" * 64,
+        "jobs/x",
+    }
     assert all((folder / name).read_text() == "mine" for name in mine)
     assert (outside / "precious").read_text() == "mine" and (folder / "blobs" / ("0" * 64)).is_symlink()
     _work(local_device)
