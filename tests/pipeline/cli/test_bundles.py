@@ -175,7 +175,8 @@ def test_several_engines_in_one_bundle(shipped: Path, finished: Finished, tmp_pa
     )
     engines = json.loads((folder / "manifest.json").read_bytes())["engines"]
     assert engines[0]["needs"]["compute_capability"] == ["SM86"] and engines[2]["needs"]["architecture"] == ""
-    quiet = {**_keys(shipped), "bundle.counts": False}
+    quiet = {**_keys(shipped), "bundle.counts": False, "output": tmp_path / "quiet"}
+    assert finished.figkd("run", **quiet).code == 0  # the report shows the config
     done = finished.figkd(
         "bundle", "--engine", "cpu/int8", "--engine", "cpu/fp32", "-o", tmp_path, "--json", **quiet
     )
