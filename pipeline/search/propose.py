@@ -109,7 +109,8 @@ class _Learning:
             if self._sampler == "tpe"
             else samplers.NSGAIISampler(seed=seed, population_size=_POPULATION)
         )
-        return self._study.ask(self._space)
+        trial: optuna.Trial = self._study.ask(self._space)
+        return trial
 
     def _tell(self, number: int, told: Told) -> None:
         self._study.enqueue_trial({key: self._parameter(key, value) for key, value in told.settings.items()})
