@@ -6,21 +6,26 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from export.nvidia import present
 from pipeline.config.schema import DeployConfig
 from pipeline.core.address import LOCAL
+from pipeline.core.errors import PipelineError
 from pipeline.places import environment
 from pipeline.run.accelerator import idle_gpu
 from pipeline.run.back_ends import Graph
-from pipeline.run.data_check import look_at_data
+from pipeline.run.data_check import DataFindings, look_at_data
 from pipeline.run.device_check import device_findings, lack_findings
 from pipeline.run.findings import Finding
 from pipeline.run.foreseen import lacks
 from pipeline.run.own_networks import own_network_faults
-from pipeline.run.preflight import existing_parent
+from pipeline.run.preflight import class_names_of, existing_parent, network_faults
 from pipeline.run.rehearsal import student
 from pipeline.run.sharing import remote_finding
+
+# Without these no network can be built; the packages' own findings say so.
+_BUILD_NETWORKS = ("torch", "torchvision", "timm")
 
 
 def examine(config: DeployConfig | None = None) -> list[Finding]:
@@ -101,6 +106,8 @@ def _targets(config: DeployConfig, graph: Graph) -> Iterator[Finding]:
 
 
 def _config(config: DeployConfig) -> Iterator[Finding]:
+    # First: where the working folder is gone, torch ends the process.
+    folder = existing_parent(config.store.folder)
     data = look_at_data(config)
     for fault in data.faults:
         yield Finding(fault.where, "fault", fault.what, fault.fix)
@@ -114,12 +121,20 @@ def _config(config: DeployConfig) -> Iterator[Finding]:
     if data.listed:
         for lack in lacks(config, data.listed):
             yield Finding(lack.where, "fault", lack.what, lack.fix)
-    for fault in own_network_faults(config):
+    for fault in _networks(config, data):
         yield Finding(fault.where, "fault", fault.what, fault.fix)
     yield from remote_finding(config)
-    folder = existing_parent(config.store.folder)
     free = shutil.disk_usage(folder).free
     yield Finding(
         "disk", "ok" if free > 2e9 else "fault", f"{free / 1e9:.1f} GB free for {config.store.folder}",
         "" if free > 2e9 else "free some space, or set store: to another disk",
     )  # fmt: skip
+
+
+def _networks(config: DeployConfig, data: DataFindings) -> Iterator[PipelineError]:
+    """What does not fit of weights and networks of the user's own."""
+    given = config.teacher.checkpoint or config.student.checkpoint
+    if given is None or any(environment.version_of(name) == "none" for name in _BUILD_NETWORKS):
+        return own_network_faults(config)
+    class_names = (lambda: None) if data.faults else partial(class_names_of, config, data.listed)
+    return network_faults(config, class_names, fetch=False)

@@ -92,8 +92,8 @@ def preflight(
     if "distill" in running and (warning := few_views(config)):
         note(warning)
     if running & {"teacher", "logits", "distill"}:
-        class_names = (lambda: None) if found else partial(_class_names, config, listed)
-        faults += _models(config, class_names, fetch=not faults)
+        class_names = (lambda: None) if found else partial(class_names_of, config, listed)
+        faults += network_faults(config, class_names, fetch=not faults)
     if not faults:
         return
     if len(faults) == 1:
@@ -200,9 +200,16 @@ def _disk(config: DeployConfig, *, packed: int, cache: CacheCost | None) -> Iter
         )
 
 
-def _models(
+def network_faults(
     config: DeployConfig, class_names: Callable[[], list[str] | None], *, fetch: bool
 ) -> Iterator[PipelineError]:
+    """What keeps the config's networks from being built, and weights of the user's own from being loaded.
+
+    Args:
+        config: the deploy config; its own networks are run.
+        class_names: gives the data's classes by label; None if they are not known yet.
+        fetch: get published weights that are not here.
+    """
     # Fetching weights can take minutes (and many retries without a network): not where the run cannot start anyway.
     from figkd.errors import CheckpointError, LabelError
     from figkd.models import build_model
@@ -233,7 +240,7 @@ def _models(
         yield from own_network_faults(config)
 
 
-def _class_names(config: DeployConfig, listed: Listed | None) -> list[str] | None:
+def class_names_of(config: DeployConfig, listed: Listed | None) -> list[str] | None:
     """The data's classes by label; None if they are not known yet."""
     from figkd.data import unlisted_classes
 

@@ -13,9 +13,12 @@ import torch
 from figkd import checkpoint
 from figkd.errors import LabelError
 from figkd.models import ImageClassifier, build_model
+from pipeline.config import load_config
 from pipeline.core.errors import StageFailed
 from pipeline.core.files import write_json
+from pipeline.places import environment
 from pipeline.results.class_order import columns, in_order, told_classes
+from pipeline.run import doctor
 from pipeline.stages.base import Work
 from pipeline.stages.start import SAME, Start, begin
 from tests.pipeline import trees
@@ -100,9 +103,9 @@ def _config(folder: Path, classes: int = 3) -> None:
     ],
 )
 def test_a_teacher_that_does_not_fit_is_told_before_the_data(
-    tmp_path: Path, kind: str, says: tuple[str, ...]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, says: tuple[str, ...]
 ) -> None:
-    """Exit 2, the key, the fix, nothing made, and the user's file left alone."""
+    """Exit 2, the key, the fix, nothing made, and the user's file left alone; doctor says the same."""
     _config(tmp_path)
     path, model = tmp_path / "w.pth", build_model("figkd/resnet_tiny", 3, image_size=32)
     if kind == "state dict":
@@ -121,6 +124,23 @@ def test_a_teacher_that_does_not_fit_is_told_before_the_data(
     assert all(text in done.err for text in says), done.err
     assert "delete" not in done.err and path.read_bytes() == before
     assert not (tmp_path / ".figkd/artifacts/data").exists()
+    monkeypatch.chdir(tmp_path)
+    (found,) = (f for f in doctor.examine(load_config("c.yaml")) if f.what == "teacher.checkpoint")
+    assert found.state == "fault" and all(text in found.found + found.fix for text in says), found
+
+
+def test_doctor_without_torch_builds_no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the command that a user calls where the installation is broken."""
+    _config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    torch.save(build_model("figkd/resnet_tiny", 3, image_size=32).state_dict(), "w.pth")
+    config, version_of = load_config("c.yaml"), environment.version_of
+    assert "teacher.checkpoint" in {f.what for f in doctor.examine(config)}
+    monkeypatch.setattr(
+        environment, "version_of", lambda name: "none" if name == "torch" else version_of(name)
+    )
+    states = {f.what: f.state for f in doctor.examine(config)}
+    assert states["torch"] == "fault" and "teacher.checkpoint" not in states
 
 
 def test_a_student_starts_from_a_file_and_says_what_became_of_its_head(tmp_path: Path) -> None:
