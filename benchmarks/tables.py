@@ -25,7 +25,7 @@ from stored import RESULTS, read, span, table, where  # noqa: E402
 
 PAGES = (
     "docs/measurement.md", "docs/method.md", "docs/datasets.md", "docs/serving.md", "docs/scouting.md",
-    "docs/search.md", "docs/shipping.md", "README.md",
+    "docs/search.md", "docs/shipping.md", "docs/precision.md", "README.md",
 )  # fmt: skip
 FASTER = 1.5
 LOOPS = {
@@ -322,12 +322,33 @@ def drift() -> str:
     return f"{table(head, rows)}\n\n{note}"
 
 
+def entropy() -> str:
+    ways = {
+        "minmax": "minmax", "percentile": "percentile", "entropy": "entropy",
+        "modelopt entropy": "published formula (modelopt's Torch calibrator)",
+        "onnxruntime entropy, 128 bins": "ONNX Runtime's, 128 bins",
+    }  # fmt: skip
+    names = {
+        "figkd/dsconv_nano": "`figkd/dsconv_nano`, fonts", "figkd/dsconv_nano, photographs": "the same, photographs",
+        "figkd/mobilenetv2_half": "`figkd/mobilenetv2_half`, fonts",
+    }  # fmt: skip
+    rows = []
+    for case, found in read("entropy.json")["cases"].items():
+        for seed, fp32 in enumerate(found["fp32"]):
+            scores = [
+                f"{found['ways'][way]['onnxruntime'][seed]:.1f} / {found['ways'][way]['tensorrt'][seed]:.1f}"
+                for way in ways
+            ]
+            rows.append([names[case] if seed == 0 else "", f"{fp32:.1f}", *scores])
+    return table(["", "FP32", *ways.values()], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "decode": decode,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss,
     "tuned": partial(tuned, tuple(STUDIES)), "headline": partial(tuned, SIX),
     "untuned": untuned, "recipe": recipe, "detail": detail,
-    "serving": serving, "overload": overload, "drift": drift, **search_tables.TABLES,
+    "serving": serving, "overload": overload, "drift": drift, "entropy": entropy, **search_tables.TABLES,
 }  # fmt: skip
 
 
