@@ -24,6 +24,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a plain checkout
+
 from pipeline.core.files import write_json
 from pipeline.places.environment import cores, cpu_model, versions
 from tests.pipeline.conftest import FONTS, command, environment

@@ -9,11 +9,15 @@ making and scoring the files of those that are finished. Writes benchmarks/resul
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # runs from a plain checkout
 
 from pipeline.core.files import write_json
 from pipeline.places.environment import cores, cpu_model, versions
@@ -48,6 +52,7 @@ BOTH, EVERYTHING = "scouting and halving", "everything"
 
 def main() -> None:
     """Search twice, write."""
+    argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0]).parse_args()
     with tempfile.TemporaryDirectory(prefix="figkd-saved-") as folder:
         both = _searched(Path(folder) / "both", SEARCH + HALVING)
         everything = _searched(Path(folder) / "everything", SEARCH, "--set", "budgets=null")
