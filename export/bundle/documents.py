@@ -157,16 +157,15 @@ def bill_of_materials(content: Content, digests: Mapping[str, str]) -> dict[str,
             }
             for packed in content.engines
         ]
-    versions = {name: v for packed in content.engines for name, v in packed.measured.packages.items() if v}
     packages = [
         {
             "type": "library",
-            "bom-ref": f"pkg:pypi/{name.lower()}@{version}",
+            "bom-ref": url,
             "name": name,
             "version": version,
-            "purl": f"pkg:pypi/{name.lower()}@{version}",
+            "purl": url,
         }
-        for name, version in sorted(versions.items())
+        for name, version, url in _packages(content)
     ]
     engines = "".join(digests[packed.entry.file] for packed in content.engines)
     return {
@@ -177,6 +176,14 @@ def bill_of_materials(content: Content, digests: Mapping[str, str]) -> dict[str,
         "metadata": {"timestamp": content.created, "component": model},
         "components": packages,
     }
+
+
+def _packages(content: Content) -> list[tuple[str, str, str]]:
+    """Name, version and package URL of what made the engines."""
+    versions = {name: v for packed in content.engines for name, v in packed.measured.packages.items() if v}
+    return [
+        (name, version, f"pkg:pypi/{name.lower()}@{version}") for name, version in sorted(versions.items())
+    ]
 
 
 def _hashes(packed: Packed, digests: Mapping[str, str]) -> list[dict[str, str]]:
@@ -205,7 +212,6 @@ def provenance(content: Content, digests: Mapping[str, str]) -> dict[str, object
         what["precision"] = entries[0].precision
     else:
         what["engines"] = {entry.name: entry.precision for entry in entries}
-    versions = {name: v for packed in content.engines for name, v in packed.measured.packages.items() if v}
     return {
         "_type": "https://in-toto.io/Statement/v1",
         "subject": [{"name": name, "digest": {"sha256": digest}} for name, digest in sorted(digests.items())],
@@ -215,10 +221,7 @@ def provenance(content: Content, digests: Mapping[str, str]) -> dict[str, object
                 "buildType": f"{BUILDER}/bundle/v1",
                 "externalParameters": what,
                 "internalParameters": {"steps": [dict(step) for step in lineage.steps]},
-                "resolvedDependencies": [
-                    {"uri": f"pkg:pypi/{name.lower()}@{version}"}
-                    for name, version in sorted(versions.items())
-                ],
+                "resolvedDependencies": [{"uri": url} for _, _, url in _packages(content)],
             },
             "runDetails": {
                 "builder": {"id": BUILDER, "version": {"git": lineage.git}},

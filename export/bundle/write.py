@@ -42,8 +42,9 @@ def write_bundle(content: Content, parent: Path) -> tuple[Path, Manifest]:
     Raises:
         ExportError: a file of the engine is missing; what would be written is no bundle; or something else lies there.
     """
-    files = _files(content)
-    manifest = _manifest(content, files)
+    placed = _placed(content)
+    files = _files(content, placed)
+    manifest = _manifest(content, [entry for entry, _ in placed], files)
     folder = Path(parent) / f"{content.name}-{content.target}-{manifest.release[:ID_CHARS]}"
     if os.path.lexists(folder):
         try:
@@ -65,7 +66,7 @@ def write_bundle(content: Content, parent: Path) -> tuple[Path, Manifest]:
     return folder, manifest
 
 
-def _files(content: Content) -> dict[str, bytes]:
+def _files(content: Content, placed: list[tuple[EngineEntry, dict[str, bytes]]]) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for packed in content.engines:
         for name, path in packed.files.items():
@@ -77,8 +78,8 @@ def _files(content: Content) -> dict[str, bytes]:
                 ) from error
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in found.items()}
     found |= {f"golden/images/{name}": data for name, data in content.pictures.items()}
-    for packed, entry in zip(content.engines, _entries(content), strict=True):
-        found |= {entry.place(name): data for name, data in _answers(content, packed).items()}
+    for entry, answers in placed:
+        found |= {entry.place(name): data for name, data in answers.items()}
     found |= {
         golden.INPUTS: golden.npy_bytes(content.inputs.astype(np.uint8)),
         LABELS: canonical.encode(list(content.classes)),
@@ -113,18 +114,18 @@ def _answers(content: Content, packed: Packed) -> dict[str, bytes]:
     }
 
 
-def _entries(content: Content) -> list[EngineEntry]:
-    """As the manifest has them: engines that answer alike share a folder of answers."""
+def _placed(content: Content) -> list[tuple[EngineEntry, dict[str, bytes]]]:
+    """Engines as the manifest has them, with their answers: those that answer alike share a folder of them."""
     known: list[tuple[dict[str, bytes], str]] = []
-    entries = []
+    placed = []
     for packed in content.engines:
         answers = _answers(content, packed)
         place = next((folder for told, folder in known if told == answers), None)
         if place is None:
             place = f"answers/{packed.entry.name}" if known else ""
             known.append((answers, place))
-        entries.append(replace(packed.entry, answers=place))
-    return entries
+        placed.append((replace(packed.entry, answers=place), answers))
+    return placed
 
 
 def _measured(content: Content) -> Any:
@@ -133,8 +134,8 @@ def _measured(content: Content) -> Any:
     return {packed.entry.name: _plain(asdict(packed.measured)) for packed in content.engines}
 
 
-def _manifest(content: Content, files: Mapping[str, bytes]) -> Manifest:
-    several = len(content.engines) > 1 or not content.counts
+def _manifest(content: Content, entries: list[EngineEntry], files: Mapping[str, bytes]) -> Manifest:
+    several = len(entries) > 1 or not content.counts
     said = {
         "format": FORMATS[several],
         "name": content.name,
@@ -149,7 +150,7 @@ def _manifest(content: Content, files: Mapping[str, bytes]) -> Manifest:
             name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
             for name, data in files.items()
         },
-        **(_several(content) if several else _one(content)),
+        **(_several(entries, content.counts) if several else _one(entries[0])),
     }
     try:
         return parse_manifest(canonical.encode(said))
@@ -157,20 +158,18 @@ def _manifest(content: Content, files: Mapping[str, bytes]) -> Manifest:
         raise ExportError(f"this would be no bundle: {error}", "choose other names") from error
 
 
-def _one(content: Content) -> dict[str, object]:
-    entry = content.engines[0].entry
+def _one(entry: EngineEntry) -> dict[str, object]:
     engine = {name: getattr(entry, name) for name in ("file", "backend", "precision", "threads")}
     needs = _needs(entry)
     del needs["cpu_features"]
     return {"engine": engine, "needs": needs}
 
 
-def _several(content: Content) -> dict[str, object]:
+def _several(entries: list[EngineEntry], counts: bool) -> dict[str, object]:
     engines = [
-        {**asdict(entry), "name": entry.name or entry.precision, "needs": _needs(entry)}
-        for entry in _entries(content)
+        {**asdict(entry), "name": entry.name or entry.precision, "needs": _needs(entry)} for entry in entries
     ]
-    return {"engines": engines, "counts": int(content.counts)}
+    return {"engines": engines, "counts": int(counts)}
 
 
 def _needs(entry: EngineEntry) -> dict[str, object]:
