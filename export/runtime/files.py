@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from pathlib import Path
-from typing import Any, BinaryIO, Iterable, Mapping
+from typing import Any, BinaryIO, Callable, Iterable, Mapping
 
 LIMIT = 1 << 24
 """Bytes of a JSON file that are read where nothing else is said."""
@@ -109,10 +109,11 @@ def _inside(value: Any) -> Iterable[Any]:
     return (inner for inner in values if isinstance(inner, (dict, list)))
 
 
-def sha256(path: str | os.PathLike[str]) -> str:
-    """Hexadecimal SHA-256 of a file's content."""
+def sha256(path: str | os.PathLike[str], alive: Callable[[], None] = lambda: None) -> str:
+    """Hexadecimal SHA-256 of a file's content; `alive` is called now and then."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
+            alive()
     return digest.hexdigest()

@@ -8,6 +8,8 @@ import os
 import re
 from typing import Callable, Iterable
 
+from export.runtime.files import sha256
+
 from . import files, system
 from .errors import JobError
 
@@ -128,25 +130,17 @@ class Blobs:
         for name, size in kept:
             if total <= limit:
                 break
-            path = os.path.join(self._folder, name)
-            if not is_as_named(path, alive):
-                continue
-            files.remove(path)
             total -= size
-            removed += size
+            path = os.path.join(self._folder, name)
+            if is_as_named(path, alive):
+                files.remove(path)
+                removed += size
         return removed
 
 
 def is_as_named(path: str, alive: Callable[[], None]) -> bool:
-    """Whether a file's content has the digest with which its name begins; what came in part has none yet."""
-    if path.endswith(".part"):
-        return True
-    seen = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(CHUNK), b""):
-            seen.update(block)
-            alive()
-    return os.path.basename(path).startswith(seen.hexdigest())
+    """Whether a file's name is the digest of its content; what came in part has none yet."""
+    return path.endswith(".part") or sha256(path, alive) == os.path.basename(path)
 
 
 def full(detail: str) -> JobError:
