@@ -5,8 +5,6 @@ from __future__ import annotations
 import ctypes
 
 IDLE_S = 5.0
-
-
 _M_ARENA_MAX = -8
 
 

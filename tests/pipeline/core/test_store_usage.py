@@ -86,20 +86,26 @@ def test_what_the_store_did_not_make_stays(store: Store, tmp_path: Path, kind: s
     assert made.path.exists() and precious.read_text() == "mine"
 
 
+def _left_meanwhile(store: Store, made: Recipe, wanted: dict[str, bool] | None = None) -> dict[str, str]:
+    """What another thread leaves while a recipe is being made: locks of this process' own threads count as well."""
+    done: dict[str, str] = {}
+
+    def gc() -> None:
+        other = Store(store.root)
+        done.update(collect(other, survey(other), None, delete=True, wanted=wanted).left)
+
+    with store.lock(made):
+        thread = threading.Thread(target=gc)
+        thread.start()
+        thread.join()
+    return done
+
+
 def test_what_is_used_or_made_stays(store: Store) -> None:
     """An artifact that another process pinned, or whose recipe it makes."""
     pinning, locking = _made(store, 1), _made(store, 2)
     store.pin(pinning)
-    done: dict[str, str] = {}
-
-    def gc() -> None:  # locks of this process' own threads count as well
-        done.update(collect(Store(store.root), survey(store), None, delete=True).left)
-
-    with store.lock(Recipe("teacher", 1, {"epochs": 2})):
-        thread = threading.Thread(target=gc)
-        thread.start()
-        thread.join()
-    assert done == {
+    assert _left_meanwhile(store, Recipe("teacher", 1, {"epochs": 2})) == {
         f"teacher/{pinning.path.name}": "a running process uses it",
         f"teacher/{locking.path.name}": "a running process makes it",
     }
@@ -142,17 +148,7 @@ def test_state_that_is_worked_on_or_not_ours_stays(store: Store, tmp_path: Path)
     link = store.root / "scratch" / f"distill.{'0' * 32}"
     link.symlink_to(tmp_path)
     note_begun(store, "s-t0000", mine)
-    done: dict[str, str] = {}
-
-    def gc() -> None:
-        other = Store(store.root)
-        done.update(collect(other, survey(other), None, delete=True, wanted={"s-t0000": False}).left)
-
-    with store.lock(Recipe("distill", 1, {"epochs": 1})):
-        thread = threading.Thread(target=gc)
-        thread.start()
-        thread.join()
-    assert done == {
+    assert _left_meanwhile(store, Recipe("distill", 1, {"epochs": 1}), {"s-t0000": False}) == {
         f"scratch/{held.name}": "a running process makes it",
         "scratch/mine": "is none of the store's folders",
     }

@@ -87,10 +87,8 @@ class ActionModule(ActionBase):  # type: ignore[misc, unused-ignore]
         for _ in range(_ATTEMPTS):
             archive = self._send(chosen, self._task.args.get("incoming", _INCOMING))
             done = self._module({**arguments, "state": "installed", "archive": archive}, task_vars)
-            if (
-                done.get("outcome") != "gone"
-            ):  # the install of a controller that was lost ended, and removed it
-                break
+            if done.get("outcome") != "gone":
+                break  # else the install of a controller that was lost ended, and removed it
         return done
 
     def _send(self, bundle: _Bundle, folder: str) -> str:
