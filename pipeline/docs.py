@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -27,44 +27,44 @@ _INTRO = f"""\
 # Configuration reference
 
 Generated from the schema by `make docs`; do not edit. `figkd-pipeline config show CONFIG` prints a config with
-every default filled in, `figkd-pipeline config check CONFIG` tells all its problems at once.
+every default filled in. `figkd-pipeline config check CONFIG` lists all problems of a config at once.
 
 - **Editors.** The first line `# yaml-language-server: $schema=deploy.schema.json` of a config gives completion
   and checks in editors with a YAML language server.
-- **`extends: other.yaml`** refines another file, relative to this one: sections merge key by key, lists are
-  replaced, and `null` takes back what the other file says.
-- **`--set a.b=c`** overrides a key from the command line; values are YAML.
+- **`extends: other.yaml`** starts from another file, relative to this one. Sections merge key by key, lists are
+  replaced, and `null` removes a key of the other file.
+- **`--set a.b=c`** sets a key on the command line. The value is YAML.
 - **Paths** are relative to where the command runs.
-- **Bounds.** A config has at most {MAX_BYTES // 1000} kB of text, {MAX_FILES} files, {MAX_VALUES:,} keys and values (an
-  alias counts as all that it stands for) and {MAX_DEPTH} levels; a text {MAX_TEXT:,} characters on one line. What it
-  extends and what `--set` says count too. Dates and other types of YAML that no key takes are refused, with key
-  and line; of many problems the first {MAX_TOLD} are told.
+- **Bounds.** A config, with all that it extends and `--set`, has at most {MAX_BYTES // 1000} kB of text, {MAX_FILES}
+  files, {MAX_VALUES:,} keys and values, and {MAX_DEPTH} levels. An alias counts as all that it stands for. A text has
+  at most {MAX_TEXT:,} characters, on one line. Dates and other YAML types that no key takes are refused, with key and
+  line. Of many problems, the first {MAX_TOLD} are listed.
 """
 
 _EXIT_MEANING = {
-    Exit.OK: "done: every budget that could be judged is met, or none says how accurate is good enough",
-    Exit.STAGE_FAILED: "a stage failed; what came before is kept",
+    Exit.OK: "done: every budget that could be judged is met, or no budget sets a minimum accuracy",
+    Exit.STAGE_FAILED: "a stage failed; the artifacts of earlier stages are kept",
     Exit.CONFIG: "the config or the command line is wrong",
-    Exit.BUDGET_MISSED: "a budget is missed, or the model is right no more often than always answering the most "
-    "frequent class; everything is kept, the report says which and by how much",
-    Exit.ENVIRONMENT: "data, disk, a package or a back end is missing on this machine",
+    Exit.BUDGET_MISSED: "a budget is missed, or the model is no better than always answering the most frequent class; "
+    "everything is kept, and the report says which budget and by how much",
+    Exit.ENVIRONMENT: "this machine lacks something: data, disk space, a package or a back end",
     Exit.DEVICE: "a remote device cannot be reached, or failed",
-    Exit.BUNDLE_REFUSED: "a bundle is damaged, was changed, or is not signed by who must sign it; none of it is used",
-    Exit.INTERRUPTED: "interrupted; the same command goes on from there",
+    Exit.BUNDLE_REFUSED: "a bundle is damaged, was changed, or is not signed as required; none of it is used",
+    Exit.INTERRUPTED: "interrupted; the same command continues from there",
 }
 _OUTPUT = """
 Only the command itself ends with these codes: `make` ends with 2 whatever fails, and prints the code as `Error N`.
 
 ## Output
 
-Results go to stdout; notes, progress and errors to stderr. Where their reader goes away (`figkd-pipeline run CONFIG |
-head -1`) the rest is dropped without a message, the work goes on, and the code is that of the work. Where stdout cannot
-be written for another reason (its disk is full) the work is kept and published, and the code is 4 if it was 0. A
-closed stream counts as one that nobody wants to read.
+Results go to stdout; notes, progress and errors go to stderr. If the reader of a pipe ends (`figkd-pipeline run
+CONFIG | head -1`), or a stream is closed, the rest of the output is dropped without a message. The work continues,
+and the exit code is that of the work. If stdout cannot be written for another reason, such as a full disk, the work
+is kept and published, and the code is 4 instead of 0.
 
-On a terminal everything fits from 60 columns up. A file or a pipe has no width: every message is one line there, every
-table whole. Where the stream's encoding lacks a character, an ASCII one stands for it. Control characters, direction
-marks and bytes that are not UTF-8 in names and in what a device says are written out, such as `\\x1b`. `--json` prints
+On a terminal everything fits into 60 columns or more. In a file or a pipe every message is one line, and no table is
+cut. A character that the stream's encoding lacks is replaced by an ASCII one. Control characters, direction marks and
+bytes that are not UTF-8, in names and in messages of devices, are written as escapes such as `\\x1b`. `--json` prints
 ASCII."""
 
 
@@ -94,7 +94,7 @@ def methods_table() -> str:
         f"| `{name}` | {method.summary} | {method.paper} | {'yes' if method.needs_teacher else 'no'} |"
         for name, method in METHODS.items()
     ]
-    head = "| method | what is added to the cross entropy | paper | teacher |\n| --- | --- | --- | --- |"
+    head = "| method | what is added to the cross entropy | paper | needs the teacher |\n| --- | --- | --- | --- |"
     return "\n".join([head, *rows])
 
 
@@ -118,15 +118,28 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 
 
 def _type(field: FieldInfo) -> str:
-    text = _type_name(field.annotation)
+    return _type_name(field.annotation) + _bounds(field.metadata)
+
+
+def _bounds(metadata: Iterable[Any]) -> str:
     limits = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    bounds = [
-        f"{sign} {getattr(m, name):g}"
-        for m in field.metadata
+    found = [
+        f", {sign} {_number(getattr(m, name))}"
+        for m in _flat(metadata)
         for name, sign in limits.items()
-        if hasattr(m, name)
+        if getattr(m, name, None) is not None
     ]
-    return text + (f", {', '.join(bounds)}" if bounds else "")
+    return "".join(found)
+
+
+def _flat(metadata: Iterable[Any]) -> Iterator[Any]:
+    for each in metadata:
+        yield from _flat(each.metadata) if isinstance(each, FieldInfo) else (each,)
+
+
+def _number(value: float) -> str:
+    """In full, unless that is long."""
+    return f"{value:,}" if isinstance(value, int) and abs(value) < 10**10 else f"{value:g}"
 
 
 def _type_name(annotation: Any) -> str:
@@ -134,13 +147,14 @@ def _type_name(annotation: Any) -> str:
     if annotation is type(None):
         return "null"
     if origin is dict:
-        return f"mapping of {_type_name(arguments[1])}"
+        inner = _type_name(arguments[1])
+        return "sections by name" if inner == "section" else f"mapping of {inner}"
     if origin is list:
         return f"list of {_type_name(arguments[0])}"
     if arguments and all(isinstance(a, str) for a in arguments):
         return " \\| ".join(f"`{a}`" for a in arguments)
     if hasattr(annotation, "__metadata__"):
-        return _type_name(arguments[0])
+        return _type_name(arguments[0]) + _bounds(annotation.__metadata__)
     if arguments:
         return " \\| ".join(_type_name(a) for a in arguments)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

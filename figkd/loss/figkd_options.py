@@ -20,21 +20,22 @@ class FiGKD:
 
     distance: Distance = option(
         "squared",
-        "`squared`, `smooth_l1`, `cosine`: of the wavelet coefficients of `domain`. `kl`: of how the class tree "
-        "divides the probabilities; it wants `temperature: 2`, `weight: 1`, `level: full`, `band_decay: 0.7`.",
+        "`squared`, `smooth_l1`, `cosine`: distance of the wavelet coefficients of `domain`. `kl`: KL divergence of "
+        "how the class tree divides the probabilities; set `temperature: 2`, `weight: 1`, `level: full` and "
+        "`band_decay: 0.7` with it.",
     )
     wavelet: str = option("haar", "Any discrete wavelet of PyWavelets; `kl` needs `haar`.")
     level: Annotated[int, Ge(1), Le(64)] | Literal["fine", "max", "full"] = option(
         "fine",
-        "Levels of the transform, from the finest. `fine`: 3, or all if there are fewer. `max`: the deepest without "
-        "boundary effects. `full`: all.",
+        "Number of levels of the transform, from the finest. `fine`: 3, or all if there are fewer. `max`: as many as "
+        "have no boundary effects. `full`: all.",
     )
     mode: str = option(
         "symmetric",
-        "How PyWavelets extends the signal at its ends; it matters when the class count is odd, and not for `kl`.",
+        "How PyWavelets extends the signal at its ends. It matters if the number of classes is odd; not for `kl`.",
     )
     band_decay: Annotated[float, Ge(0), Le(10)] = option(
-        0.5, "Detail band j (1 is the finest) weighs band_decay^(j-1)."
+        0.5, "The weight of detail band j (1 is the finest) is band_decay^(j-1)."
     )
     band_weights: Annotated[dict[str, Weight], MaxLen(65)] | None = option(
         None, "Weights of single bands, such as `{d1: 1, d2: 0.5, a2: 0.1}`."
@@ -49,13 +50,14 @@ class FiGKD:
         "For `order: hierarchy`: a JSON file of nested objects or lists whose leaves are the class names.",
         of_loss=False,
     )
-    domain: Domain = option("logits", "What is transformed, for distances other than `kl`.")
+    domain: Domain = option("logits", "What the wavelet transforms, for distances other than `kl`.")
     mass_power: Annotated[float, Ge(0), Le(1)] = option(
         0.5,
-        "For `kl`: a node weighs its teacher mass to this power. 1, with all bands alike, is plain KD.",
+        "For `kl`: the weight of a node is the teacher's probability there, to this power. 1, with equal bands, is "
+        "plain KD.",
     )
     temperature: Temperature = option(1.0, "Logits are divided by this.")
-    weight: Weight = option(0.02, "Weight of the detail's distance, which is summed over the coefficients.")
+    weight: Weight = option(0.02, "Weight of the detail's distance, which is a sum over the coefficients.")
     batch_weight: Weight = option(
         1.0,
         "Weight of DIST's correlation over the batch, which sees what the detail along the classes cannot. 0: none.",

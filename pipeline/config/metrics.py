@@ -191,15 +191,16 @@ METRICS: dict[str, Metric] = {
             "worst_class", "worst class", "Accuracy of the worst class, percent.", lambda a: a.worst_class
         ),
         _answers(
-            "agreement", "agreement", "Images with the torch student's top-1, percent.", lambda a: a.agreement,
-            own=False,
+            "agreement", "agreement", "Share of images with the same top-1 as the torch student, percent.",
+            lambda a: a.agreement, own=False,
         ),
         _timed(
             "latency_p50_ms", "median latency", "Median latency at boundary `engine` and the first batch size, ms.",
             "ms", 3, "max", lambda row: row.median, short="median",
         ),
         _timed(
-            "latency_p99_ms", "p99 latency", "99th percentile of the same, ms.", "ms", 3, "max",
+            "latency_p99_ms", "p99 latency",
+            "99th percentile of the latency at boundary `engine` and the first batch size, ms.", "ms", 3, "max",
             lambda row: row.p99, short="p99", samples=P99_SAMPLES,
         ),
         _timed(
@@ -208,7 +209,7 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "deadline_miss_percent",
-            "Images that were not done when the next one arrived, at `benchmark.rate_fps`, percent; boundary "
+            "Share of images that were not done when the next one arrived, at `benchmark.rate_fps`, percent; boundary "
             "`image_to_class` if that is measured, else `engine`.",
             "late images", "%", 2, ("max",), _late, moved_by_load=True,
             unmeasured=lambda b: (
@@ -216,7 +217,7 @@ METRICS: dict[str, Metric] = {
             ),
         ),
         Metric(
-            "energy_mj_per_image", "Energy of one image above what the idle machine takes, mJ.",
+            "energy_mj_per_image", "Energy per image above that of the idle machine, mJ.",
             "energy", "mJ/image", 2, ("max",), lambda e: e.energy.mj_per_image if e.energy else None,
             unmeasured=lambda b: (
                 ("contradicts benchmark.energy_s = 0", "remove one") if b.energy_s == 0 else None

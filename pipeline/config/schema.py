@@ -55,10 +55,11 @@ class Data(Section):
     """Side of the prepared images that training crops from, in pixels. Default: `image_size` for rendered
     data, `image_size` x 256/224 for files."""
     decode: Literal["ahead", "on_the_fly"] = "ahead"
-    """`ahead`: every image is decoded once, resized and packed. `on_the_fly`: the packed images would not fit the
-    disk; files are decoded in every epoch (slower) and must stay where they are. The pixels are the same."""
+    """`ahead`: every image is decoded once, resized and packed. `on_the_fly`: for data whose packed images would not
+    fit on the disk; the files are decoded in every epoch (slower) and must stay where they are. The pixels are the
+    same."""
     validation_fraction: Annotated[float, Field(gt=0, lt=0.9)] = 0.1
-    """Share of the training images held out for choosing anything, where the data set has no split for it."""
+    """Share of the training images that is held out for validation, where the data set has no validation split."""
     options: Annotated[dict[str, Scalar], Field(max_length=64)] = Field(default_factory=dict)
     """Options of the data set, such as `train_per_class` of `fonts`."""
 
@@ -72,20 +73,21 @@ class Views(Section):
     pad: Annotated[int, Field(ge=0, le=64)] = 4
     """Padding in pixels for the shift kinds: (2 pad + 1)^2 views."""
     count: SomeEpochs | None = None
-    """How many views of each image exist. Default: one an epoch, and no more than a shift kind has."""
+    """How many views of each image exist. Default: one per epoch, and no more than a shift kind has."""
 
 
 class Training(Section):
     """How a network is trained."""
 
     epochs: Epochs = 50
-    """Passes over the training images. A teacher with `pretrained` may have 0, and is then taken as it is."""
+    """Passes over the training images. 0 is for a teacher with `pretrained` or `checkpoint`, which is then used as it
+    is."""
     batch_size: TrainingBatch = 64
-    """Images in a step; batch normalisation needs two."""
+    """Images per step. Batch normalisation needs two."""
     accumulate: BatchSize = 1
-    """Micro-batches in a step: the same step with less memory; batch normalisation sees one at a time."""
+    """Micro-batches per step: the same step with less memory. Batch normalisation sees one micro-batch at a time."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
-    """Optimizer; the fastest implementation that the device has."""
+    """Optimizer, in the fastest implementation that the device has."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     """Momentum of SGD."""
     nesterov: bool = True
@@ -99,13 +101,13 @@ class Training(Section):
     schedule: Literal["cosine", "one_cycle", "step"] = "cosine"
     """Learning-rate schedule. `step` multiplies by `step_factor` at `step_at`."""
     step_at: Shares = [0.625, 0.75, 0.875]
-    """For `schedule: step`: shares of the epochs; the default is the literature's 150, 180 and 210 of 240."""
+    """For `schedule: step`: shares of the epochs. The default is the literature's 150, 180 and 210 of 240."""
     step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     """For `schedule: step`: factor of the learning rate."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Label smoothing of the cross entropy."""
     mixup: Strength = 0.0
-    """Alpha of mixup; 0 is off. Not with cached teacher logits, which are those of unmixed images."""
+    """Alpha of mixup; 0: off. Not with cached teacher logits, which belong to unmixed images."""
     cutmix: Strength = 0.0
     """Alpha of CutMix; as for `mixup`. With both, each step draws one."""
     warmup_epochs: Annotated[float, Field(ge=0, le=100_000)] = 0.0
@@ -113,12 +115,12 @@ class Training(Section):
     grad_clip: Annotated[float, Field(gt=0, le=1_000_000_000)] | None = None
     """Largest norm of the gradient."""
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Decay of an exponential moving average of the weights, which is then what is kept."""
+    """Decay of an exponential moving average of the weights. The average is then what is kept."""
     amp: Literal["auto", "none", "bf16"] = "auto"
     """Mixed precision. `auto`: bf16 on a CUDA GPU, none on a CPU."""
     compile: Literal["auto", "none", "default", "reduce-overhead"] = "auto"
-    """torch.compile of the training step. `auto`: with CUDA graphs (`reduce-overhead`) on a GPU, without them
-    (`default`) there if `accumulate` is above 1 or several processes train, none on a CPU."""
+    """torch.compile of the training step. `auto`: on a GPU `reduce-overhead` (with CUDA graphs), or `default`
+    (without them) if `accumulate` is above 1 or several processes train; on a CPU none."""
     tensorboard: bool = False
     """Write a TensorBoard event file beside the log; needs the package `tensorboard`."""
     views: Views = Views()
@@ -132,31 +134,34 @@ class Network(Section):
     """`timm/<name>`, `torchvision/<name>`, one of the small `figkd/<name>` networks, or a function of your own as
     `module:function` (docs/models.md)."""
     code: FilePath | None = None
-    """For `module:function`: the module's file, whose code runs. Default: `<module>.py` (or the package's file) beside
-    the config, else the module is imported as an installed one."""
+    """For `module:function`: the module's file. Its code is run. Default: `<module>.py` (or the package) beside the
+    config, else an installed module."""
     pretrained: bool = False
     """Start from the library's published weights."""
     checkpoint: FilePath | None = None
-    """Start from these weights of this network: a checkpoint of ours, a state dict of timm or torchvision (plain, or in
-    a training's checkpoint), or `.safetensors`. A head for other classes is trained from random weights."""
+    """Start from these weights of this network: a checkpoint of this package, a state dict of timm or torchvision
+    (alone or inside a training checkpoint), or `.safetensors`. A head for other classes is replaced by one with
+    random weights."""
     classes: Literal["same as data"] | Names | FilePath | None = None
-    """Class names of the weights' outputs, in their order, where the file does not say them: a list, or a file with one
-    a line or a JSON list. Rows are put into the data's order by name. `same as data` asserts names and order."""
+    """Class names of the weights' outputs, in their order, where the file does not hold them: a list, or a file (one
+    name per line, or a JSON list). The rows of the head are put into the data's order by name. `same as data`: they
+    have the data's names and order."""
     mean: Channels | None = None
-    """Normalisation that the weights of `checkpoint` were trained with, RGB of 0 to 1. Default: that of the library's
-    own weights of this name."""
+    """Mean of each channel, RGB from 0 to 1, that the weights of `checkpoint` were trained with. Default: that of the
+    library's own weights of this name."""
     std: Channels | None = None
-    """The same: standard deviation."""
+    """Standard deviation of each channel, likewise."""
 
 
 class Teacher(Training, Network):
-    """The network that is learnt from: trained here, or taken.
+    """The network that the student learns from: trained here, or given.
 
-    With `checkpoint`, `epochs` is 0 by default: it is taken as it is. With more, it starts from there.
+    With `checkpoint`, the default of `epochs` is 0: the teacher is used as it is. With more, training starts from it.
     """
 
     allow_chance_level: bool = False
-    """Let it teach although it is no better on the test images than the most frequent class."""
+    """Let the teacher teach although it is no better, on the test images, than always answering the most frequent
+    class."""
 
     @model_validator(mode="before")
     @classmethod
@@ -180,8 +185,8 @@ class _Distill(Training):
     seed: Seed | None = None
     """Seed of the student alone. Default: the top-level `seed`."""
     teacher_logits: Literal["cached", "online"] = "cached"
-    """`cached`: computed once for every view, kept as float16, and shared by all students. `online`: the teacher
-    runs in every step; nothing is kept."""
+    """`cached`: computed once for every view, kept as float16, and shared by all students. `online`: the teacher runs
+    in every step, and nothing is kept."""
 
 
 if TYPE_CHECKING:
@@ -202,7 +207,7 @@ def method_section(distill: Distill) -> Section | None:
 
 
 class Parity(Section):
-    """How closely the ONNX file must follow the torch student; a failed check stops the run."""
+    """How closely the ONNX file must follow the torch student. A failed check stops the run."""
 
     max_relative_error: Annotated[float, Field(gt=0, le=1_000)] = 1e-3
     """Largest |ONNX - torch|, as a share of the largest |torch| logit."""
@@ -216,9 +221,10 @@ class Export(Section):
     """The ONNX file."""
 
     input: Literal["uint8_nhwc", "float32_nchw"] = "uint8_nhwc"
-    """`uint8_nhwc` takes what a camera gives and normalises inside. `float32_nchw` expects normalised input."""
+    """`uint8_nhwc` takes the pixels of a camera and normalises them inside. `float32_nchw` expects normalised
+    input."""
     opset: Annotated[int, Field(ge=18, le=23)] = 20
-    """ONNX opset. 19 is the floor of FP16 Q/DQ, 20 the ceiling of TensorRT 10.3 (JetPack 6)."""
+    """ONNX opset. FP16 Q/DQ needs 19 or later; TensorRT 10.3 (JetPack 6) reads up to 20."""
     dynamic_batch: bool = False
     """false: batch 1. true: any batch; needed for `batch_sizes` other than [1]."""
     parity: Parity = Parity()
@@ -229,47 +235,50 @@ class QAD(Section):
     """Quantisation-aware distillation: the INT8 student is fine-tuned with `distill`'s method, views and teacher."""
 
     when: Literal["auto", "always", "never"] = "auto"
-    """`auto`: where INT8, after `mixed`, loses more top-1 on validation images than `int8_max_drop` or, without it,
-    `max_drop` of `budgets.top1` allows."""
+    """`auto`: only if INT8, after `mixed`, loses more top-1 on validation images than `int8_max_drop` allows (without
+    it: `max_drop` of `budgets.top1`)."""
     epochs: SomeEpochs = 3
     """Passes over the training images."""
     lr: Annotated[float, Field(gt=0, le=0.3)] = 0.003
-    """Peak learning rate of AdamW. It is relative: about the largest share by which a step moves a weight (of its
-    tensor's RMS) or a scale, whatever their magnitude."""
+    """Peak learning rate of AdamW, as a share: about the largest relative change of a weight (of its tensor's RMS) or
+    of a scale in one step."""
     batch_size: TrainingBatch | None = None
-    """Images in a step. Default: `distill.batch_size`."""
+    """Images per step. Default: `distill.batch_size`."""
 
 
 class PrecisionSection(Section):
     """Which precisions are made as ONNX files, and how INT8 is calibrated."""
 
     modes: Annotated[list[Precision], Field(min_length=1, max_length=16)] = ["fp32", "fp16", "int8"]
-    """Precisions to make. `fp32` is always made: it is what the others are judged against. `bf16` is for TensorRT."""
+    """Precisions to make. `fp32` is always made, because the others are compared with it. `bf16` is for TensorRT."""
     select: Literal["fastest_within_budget", "prefer_int8"] | Precision = "fastest_within_budget"
-    """What to ship of a target's engines within budget. `fastest_within_budget`: the fastest as measured there, of
-    those that tie the smallest file. `prefer_int8`: INT8 if it is within budget. A precision: that one, or nothing."""
+    """Which engine of a target to ship, of those within budget. `fastest_within_budget`: the fastest as measured; of
+    engines that tie, the smallest file. `prefer_int8`: INT8 if it is within budget. A precision: that one, or
+    nothing."""
     calibration_images: Annotated[int, Field(ge=0, le=10_000_000)] = 512
-    """Training images, balanced over the classes, that set the INT8 ranges and show what leaves FP16's range."""
+    """Number of training images, balanced over the classes, that set the INT8 ranges and show which values leave
+    FP16's range."""
     calibration_method: Literal["minmax", "entropy", "percentile"] = "minmax"
-    """How ranges follow from the observed activations: their extremes; the clipping that loses least information
-    (Kullback-Leibler); or all but a share of the values on each side."""
+    """How ranges follow from the observed activations. `minmax`: their extremes. `entropy`: the clipping that loses
+    the least information (Kullback-Leibler). `percentile`: all but a share of the values on each side."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.999
     """For `calibration_method: percentile`."""
     weights: Literal["per_channel", "per_tensor"] = "per_channel"
-    """INT8 scales of weights: one an output channel, or one a tensor, which depthwise convolutions do not stand."""
+    """INT8 scales of weights: one per output channel, or one per tensor. One per tensor harms depthwise
+    convolutions."""
     exclude: Names = Field(default_factory=list)
     """ONNX nodes that stay out of INT8: operator types, names of nodes or weights, shell patterns."""
     without_rules: Annotated[list[Literal["squeeze_excitation", "classifier"]], Field(max_length=16)] = Field(
         default_factory=list
     )
-    """Rules of docs/precision.md that are not followed: what they would keep out of INT8 is quantised."""
+    """Rules of docs/precision.md to switch off: what they would keep out of INT8 is quantised."""
     mixed: Literal["auto", "never"] = "auto"
-    """`auto`: where INT8 loses more than it may, the groups of layers that harm most stay out of it."""
+    """`auto`: if INT8 loses more than it may, the groups of layers that harm most stay out of INT8."""
     int8_max_drop: Percent | None = None
     """Top-1 that INT8 may lose against FP32 on validation images, percentage points. Default: `max_drop` of
     `budgets.top1`, else 1.0."""
     validation_images: Count = 1000
-    """Validation images, balanced over the classes, on which the groups are judged."""
+    """Number of validation images, balanced over the classes, that decide which groups stay out of INT8."""
     keep_fp32: Names = Field(default_factory=list)
     """ONNX nodes that stay FP32 in FP16 and BF16 files, and in INT8 files for TensorRT where they are not INT8."""
     force_fp16: Names = Field(default_factory=list)
@@ -279,7 +288,7 @@ class PrecisionSection(Section):
 
 
 class Goal(Section):
-    """A budget on one metric. `precision` and `target` narrow it to some engines."""
+    """A budget on one metric. `precision` and `target` restrict it to some engines."""
 
     min: float | None = None
     """Smallest allowed value."""
@@ -328,11 +337,11 @@ class DeployConfig(Section):
     """One file, one deployment."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=MAX_NAME)]
-    """Name of the deployment; its report is written to `<output>/<name>/`."""
+    """Name of the deployment. Its report is written to `<output>/<name>/`."""
     seed: Seed = 0
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     allow_cpu: bool = False
-    """Train on the CPU although this machine has an NVIDIA GPU that PyTorch cannot use; else such a run is refused."""
+    """Train on the CPU if this machine has an NVIDIA GPU that PyTorch cannot use. Otherwise such a run is refused."""
     data: Data
     """Images."""
     teacher: Teacher
@@ -352,12 +361,12 @@ class DeployConfig(Section):
     budgets: Budgets = Budgets()
     """Goals."""
     bundle: Bundle = Bundle()
-    """What a run ends with where the verdict is to ship."""
+    """What a run packs when the verdict is to ship."""
     scout: Scout = Scout()
-    """Candidate students, measured before anything is trained."""
+    """Candidate students, measured before any training."""
     search: Search | None = None
-    """What `figkd-pipeline search` varies; nothing else reads it."""
+    """What `figkd-pipeline search` varies. Nothing else reads it."""
     output: FilePath = Path("runs")
     """Folder for reports (relative to where the command runs)."""
     store: Storage = Storage()
-    """Artifacts, shared between configs: a folder, and what it shares with other machines."""
+    """Where artifacts are kept. Configs share them, and so may machines."""

@@ -26,41 +26,42 @@ Width = Annotated[Text, BeforeValidator(_quoted)]
 
 
 class Scout(Section):
-    """Candidate students for `figkd-pipeline scout`, which measures them untrained. A run reads nothing of it."""
+    """Candidate students for `figkd-pipeline scout`, which measures them untrained. A run does not read it."""
 
     models: Annotated[list[Text], Field(max_length=10_000)] = Field(default_factory=list)
-    """Networks as `student.model` names them, or shell patterns over the names of `figkd-pipeline list models`, such as
-    `timm/mobilenetv4_conv_*`; `{width}` in a name stands for each of `widths`. Default: the networks of
-    docs/students.md for images of about this size, and the config's student."""
+    """Networks as in `student.model`, or shell patterns over the names of `figkd-pipeline list models`, such as
+    `timm/mobilenetv4_conv_*`. `{width}` in a name stands for each of `widths`. Default: the config's student, and the
+    networks of docs/students.md for about this image size."""
     widths: Annotated[list[Width], Field(max_length=100)] = Field(default_factory=list)
     """Texts for `{width}`, such as `["050", "075", "100"]` with `timm/mobilenetv3_small_{width}`."""
     image_sizes: Annotated[list[ImageSize], Field(max_length=100)] = Field(default_factory=list)
     """Sides of the square images in pixels. Default: `data.image_size`."""
     code: Annotated[dict[Text, FilePath], Field(max_length=100)] = Field(default_factory=dict)
-    """For `module:function`: the file of each module. Default: `<module>.py` beside the config, else installed."""
+    """For `module:function`: the file of each module. Default: `<module>.py` beside the config, else an installed
+    module."""
     targets: Annotated[list[Text], Field(min_length=1, max_length=64)] | None = None
     """Targets to measure on. Default: all."""
     images: Literal["data", "synthetic"] = "data"
-    """What sets the INT8 ranges. `data`: training images of the config, which are prepared if they are not yet.
-    `synthetic`: noise, so that only the classes are counted. The latency is the same."""
+    """What sets the INT8 ranges. `data`: training images of the config, which are prepared first if need be.
+    `synthetic`: noise; of the data, only the classes are counted. The latency is the same."""
     calibration_images: Annotated[int, Field(ge=32, le=100_000)] = 32
-    """How many of them."""
+    """Number of these images."""
     min_samples: Count = 1000
-    """Fewest samples of an engine; a p99 is refused below 1,000."""
+    """Fewest samples of an engine. A p99 needs 1,000."""
     min_seconds: Seconds = 0.5
-    """Least time spent on timing an engine, in s."""
+    """Shortest time spent on timing an engine, in s."""
     max_seconds: SomeSeconds = 5.0
-    """Most time, even if `min_samples` is not reached, in s."""
+    """Longest time, in s, even if `min_samples` is not reached."""
     warmup_ms: Annotated[float, Field(ge=0, le=604_800_000)] = 100
     """Warm-up before the first sample, in ms."""
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 6
-    """The precisions of a candidate take turns in this many rounds; below 6 there is no 95 % interval of what differs
-    between rounds."""
+    """The precisions of a candidate take turns in this many rounds. A 95 % interval of differences between rounds
+    needs 6."""
     energy_s: Seconds | None = None
-    """How long an engine runs for its energy to be read, in s; 0: no. Default: `benchmark.energy_s` where a budget is
-    set on the energy, else 0."""
+    """How long an engine runs to measure its energy, in s; 0: do not. Default: `benchmark.energy_s` if there is a
+    budget on energy, else 0."""
     memory: bool = True
-    """Measure what loading and running an engine adds to the memory of a process, on this machine."""
+    """Measure how much memory loading and running an engine adds to a process, on this machine."""
 
 
 def scout_problems(scout: Scout, targets: Mapping[str, object]) -> Iterator[Problem]:

@@ -19,10 +19,10 @@ _Number = Annotated[float, Field(ge=-1e15, le=1e15)]
 
 
 class Range(Section):
-    """Numbers between two ends, which belong to it; exactly one of the keys."""
+    """Numbers between two ends, both included. Set exactly one key."""
 
     log: Annotated[list[_Number], Field(min_length=2, max_length=2)] | None = None
-    """Lowest and highest number above 0, drawn evenly in their logarithm."""
+    """Lowest and highest number, above 0; drawn evenly on a logarithmic scale."""
     uniform: Annotated[list[_Number], Field(min_length=2, max_length=2)] | None = None
     """Lowest and highest number, drawn evenly."""
     int: Annotated[list[_Whole], Field(min_length=2, max_length=2)] | None = None
@@ -38,23 +38,23 @@ Dimension = Annotated[Values | Annotated[Range, Tag("range")], Discriminator(_ki
 
 
 class Halving(Section):
-    """Successive halving: all trials of a wave are trained for a few epochs, and the best of them for more.
+    """Successive halving: all trials of a wave train for a few epochs, and the best of them for more.
 
-    The learning rate follows the schedule of the whole training from the start, so that a promoted trial goes on from
-    where it paused, bit for bit.
+    The learning rate follows the schedule of the whole training from the start, so that a promoted trial continues
+    from where it paused, bit for bit.
     """
 
     min_epochs: SomeEpochs = 1
     """Epochs after which trials are compared for the first time."""
     factor: Annotated[int, Field(ge=2, le=16)] = 3
-    """One in so many is promoted, to so many times the epochs."""
+    """One in so many trials is promoted, to so many times the epochs."""
 
 
 class SlurmOptions(Section):
     """How a trial is submitted to SLURM by `submitit`."""
 
     partition: Annotated[str, Field(max_length=256)] | None = None
-    """Partition; default: the cluster's."""
+    """Partition. Default: the cluster's."""
     timeout_min: Annotated[int, Field(ge=1, le=525_600)] = 240
     """Longest time of a job, in minutes."""
     cpus: Annotated[int, Field(ge=1, le=1_024)] = 4
@@ -62,7 +62,7 @@ class SlurmOptions(Section):
     gpus: Annotated[int, Field(ge=0, le=64)] = 0
     """GPUs of a job."""
     mem_gb: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """Memory of a job, in GB; default: the cluster's."""
+    """Memory of a job, in GB. Default: the cluster's."""
     cluster: Literal["slurm", "local"] = "slurm"
     """`local`: submitit starts the jobs on this machine, to try the set-up without SLURM."""
 
@@ -71,7 +71,7 @@ class RayOptions(Section):
     """How a trial runs on a Ray cluster."""
 
     address: Annotated[str, Field(max_length=512)] | None = None
-    """`auto`, `ray://host:port` or `host:port` of a cluster; default: one that is started on this machine."""
+    """`auto`, `ray://host:port` or `host:port` of a cluster. Default: one that is started on this machine."""
     cpus: Annotated[float, Field(gt=0, le=1_024)] = 1
     """CPUs of a trial."""
     gpus: Annotated[float, Field(ge=0, le=64)] = 0
@@ -79,35 +79,37 @@ class RayOptions(Section):
 
 
 class Search(Section):
-    """Which settings are tried, for what (docs/search.md). `figkd-pipeline search` reads it."""
+    """Which settings `figkd-pipeline search` tries, and for what (docs/search.md)."""
 
     space: Annotated[dict[str, Dimension], Field(min_length=1, max_length=64)]
     """What is varied: config keys such as `student.model`, `data.image_size` or `distill.lr`, each with a list of
-    values or one of `{log: [a, b]}`, `{uniform: [a, b]}`, `{int: [a, b]}`. Names of networks may be patterns."""
+    values or with one of `{log: [a, b]}`, `{uniform: [a, b]}`, `{int: [a, b]}`. Names of networks may be patterns."""
     objectives: Annotated[dict[str, Direction], Field(min_length=1, max_length=8)]
-    """What is sought: `val_top1: max`, `latency_p50_ms@TARGET: min`, `engine_mb@TARGET: min`, ...: the metrics of
-    `budgets`, those of answers with `val_` before them. Constraints are the config's `budgets`."""
+    """What to optimise: `val_top1: max`, `latency_p50_ms@TARGET: min`, `engine_mb@TARGET: min`, ...: the metrics of
+    `budgets`, with `val_` before those of accuracy. The constraints are the config's `budgets`."""
     trials: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
     """How many settings are tried. Default: every point of a grid, else 20."""
     sampler: SamplerName = "tpe"
-    """Where settings come from. `tpe`, `nsga2`: Optuna's samplers, which learn from the trials of earlier waves.
-    `random`. `grid`: every combination of lists."""
+    """How settings are drawn. `tpe`, `nsga2`: by Optuna's samplers, which learn from the trials of earlier waves.
+    `random`: at random. `grid`: every combination of lists."""
     wave: Annotated[int, Field(ge=1, le=MOST_TRIALS)] | None = None
-    """Trials that are drawn, and compared by halving, together. Default: 8 for samplers that learn, else all."""
+    """Number of trials that are drawn, and compared by halving, together. Default: 8 for samplers that learn, else
+    all."""
     halving: Halving | None = None
-    """Train all for a few epochs, and the best for more. Default: every trial is trained in full."""
+    """Train all trials for a few epochs, and the best for more. Default: every trial is trained in full."""
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
-    """Trainings of each trial that reaches the last rung, from so many seeds; the mean counts."""
+    """Number of seeds with which each trial that reaches the last rung is trained. Their mean counts."""
     seed: Seed = 0
     """Seed of the draws."""
     scout: bool = True
-    """Measure every network untrained, and train only what can meet the budgets. Objectives of engines need it."""
+    """Measure every network untrained, and train only those that can meet the budgets. Objectives of engines need
+    it."""
     confirm: bool = True
-    """Take the settings on the front through all stages: test accuracy, and latency of the trained engines."""
+    """Take the settings on the front through all stages, to test accuracy and the latency of the trained engines."""
     jobs: Annotated[int, Field(ge=1, le=1_024)] = 1
-    """Trials that train at once. Timing is never parallel on one target."""
+    """Number of trials that train at once. Engines are never timed in parallel on one target."""
     engine: EngineName = "local"
-    """Where trials are trained: processes of this machine, SLURM through submitit, or a Ray cluster."""
+    """Where trials are trained: in processes of this machine, on SLURM through submitit, or on a Ray cluster."""
     slurm: SlurmOptions = SlurmOptions()
     """For `engine: submitit`."""
     ray: RayOptions = RayOptions()
@@ -118,6 +120,6 @@ class SearchFile(Search):
     """A search beside the config that it varies."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=40)] | None = None
-    """Name of the search; what it finds is written to `<output>/<name>/`. Default: the file's."""
+    """Name of the search. Its results are written to `<output>/<name>/`. Default: the file's."""
     base: FilePath
     """The deploy config, relative to this file."""

@@ -12,22 +12,22 @@ from pipeline.config.section import Section
 
 
 class Storage(Section):
-    """Where artifacts are kept. A path instead of this section is its `folder`."""
+    """Where artifacts are kept. A path in place of this section is its `folder`."""
 
     folder: FilePath = Path(".figkd")
     """Folder for artifacts, shared between configs (relative to where the command runs)."""
     remote: Annotated[str, Field(max_length=2_048)] | None = None
-    """A place that machines share: a folder, `ssh://[user@]host[:port]/path`, or `s3://bucket/path` (docs/sharing.md).
-    What it has is taken from there instead of made, what is made is brought there, for all stages but those of a target
-    and the report."""
+    """A store that machines share: a folder, `ssh://[user@]host[:port]/path`, or `s3://bucket/path`
+    (docs/sharing.md). A run downloads what is there instead of making it, and uploads what it makes: all but the
+    stages of a target and the report."""
     ssh_config: FilePath | None = None
     """For `ssh://`: an OpenSSH client config to use instead of your own (relative to where the command runs)."""
     push: bool = True
-    """false: take from `remote`, and write nothing there."""
+    """false: download from `remote`, and upload nothing."""
     remote_gb: Annotated[float, Field(gt=0, le=100_000)] = 20
-    """Largest artifact that is taken or brought, in GB (10^9 bytes)."""
+    """Largest artifact that is downloaded or uploaded, in GB (10^9 bytes)."""
     remote_s: SomeSeconds = 600
-    """Longest time that one artifact may take on its way, in s; then it is made here."""
+    """Longest time of one download or upload, in s. After that it is given up; what was not downloaded is made here."""
 
     @model_validator(mode="before")
     @classmethod

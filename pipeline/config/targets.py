@@ -31,22 +31,24 @@ PowerMode = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$", max_length=64)]
 
 
 class Remote(Section):
-    """How an `ssh://` device is reached, and what is allowed there. Nothing of it changes a result."""
+    """How an `ssh://` device is reached, and what is allowed there. None of this changes a result."""
 
     folder: Annotated[str, Field(max_length=1_024)] = ""
-    """The one folder on the device that is touched; `~/` is its user's home. Default: `~/.cache/figkd-device`."""
+    """The only folder on the device that is touched; `~/` is its user's home. Default: `~/.cache/figkd-device`."""
     ssh_config: FilePath | None = None
     """An OpenSSH client config to use instead of your own (relative to where the command runs)."""
     python: Annotated[str, Field(max_length=1_024)] = "python3"
-    """Python there, 3.8 or later: for ONNX Runtime in a virtual environment, its `~/venv/bin/python`."""
+    """Python on the device, 3.8 or later. For ONNX Runtime in a virtual environment: that one's, such as
+    `~/venv/bin/python`."""
     keep_mb: Annotated[int, Field(ge=0, le=1_000_000_000)] = 4000
-    """How much of what was sent may stay there for the next run, in MB (10^6 bytes); the oldest goes first."""
+    """How much of what was sent may stay on the device for the next run, in MB (10^6 bytes). The oldest is removed
+    first."""
     wait_s: Seconds = 600
-    """How long to wait while another host works there, in s."""
+    """How long to wait while another host uses the device, in s."""
     silence_s: Annotated[float, Field(ge=2, le=604_800)] = 20
-    """A device that does not answer for this long is connected to again, in s."""
+    """If the device does not answer for so long, in s, the connection is made again."""
     job_s: Annotated[float, Field(gt=0, le=604_800)] = 86_400
-    """A build or a measurement there that has not ended after so long is given up, in s."""
+    """Longest time of a build or a measurement on the device, in s. After that it is given up."""
 
 
 class Target(Section):
@@ -59,42 +61,46 @@ class Target(Section):
     remote: Remote = Remote()
     """For `ssh://` devices."""
     power_mode: PowerMode | None = None
-    """On a Jetson: the mode of `nvpmodel` to build and measure in, by its name, such as `15W`; put back afterwards.
-    Needs the right to set it. Default: whatever mode it is in, which the report says."""
+    """On a Jetson: the mode of `nvpmodel` to build and measure in, by its name, such as `15W` or `MODE_15W` on an AGX
+    Orin. Afterwards the earlier mode is set again. Needs the right to set it. Default: the current mode, which the
+    report names."""
     power_modes: Annotated[list[PowerMode], Field(min_length=1, max_length=8)] | None = None
-    """On a Jetson: measure every engine in each of these modes, such as `[15W, 25W]`. Engines are built in, and budgets
-    judged at, `power_mode`, which must be one of them, else the first. The mode before is put back."""
+    """On a Jetson: measure every engine in each of these modes, such as `[15W, 25W]`. Engines are built and budgets
+    judged in `power_mode`, which must be one of them; without it, in the first. Afterwards the earlier mode is set
+    again."""
     precisions: Annotated[list[Precision], Field(max_length=16)] | None = None
     """Precisions to build here. Default: all of `precision.modes`."""
     batch_sizes: Annotated[list[BatchSize], Field(min_length=1, max_length=64)] = [1]
-    """Batch sizes that the engine accepts and that are timed; the first one is what budgets are judged at."""
+    """Batch sizes that the engine accepts and that are timed. Budgets are judged at the first."""
     compute_capabilities: Annotated[list[str], Field(max_length=64)] | None = None
     """For `tensorrt_rtx`: GPUs to build for, such as `SM86`. Default: SM86, SM89, SM120."""
     threads: Threads | None = None
-    """CPU threads of ONNX Runtime. Default: for each engine one or all cores, whichever is faster by measurement."""
+    """CPU threads of ONNX Runtime. Default: one or all cores for each engine, whichever is measured to be faster."""
     spinning: bool = True
-    """ONNX Runtime's threads wait for work in a loop: faster alone, slower where others need the cores."""
+    """ONNX Runtime's threads wait for work in a loop: faster alone, slower where other programs need the cores."""
     denormals_as_zero: bool = False
-    """ONNX Runtime takes denormal numbers as zero, which are slow on some CPUs; counts for the whole process."""
+    """ONNX Runtime treats denormal numbers, which are slow on some CPUs, as zero. It holds for the whole process."""
     workspace_mb: Megabytes | None = None
-    """Largest scratch memory of TensorRT's tactics, in MiB."""
+    """Largest scratch memory of TensorRT's kernels, in MiB."""
     tactic_dram_mb: Megabytes | None = None
-    """Largest memory that trying out one of TensorRT's kernels may take while building, in MiB. Default: the library's,
-    on a Jetson 75 % of the memory that CPU and GPU share; lower it if building is killed there."""
+    """Largest memory that TensorRT may use to try a kernel while it builds, in MiB. Default: the library's; on a
+    Jetson 75 % of the memory that CPU and GPU share. Lower it if a build is killed there."""
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
-    """TensorRT's builder optimization level: higher tries more kernels and builds longer."""
+    """TensorRT's builder optimization level: a higher one tries more kernels and takes longer."""
     strong_typing: bool = True
-    """Every layer of TensorRT has the precision that the ONNX file says. false: a fallback for TensorRT 10 and older,
-    which may then choose among the precisions in the file."""
+    """Every layer of TensorRT has the precision that the ONNX file gives. false: a fallback for TensorRT 10 and
+    older, which may then choose among the precisions in the file."""
     version_compatible: bool = False
-    """TensorRT engines that load in later versions too; larger, sometimes slower."""
+    """Make TensorRT engines that also load in later versions. They are larger and sometimes slower."""
     hardware_compatibility: Literal["none", "same_compute_capability", "ampere_plus"] = "none"
-    """TensorRT engines for more than one model of GPU. `same_compute_capability`: all GPUs of this one's (10.9 and
-    later). `ampere_plus`: Ampere and later. Wider is slower; not on a Jetson."""
+    """Make TensorRT engines for more than one model of GPU. `same_compute_capability`: all GPUs with this one's
+    compute capability (TensorRT 10.9 and later). `ampere_plus`: Ampere and later. The wider, the slower. Not on a
+    Jetson."""
     strip_weights: bool = False
-    """Leave the weights out of the engine; they are put back from an ONNX file beside it when it is loaded."""
+    """Leave the weights out of the engine file. When the engine is loaded, they are read from an ONNX file beside
+    it."""
     required: bool = True
-    """false: a back end that is missing is reported, and does not fail the run."""
+    """false: if the back end is missing, the run reports it and does not fail."""
 
 
 class Benchmark(Section):
@@ -105,30 +111,31 @@ class Benchmark(Section):
         "engine+copies",
         "image_to_class",
     ]
-    """`engine`: inference alone. `engine+copies`: with input and output copies. `image_to_class`: decoding
-    of a test image's file (a JPEG of the stored size where the data has no files), resize, inference, argmax, by the
-    code that classifies in a bundle."""
+    """`engine`: inference alone. `engine+copies`: with the copies of input and output. `image_to_class`: from a test
+    image's file to its class (decode, resize, inference, argmax), by the code of a bundle; data without files is
+    encoded as JPEGs of the stored size."""
     warmup_ms: Annotated[float, Field(ge=0, le=604_800_000)] = 200
     """Warm-up before the first sample, in ms."""
     min_samples: Count = 1000
-    """Fewest samples of an engine, batch size and boundary; a p99 is refused below 1,000."""
+    """Fewest samples of an engine, batch size and boundary. A p99 needs 1,000."""
     min_seconds: Seconds = 3.0
-    """Least time spent on each."""
+    """Shortest time spent on each, in s."""
     max_seconds: SomeSeconds = 10.0
-    """Most time spent on each, even if `min_samples` is not reached."""
+    """Longest time spent on each, in s, even if `min_samples` is not reached."""
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Engines take turns in this many rounds, so that a disturbance hits all alike. Below 6 there is no 95 % interval
-    of what differs between rounds."""
+    """Engines take turns in this many rounds, so that a disturbance affects all of them. A 95 % interval of
+    differences between rounds needs 6."""
     streams: Annotated[list[Threads], Field(min_length=1, max_length=64)] = [1]
-    """Inferences at once, at the first batch size: each number is measured, 1 always. Budgets are judged at 1."""
+    """Numbers of concurrent inferences to measure, at the first batch size; 1 is always measured. Budgets are judged
+    at 1."""
     rate_fps: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
-    """Also measure with images that arrive at this rate and do not wait, as a camera's: is the rate kept, how many
-    are late, what is the p99 then."""
+    """Also measure with images that arrive at this fixed rate, as from a camera: whether the engine keeps up, the
+    share of late images, and the p99."""
     rate_seconds: SomeSeconds | None = None
-    """Length of that measurement for an engine. Default: 1,000 images, which a p99 needs."""
+    """How long that takes per engine, in s. Default: as long as 1,000 images, which a p99 needs."""
     sustained_s: Annotated[float, Field(ge=0, le=7200)] = 0
-    """On `ssh://` devices: also run each engine for so long without a pause, in s, to see whether it keeps its speed
-    when the device gets warm. 300 and more are telling. 0: not. Targets of this machine have none."""
+    """On `ssh://` devices: also run each engine for so long without a pause, in s, to see whether it slows down as
+    the device warms up. Use 300 or more. 0: do not. Not for targets of this machine."""
     energy_s: Seconds = 5.0
-    """How long an engine runs, beside all timing, for its energy to be read; so long the machine idles before. 0: no.
-    Nothing is run where the machine tells no energy."""
+    """How long an engine runs, apart from all timing, to measure its energy, in s. The machine idles for as long
+    before. 0: do not. Without a sensor, nothing is run."""
