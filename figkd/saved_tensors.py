@@ -164,46 +164,71 @@ def _filled(value: Any, member: Callable[[str], bytes], size: int) -> Any:
         raise Refused(f"it holds a pickled object ({value.name}), not its named tensors")
     if not isinstance(value, dict):
         raise Refused("it does not hold a dict")
-    left = size
-    made: dict[_Dense, Tensor] = {}
+    values = _Values(member, size)
 
-    def tensor(name: Any, found: Any) -> Any:
-        nonlocal left
-        if not isinstance(found, _Dense):
-            return found
-        if found in made:  # tied weights, or an average that is the weights themselves
-            return made[found]
-        said, count, item = repr(name)[:80], math.prod(found.shape), found.storage.dtype.itemsize
-        left -= count * item
-        if left < 0 or count != found.storage.numel:
-            raise Refused(f"{said} is of another size than what the file holds of it")
-        data = bytearray(member(found.storage.key))
-        if len(data) != count * item:
-            raise Refused(f"{said} has {len(data):,} bytes instead of {count * item:,}")
-        made[found] = _tensor(data, found)
-        return made[found]
+    def filled(name: Any, found: Any) -> Any:
+        return values.tensor(repr(name)[:80], found) if isinstance(found, _Dense) else found
 
     return {
-        name: {inner: tensor(inner, v) for inner, v in part.items()}
+        name: {inner: filled(inner, v) for inner, v in part.items()}
         if isinstance(part, dict)
-        else tensor(name, part)
+        else filled(name, part)
         for name, part in value.items()
     }
 
 
-def _tensor(data: bytearray, told: _Dense) -> Tensor:
+class _Values:
+    """The tensors of a file of `size` bytes: each view of a storage once, in at most twice the file's memory."""
+
+    def __init__(self, member: Callable[[str], bytes], size: int) -> None:
+        self._member = member
+        self._left = 2 * size
+        self._made: dict[_Dense, Tensor] = {}
+        self._flat: dict[_Storage, Tensor] = {}
+
+    def tensor(self, name: str, view: _Dense) -> Tensor:
+        """The values of a view, contiguous; `name` is for messages."""
+        if view not in self._made:  # else tied weights, or an average that is the weights themselves
+            self._made[view] = self._new(name, view)
+        return self._made[view]
+
+    def _new(self, name: str, view: _Dense) -> Tensor:
+        storage, count = view.storage, math.prod(view.shape)
+        if count < storage.numel:
+            raise Refused(f"{name} is a part of a larger tensor: save it with .clone()")
+        if count > storage.numel:
+            raise Refused(f"{name} is of another size than what the file holds of it")
+        in_order = view.axes == tuple(range(len(view.axes)))
+        if in_order and storage in self._flat:  # the same values in another shape
+            return self._flat[storage].reshape(view.shape)
+        length = count * storage.dtype.itemsize
+        self._left -= length
+        if self._left < 0:
+            raise Refused(f"{name} is another view of memory that the file holds once: save it with .clone()")
+        data = bytearray(self._member(storage.key))
+        if len(data) != length:
+            raise Refused(f"{name} has {len(data):,} bytes instead of {length:,}")
+        made = _tensor(data, view)
+        if in_order:
+            self._flat[storage] = made.reshape(-1)
+        return made
+
+
+def _tensor(data: bytearray, view: _Dense) -> Tensor:
     if not data:
-        return torch.empty(told.shape, dtype=told.storage.dtype)
-    lying = torch.frombuffer(data, dtype=told.storage.dtype).reshape([told.shape[axis] for axis in told.axes])
-    return lying.permute([told.axes.index(axis) for axis in range(len(told.axes))]).contiguous()
+        return torch.empty(view.shape, dtype=view.storage.dtype)
+    lying = torch.frombuffer(data, dtype=view.storage.dtype).reshape([view.shape[axis] for axis in view.axes])
+    return lying.permute([view.axes.index(axis) for axis in range(len(view.axes))]).contiguous()
 
 
 def _dense(
     storage: Any, offset: Any, shape: Any, stride: Any, requires_grad: Any, hooks: Any, metadata: Any = None
 ) -> _Dense:
     """Stands in for torch._utils._rebuild_tensor_v2; strides of its own would let few bytes be many values."""
-    if not isinstance(storage, _Storage) or type(offset) is not int or offset or not isinstance(shape, tuple):
-        raise Refused("it holds a tensor of another kind, or a part of one")
+    if not isinstance(storage, _Storage) or type(offset) is not int or not isinstance(shape, tuple):
+        raise Refused("it holds a tensor of another kind")
+    if offset:
+        raise Refused("it holds a part of a larger tensor: save it with .clone()")
     if len(shape) > _DIMENSIONS or not all(map(_whole, shape)):
         raise Refused("it holds a tensor with an invalid shape")
     if not isinstance(stride, tuple) or len(stride) != len(shape) or not all(map(_whole, stride)):
@@ -231,7 +256,7 @@ def _storage(told: Any) -> _Storage:
     """A storage: `("storage", type, key, device, elements)`, in a stream followed by the part of another that it is."""
     kind, dtype, key, _, numel, *view = told
     if view not in ([], [None]):
-        raise Refused("it holds a part of another tensor")
+        raise Refused("it holds a part of a larger tensor: save it with .clone()")
     if kind != "storage" or not isinstance(key, str) or not _whole(numel) or not isinstance(dtype, str):
         raise Refused("it holds a storage of another kind")
     return _Storage(_DTYPES[dtype], key, numel)

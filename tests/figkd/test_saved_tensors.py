@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import random
 import struct
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from figkd import checkpoint, saved_tensors
 from figkd.errors import CheckpointError
@@ -117,6 +118,42 @@ def test_tensors_under_several_names_are_read_once(tmp_path: Path, legacy: bool)
     for part in read.values():
         for name, tensor in state.items():
             assert torch.equal(part[name], tensor)
+
+
+def _permuted(tensor: Tensor) -> dict[str, Tensor]:
+    """Every order of its axes, of one storage."""
+    return {str(axes): tensor.permute(axes) for axes in itertools.permutations(range(tensor.ndim))}
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_one_storage_under_several_shapes(tmp_path: Path, legacy: bool) -> None:
+    """Weights that are tied transposed or reshaped; a reshaped one takes no more memory than the first."""
+    weight = torch.arange(1 << 20, dtype=torch.float32).reshape(1024, 1024)
+    state = {"w": weight, "flat": weight.view(-1), "t": weight.t(), "back": weight.view(2048, 512)}
+    torch.save(state, tmp_path / "m.pt", _use_new_zipfile_serialization=not legacy)
+    with (tmp_path / "m.pt").open("rb") as file:
+        read = saved_tensors.read(file)
+    assert all(
+        torch.equal(read[name], tensor) and read[name].is_contiguous() for name, tensor in state.items()
+    )
+    assert read["w"].data_ptr() == read["flat"].data_ptr() == read["back"].data_ptr() != read["t"].data_ptr()
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"w": torch.ones(8, 3)[:4]}, r"'w' is a part of a larger tensor: save it with \.clone\(\)"),
+        ({"w": torch.ones(8, 3)[4:]}, r"a part of a larger tensor: save it with \.clone\(\)"),
+        (_permuted(torch.ones(64, 64, 64)), r"another view of memory .* save it with \.clone\(\)"),
+    ],
+)
+def test_views_that_are_refused_say_what_they_are(
+    tmp_path: Path, state: dict[str, Tensor], said: str
+) -> None:
+    """Not as damage: the way out is one call. Copies of one storage stay within twice the file."""
+    torch.save(state, tmp_path / "m.pt")
+    with (tmp_path / "m.pt").open("rb") as file, pytest.raises(saved_tensors.Refused, match=said):
+        saved_tensors.read(file)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
