@@ -189,13 +189,21 @@ def _split_names(there: list[str], options: Mapping[str, Any]) -> dict[SplitName
     for split, name in asked.items():
         if name not in there:
             raise DataError(f"option {split}_split is {name!r}; the splits are {', '.join(there)}")
+        if second := next((other for other in asked if asked[other] == name and other != split), None):
+            raise DataError(
+                f"options {split}_split and {second}_split both take {name!r}", "give each another split"
+            )
     others = assign(
         name for name in there if name not in asked.values() and meanings(there).get(name) not in asked
     )
     chosen = {split: name for split in SPLITS if (name := asked.get(split) or others.get(split, ""))}
     if "train" not in chosen:
+        taken = next((split for split, name in asked.items() if meanings(there).get(name) == "train"), None)
         raise DataError(
-            f"there is no train split among {', '.join(there)}", "name it with the option train_split"
+            f"option {taken}_split takes {asked[taken]!r}, and no split is left for training"
+            if taken
+            else f"there is no train split among {', '.join(there)}",
+            "name it with the option train_split",
         )
     return chosen
 

@@ -143,6 +143,12 @@ def test_columns_that_are_not_clear(tmp_path: Path) -> None:
         prepared("hf_datasets", root, tmp_path / "b", label_column="group", image_column="pic")
     with pytest.raises(DataError, match="option test_split is 'final'; the splits are train, test"):
         prepared("hf_datasets", root, tmp_path / "b", label_column="group", test_split="final")
+    with pytest.raises(DataError, match="option test_split takes 'train', and no split is left for training"):
+        prepared("hf_datasets", root, tmp_path / "b", label_column="group", test_split="train")
+    with pytest.raises(DataError, match="options train_split and test_split both take 'test'"):
+        prepared(
+            "hf_datasets", root, tmp_path / "b", label_column="group", train_split="test", test_split="test"
+        )
 
 
 @needs_library
