@@ -27,6 +27,11 @@ _OFFLINE_C = -200.0
 _EMC = ("sys/kernel/debug/bpmp/debug/clk/emc", "sys/kernel/debug/clk/emc")
 
 
+def mode_key(name: str) -> str:
+    """What all spellings of a power mode share: NVIDIA's guide has 15W for what some boards call MODE_15W."""
+    return re.sub("^mode_", "", name.lower())
+
+
 def read(root: str, path: str) -> str:
     """A file's text without its end of line or NULs; '' if it cannot be read."""
     try:

@@ -61,9 +61,9 @@ class Target(Section):
     remote: Remote = Remote()
     """For `ssh://` devices."""
     power_mode: PowerMode | None = None
-    """On a Jetson: the mode of `nvpmodel` to build and measure in, by its name, such as `15W` or `MODE_15W` on an AGX
-    Orin. Afterwards the earlier mode is set again. Needs the right to set it. Default: the current mode, which the
-    report names."""
+    """On a Jetson: the mode of `nvpmodel` to build and measure in, by its name, such as `15W` (also for `MODE_15W`).
+    Afterwards the earlier mode is set again. Needs the right to set it. Default: the current mode, which the report
+    names."""
     power_modes: Annotated[list[PowerMode], Field(min_length=1, max_length=8)] | None = None
     """On a Jetson: measure every engine in each of these modes, such as `[15W, 25W]`. Engines are built and budgets
     judged in `power_mode`, which must be one of them; without it, in the first. Afterwards the earlier mode is set

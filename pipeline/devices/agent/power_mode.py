@@ -10,7 +10,7 @@ import shutil
 import subprocess
 from typing import Callable, Iterator, TypedDict
 
-from export.runtime.readings import read
+from export.runtime.readings import mode_key, read
 
 from . import files
 from .errors import JobError
@@ -63,7 +63,7 @@ def held(wanted: str | None, folder: str, *, root: str = "/", run: Run | None = 
     """The device in a power mode while the block runs; afterwards in the one that it was in before.
 
     Args:
-        wanted: name of the mode, as nvpmodel.conf spells it; None leaves the device as it is.
+        wanted: name of the mode, as nvpmodel.conf spells it or without `MODE_`; None leaves the device as it is.
         folder: work folder; it remembers the earlier mode in case this process is killed.
         root: of the file system.
         run: runs a command.
@@ -81,8 +81,8 @@ def held(wanted: str | None, folder: str, *, root: str = "/", run: Run | None = 
     if wanted is None and left_over is None:
         yield before
         return
-    known = {name.lower(): number for number, name in modes(root).items()}
-    if wanted is not None and wanted.lower() not in known:
+    known = {mode_key(name): number for number, name in modes(root).items()}
+    if wanted is not None and mode_key(wanted) not in known:
         raise JobError(
             f"the device has no power mode {wanted!r}",
             f"it has {', '.join(modes(root).values())}"
@@ -92,12 +92,12 @@ def held(wanted: str | None, folder: str, *, root: str = "/", run: Run | None = 
         )
     restore = left_over if left_over is not None else before.get("id")
     try:
-        if wanted is not None and before.get("id") != known[wanted.lower()]:
+        if wanted is not None and before.get("id") != known[mode_key(wanted)]:
             if restore is not None:
                 files.own_folder(os.path.dirname(state))
                 with open(state, "w", encoding="utf-8") as file:
                     json.dump({"id": restore}, file)
-            _set(known[wanted.lower()], wanted, run, root)
+            _set(known[mode_key(wanted)], wanted, run, root)
         yield current(root, run)
     finally:
         if restore is not None and current(root, run).get("id") != restore:

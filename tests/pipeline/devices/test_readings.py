@@ -254,6 +254,16 @@ def test_a_power_mode_is_set_and_put_back(tmp_path: Path) -> None:
     assert len(program.calls) == 2, "the mode that it is in is not set again"
 
 
+def test_a_mode_is_known_with_and_without_its_prefix(tmp_path: Path) -> None:
+    """NVIDIA's guide has 15W for what the nvpmodel.conf of an AGX Orin calls MODE_15W."""
+    conf = "< POWER_MODEL ID=0 NAME=MAXN >\n< POWER_MODEL ID=1 NAME=MODE_15W >\n"
+    root = write(tmp_path / "root", {**ORIN_NANO, "etc/nvpmodel.conf": conf})
+    for number, wanted in enumerate(("15W", "mode_15w", "MODE_15W")):
+        program = _Nvpmodel(root)
+        with power_mode.held(wanted, str(tmp_path / str(number)), root=root, run=program) as mode:
+            assert (mode["id"], mode["name"]) == (1, "MODE_15W")
+
+
 def test_a_mode_that_a_killed_run_left_is_put_back(tmp_path: Path) -> None:
     """By the next job, though it asks for no mode itself."""
     root = write(tmp_path / "root", ORIN_NANO)

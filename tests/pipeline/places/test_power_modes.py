@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from export.runtime.bundle.preprocess import Preprocessing
-from pipeline.config.modes import judged_mode, measured_modes, refused
+from pipeline.config.modes import contradictions, judged_mode, measured_modes, refused
 from pipeline.config.targets import Target
 from pipeline.devices.agent import power_mode, serve, work
 from pipeline.devices.faults import JobFailed
@@ -46,6 +46,13 @@ def test_which_mode_is_judged(keys: dict[str, Any], judged: str | None, measured
     assert judged_mode(target(**keys)) == judged and measured_modes(target(**keys)) == measured
 
 
+def test_two_spellings_are_one_mode() -> None:
+    (problem,) = contradictions("targets.orin", target(power_modes=["15W", "MODE_15W"]))
+    assert problem.reason == "names a mode twice"
+    both = target(power_modes=["30W", "15W"], power_mode="MODE_15W")
+    assert not list(contradictions("targets.orin", both)) and measured_modes(both) == ["MODE_15W", "30W"]
+
+
 def test_modes_that_a_device_lacks_are_told_from_its_facts() -> None:
     nano = {"power_mode": {"name": "25W", "id": 1, "available": ["15W", "25W", "MAXN_SUPER"]}}
     assert refused(["15w", "MAXN_SUPER"], nano) == ("", "") == refused([], {})
@@ -53,6 +60,8 @@ def test_modes_that_a_device_lacks_are_told_from_its_facts() -> None:
         "the device has no power mode '30W'",
         "it has 15W, 25W, MAXN_SUPER",
     )
+    agx = {"power_mode": {"name": "MAXN", "id": 0, "available": ["MAXN", "MODE_15W", "MODE_30W"]}}
+    assert refused(["15W", "MODE_30W"], agx) == ("", "") and "'50W'" in refused(["50W"], agx)[0]
     assert refused(["15W"], {})[0] == "the device has no power modes"
     assert refused(["15W"], {"power_mode": {"name": "MAXN", "id": 0, "available": []}}) == ("", "")
 
