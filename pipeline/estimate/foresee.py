@@ -6,16 +6,19 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from export.runtime.threads import CHOOSING_S, ROUNDS
 from pipeline.config.schema import DeployConfig, Training
 from pipeline.config.targets import Target
 from pipeline.estimate.rates import Rates, Trained
+from pipeline.places import environment
+from pipeline.places.energy import SETTLE_S
+from pipeline.places.latency import RATE_ARRIVALS
+from pipeline.results.doubts import MAX_OTHER_CORES
 from pipeline.results.estimate import Estimate, StepEstimate
 from pipeline.stages import data as data_stage
 from pipeline.stages.logits import is_cached
 from pipeline.stages.training import views_arguments
 
-_CHOOSING_S = 2.6
-"""Trying one and all threads of an engine of ONNX Runtime, about."""
 _LOADS = 3
 """An engine of ONNX Runtime is built, loaded and run: about so many times its file is read and optimised."""
 
@@ -67,24 +70,27 @@ def _step(
     config: DeployConfig, stage: str, target: str, rates: Rates, counts: Counts, remote: bool
 ) -> StepEstimate | None:
     images = counts.train + counts.val + counts.test
+    side = int(data_stage.STAGE.arguments(config, "")["store_size"])
     if stage == "data":
-        side = data_stage.STAGE.arguments(config, "")["store_size"]
         if rates.data_image_s is None:
             return None
         packed = 3 * side * side * images if config.data.decode == "ahead" else 0
         return StepEstimate(step=stage, seconds=images * rates.data_image_s, disk_bytes=packed)
     if stage == "teacher":
-        return _training(stage, config.teacher, rates.teacher, counts, rates.base_bytes)
+        return _training(stage, config.teacher, rates.teacher, counts, side)
     if stage == "distill":
-        return _training(stage, config.distill, rates.student, counts, rates.base_bytes)
+        return _training(stage, config.distill, rates.student, counts, side)
     if stage == "logits":
         views = views_arguments(config.distill)["count"] if is_cached(config) else 0
         forward = counts.train * (views + 1) * rates.teacher.image_s
         disk = 2 * counts.train * views * counts.classes + 4 * counts.train * counts.classes
-        return StepEstimate(step=stage, seconds=forward, disk_bytes=disk, memory_bytes=rates.base_bytes)
-    if stage == "export":
         return StepEstimate(
-            step=stage, seconds=rates.export_s, disk_bytes=rates.onnx_bytes.get("fp32.onnx", 0)
+            step=stage, seconds=forward, disk_bytes=disk, memory_bytes=rates.teacher.peak_bytes + disk
+        )
+    if stage == "export":
+        disk = rates.onnx_bytes.get("fp32.onnx", 0)
+        return StepEstimate(
+            step=stage, seconds=rates.export_s, disk_bytes=disk, memory_bytes=rates.files_bytes
         )
     if stage == "precision":
         # Every file answers the test images; mixed precision asks the validation images again and again.
@@ -92,18 +98,28 @@ def _step(
         if "int8" in config.precision.modes and config.precision.mixed == "auto":
             passes += 2 * min(config.precision.validation_images, counts.val)
         seconds = rates.precisions_s + passes * rates.onnx_image_s
-        return StepEstimate(step=stage, seconds=seconds, disk_bytes=sum(rates.onnx_bytes.values()))
+        return StepEstimate(
+            step=stage, seconds=seconds, disk_bytes=sum(rates.onnx_bytes.values()),
+            memory_bytes=rates.files_bytes + _bytes(side, counts.test),
+        )  # fmt: skip
     if stage == "qad":
         runs = config.precision.qad.when == "always"
         return StepEstimate(step=stage, seconds=0.0) if not runs else None
     if stage == "report":
-        return StepEstimate(step=stage, seconds=rates.report_s, disk_bytes=1_000_000)
+        return StepEstimate(
+            step=stage, seconds=rates.report_s, disk_bytes=1_000_000, memory_bytes=rates.report_bytes
+        )
     if target and not remote and config.targets[target].engine == "onnxruntime":
         return _on_target(config, stage, config.targets[target], rates, counts)
     return None
 
 
-def _training(stage: str, section: Training, rates: Trained, counts: Counts, base: int) -> StepEstimate:
+def _bytes(side: int, images: int) -> int:
+    """Of prepared images, which are read into memory."""
+    return 3 * side * side * images
+
+
+def _training(stage: str, section: Training, rates: Trained, counts: Counts, side: int) -> StepEstimate:
     steps = math.ceil(counts.train / section.batch_size) * section.epochs
     # Each epoch is judged on the validation images; in the end these and the test images answer once more.
     answers = counts.val * section.epochs + counts.val + counts.test
@@ -111,7 +127,7 @@ def _training(stage: str, section: Training, rates: Trained, counts: Counts, bas
         step=stage,
         seconds=steps * rates.step_s + answers * rates.image_s,
         disk_bytes=4 * rates.parameters + 4 * counts.test * counts.classes,
-        memory_bytes=base + rates.memory_bytes,
+        memory_bytes=rates.peak_bytes + _bytes(side, counts.train + counts.val),
     )
 
 
@@ -138,15 +154,26 @@ def _benchmark(config: DeployConfig, target: Target, engines: int, rates: Rates)
     plan = config.benchmark
     seconds = 0.0
     for boundary in plan.boundaries:
-        batches = [1] if boundary == "image_to_class" else target.batch_sizes
+        decoded = boundary == "image_to_class"
+        batches = [1] if decoded else target.batch_sizes
         for batch in batches:
-            wanted = max(plan.min_seconds, plan.min_samples * rates.onnx_image_s * batch)
-            cases = 1 + (
-                len(set(plan.streams) - {1}) if boundary != "image_to_class" and batch == batches[0] else 0
-            )
-            seconds += cases * engines * (min(plan.max_seconds, wanted) + plan.warmup_ms / 1000)
-    if target.threads is None:
-        seconds += engines * min(1.0, plan.min_seconds) * _CHOOSING_S
+            query = rates.onnx_query_s + (rates.decode_s if decoded else (batch - 1) * rates.onnx_image_s)
+            cases = 1 + (len(set(plan.streams) - {1}) if not decoded and batch == batches[0] else 0)
+            wanted = max(plan.min_seconds, plan.min_samples * query)
+            turns = min(plan.max_seconds, wanted) + _warming(plan.warmup_ms / 1000, plan.rounds)
+            seconds += cases * engines * turns
     if plan.rate_fps is not None:
-        seconds += engines * (plan.rate_seconds or 1000 / plan.rate_fps)
-    return seconds
+        seconds += engines * (plan.rate_seconds or RATE_ARRIVALS / plan.rate_fps)
+    if rates.other_cores > MAX_OTHER_CORES:  # every round is taken again in the hope of a quieter time
+        seconds *= 2
+    if target.threads is None and environment.cores() > 1:
+        each = min(CHOOSING_S, plan.min_seconds)
+        seconds += 2 * engines * (each + _warming(each / 5, ROUNDS))
+    if rates.energy and plan.energy_s:
+        seconds += (1 + engines) * (plan.energy_s + SETTLE_S)
+    return seconds + _LOADS * engines * _load_s(rates)
+
+
+def _warming(first: float, rounds: int) -> float:
+    """Warm-up of a case in all its turns: a quarter of the time after the first (`turns.share`)."""
+    return first * (1 + (rounds - 1) / 4)

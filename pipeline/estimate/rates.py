@@ -7,6 +7,7 @@ import multiprocessing
 import statistics
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,16 +35,16 @@ if TYPE_CHECKING:
 
     from figkd.models import ImageClassifier
 
-VERSION = 1
+VERSION = 2
 _IMAGES = 32
-_FEW = 8
-"""Images in a trial step; a network that is quick with them is measured at its own batch size."""
+_FEW = (4, 8)
+"""Images in trial steps; a network that is quick with them is measured at its own batch size, too."""
 _QUICK_S = 0.25
 _LIMIT_S = 600.0
 _JOIN_S = 5.0
 BUSY_CORES = 0.5
 """Others that use more CPU cores than this make what is measured too slow."""
-_FILES, _CHARTS = 16, 6
+_FILES, _CHARTS, _CALLS = 16, 6, 3
 
 
 class Trained(Row):
@@ -55,8 +56,8 @@ class Trained(Row):
     image_s: float
     """One image when it is evaluated."""
     parameters: int
-    memory_bytes: int
-    """Peak of the process above what it held before."""
+    peak_bytes: int
+    """Largest memory of the process in such a step, with all that it imported and made before it."""
 
 
 class Rates(Row):
@@ -64,22 +65,30 @@ class Rates(Row):
 
     start_s: float
     """Importing what training needs."""
-    base_bytes: int
-    """Of a process that has imported it."""
     teacher: Trained
     student: Trained
     export_s: float
     """Building, exporting and checking the student."""
     precisions_s: float
     """Making the files of all precisions from few images."""
+    files_bytes: int
+    """Largest memory of the process meanwhile, as in `Trained.peak_bytes`."""
     onnx_image_s: float
-    """One image through the FP32 file in ONNX Runtime."""
+    """One image of many through the FP32 file in ONNX Runtime, on all cores."""
+    onnx_query_s: float
+    """One image alone, on one core."""
     onnx_bytes: dict[str, int]
     """Sizes of the files by name."""
     report_s: float
-    """Importing what draws the report, and one chart."""
+    """Importing what draws the report, and its charts."""
+    report_bytes: int
+    """Largest memory of the process meanwhile."""
     data_image_s: float | None = None
     """Preparing one image; None where only doing it would tell."""
+    decode_s: float = 0.0
+    """Decoding one file; 0 where the data have none."""
+    energy: bool = False
+    """This machine tells the energy of its CPU."""
     other_cores: float = 0.0
     """CPU cores that others used meanwhile."""
 
@@ -175,16 +184,29 @@ def _rates(config: DeployConfig, layouts: Layouts, classes: int) -> Rates:
     import figkd.train  # noqa: F401
 
     start_s = time.perf_counter() - started
-    base = memory.resident()
+    # In the order of a run: what a part imports and leaves behind is in the memory of those after it.
+    data_image_s, decode_s = _data(config)
     store_size = data_stage.STAGE.arguments(config, "")["store_size"]
     teacher = _trained(config, config.teacher, config.teacher, "ce", classes, store_size)
     student = _trained(config, config.student, config.distill, config.distill.method, classes, store_size)
-    files, data_image_s, report_s = _files(config, layouts, classes), _data(config), _report()
+    files = _files(config, layouts, classes)
+    report_s, report_bytes = _report()
     others = foreign_cores(load_between(load, load_now()))
     return Rates(
-        start_s=start_s, base_bytes=base, teacher=teacher, student=student, data_image_s=data_image_s,
-        report_s=report_s, other_cores=others, **files,
+        start_s=start_s, teacher=teacher, student=student, report_s=report_s, report_bytes=report_bytes,
+        data_image_s=data_image_s, decode_s=decode_s, energy=_tells_energy(), other_cores=others, **files,
     )  # fmt: skip
+
+
+def _tells_energy() -> bool:
+    from export.power import Unavailable
+    from pipeline.places.energy import meter_for
+
+    try:
+        meter_for(False)
+    except Unavailable:
+        return False
+    return True
 
 
 def _trained(
@@ -196,25 +218,40 @@ def _trained(
 
     size = config.data.image_size
     model = models.build_model(located(network.model, network.code), classes, image_size=size)
-    memory.restart_peak()
-    before = memory.resident()
-    batch = min(_FEW, training.batch_size)
-    seconds = _step(config, model, training, method, classes, store_size, batch)
-    if batch < training.batch_size and seconds < _QUICK_S:
-        batch = training.batch_size
-        seconds = _step(config, model, training, method, classes, store_size, batch)
-    # A step of more images than were tried takes as much longer, and its activations as much more memory.
-    share = training.batch_size / batch
-    added = int((memory.peak() - before) * share)
-    images = noise(max(_FEW, batch), store_size)
-    predict(model, images[:_FEW], image_size=size, device=pick_device())
-    begin = time.perf_counter()
-    predict(model, images, image_size=size, device=pick_device())
-    image_s = (time.perf_counter() - begin) / len(images)
+    seconds: dict[int, float] = {}
+    peaks: dict[int, float] = {}
+    for batch in (*_FEW, training.batch_size):
+        if batch > training.batch_size or (batch not in _FEW and seconds[_FEW[-1]] >= _QUICK_S):
+            continue
+        memory.restart_peak()
+        seconds[batch] = _step(config, model, training, method, classes, store_size, batch)
+        peaks[batch] = memory.peak()
+    images = noise(max(seconds), store_size)
+    predict(model, images[: _FEW[0]], image_size=size, device=pick_device())
+    image_s = _quickest(lambda: predict(model, images, image_size=size, device=pick_device())) / len(images)
     return Trained(
-        step_s=seconds * share, batch=training.batch_size, image_s=image_s,
-        parameters=models.parameter_count(model), memory_bytes=max(0, added),
+        step_s=_at(training.batch_size, seconds), batch=training.batch_size, image_s=image_s,
+        parameters=models.parameter_count(model), peak_bytes=int(_at(training.batch_size, peaks)),
     )  # fmt: skip
+
+
+def _at(batch: int, tried: Mapping[int, float]) -> float:
+    """What a batch takes: as tried, or on the line through the two largest that were; a small part never takes more."""
+    *_, last = sizes = sorted(tried)
+    if last == batch or len(sizes) < 2:
+        return tried[last] * batch / last
+    slope = (tried[last] - tried[sizes[-2]]) / (last - sizes[-2])
+    return tried[last] + (batch - last) * min(max(0.0, slope), tried[last] / last)
+
+
+def _quickest(work: Callable[[], object]) -> float:
+    """Seconds of the least disturbed of a few calls."""
+    taken = []
+    for _ in range(_CALLS):
+        begin = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - begin)
+    return min(taken)
 
 
 def _step(
@@ -276,8 +313,6 @@ def _soft(views: int, images: int, classes: int) -> npt.NDArray[np.float16]:
 
 def _files(config: DeployConfig, layouts: Layouts, classes: int) -> dict[str, Any]:
     """The student as ONNX files: how long they take, how large they are, how long an image takes."""
-    from export.engines import BACKENDS
-
     making = _making(config, layouts)
     material = Material(
         [str(index) for index in range(classes)], noise(_IMAGES, config.data.image_size), real=False
@@ -287,40 +322,52 @@ def _files(config: DeployConfig, layouts: Layouts, classes: int) -> dict[str, An
     def stamp(done: int, total: int, note: str) -> None:
         stamps.setdefault(note, time.perf_counter())
 
+    memory.restart_peak()
     with tempfile.TemporaryDirectory(prefix="figkd-estimate-") as folder:
         begin = time.perf_counter()
         made = make(making, material, Path(folder), stamp)
         end = time.perf_counter()
         exported = stamps.get("precisions", end)
         files = {path.name: path.stat().st_size for path in made.inputs["precision"].glob("*.onnx")}
-        engine = BACKENDS["onnxruntime"].load(
-            made.inputs["precision"] / "fp32.onnx", threads=environment.cores()
-        )
         inputs = made.images.inputs()
-        engine.infer(inputs[:2])
-        tried = time.perf_counter()
-        engine.infer(inputs)
-        image_s = (time.perf_counter() - tried) / len(inputs)
-        engine.close()
+        image_s, query_s = (
+            _inference(made.inputs["precision"] / "fp32.onnx", threads, given)
+            for threads, given in ((environment.cores(), inputs), (1, inputs[:1]))
+        )
     return {
-        "export_s": exported - begin, "precisions_s": end - exported, "onnx_image_s": image_s, "onnx_bytes": files,
+        "export_s": exported - begin, "precisions_s": end - exported, "onnx_bytes": files, "onnx_image_s": image_s,
+        "onnx_query_s": query_s, "files_bytes": memory.peak(),
     }  # fmt: skip
 
 
-def _data(config: DeployConfig) -> float | None:
-    """Seconds of preparing an image: a few files are decoded, or a few images rendered."""
+def _inference(file: Path, threads: int, inputs: npt.NDArray[Any]) -> float:
+    """Seconds an image; threads that wait leave the CPU to others, as where the run scores images."""
+    from export.engines import BACKENDS
+
+    engine = BACKENDS["onnxruntime"].load(file, threads=threads, spinning=False)
+    try:
+        engine.infer(inputs[:1])
+        return _quickest(lambda: engine.infer(inputs)) / len(inputs)
+    finally:
+        engine.close()
+
+
+def _data(config: DeployConfig) -> tuple[float | None, float]:
+    """Seconds of preparing an image, and of decoding a file: a few are decoded, or a few images rendered."""
     from figkd.data import DATASETS
 
-    data = config.data
-    info = DATASETS[data.dataset]
     try:
-        return _decoded(config) if info.needs_root else _rendered(config)
+        if not DATASETS[config.data.dataset].needs_root:
+            return _rendered(config), 0.0
+        seconds = _decoded(config)
     except Exception:  # preflight says what is wrong with the data
-        return None
+        return None, 0.0
+    # A run decodes on all cores.
+    return (None, 0.0) if seconds is None else (seconds / environment.cores(), seconds)
 
 
 def _decoded(config: DeployConfig) -> float | None:
-    """A few files, evenly spaced, decoded one after the other; a run decodes on all cores."""
+    """A few files, evenly spaced, decoded one after the other."""
     from figkd.data import source_files
     from figkd.data.decode import decode_square, is_image
 
@@ -332,7 +379,7 @@ def _decoded(config: DeployConfig) -> float | None:
     begin = time.perf_counter()
     for path in chosen:
         decode_square(path, side)
-    return (time.perf_counter() - begin) / len(chosen) / environment.cores()
+    return (time.perf_counter() - begin) / len(chosen)
 
 
 def _rendered(config: DeployConfig) -> float | None:
@@ -350,16 +397,20 @@ def _rendered(config: DeployConfig) -> float | None:
     return float(seconds / max(1, sum(facts["counts"].values())))
 
 
-def _report() -> float:
-    """Importing what draws, and as many charts as a report has."""
+def _report() -> tuple[float, int]:
+    """Importing what makes a report, and as many charts as it has: seconds, and the largest memory meanwhile."""
     import io
 
+    memory.restart_peak()
     begin = time.perf_counter()
+    import scipy.stats  # noqa: F401
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+
+    import pipeline.results.assemble  # noqa: F401
 
     for _ in range(_CHARTS):
         figure = Figure()
         figure.add_subplot().plot([0, 1])
         FigureCanvasSVG(figure).print_svg(io.StringIO())  # type: ignore[no-untyped-call]
-    return time.perf_counter() - begin
+    return time.perf_counter() - begin, memory.peak()
