@@ -37,6 +37,10 @@ _WORD = r"[A-Za-z_]\w*"
 _DOTTED = rf"{_WORD}(?:\.{_WORD})*"
 _NAME = re.compile(rf"(?P<module>{_DOTTED}):(?P<attribute>{_DOTTED})", re.ASCII)
 _MOST_FILES, _MOST_BYTES = 5_000, 100_000_000
+_PRIVATE = "_figkd_own_"
+"""How names of modules begin that were loaded from a user's file."""
+_SAID = 200
+"""Characters of an error's own words."""
 _CONTRACT = "it is called with num_classes and, if it has such a parameter, image_size"
 
 
@@ -142,11 +146,23 @@ def build(name: str, num_classes: int, image_size: int) -> nn.Module:
     return network.cpu().train()
 
 
+def at_work(error: Exception) -> ModelError | None:
+    """What a network's own code raised when it ran, with its line; None if no code of a file of a user's did."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    lines = [(f, n) for f, n in frames if str(f.f_globals.get("__name__", "")).startswith(_PRIVATE)]
+    if not lines:
+        return None
+    frame, line = lines[-1]
+    said = " ".join(str(error).split())[:_SAID]
+    what = f"{type(error).__name__}{': ' if said else ''}{said}"
+    return ModelError(f"{frame.f_code.co_filename}:{line} raised {what}", "correct the network")
+
+
 def _load(place: str) -> ModuleType:
     try:
         return _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ModuleNotFoundError as error:
-        missing = re.sub(r"^_figkd_own_[0-9a-f]{16}_", "", error.name or "")
+        missing = re.sub(rf"^{_PRIVATE}[0-9a-f]{{16}}_", "", error.name or "")
         if not place.endswith(".py") and f"{place}.".startswith(f"{missing}."):
             raise ModelError(f"no module named {missing!r}", "install it, or name its file") from error
         raise ModelError(
@@ -165,7 +181,7 @@ def _from_file(file: Path) -> ModuleType:
         digest = hashlib.sha256(b"".join(_lines(source_files(file)))).hexdigest()[:16]
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}", "name a Python file") from error
-    private = f"_figkd_own_{digest}_{root.stem}"
+    private = f"{_PRIVATE}{digest}_{root.stem}"
     parts = file.relative_to(root).with_suffix("").parts if root != file else ()
     inner = ".".join([private, *(part for part in parts if part != "__init__")])
     if private not in sys.modules:
@@ -230,7 +246,7 @@ def _arguments(function: Callable[..., Any], name: str, num_classes: int, image_
 
 def _reason(error: BaseException) -> str:
     """Type, message and the last line of code of an error."""
-    text = " ".join(str(error).split())[:200]
+    text = " ".join(str(error).split())[:_SAID]
     if isinstance(error, SyntaxError):
         return f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<frozen")]

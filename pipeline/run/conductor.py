@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from export.errors import BackendMissing, ExportError
+from figkd import own_network
 from figkd.distributed import ALONE, World
 from figkd.errors import FigkdError, TrainingPaused
 from figkd.progress import Progress, no_progress
@@ -314,7 +315,10 @@ def _run_stage(step: Step, work: Work, store: Store) -> None:
         raise out_of_memory(step.id) from error
     except OSError as error:
         raise environment_fault(error, step.id) from error
-    except Exception as error:  # a defect of ours: keep the traceback out of the user's way, but keep it
+    except Exception as error:
+        if theirs := own_network.at_work(error):
+            raise StageFailed(theirs.what, where=step.id, fix=theirs.fix) from theirs
+        # A defect of ours: keep the traceback out of the user's way, but keep it.
         raise defect(error, step.id, store.root / "logs") from error
 
 

@@ -177,3 +177,16 @@ def test_names(name: str) -> None:
 )
 def test_no_names(name: str) -> None:
     assert not own_network.is_own(name)
+
+
+def test_what_it_raises_at_work_is_its_own(tmp_path: Path) -> None:
+    """Its line and words, also where a library that it called raised; nothing of that where it was not at work."""
+    text = GOOD.replace("self.conv(x).relu()", "self.conv(x[:, len(x) - 1 :]).relu()")
+    path = _file(tmp_path, text)
+    model = build_model(own_network.in_file("nets:make", path), 5, image_size=16)
+    with pytest.raises(RuntimeError) as caught:
+        model(torch.zeros(2, 16, 16, 3, dtype=torch.uint8))
+    found = own_network.at_work(caught.value)
+    line = next(n for n, each in enumerate(text.splitlines(), 1) if "x[:, len" in each)
+    assert found is not None and f"{found}".startswith(f"{path}:{line} raised RuntimeError: Given groups=1")
+    assert own_network.at_work(ValueError("of ours")) is None

@@ -127,3 +127,14 @@ def test_workers_of_torchrun_build_it_too(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     (metrics,) = (tmp_path / ".figkd/artifacts/distill").glob("*/metrics.json")
     assert json.loads(metrics.read_text())["model"] == "nets:make"
+
+
+def test_a_network_that_fails_in_training_is_no_defect_of_ours(tmp_path: Path) -> None:
+    """It works with the few images of preflight: the message names its line, and nobody is asked to report it."""
+    text = NETS.replace(
+        "        return self.head",
+        "        assert not self.training or len(x) < 8, 'no'\n        return self.head",
+    )
+    done = figkd("run", *_folder(tmp_path, text), "--until", "teacher", cwd=tmp_path)
+    assert done.code == 1 and "nets.py:10 raised AssertionError: no" in done.err, done.err
+    assert "correct the network" in done.err and "report it" not in done.err
