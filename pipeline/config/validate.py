@@ -195,9 +195,11 @@ def _section_type(annotation: Any) -> Any:
 
 
 def _describe(path: KeyPath, root: type[BaseModel]) -> str:
+    """The first sentence of what a key is."""
     model = _model_at(path[:-1], root)
     field = model.model_fields.get(path[-1]) if model else None
-    return (field.description or "").split("\n")[0] if field else ""
+    words = " ".join((field.description or "").split()) if field else ""
+    return words.partition(". ")[0].rstrip(".")
 
 
 def _lower_first(text: str) -> str:

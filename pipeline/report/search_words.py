@@ -105,11 +105,12 @@ def headline(result: SearchResult) -> str:
 
 
 def effort(result: SearchResult) -> str:
-    """'48 epochs of student training instead of 96: 2.0 times fewer'."""
+    """'48 epochs of student training; everything in full takes 96: 2.0 times as many'."""
     done, everything = result.effort.epochs, result.effort.epochs_of_everything
     if not everything:
         return ""
-    text = f"{numbers.count(done)} epochs of student training; everything in full takes {numbers.count(everything)}"
+    epochs = "epoch" if done == 1 else "epochs"
+    text = f"{numbers.count(done)} {epochs} of student training; everything in full takes {numbers.count(everything)}"
     return f"{text}: {numbers.fixed(everything / done, 1)} times as many" if 0 < done < everything else text
 
 

@@ -42,6 +42,7 @@ def _said(folder: Path, text: str, *arguments: str, capsys: Any) -> tuple[int, s
     [
         (HEAD + "space: {distill.lrr: [1]}\n" + REST, "did you mean 'lr'?"),
         (HEAD + "space: {distill.lr: []}\n" + REST, "must have at least 1 item"),
+        (HEAD + "spaces: {distill.lr: [1]}\n" + REST, "one of `{log: [a, b]}`"),
         (HEAD + "space: {distill.epochs: {int: [1, 200]}, distill.batch_size: {int: [2, 201]}}\n"
          + REST.replace("random", "grid"), "a grid of 40,000 points"),
         (HEAD + "objectives: {val_top1: max, engine_mb@gpu: min}\nspace: {distill.lr: [1]}\n", "no target 'gpu'"),
