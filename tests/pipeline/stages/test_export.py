@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 
+from export.contract import ImageInput
 from pipeline.core.files import write_json
 from pipeline.stages.export import STAGE
 
@@ -21,3 +23,12 @@ def test_an_operator_that_tensorrt_does_not_read_is_told(
     said = STAGE.summary(tmp_path)
     assert said.startswith("opset 20, 2.00 MB; differs from torch by at most 1.0e-05 on 20 images")
     assert said.endswith(end)
+
+
+def test_what_a_file_tells_of_its_input_belongs_to_a_version() -> None:
+    """An artifact from before `resize` had the same key, and no bundle could be made of it: a change of what the file
+    tells raises the version."""
+    told = [field.name for field in dataclasses.fields(ImageInput)]
+    assert (STAGE.version, told) == (4, [
+        "layout", "dtype", "height", "width", "channels", "normalisation", "mean", "std", "resize", "levels",
+    ])  # fmt: skip
