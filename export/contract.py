@@ -96,15 +96,15 @@ def mark_layout(model: onnx.ModelProto, source: onnx.ModelProto, cpu: CpuLayout 
 
 def contract_of(model: onnx.ModelProto) -> Contract:
     """What an ONNX model's metadata tells; what is no such value counts as untold."""
-    told = {item.key: item.value for item in model.metadata_props}
-    classes, image = (_parsed(told.get(key, "")) for key in (CLASSES, INPUT))
+    metadata = {item.key: item.value for item in model.metadata_props}
+    classes, image = (_parsed(metadata.get(key, "")) for key in (CLASSES, INPUT))
     return Contract(
         classes=tuple(classes) if is_names(classes) else (), image=image if isinstance(image, dict) else None
     )
 
 
 def preprocessing_of(image: Mapping[str, Any] | None) -> Preprocessing | None:
-    """How a photo becomes the input of a file that tells this `image`; None where that is not told, or is none.
+    """How a photo becomes the input of a file with `image` in its metadata; None if there is none, or it is invalid.
 
     Args:
         image: `Contract.image`, or the same of a sidecar.

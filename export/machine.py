@@ -149,7 +149,7 @@ def board_facts() -> Facts:
 
 
 def cpu_features(cpuinfo: str | None = None) -> list[str]:
-    """What of a CPU's instructions decides a file or explains a speed, sorted; empty where it is not told.
+    """What of a CPU's instructions decides a file or explains a speed, sorted; empty if unknown.
 
     Args:
         cpuinfo: content of `/proc/cpuinfo`; read from the machine by default.

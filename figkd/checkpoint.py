@@ -157,8 +157,8 @@ def load_into(model: nn.Module, path: Path, classes: Sequence[str] | None = None
             f"{path} does not fit the model: {reason}", "use the data set it was trained on"
         )
     if classes is not None and checkpoint.meta.get("classes") != list(classes):
-        told = checkpoint.meta.get("classes")
-        theirs = [name for name in told if isinstance(name, str)] if isinstance(told, list) else []
+        in_file = checkpoint.meta.get("classes")
+        theirs = [name for name in in_file if isinstance(name, str)] if isinstance(in_file, list) else []
         labels.mapping(theirs, classes, what=path.name)
         raise LabelError(f"{path} has the classes of the data in another order", "make it again")
     check_values(checkpoint.state, expected, path)

@@ -110,7 +110,7 @@ class Published:
     """What is known of a library's published weights.
 
     Attributes:
-        classes: how many; None if it is not told.
+        classes: how many; None if unknown.
         mean: of the normalisation of their images, RGB, of values 0..1.
         std: the same.
     """

@@ -103,11 +103,11 @@ class _Machine(pickle._Unpickler):
             raise Refused(f"it asks for {module[:60]}.{name[:60]}")
         return self._names[module, name]
 
-    def persistent_load(self, told: Any) -> Any:
+    def persistent_load(self, persistent_id: Any) -> Any:
         """The stand-in of a persistent id."""
         if self._persistent is None:
             raise Refused("it refers to something outside")
-        return self._persistent(told)
+        return self._persistent(persistent_id)
 
     def _call(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()

@@ -37,16 +37,18 @@ class Part(Protocol):
         ...
 
 
-def save(path: Path, told: Mapping[str, Any], parts: Mapping[str, Part], history: list[Record]) -> None:
-    """Write the state of `parts` and the history, whole or not at all; `told` says whose it is."""
+def save(
+    path: Path, run_signature: Mapping[str, Any], parts: Mapping[str, Part], history: list[Record]
+) -> None:
+    """Write the state of `parts` and the history, whole or not at all; `run_signature` says whose it is."""
     states = {name: part.state_dict() for name, part in parts.items()}
-    body = checkpoint.to_bytes({"format": _FORMAT, "told": dict(told), "history": history, **states})
+    body = checkpoint.to_bytes({"format": _FORMAT, "told": dict(run_signature), "history": history, **states})
     # torch's format does not notice every flipped byte; the digest does.
     write_bytes(path, hashlib.sha256(body).digest() + body)
 
 
 def load(
-    path: Path | None, told: Mapping[str, Any], parts: Mapping[str, Part], world: World = ALONE
+    path: Path | None, run_signature: Mapping[str, Any], parts: Mapping[str, Part], world: World = ALONE
 ) -> list[Record]:
     """Bring `parts` to a saved state and return the history; empty if there is no file.
 
@@ -63,8 +65,8 @@ def load(
     if state is None:
         warnings.warn(f"the training state {path} is damaged: starting again", stacklevel=3)
         return []
-    if state["format"] != _FORMAT or state["told"] != told:
-        other = [name for name in told if state["told"].get(name) != told[name]]
+    if state["format"] != _FORMAT or state["told"] != run_signature:
+        other = [name for name in run_signature if state["told"].get(name) != run_signature[name]]
         raise CheckpointError(
             f"the training state {path} belongs to another run (differs in: {', '.join(other) or 'format'})",
             "give the same arguments, or another place for the state",

@@ -117,10 +117,10 @@ def _read_stream(file: BinaryIO, size: int) -> Any:
         raise Refused("it was written on a machine of another byte order")
     storages: dict[str, _Storage] = {}
 
-    def noted(told: Any) -> Any:
-        if isinstance(told, tuple) and told[:1] == ("module",) and isinstance(told[1], Unread):
-            return told[1]  # the class of a network, with its source
-        storage = _storage(told)
+    def noted(given: Any) -> Any:
+        if isinstance(given, tuple) and given[:1] == ("module",) and isinstance(given[1], Unread):
+            return given[1]  # the class of a network, with its source
+        storage = _storage(given)
         return storages.setdefault(storage.key, storage)
 
     value = pickles.load(stream, _NAMES, noted, pass_over=True)
@@ -252,9 +252,9 @@ def _whole(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 62
 
 
-def _storage(told: Any) -> _Storage:
+def _storage(given: Any) -> _Storage:
     """A storage: `("storage", type, key, device, elements)`, in a stream followed by the part of another that it is."""
-    kind, dtype, key, _, numel, *view = told
+    kind, dtype, key, _, numel, *view = given
     if view not in ([], [None]):
         raise Refused("it holds a part of a larger tensor: save it with .clone()")
     if kind != "storage" or not isinstance(key, str) or not _whole(numel) or not isinstance(dtype, str):

@@ -15,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -50,6 +50,7 @@ from figkd.optim import OptimizerName, make_optimizer
 from figkd.progress import Progress, no_progress
 from figkd.records import Record, Records
 from figkd.schedule import STEP_AT, Schedule, ScheduleKind
+from figkd.train_check import check
 
 _DIVERGED = "lower the learning rate, or clip the gradient"
 # Compiling, warming up and recording a CUDA graph: the first passes of each batch size are not timed.
@@ -149,12 +150,12 @@ def train(
             as a warning and training starts again.
         TrainingPaused: `pause_after` is reached, and there is more to do.
     """
-    _check(
+    check(
         split, epochs=epochs, batch_size=batch_size, accumulate=accumulate, views=views, cache=teacher_logits,
         teacher=teacher, mixed=mixup > 0 or cutmix > 0, compile=compile, pause_after=pause_after,
         state_path=state_path, world=world,
     )  # fmt: skip
-    told = {
+    run_signature = {
         "count": len(split), "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
         "weight_decay": weight_decay, "decay_norms": decay_norms, "momentum": momentum, "nesterov": nesterov,
         "schedule": schedule, "warmup_epochs": warmup_epochs, "step_at": list(step_at), "step_factor": step_factor,
@@ -172,7 +173,7 @@ def train(
     )  # fmt: skip
     parts: dict[str, resume.Part] = {"model": trained, "optimizer": descent}
     parts |= {} if average is None else {"average": average}
-    history = resume.load(state_path, told, parts, world)
+    history = resume.load(state_path, run_signature, parts, world)
     if isinstance(loss, nn.Module):
         loss.to(device)
     if teacher is not None:
@@ -200,7 +201,7 @@ def train(
                 _require_finite(engine.best, lost, 0 if val is None else len(val))
             history.append(record)
             if state_path is not None and world.first:
-                resume.save(state_path, told, parts, history)
+                resume.save(state_path, run_signature, parts, history)
             records.add(record)
             progress((epoch + 1) * steps, rates.steps, _note(record, epochs))
     if len(history) < epochs:
@@ -285,9 +286,9 @@ class _Engine:
                 _DIVERGED,
             )
         rate = self._lr * rates.factor(step - 1)
-        told = {"parts": mean_parts} if len(mean_parts) > 1 else {}
+        logged = {"parts": mean_parts} if len(mean_parts) > 1 else {}
         return {
-            "epoch": epoch + 1, "loss": mean_loss, **told, "train_top1": top1, "lr": rate, "timing": timing
+            "epoch": epoch + 1, "loss": mean_loss, **logged, "train_top1": top1, "lr": rate, "timing": timing
         }  # fmt: skip
 
     def _pass(self, batch: Batch) -> Outcome:
@@ -394,57 +395,3 @@ def _reproducible(device: str) -> Iterator[None]:
 def _note(record: Record, epochs: int) -> str:
     note = f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}, train {record['train_top1']:.1f} %"
     return note if record["val_top1"] is None else f"{note}, val {record['val_top1']:.1f} %"
-
-
-def _check(
-    split: Split,
-    *,
-    epochs: int,
-    batch_size: int,
-    accumulate: int,
-    views: Views,
-    cache: npt.NDArray[np.float16] | None,
-    teacher: nn.Module | None,
-    mixed: bool,
-    compile: str,
-    pause_after: int | None,
-    state_path: Path | None,
-    world: World,
-) -> None:
-    if pause_after is not None and (pause_after < 1 or state_path is None):
-        raise TrainingError(
-            f"a pause after epoch {pause_after} {'without a state file' if state_path is None else ''}".rstrip(),
-            "pause after at least one epoch, with a state_path to go on from",
-        )
-    count = len(split)
-    if count < 2 or epochs < 1 or batch_size < 2 or accumulate < 1:
-        raise TrainingError(
-            f"{count} images, {epochs} epochs, steps of {batch_size} images in {accumulate} parts",
-            "at least 2, 1, 2 and 1 are needed",
-        )
-    smallest = count // math.ceil(count / batch_size)
-    if smallest < accumulate * world.size:
-        raise TrainingError(
-            f"steps of {smallest} images for {accumulate} micro-batches on {world.size} processes",
-            "raise batch_size, or lower accumulate or the number of processes",
-        )
-    if split.images.shape[1] != views.store_size:
-        raise TrainingError(f"images of {split.images.shape[1]} px but views of {views.store_size} px")
-    if compile not in get_args(Compile):
-        raise TrainingError(f"unknown compile mode {compile!r}", f"one of {', '.join(get_args(Compile))}")
-    if compile == "reduce-overhead" and accumulate > 1:
-        raise TrainingError(
-            "compile: reduce-overhead with accumulate > 1: CUDA graphs would overwrite gradients that are kept",
-            "compile: default or auto",
-        )
-    if cache is not None and teacher is not None:
-        raise TrainingError("both cached and online teacher logits", "give one of them")
-    if cache is not None and mixed:
-        raise TrainingError(
-            "mixup or cutmix with cached teacher logits, which are those of unmixed images",
-            "run the teacher online, or do not mix",
-        )
-    if cache is not None and cache.shape[:2] != (count, len(views)):
-        raise TrainingError(
-            f"teacher logits {cache.shape} for {count} images with {len(views)} views", "make them again"
-        )

@@ -85,8 +85,8 @@ def read(path: Path) -> Weights:
     if checkpoint.is_ours(value):
         ours = checkpoint.parsed(value, path)
         names = ours.meta.get("classes")
-        told = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        return Weights(ours.state, names if told else None, "")
+        named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+        return Weights(ours.state, names if named else None, "")
     part = next((name for name in _PARTS if _tensors(value.get(name))), "")
     state = _tensors(value[part] if part else value)
     if not state:

@@ -101,7 +101,7 @@ def _needed(needs: Needs) -> str:
 def _measurements(measured: Measured) -> list[str]:
     machine = ", ".join(f"{name} {_text(value)}" for name, value in sorted(measured.machine.items()))
     rows = [f"| {name} | {_text(value)} |" for name, value in sorted(measured.accuracy.items())]
-    table = [f"On: {machine or 'not told'}.", ""]
+    table = [f"On: {machine or 'not recorded'}.", ""]
     table += ["| accuracy, percent of the test images | |", "| --- | --- |", *rows, ""] if rows else []
     times = [
         f"| {_text(row['boundary'])} | {row['batch']} | {row['median_ms']} | {row['p99_ms'] or '-'} | {row['n']} |"

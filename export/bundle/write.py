@@ -120,7 +120,7 @@ def _placed(content: Content) -> list[tuple[EngineEntry, dict[str, bytes]]]:
     placed = []
     for packed in content.engines:
         answers = _answers(content, packed)
-        place = next((folder for told, folder in known if told == answers), None)
+        place = next((folder for other, folder in known if other == answers), None)
         if place is None:
             place = f"answers/{packed.entry.name}" if known else ""
             known.append((answers, place))

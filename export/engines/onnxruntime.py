@@ -108,7 +108,7 @@ class OnnxRuntimeBackend:
             raise BuildError(f"{Path(onnx).name}: {error.what}", error.fix) from error
         out = Path(out)
         write_bytes(out, data)
-        told = contract_of(model)
+        contract = contract_of(model)
         info = EngineInfo(
             file=str(out),
             bytes=len(data),
@@ -121,8 +121,8 @@ class OnnxRuntimeBackend:
             outputs=engine.outputs,
             layers=len(model.graph.node),
             sha256=sha256(out),
-            classes=told.classes,
-            image=dict(told.image or {}),
+            classes=contract.classes,
+            image=dict(contract.image or {}),
         )
         write_sidecar(info, out)
         progress(2, 2, "written")

@@ -240,7 +240,7 @@ def _options(value: Any) -> bool:
     )
 
 
-# The fields of `Sidecar`, in the order in which it is told what does not fit.
+# The fields of `Sidecar`, in the order in which differences are reported.
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "format": _number,
     "name": _name,

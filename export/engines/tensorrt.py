@@ -162,7 +162,7 @@ class TensorRTBackend:
             beside = {"file": path.name, "sha256": sha256(path)}
         write_json(layers_path(out), built.layers)
         write_bytes(out, built.blob)
-        told = contract_of(model)
+        contract = contract_of(model)
         options = {name: value for name, value in asdict(tensorrt).items() if name not in _PASSING}
         info = EngineInfo(
             file=str(out),
@@ -186,8 +186,8 @@ class TensorRTBackend:
                 "network": built.layers["network"]["summary"],
                 "engine": built.layers["engine"] and built.layers["engine"]["summary"],
             },
-            classes=told.classes,
-            image=dict(told.image or {}),
+            classes=contract.classes,
+            image=dict(contract.image or {}),
             notes=built.notes,
             remark=fitted.note,
             skipped_tactics=built.skipped,

@@ -1,4 +1,4 @@
-"""From an ONNX file to the bytes of an engine on this machine: what the builder is told, and what it consists of.
+"""From an ONNX file to the bytes of an engine on this machine: settings of the builder, and layers of the result.
 
 Nothing here writes the engine or asks what machine this is; `export.engines.tensorrt` does.
 """
@@ -57,7 +57,7 @@ def settings_of(
     *,
     inspect: bool,
 ) -> Settings:
-    """What the builder is told.
+    """The settings of the builder.
 
     Args:
         chosen: how the version is spoken to.

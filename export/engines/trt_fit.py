@@ -1,4 +1,4 @@
-"""An ONNX graph as one version of TensorRT takes it: its operator set, its types, and what the builder is told.
+"""An ONNX graph as one version of TensorRT takes it: its operator set, its types, and the flags of the builder.
 
 Where precision is what the file says (from 10.0 on) only an operator set that is too new is rewritten. TensorRT 8.x
 has no strong typing: it gets FP32 values, with FP32 Q/DQ in an INT8 graph, and builder flags for the precisions that it
@@ -22,7 +22,7 @@ _PRODUCTS = ("MatMul", "Gemm", "Einsum", "Attention")
 
 @dataclass(frozen=True)
 class Fitted:
-    """A graph to be parsed, and what a builder without strong typing is told."""
+    """A graph to be parsed, and the flags for a builder without strong typing."""
 
     model: onnx.ModelProto
     flags: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""What TensorRT's command line `trtexec` is told, by its version. One table, nothing else.
+"""Arguments of TensorRT's command line `trtexec`, by its version. One table, nothing else.
 
 Strong typing came with 10.0, `--skipInference` replaced `--buildOnly` in 8.6. The defaults of what is timed were
 turned over in 11.0: until then transfers are on, and CUDA graph and spinning off; from then on transfers are off,
@@ -21,7 +21,7 @@ Version = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Flags:
-    """What one generation of trtexec is told; `{onnx}`, `{engine}`, `{cache}` and `{layers}` in arguments stand for
+    """The arguments of one generation of trtexec; `{onnx}`, `{engine}`, `{cache}` and `{layers}` in arguments stand for
     paths."""
 
     build_only: str

@@ -66,7 +66,7 @@ class Source:
     licence: str
     """SPDX expression of the model; `NOASSERTION` where none was given."""
     lineage: str
-    """Digest of the student's training; empty where it is not told."""
+    """Digest of the student's training; empty if unknown."""
 
     @property
     def manifest(self) -> Manifest:

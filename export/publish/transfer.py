@@ -100,7 +100,7 @@ def pull(
         parent: folder to write into.
         trust: whose signatures count, or `UNSIGNED`.
         digest: that the manifest must have; empty for any.
-        progress: is told bytes.
+        progress: called with bytes.
 
     Raises:
         BundleRefused: what comes is not what was named, no bundle, or not signed by who must sign it.

@@ -18,7 +18,7 @@ def usable_cores() -> int:
 
 
 def features_in(cpuinfo: str) -> list[str]:
-    """Those of `CPU_FEATURES` that decide a file or explain a speed, sorted; empty where it is not told.
+    """Those of `CPU_FEATURES` that decide a file or explain a speed, sorted; empty if unknown.
 
     Args:
         cpuinfo: content of `/proc/cpuinfo`. Cores may differ; what one of them lacks does not count.

@@ -39,7 +39,7 @@ def load_between(before: Optional[Mapping[str, float]], after: Optional[Mapping[
 
     Returns:
         `own_cores` (CPU seconds of this process a second), `other_cores` (of all others), `steal_cores` (taken by the
-        hypervisor), `seconds`; empty where it cannot be told.
+        hypervisor), `seconds`; empty if unknown.
     """
     if before is None or after is None or after["clock"] <= before["clock"]:
         return {}

@@ -23,7 +23,7 @@ _GPUS = ("gv11b", "ga10b", "gb10b", "gp10b", "gm20b", "gpu")
 # A rail that carries the whole board, where there is one.
 TOTALS = ("VDD_IN", "VIN", "POM_5V_IN", "SYS_VIN")
 _OFFLINE_C = -200.0
-# Where the clock of a Tegra's memory is told: to root, on most releases.
+# Where the clock of a Tegra's memory can be read: by root, on most releases.
 _EMC = ("sys/kernel/debug/bpmp/debug/clk/emc", "sys/kernel/debug/clk/emc")
 
 

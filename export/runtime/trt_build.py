@@ -35,7 +35,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Settings:
-    """What the builder is told. The caller asks for nothing that the version does not have.
+    """The settings of the builder. The caller asks for nothing that the version does not have.
 
     Attributes:
         strong_typing: precision is exactly what the ONNX file says.
@@ -120,7 +120,7 @@ class Nodes:
     """What the caller knows of the file's nodes, for messages."""
 
     named: Callable[[ParserFault], ParserFault]
-    """Adds name and operator of the node, where only its index is told."""
+    """Adds name and operator of the node, where only its index is given."""
     mentioned: Callable[[str], Sequence[str]]
     """The nodes whose names occur in a text."""
 
@@ -272,7 +272,7 @@ def _configure(trt: Any, config: Any, settings: Settings) -> None:
         config.num_compute_capabilities = len(settings.targets)
         for index, name in enumerate(settings.targets):
             config.set_compute_capability(getattr(trt.ComputeCapability, name), index)
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the layers are not told
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # else the layers are not listed
     if settings.optimization_level is not None:
         config.builder_optimization_level = settings.optimization_level
     if settings.hardware_compatibility:

@@ -66,7 +66,7 @@ class TensorRTEngine:
         self.batch_sizes: tuple[int, ...] = tuple(batch_sizes)
         self._lanes: list[Lane] = []
         self._bound: dict[tuple[int, int, str], _Bound] = {}
-        self._lane()  # a missing context is told when loading, not when running
+        self._lane()  # a missing context is an error when loading, not when running
         version = str(trt.__version__)
         self.facts: EngineFacts = {
             "device": self._cuda.device_name(),

@@ -22,7 +22,7 @@ class Round:
     samples: Sequence[Samples]
     """In the order of the cases."""
     load: Load
-    """As `load.load_between` has it; empty where it cannot be told."""
+    """As `load.load_between` has it; empty if unknown."""
 
 
 @dataclass(frozen=True)

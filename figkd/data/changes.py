@@ -38,22 +38,22 @@ class Changes:
 
     def sentences(self) -> list[str]:
         """The changes for people; empty where nothing differs."""
-        told = [
+        notes = [
             f"{sum(counts.values()):,} images {word} ({_by_class(counts)})"
             for word, counts in (("added", self.added), ("removed", self.removed), ("changed", self.changed))
             if counts
         ]
-        told += [
+        notes += [
             f"classes {word}: {', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''}"
             for word, names in (("added", self.classes_added), ("removed", self.classes_removed))
             if names
         ]
-        if self.tested and (told or self.test_kept < self.tested):
+        if self.tested and (notes or self.test_kept < self.tested):
             moved = f", {self.into_train:,} are trained on now" if self.into_train else ""
-            told.append(
+            notes.append(
                 f"{self.test_kept:,} of the {self.tested:,} old test images are test images still{moved}"
             )
-        return told
+        return notes
 
 
 def changes(folder: Path, now: Settled) -> Changes | None:

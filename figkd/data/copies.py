@@ -55,7 +55,7 @@ class Copies:
 
 def sentences(copies: Mapping[str, Any]) -> list[str]:
     """What `Copies.to_json` gave, in sentences."""
-    told = [
+    notes = [
         f"1 {name} image is a copy of another one there"
         if count == 1
         else f"{count:,} {name} images are copies of others there"
@@ -65,14 +65,14 @@ def sentences(copies: Mapping[str, Any]) -> list[str]:
     for pair, count in copies["across"].items():
         first, second = pair.split(", ")
         if count == 1:
-            told.append(f"1 {second} image is a copy of a {first} image")
+            notes.append(f"1 {second} image is a copy of a {first} image")
         elif count:
-            told.append(f"{count:,} {second} images are copies of {first} images")
+            notes.append(f"{count:,} {second} images are copies of {first} images")
     if copies["contradictory"]:
-        told.append(f"{copies['contradictory']:,} images stand under several labels with one content")
-    if told and copies["examples"]:
-        told[-1] += f", e.g. {' and '.join(copies['examples'][0])}"
-    return told
+        notes.append(f"{copies['contradictory']:,} images stand under several labels with one content")
+    if notes and copies["examples"]:
+        notes[-1] += f", e.g. {' and '.join(copies['examples'][0])}"
+    return notes
 
 
 def find_copies(splits: Splits, contents: Mapping[str, str]) -> Copies:

@@ -1,6 +1,6 @@
 """A user's own images, listed in a CSV file with a header: path, label and, if wanted, split.
 
-Paths are relative to the root; they may lead outside of it, which is told. An image is its file, however a path
+Paths are relative to the root; they may lead outside of it, with a note. An image is its file, however a path
 spells it. Labels are any text; classes are sorted, numbers as numbers. Without the split column (or without rows of
 val or test), splits are held out by content, with the seed.
 """
@@ -138,16 +138,16 @@ def _not_listed(root: Path, path: Path, listed: Collection[str]) -> tuple[list[L
 
 
 def _remarks(classes: Sequence[str], outside: Sequence[str]) -> list[str]:
-    told = []
+    notes = []
     if outside:
-        told.append(f"{len(outside):,} listed images lie outside of the root, e.g. {outside[0]}")
+        notes.append(f"{len(outside):,} listed images lie outside of the root, e.g. {outside[0]}")
     numbers: dict[int, list[str]] = {}
     for name in classes:
         if name.isdecimal() and len(name) < 100:
             numbers.setdefault(int(name), []).append(name)
     if same := [names for names in numbers.values() if len(names) > 1]:
-        told.append(f"labels that are one number are different classes: {', '.join(same[0])}")
-    return told
+        notes.append(f"labels that are one number are different classes: {', '.join(same[0])}")
+    return notes
 
 
 def _rows(path: Path, options: Mapping[str, Any]) -> Iterator[_Row]:

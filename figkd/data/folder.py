@@ -38,9 +38,9 @@ def read(root: Path, options: Mapping[str, Any]) -> Listing:
     tree = walk(root)
     if not tree.has_images():
         left_out = list(tree.all_left_out())
-        told = counted(left_out)
+        reasons = counted(left_out)
         raise DataError(
-            f"{root} has no images{f' (left out: {told})' if told else ''}",
+            f"{root} has no images{f' (left out: {reasons})' if reasons else ''}",
             remedies(left_out) or f"{SOURCE}; expected:\n{LAYOUT}",
         )
     layout = read_layout(tree, options["layout"])

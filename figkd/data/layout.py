@@ -1,6 +1,6 @@
 """Which folders are splits and which are classes, decided by structure where that is certain.
 
-Where a tree can be read in two ways, both readings are told, and the option `layout` settles it.
+Where a tree can be read in two ways, the error shows both, and the option `layout` settles it.
 """
 
 from __future__ import annotations

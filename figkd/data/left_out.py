@@ -73,10 +73,10 @@ def summary(left_out: Iterable[LeftOut]) -> Json:
     """Number and first places by reason, for data.json."""
     found: Json = {}
     for entry in left_out:
-        told = found.setdefault(entry.reason, {"count": 0, "examples": []})
-        told["count"] += entry.count
-        if len(told["examples"]) < _EXAMPLES:
-            told["examples"].append(entry.place)
+        group = found.setdefault(entry.reason, {"count": 0, "examples": []})
+        group["count"] += entry.count
+        if len(group["examples"]) < _EXAMPLES:
+            group["examples"].append(entry.place)
     return dict(sorted(found.items()))
 
 
@@ -104,12 +104,12 @@ def remarks(left_out: Sequence[LeftOut]) -> list[str]:
 
 def sentences(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The same from what `summary` gave."""
-    told = []
+    notes = []
     for reason, (words, fix) in REASONS.items():
         if fix and reason in found:
             places = found[reason]["examples"]
             more = ", ..." if len(places) > 2 else ""
-            told.append(
+            notes.append(
                 f"left out: {found[reason]['count']:,} x {words} ({', '.join(places[:2])}{more}); {fix}"
             )
-    return told
+    return notes

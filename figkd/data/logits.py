@@ -182,10 +182,10 @@ def open_logits(path: Path, *, expect: Origin | None = None, classes: Sequence[s
     found = cast(Cache, logits.transpose(1, 0, 2))
     if classes is None:
         return found
-    told = said.get("classes")
-    if not isinstance(told, list) or not all(isinstance(name, str) for name in told):
+    in_file = said.get("classes")
+    if not isinstance(in_file, list) or not all(isinstance(name, str) for name in in_file):
         raise LabelError(f"{path} does not say which classes its columns are", "make it again")
-    order = labels.mapping(told, classes, what=path.name)
+    order = labels.mapping(in_file, classes, what=path.name)
     return found if order == list(range(len(order))) else found[:, :, order]
 
 

@@ -99,7 +99,7 @@ def has_upper_bits_only(image: PILImage.Image) -> bool:
     """Whether an opened image is colour of more than 8 bits a value, of which Pillow decodes the upper 8 bits only."""
     if image.info.get(_BITS, 8) > 8 or any(";16" in str(tile) for tile in _tiles(image)):
         return True
-    # Of a netpbm file the decoder is told the largest value.
+    # Of a netpbm file the decoder is given the largest value.
     largest = [
         tile[3][-1] for tile in _tiles(image) if tile[0].startswith("ppm") and isinstance(tile[3], tuple)
     ]

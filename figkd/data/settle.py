@@ -90,14 +90,14 @@ def without_small_classes(listing: Listing, contents: Mapping[str, str] | None =
         found[sample.label].add(sample.sample_id if contents is None else contents[sample.sample_id])
     small = [label for label, members in found.items() if len(members) < need]
     if small and listing.demands.small_classes == "refuse":
-        told = [_small(listing, label, len(found[label])) for label in small[:5]]
+        shown = [_small(listing, label, len(found[label])) for label in small[:5]]
         purpose = f"one for each of train, {', '.join(held_out)}" if held_out else "for train"
         has = "has" if len(small) == 1 else "have"
         cures = remedies(listing.left_out) if any(listing.why.get(listing.classes[c]) for c in small) else ""
         cure = f"{cures}; or " if cures else ""
         raise DataError(
             f"{len(small)} of {len(listing.classes)} classes {has} fewer than {need} different images "
-            f"({purpose}): {', '.join(told)}{', ...' if len(small) > 5 else ''}",
+            f"({purpose}): {', '.join(shown)}{', ...' if len(small) > 5 else ''}",
             f"{cure}add images, remove the class, or set data.options.small_classes: leave_out",
         )
     if small:

@@ -65,8 +65,8 @@ def device_clean(
         folder = session.hello.folder
         done = session.clean(force=force)
     if as_json:
-        told = {"folder": folder, "removed": done.removed, "left": done.left}
-        print_json(json.dumps(told, indent=1))
+        document = {"folder": folder, "removed": done.removed, "left": done.left}
+        print_json(json.dumps(document, indent=1))
         return
     left = f"; not ours, and left: {', '.join(map(one_line, done.left))}" if done.left else ""
     stdout().say(f"{one_line(folder)}: {done.removed / 1e6:.1f} MB removed{left}", hang=2)

@@ -125,8 +125,8 @@ def _invoke(words: Sequence[str], interrupts: Collection[int], *, as_json: bool)
     if as_json:
         from pipeline.core.terminal import print_json
 
-        told = {"what": fault.what, "where": fault.where, "fix": fault.fix}
-        print_json(json.dumps({"error": told}, indent=1))
+        document = {"what": fault.what, "where": fault.where, "fix": fault.fix}
+        print_json(json.dumps({"error": document}, indent=1))
     return fault.exit_code
 
 

@@ -80,10 +80,10 @@ def store_gc(
     done = collect(found, survey(found), names, delete=delete, wanted=trials_in(found))
     if as_json:
         removed, begun = ([asdict(each) for each in every] for every in (done.removed, done.scratch))
-        told = {
+        document = {
             "deleted": delete, "bytes": done.bytes, "artifacts": removed, "scratch": begun, "left": done.left,
         }  # fmt: skip
-        print_json(json.dumps({"store": str(found.root), **told}, indent=1))
+        print_json(json.dumps({"store": str(found.root), **document}, indent=1))
         return
     _say_collected(done, delete=delete)
     if (done.removed or done.scratch) and not delete:

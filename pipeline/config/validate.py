@@ -63,17 +63,17 @@ def validate(layered: Layered) -> tuple[DeployConfig | None, list[Callable[[], P
                 _stand_in(values, path)
             if len(set_aside) == known:  # no progress: a required key without a stand-in
                 break
-    told = [(dotted(path), problem) for path, problem in problems.items()]
+    listed = [(dotted(path), problem) for path, problem in problems.items()]
     if config is not None:
-        keys = {key for key, _ in told}
-        told += [
+        keys = {key for key, _ in listed}
+        listed += [
             (problem.key, partial(_with_place, problem, places))
             for problem in check(config)
             if keys.isdisjoint(_with_parents(problem.key))
         ]
     order = {key: position for position, key in enumerate(places)}
-    told.sort(key=lambda item: order.get(_known_part(item[0], places), -1))
-    return config, [problem for _, problem in told]
+    listed.sort(key=lambda item: order.get(_known_part(item[0], places), -1))
+    return config, [problem for _, problem in listed]
 
 
 def problems_of(

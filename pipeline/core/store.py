@@ -334,7 +334,7 @@ class Store:
             return
 
     def _made(self, recipe: Recipe) -> Iterator[Artifact]:
-        """The artifacts of a recipe; one whose manifest cannot be used is among them, so that its damage is told."""
+        """The artifacts of a recipe; one with an unusable manifest is among them, so that its damage is reported."""
         for path in self._artifacts(recipe.step).glob(f"{recipe.key[:KEY_CHARS]}.*"):
             manifest = read_manifest(path)
             if manifest is None or manifest.key == recipe.key:

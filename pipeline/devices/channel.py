@@ -86,7 +86,7 @@ class Channel:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is ours: the device must be told before the connection ends
+            start_new_session=True,  # Ctrl-C is ours: the device must learn of it before the connection ends
         )
         assert self._process.stdin is not None and self._process.stdout is not None
         assert self._process.stderr is not None

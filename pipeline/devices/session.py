@@ -191,7 +191,7 @@ class Session:
 
         Args:
             job: `Done.job`.
-            name: path relative to the job's folder; ours, never one that the device told.
+            name: path relative to the job's folder; ours, never one from the device.
             destination: the file to write.
             at_most: bytes that it may have.
 
@@ -273,7 +273,7 @@ class Session:
 
     def _persist(self, doing: str, action: Callable[[Moved], T]) -> T:
         """Do something; if the connection is lost, connect and do it again, a few times without any progress."""
-        failures, told = 0, ""
+        failures, reported = 0, ""
         for connections in itertools.count(1):
             if self._aborted.is_set():
                 raise KeyboardInterrupt
@@ -302,11 +302,11 @@ class Session:
             if failures > len(RETRY_PAUSES_S):
                 what = f"the connection was lost in {doing}, and could not be made again: {reason}"
                 raise fault(self.device, what, f"once it can be reached, {AGAIN}")
-            if reason != told:
+            if reason != reported:
                 self._note(
                     f"{self.device.name}: the connection was lost in {doing} ({reason}); connecting again"
                 )
-                told = reason
+                reported = reason
             time.sleep(RETRY_PAUSES_S[failures - 1])
         raise AssertionError("the loop ends by itself")
 
@@ -365,7 +365,7 @@ class Session:
     def _exclusive(self, operation: str, answer: type[A], **words: Any) -> A:
         """Ask for something that needs the device's lock; wait while another host has it."""
         end = time.monotonic() + self.device.wait_s
-        told = False
+        noted = False
         while isinstance(found := self._connected().ask_or_busy(operation, answer, **words), Busy):
             who = found.holder.words(found.running)
             if time.monotonic() > end:
@@ -374,9 +374,9 @@ class Session:
                     f"figkd-pipeline device clean {self.device.url} --force"
                 )
                 raise fault(self.device, f"busy: {who}; waited {self.device.wait_s:g} s", fix)
-            if not told:
+            if not noted:
                 self._note(f"{self.device.name}: busy: {who}; waiting up to {self.device.wait_s:g} s")
-                told = True
+                noted = True
             time.sleep(0.5)
         return found
 

@@ -55,14 +55,16 @@ def foresee(
     first = True
     for step in steps:
         stage, _, target = step.partition("@")
-        told = _step(config, stage, target, rates, counts, target in remote)
-        if told is None:
+        estimate = _step(config, stage, target, rates, counts, target in remote)
+        if estimate is None:
             seconds = earlier.get(step)
-            told = StepEstimate(step=step, seconds=seconds, source="earlier run" if seconds else "unknown")
-        elif stage in ("teacher", "logits", "distill", "export") and first and told.seconds is not None:
-            told = told.model_copy(update={"seconds": told.seconds + rates.start_s})
+            estimate = StepEstimate(
+                step=step, seconds=seconds, source="earlier run" if seconds else "unknown"
+            )
+        elif stage in ("teacher", "logits", "distill", "export") and first and estimate.seconds is not None:
+            estimate = estimate.model_copy(update={"seconds": estimate.seconds + rates.start_s})
             first = False
-        found.append(told.model_copy(update={"step": step}))
+        found.append(estimate.model_copy(update={"step": step}))
     return Estimate(steps=tuple(found))
 
 

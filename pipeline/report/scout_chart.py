@@ -47,10 +47,10 @@ def latency_against(
     n = sorted({row.n for row, _ in shown})
     samples = numbers.count(n[0]) if len(n) == 1 else f"{numbers.count(n[0])} to {numbers.count(n[-1])}"
     lines = _limits(budgets, shown[0][0].target)
-    told = "".join(f" Dashed: {label} ≤ {limit:g} ms." for label, limit in lines)
+    dashed = "".join(f" Dashed: {label} ≤ {limit:g} ms." for label, limit in lines)
     caption = (
         "Left is faster. Marker: median, its shape and colour the precision; whisker: to the p99. Boundary engine, "
-        f"batch {shown[0][0].batch}, {samples} samples an engine, random weights; both axes logarithmic.{told}"
+        f"batch {shown[0][0].batch}, {samples} samples an engine, random weights; both axes logarithmic.{dashed}"
     )
 
     def draw(figure: Figure) -> None:

@@ -105,8 +105,8 @@ def _notes(result: Result) -> list[Prose]:
             f"{engine.id}, {latency_words.BOUNDARIES[row.boundary]}: {latency_words.rate_verdict(row)}"
         )
     for engine in result.engines:
-        if told := engine_words.energy(engine):
-            notes.append(f"energy of {engine.id}: {told}")
+        if energy := engine_words.energy(engine):
+            notes.append(f"energy of {engine.id}: {energy}")
     if goal_words.any_open(result.engines):
         notes.append("○ open: the metric of this budget was not measured")
     devices = {e.target: e.device for e in result.engines if e.device}

@@ -49,10 +49,10 @@ def method(network: Network) -> str:
 
 def loss_parts(network: Network) -> str:
     """What a network's training loss was made of, in its first and last epoch; empty where it had one part."""
-    told = [epoch for epoch in network.history if epoch.parts]
-    if not told:
+    with_parts = [epoch for epoch in network.history if epoch.parts]
+    if not with_parts:
         return ""
-    ends = told[:1] if len(told) == 1 else [told[0], told[-1]]
+    ends = with_parts[:1] if len(with_parts) == 1 else [with_parts[0], with_parts[-1]]
 
     def over(values: Iterable[float | None]) -> str:
         return " to ".join("not known" if value is None else f"{value:.3g}" for value in values)

@@ -30,16 +30,16 @@ def told_classes(path: Path) -> list[str]:
 
 
 def columns(path: Path, names: Sequence[str]) -> list[int] | None:
-    """For each class of `names`, the column of the file's logits; None if they are in that order, or nothing is told.
+    """For each class of `names`, the column of the file's logits; None if that is their order, or the file names none.
 
     Raises:
         LabelError: the file is of other classes.
         ExportError: as `told_classes`.
     """
-    told = told_classes(path)
-    if not told or told == list(names):
+    in_file = told_classes(path)
+    if not in_file or in_file == list(names):
         return None
-    return labels.mapping(told, names, what=path.name)
+    return labels.mapping(in_file, names, what=path.name)
 
 
 def in_order(logits: npt.NDArray[np.float32], order: Sequence[int] | None) -> npt.NDArray[np.float32]:

@@ -60,7 +60,7 @@ def summarise(readings: Sequence[Mapping[str, Any]], warm_up: Mapping[str, Any])
     governors = [str(reading.get("cpu", {}).get("governor", "")) for reading in readings]
     if not any(found.values()) and not any(governors):
         return None
-    warmed = {name: WarmUp.model_validate(told) for name, told in warm_up.items()}
+    warmed = {name: WarmUp.model_validate(facts) for name, facts in warm_up.items()}
     return Clocks(**found, governor=governors[-1], warm_up=warmed)
 
 

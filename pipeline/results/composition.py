@@ -39,7 +39,7 @@ class BuiltEngine(Part):
     compute: dict[str, int] = Field(default_factory=dict)
     """Convolutions and matrix products by the types that they read and write, such as `int8 -> float`."""
     by_output: dict[str, int] = Field(default_factory=dict)
-    """All by the type that they write; empty where the builder told no types."""
+    """All by the type that they write; empty if the builder lists no types."""
     written_bytes: int | None = None
     """What all layers write for one inference; null where a shape or type is not known."""
 

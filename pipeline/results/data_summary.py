@@ -125,8 +125,8 @@ def _by_reason(skipped: Iterable[Mapping[str, str]]) -> dict[str, Unused]:
     found: dict[str, Unused] = {}
     for entry in skipped:
         reason = entry["reason"] if entry["reason"] in found or len(found) < MOST_REASONS else "other reasons"
-        told = found.setdefault(reason, Unused(count=0, examples=[]))
-        told.count += 1
-        if len(told.examples) < 2:
-            told.examples.append(entry["file"])
+        unused = found.setdefault(reason, Unused(count=0, examples=[]))
+        unused.count += 1
+        if len(unused.examples) < 2:
+            unused.examples.append(entry["file"])
     return found

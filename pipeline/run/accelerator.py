@@ -1,4 +1,4 @@
-"""Whether training can use this machine's GPU. It never falls to the CPU where there is one without being told to."""
+"""Whether training can use this machine's GPU. With a GPU it uses the CPU only if the config allows it."""
 
 from __future__ import annotations
 

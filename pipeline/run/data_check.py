@@ -81,10 +81,10 @@ def look_at_data(
         )
     except DataError as error:
         return DataFindings([fault(error)])
-    told = [*known.listing.notes, *remarks(known.listing.left_out), *known.copies.remarks()]
+    notes = [*known.listing.notes, *remarks(known.listing.left_out), *known.copies.remarks()]
     try:
         compared = changes(before, known) if before else None
-    except DataError:  # what is damaged is told, and made again, where it is used
+    except DataError:  # what is damaged is reported, and made again, where it is used
         compared = None
     listed = Listed(len(known.splits["train"]), sum(map(len, known.splits.values())), known.listing.classes)
-    return DataFindings((), told, compared.sentences() if compared else (), listed)
+    return DataFindings((), notes, compared.sentences() if compared else (), listed)

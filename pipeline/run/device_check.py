@@ -94,7 +94,7 @@ def _connection(look: Look, facts: Facts) -> Iterator[Finding]:
 
 
 def judge(facts: Facts) -> Iterator[Finding]:
-    """What the facts of a device (job `facts`) mean; what a device does not have is not told."""
+    """What the facts of a device (job `facts`) mean; what a device does not have is not listed."""
     board = facts.get("board") or facts.get("machine", "")
     yield Finding("system", "ok", ", ".join(filter(None, (board, facts.get("os"), facts.get("release")))))
     if facts.get("l4t"):

@@ -1,4 +1,4 @@
-"""What the listing of the data and the config decide together: told before anything is trained."""
+"""What the listing of the data and the config decide together, reported before anything is trained."""
 
 from __future__ import annotations
 

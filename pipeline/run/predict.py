@@ -89,7 +89,7 @@ def images_below(folder: Path) -> list[Path]:
 
 
 def predict(model: Model, files: Sequence[Path], top: int, progress: Progress) -> Iterator[Prediction]:
-    """Classify images one after the other; one that cannot be read is told and passed over.
+    """Classify images one after the other; one that cannot be read is reported and skipped.
 
     Raises:
         EnvironmentFault: the engine fails.
@@ -131,8 +131,8 @@ def _engine_model(path: Path) -> Model:
 
     try:
         if path.suffix == ".onnx":
-            told = contract_of(load_model(path))
-            classes, image, backend = told.classes, told.image, "onnxruntime"
+            contract = contract_of(load_model(path))
+            classes, image, backend = contract.classes, contract.image, "onnxruntime"
         else:
             facts = read_facts(path)
             classes, image, backend = tuple(facts["classes"]), facts["image"], str(facts["backend"])

@@ -26,7 +26,7 @@ def point_config(search: LoadedSearch, trial: Trial, point: Point) -> DeployConf
 def confirm(
     search: LoadedSearch, trials: Mapping[int, Trial], front: Sequence[Point], store: Store, ui: Interface
 ) -> dict[str, Confirmed]:
-    """Run each point of the front to its end, one after the other; a failure is told in its place."""
+    """Run each point of the front to its end, one after the other; a failure is recorded in its place."""
     found: dict[str, Confirmed] = {}
     for point in front:
         config = point_config(search, trials[point.trial], point)

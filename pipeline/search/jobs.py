@@ -90,7 +90,7 @@ def recipes(
         known: facts of the devices.
         store: remembers digests of files.
         real: INT8 ranges come from the data.
-        without: targets that cannot be worked with now. Facts that their devices told before are enough.
+        without: targets that cannot be worked with now. Facts that are known from before are enough.
 
     Raises:
         EnvironmentFault: the file of a network of the user's own cannot be read.

@@ -59,7 +59,7 @@ class Judge:
         return self._with_accuracy(top1, rows)
 
     def told(self, trial: Trial, rows: Sequence[ScoutRow]) -> tuple[Losses | None, float]:
-        """What a sampler is told of a trial: its losses (None if it failed) and how far it misses the budgets.
+        """What a sampler learns of a trial: its losses (None if it failed) and how far it misses the budgets.
 
         A trial is several points; each objective is the best of those that meet the budgets, or of all if none does.
         What was not trained counts as never right; what halving paused counts by its accuracy then.

@@ -1,7 +1,7 @@
 """Where trials run: processes of this machine, jobs of SLURM, tasks of a Ray cluster. All call the same function.
 
 A runner is called from as many threads as there are jobs, and returns when the trial is done. What dies with a trial (a
-process that the kernel kills, a node that goes away) is told as `WorkerDied` and takes no other trial with it.
+process that the kernel kills, a node that goes away) is raised as `WorkerDied` and takes no other trial with it.
 """
 
 from __future__ import annotations

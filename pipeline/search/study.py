@@ -164,9 +164,11 @@ class Study:
             return (first.reason, first.fix) if first else ("nothing was measured of it", "")
         # The precision that comes closest says what is in the way.
         misses = min((engine_misses(row, self.search.base.budgets) for row in timed), key=len)
-        told = "; ".join(f"{m.metric} {m.value:.4g} on {m.target}, {m.side} {m.limit:g}" for m in misses)
+        reasons = "; ".join(f"{m.metric} {m.value:.4g} on {m.target}, {m.side} {m.limit:g}" for m in misses)
         return (
-            f"untrained, it misses the budgets: {told}" if told else "it fits on no target in every budget",
+            f"untrained, it misses the budgets: {reasons}"
+            if reasons
+            else "it fits on no target in every budget",
             "",
         )
 

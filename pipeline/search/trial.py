@@ -98,8 +98,8 @@ def run_trial(request: TrialRequest) -> TrialOutcome:
 
 def _is_final(error: PipelineError) -> bool:
     """Whether a failure is the config's own: not of the machine or a device, nor for want of memory, nor our defect."""
-    told = error.__cause__ is None or isinstance(error.__cause__, FigkdError | ExportError)
-    return error.exit_code in (Exit.STAGE_FAILED, Exit.CONFIG) and told
+    understood = error.__cause__ is None or isinstance(error.__cause__, FigkdError | ExportError)
+    return error.exit_code in (Exit.STAGE_FAILED, Exit.CONFIG) and understood
 
 
 def _run(request: TrialRequest) -> TrialOutcome:

@@ -50,7 +50,7 @@ def roll_out(
         How each ended, in the order of `devices`.
 
     Raises:
-        KeyboardInterrupt: it was interrupted; every device was told so, and left as `work` leaves it then.
+        KeyboardInterrupt: it was interrupted; every device was notified, and left as `work` leaves it then.
     """
 
     stopping = threading.Event()

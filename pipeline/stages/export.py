@@ -104,7 +104,7 @@ def _run(work: Work) -> None:
                 )
     write_json(work.out / "parity.json", report)
     write_json(work.out / "classes.json", names)
-    # TensorRT's version is the target's, known when it builds; here it is told early, for the oldest that is meant.
+    # TensorRT's version is the target's, known when it builds; here it is reported early, for the oldest that is meant.
     problems = [
         trt_operators.describe(problem) for problem in trt_operators.unsupported(graph.load_model(final))
     ]

@@ -60,7 +60,7 @@ def _run(work: Work) -> None:
 
 
 def _check_teacher(work: Work) -> None:
-    """A teacher that guesses teaches noise: refused before hours of it, or at least told, as the report will."""
+    """A teacher that guesses teaches noise: refused before hours of it, or at least reported, as in the report."""
     from export.predictions import read_predictions
     from figkd.data import class_names, open_split
     from pipeline.results.standing import standing

@@ -78,8 +78,8 @@ def run_canary(bundle: Bundle, model: Model) -> Canary:
         raise BundleRefused("it has no labelled images", "take a bundle that has, or leave --canary out")
     inputs = array_of(bundle.read(INPUTS), "|u1", INPUTS)
     labels = array_of(bundle.read(LABELS), "<i4", LABELS)
-    told = model.entry_in(bundle.manifest).place(ANSWERS)
-    answers = array_of(bundle.read(told), "<i4", told)
+    place = model.entry_in(bundle.manifest).place(ANSWERS)
+    answers = array_of(bundle.read(place), "<i4", place)
     fits = inputs.ndim == 4 and labels.shape == answers.shape == inputs.shape[:1]
     if not fits or not 1 <= len(inputs) <= _MOST_READ:
         raise BundleRefused("the files in %s do not fit each other" % FOLDER)

@@ -177,8 +177,8 @@ def _engine_facts(manifest: Manifest) -> Dict[str, object]:
         here, passed = chosen.entry.name, list(chosen.passed)
     except CannotRun as error:
         here, passed = "none", [error.what]
-    told = ["%s (%s %s)" % (each.name, each.backend, each.precision) for each in manifest.engines]
-    return {"engines": told, "engine here": here, **({"not taken": passed} if passed else {})}
+    engines = ["%s (%s %s)" % (each.name, each.backend, each.precision) for each in manifest.engines]
+    return {"engines": engines, "engine here": here, **({"not taken": passed} if passed else {})}
 
 
 def _info(place: str, arguments: argparse.Namespace) -> int:

@@ -158,8 +158,8 @@ def _engines(found: Dict[str, Any]) -> Tuple[EngineEntry, ...]:
         where = "engines.%d." % number
         read.append(_engine(_object(value, {**_ENGINE, **_NAMED}, where), {**_NEEDS, **_CPU}, where))
     for what in ("name", "file"):
-        told = [getattr(engine, what) for engine in read]
-        if len(set(told)) != len(told):
+        values = [getattr(engine, what) for engine in read]
+        if len(set(values)) != len(values):
             raise BundleRefused("%s: two engines have the same %s" % (NAME, what))
     return tuple(read)
 

@@ -76,14 +76,14 @@ def check_statement(envelope: Envelope, manifest: Manifest, name: str) -> None:
     wanted = digests_of(manifest)
     if not all(isinstance(text, str) for entry in named for text in entry):
         raise BundleRefused("%s signs no model" % name)
-    told = {path: digest for path, algorithm, digest in named if algorithm == "sha256"}
-    if len(told) != len(named):
+    signed = {path: digest for path, algorithm, digest in named if algorithm == "sha256"}
+    if len(signed) != len(named):
         raise BundleRefused("%s names a file twice, or by another hash than SHA-256" % name)
-    for path in sorted(set(told) ^ set(wanted)):
-        how = "which is not in the bundle" if path in told else "which it does not sign"
+    for path in sorted(set(signed) ^ set(wanted)):
+        how = "which is not in the bundle" if path in signed else "which it does not sign"
         raise BundleRefused("%s is of other files: %s, %s" % (name, shown(path), how))
     for path, digest in sorted(wanted.items()):
-        if told[path] != digest:
+        if signed[path] != digest:
             raise BundleRefused("%s signs another %s than the bundle's" % (name, path))
     if root != _root(wanted):
         raise BundleRefused("%s contradicts itself: the root digest is another" % name)

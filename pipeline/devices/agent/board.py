@@ -110,7 +110,7 @@ def jetson(root: str = "/") -> dict[str, str]:
         found["l4t"] = l4t_release(root)
         if found["l4t"] != found["l4t_text"]:
             three = ".".join([*found["l4t"].split("."), "0"][:3])
-            # The package says it exactly; a device without it is told by its release.
+            # The package says it exactly; a device without it is recognised by its release.
             found["jetpack"] = dpkg_version("nvidia-jetpack", root) or _JETPACK.get(three, "")
     return found
 
@@ -196,7 +196,7 @@ def gpu_users(root: str = "/") -> list[str]:
 
 
 def cpu_model(root: str = "/") -> str:
-    """Name of the CPU, or of its core design where only its number is told."""
+    """Name of the CPU, or of its core design where only its number is known."""
     text = read(root, "proc/cpuinfo")
     for key in ("model name", "Model", "Hardware"):
         found = re.search(rf"^{key}\s*:\s*(.+)$", text, re.MULTILINE)
@@ -207,15 +207,15 @@ def cpu_model(root: str = "/") -> str:
 
 
 def memory_total(root: str = "/") -> int:
-    """MiB of memory; 0 where it is not told."""
+    """MiB of memory; 0 if unknown."""
     found = re.search(r"^MemTotal:\s*(\d+)", read(root, "proc/meminfo"), re.MULTILINE)
     return int(found.group(1)) // 1024 if found else 0
 
 
 def free_bytes(folder: str) -> int:
     """Bytes that this user may still write on the disk of a folder."""
-    told = os.statvfs(folder)
-    return told.f_bavail * told.f_frsize
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def _os_name(root: str) -> str:

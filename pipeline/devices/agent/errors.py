@@ -8,7 +8,7 @@ from export.runtime.errors import BackendMissing, EngineError, ExportError, boun
 
 
 class JobError(Exception):
-    """A failure to be told to the user as it is.
+    """A failure that is shown to the user as it is.
 
     What a library said is passed on as it is: what it means, and what helps, the host knows
     (`export.runtime.remedies`).

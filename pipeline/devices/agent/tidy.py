@@ -36,7 +36,7 @@ def ours(folder: str, kind: str) -> list[str]:
 def remove_ours(folder: str, alive: Callable[[], None]) -> list[str]:
     """Remove the agent's own files and the folders that are empty then; names of what is left.
 
-    What hosts sent is told by its content, not by its name alone.
+    What hosts sent is recognised by its content, not by its name alone.
     The mark goes last, and stays where anything is left: the folder is the agent's as long as it is there.
     """
     left = []

@@ -64,7 +64,7 @@ def run(request: ReleaseRequest, folder: str, emit: Emit) -> Answer:
 
 
 def default_root() -> str:
-    """Where the program keeps releases unless it is told; see `export.runtime.install.main.default_root`."""
+    """Where the program keeps releases by default; see `export.runtime.install.main.default_root`."""
     return "/var/lib/figkd" if os.geteuid() == 0 else "~/.local/share/figkd"
 
 

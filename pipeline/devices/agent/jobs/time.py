@@ -84,7 +84,7 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         `sustained`: engine -> the same, its samples under `sustained|<engine>`;
         `energy`: engine -> `images`, `seconds`, `idle` and `load` ([seconds, watts by rail] pairs);
         `readings`: snapshots with `when` (`before`, `between`, `after`, `sustained`);
-        `load`: who used the CPUs in each round that counts (`export.runtime.load.load_between`), where that is told;
+        `load`: who used the CPUs in each round that counts (`export.runtime.load.load_between`), where that is known;
         `repeated_rounds`: how many were taken again because others were at work;
         `warm_up`: engine -> `seconds`, `mhz` (the GPU's clock after each window), `steady`; those on a GPU only;
         `memory`: engine -> bytes that loading it and one inference add to a process; ONNX Runtime's, if asked for;
