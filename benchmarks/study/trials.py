@@ -1,23 +1,26 @@
 """Changes of the default recipe that are not settings of a config, or not of a comparison: one at a time, few seeds.
 
     python benchmarks/study/trials.py ideas benchmarks/study/characters.yaml --seeds 1001 1002
+    python benchmarks/study/trials.py default benchmarks/study/characters.yaml --seeds 1003 1004 1005 1006 1007
     python benchmarks/study/trials.py units benchmarks/study/characters.yaml --seeds 1 2 3 4
 
-`ideas`: what could be a better default, by validation images. `units`: the teacher's logits are multiplied, and the
-student learns with the weight as it comes, which has the unit of one over logits squared, or with one that is held
+`ideas`: what could be a better default, by validation images. `default`: candidates for the default against baselines,
+as they come and as tuned (study_<name>.json), by validation images. `units`: the teacher's logits are multiplied, and
+the student learns with the weight as it comes, which has the unit of one over logits squared, or with one that is held
 against the energy of the logits, here divided by the square of the factor. The order of the classes is that of the
-logits as they are. Writes benchmarks/results/<ideas or units>_<name>.json, differences paired by seed.
+logits as they are. Finished students are lines of runs/study/<what>_<name>.jsonl, so that what was stopped goes on.
+Writes benchmarks/results/<what>_<name>.json, differences paired by seed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,26 +31,43 @@ from figkd.loss import build as builder
 from figkd.loss import functional
 from figkd.loss.methods import METHODS
 from pipeline.config import load_config
-from pipeline.core.files import write_json
+from pipeline.core.files import read_json, write_json
 from pipeline.places import environment
 
+RESULTS = ROOT / "benchmarks" / "results"
 WEIGHT = float(METHODS["figkd"].defaults["weight"])
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The default recipe with options of its own.
+    """The default recipe with options of its own, or a baseline.
 
     Attributes:
-        options: of `distill.figkd`.
+        options: of the method.
         factor: of the teacher's logits.
-        relation: weight of a correlation over the batch at temperature 4, beside what the options say.
+        relation: weight of a correlation over the batch, beside what the options say.
+        between: weight of a correlation over the classes, DIST's other term, the same.
+        temperature: of the two.
+        method: of `distill.method`.
+        tuned: with the settings that the study's tuning chose for the method.
     """
 
     name: str
     options: Mapping[str, Any] = field(default_factory=dict)
     factor: float = 1.0
     relation: float = 0.0
+    between: float = 0.0
+    temperature: float = 4.0
+    method: str = "figkd"
+    tuned: bool = False
+
+    def settings(self, study: str, lr: float) -> tuple[tuple[str, str], ...]:
+        """Config keys and values as JSON."""
+        if not self.tuned:
+            own = {f"distill.{self.method}.{key}": value for key, value in self.options.items()}
+            return settings_of(self.method, lr, own)
+        rows = read_json(RESULTS / f"study_{study}.json")["rows"]
+        return tuple(next(row["settings"] for row in rows if row["method"] == self.method).items())
 
 
 _KL = {
@@ -58,6 +78,8 @@ _KL = {
     "weight": 1.0,
     "batch_weight": 2.0,
 }
+_AT_2 = {"temperature": 2.0, "batch_weight": 0.0}
+_COLD = {"batch_weight": 1.0}
 TRIALS = {
     "ideas": (
         Trial("default recipe"),
@@ -67,6 +89,17 @@ TRIALS = {
         Trial("detail of weight 0.04", {"weight": 2 * WEIGHT}),
         Trial("KL form at temperature 4", _KL),
     ),
+    "default": (
+        Trial("default recipe", _COLD),
+        Trial("correlation at temperature 4", _COLD | {"batch_weight": 0.0}, relation=1.0),
+        Trial("both correlations at temperature 4", _COLD | {"batch_weight": 0.0}, relation=1.0, between=1.0),
+        Trial("correlation at temperature 2", _COLD | {"batch_weight": 0.0}, relation=1.0, temperature=2.0),
+        Trial("KL form at temperature 2, correlation at 4", _KL | _AT_2, relation=1.0),
+        Trial("KD, as it comes", method="kd"),
+        Trial("KD, tuned", method="kd", tuned=True),
+        Trial("DIST, as it comes", method="dist"),
+        Trial("DIST, tuned", method="dist", tuned=True),
+    ),
     "units": (
         Trial("logits as they are"),
         Trial("half the logits"  , factor=0.5),
@@ -75,7 +108,7 @@ TRIALS = {
         Trial("twice the logits, weight by energy", {"weight": WEIGHT / 4}, factor=2.0),
     ),
 }  # fmt: skip
-SEEN = {"ideas": "val", "units": "test"}
+SEEN = {"ideas": "val", "default": "val", "units": "test"}
 
 
 class Changed(nn.Module):
@@ -89,15 +122,17 @@ class Changed(nn.Module):
         """Scalar loss."""
         teacher = self.trial.factor * teacher
         value: Tensor = self.loss(student, teacher, labels)
-        if self.trial.relation:
+        beta, gamma = self.trial.between, self.trial.relation
+        if beta or gamma:
             value = value + functional.dist(
-                student, teacher, beta=0.0, gamma=self.trial.relation, temperature=4.0
+                student, teacher, beta=beta, gamma=gamma, temperature=self.trial.temperature
             )
         return value
 
 
-def train_one(trial: Trial, job: Job) -> dict[str, Any]:
+def train_one(job_of: tuple[Trial, Job]) -> dict[str, Any]:
     """A student of one trial."""
+    trial, job = job_of
     plain = builder.build_loss
 
     def build(*arguments: Any, **options: Any) -> nn.Module:
@@ -119,6 +154,10 @@ def row_of(trial: Trial, top1: list[float], plain: list[float]) -> dict[str, Any
     }  # fmt: skip
 
 
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -131,24 +170,34 @@ def main() -> None:
     arguments = parser.parse_args()
     config = load_config(arguments.config, [])
     _, inputs = prepared(config)
-    split = SEEN[arguments.what]
-    rows: list[dict[str, Any]] = []
-    with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool:
-        for trial in TRIALS[arguments.what]:
-            own = {f"distill.figkd.{key}": value for key, value in trial.options.items()}
-            settings = settings_of("figkd", arguments.lr, own)
-            jobs = [Job(arguments.config, settings, seed, inputs) for seed in arguments.seeds]
-            top1 = [found[split] for found in pool.map(partial(train_one, trial), jobs, chunksize=1)]
-            rows.append(row_of(trial, top1, rows[0]["top1"] if rows else top1))
-            print(rows[-1], flush=True)
+    split, name = SEEN[arguments.what], f"{arguments.what}_{config.name}"
+    trials = TRIALS[arguments.what]
+    pairs = [(trial, seed) for seed in arguments.seeds for trial in trials]
+    path = Path("runs") / "study" / f"{name}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done = {(line["trial"], line["seed"]): line for line in _lines(path)}
+    todo = [(trial, seed) for trial, seed in pairs if (trial.name, seed) not in done]
+    jobs = [
+        (trial, Job(arguments.config, trial.settings(config.name, arguments.lr), seed, inputs))
+        for trial, seed in todo
+    ]
+    with multiprocessing.get_context("spawn").Pool(arguments.jobs) as pool, path.open("a") as file:
+        for (trial, seed), found in zip(todo, pool.imap(train_one, jobs), strict=True):
+            done[trial.name, seed] = line = {"trial": trial.name, **found}
+            print(line, file=sys.stderr, flush=True)
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+    top1 = {trial.name: [done[trial.name, seed][split] for seed in arguments.seeds] for trial in trials}
+    rows = [row_of(trial, top1[trial.name], top1[trials[0].name]) for trial in trials]
     result = {
         "what": f"{split} top-1 (percent) of the last epoch",
         "command": f"python {' '.join(sys.argv)}",
+        "seeds": arguments.seeds,
         "rows": rows,
         "git": environment.git_revision(),
         "packages": environment.versions(("torch", "numpy")),
     }
-    write_json(ROOT / "benchmarks" / "results" / f"{arguments.what}_{config.name}.json", result)
+    write_json(RESULTS / f"{name}.json", result)
 
 
 if __name__ == "__main__":
