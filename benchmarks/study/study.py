@@ -183,6 +183,31 @@ def tune(
     return chosen, record
 
 
+def again(
+    plan: Mapping[str, Any], runs: Runs, job: Any, earlier: Mapping[str, Any]
+) -> tuple[dict[str, tuple[tuple[str, str], ...]], list[dict[str, Any]]]:
+    """The settings that an earlier result chose for the baselines; of figkd's settings the learning rates anew."""
+    chosen = {
+        row["method"]: tuple(sorted(row["settings"].items()))
+        for row in earlier["rows"]
+        if row["method"] in plan["tuned"]
+    }
+    ours = [settings_of("figkd", lr, own) for lr in plan["lr"] for own in plan["tuned"]["figkd"]]
+    runs.finish([job(settings, TUNING_SEEDS[0]) for settings in ours])
+    record = [line for line in earlier["tuning"] if line["method"] in chosen and line["method"] != "figkd"]
+    chosen["figkd"] = fixed(plan, runs, job, 0)
+    record += [
+        {
+            "method": "figkd",
+            "settings": dict(settings),
+            "val_top1": [runs[job(settings, TUNING_SEEDS[0])]["val"]],
+            "chosen": settings == chosen["figkd"],
+        }
+        for settings in ours
+    ]
+    return chosen, record
+
+
 def fixed(plan: Mapping[str, Any], runs: Runs, job: Any, place: int) -> tuple[tuple[str, str], ...]:
     """A setting of figkd of which only the learning rate is chosen, by the first tuning seed."""
     trials = [settings_of("figkd", lr, plan["tuned"]["figkd"][place]) for lr in plan["lr"]]
@@ -242,6 +267,10 @@ def main() -> None:
         "--finalists", type=int, default=3, help="settings a method that are tried with all tuning seeds"
     )
     parser.add_argument("--control-seeds", type=int, help="the same for the controls; default: as many")
+    parser.add_argument(
+        "--chosen", type=Path, help="a result: take the baselines' settings from it, choose figkd's rate only"
+    )
+    parser.add_argument("--only", nargs="+", help="methods; default: all")
     parser.add_argument("--no-controls", action="store_true")
     parser.add_argument("--name", help="of the result; default: the config's")
     parser.add_argument("--out", type=Path, help="folder for result and figure; default: the documentation's")
@@ -249,6 +278,8 @@ def main() -> None:
 
     plan = yaml.safe_load(arguments.methods.read_text(encoding="utf-8"))
     plan["lr"] = arguments.lr or plan["lr"]
+    if arguments.only:
+        plan["tuned"] = {name: grid for name, grid in plan["tuned"].items() if name in arguments.only}
     config = load_config(arguments.config, arguments.overrides)
     artifacts, inputs = prepared(config)
     common = tuple(tuple(text.split("=", 1)) for text in arguments.overrides)
@@ -257,7 +288,10 @@ def main() -> None:
         return Job(arguments.config, (*common, *settings), seed, inputs)  # type: ignore[arg-type]
 
     runs = Runs(Path("runs") / "study" / f"{config.name}.jsonl", arguments.jobs)
-    chosen, search = tune(plan, runs, job, arguments.finalists)
+    if arguments.chosen:
+        chosen, search = again(plan, runs, job, read_json(arguments.chosen))
+    else:
+        chosen, search = tune(plan, runs, job, arguments.finalists)
     title = arguments.name or config.name
     results = arguments.out or ROOT / "benchmarks" / "results"
     compared = dict(chosen)

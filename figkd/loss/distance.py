@@ -49,6 +49,20 @@ class DetailDistance(nn.Module):
         module = SquaredDetail if options.distance == "squared" else LinearDetail
         self.detail = module(num_classes, options.wavelet, options.mode, weights, np.asarray(positions))
 
+    @property
+    def closed_form(self) -> ClassTree | SquaredDetail | None:
+        """What `figkd.loss.joint` can make together with the other parts; None if there is no such thing."""
+        if self.shuffle:
+            return None
+        if self.tree is not None:
+            return self.tree
+        linear = self.options.distance == "squared" and self.options.domain == "logits"
+        return (
+            self.detail
+            if linear and isinstance(self.detail, SquaredDetail) and self.detail.detail is None
+            else None
+        )
+
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar of float32 or float64 [B, C]; no gradient flows into the teacher."""
         options = self.options

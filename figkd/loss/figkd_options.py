@@ -10,6 +10,8 @@ from annotated_types import Ge, Le, MaxLen
 
 from figkd.loss.method import Temperature, Weight, option
 
+GROWTH_FROM = 128
+"""Number of classes at which the correlation over the batch weighs what `batch_weight` says."""
 Distance = Literal["squared", "kl", "smooth_l1", "cosine"]
 Domain = Literal["logits", "standardised", "log_probabilities"]
 
@@ -61,5 +63,14 @@ class FiGKD:
     batch_weight: Weight = option(
         1.0,
         "Weight of DIST's correlation over the batch, which sees what the detail along the classes cannot. 0: none.",
+    )
+    batch_temperature: Temperature = option(
+        4.0,
+        "Logits are divided by this for the correlation over the batch, which is multiplied by its square.",
+    )
+    batch_growth: Annotated[float, Ge(0), Le(1)] = option(
+        0.5,
+        "The correlation's weight grows with the number of classes C as (C / 128)^batch_growth: 0.5 keeps the share of "
+        "its gradient. 0: a mean over the classes, as DIST has it.",
     )
     ce_weight: Weight = option(1.0, "Weight of the labels' cross entropy.")

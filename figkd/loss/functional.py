@@ -107,55 +107,58 @@ def dist(
     return (beta * inter + gamma * intra) * temperature**2
 
 
-def batch_relation(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over the classes of 1 - Pearson correlation, over the batch, of the class's probability.
+def batch_relation(student: Tensor, teacher: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """T^2 times the mean over the classes of 1 - Pearson correlation, over the batch, of the class's probability.
 
-    The intra-class relation of DIST (arXiv 2205.10536) at temperature 1: which of the images are more of a class.
+    The intra-class relation of DIST (arXiv 2205.10536): which of the images are more of a class.
     A class that varies by less than `FLAT` over the batch is not scaled up to a full correlation.
     """
     check_pair(student, teacher)
-    return cast(Tensor, _BatchRelation.apply(wide(student), wide(teacher).detach()))
+    return cast(Tensor, _BatchRelation.apply(wide(student), wide(teacher).detach(), temperature))
 
 
 class _BatchRelation(torch.autograd.Function):
-    """1 - the mean over the columns of the Pearson correlation of two softmaxes [B, C]; the gradient in closed form."""
+    """T^2 (1 - the mean over the columns of the correlation of two softmaxes [B, C]); the gradient in closed form."""
 
     @staticmethod
-    def forward(ctx: Any, student: Tensor, teacher: Tensor) -> Tensor:
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         # Autocast would run the products in half precision.
         with torch.autocast(student.device.type, enabled=False):
-            total, slope = correlation(torch.softmax(student, dim=1), torch.softmax(teacher, dim=1))
+            total, slope = correlation(softened(student, temperature), softened(teacher, temperature))
         ctx.save_for_backward(slope)
-        return 1 - total / student.shape[1]
+        ctx.temperature = temperature
+        return (1 - total / student.shape[1]) * temperature**2
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         (slope,) = ctx.saved_tensors
-        return slope * (upstream / slope.shape[1]), None
+        return slope * (upstream * (ctx.temperature / slope.shape[1])), None, None
+
+
+def softened(logits: Tensor, temperature: float) -> Tensor:
+    """Softmax of logits / T."""
+    return torch.softmax(logits if temperature == 1 else logits * (1 / temperature), dim=1)
 
 
 def correlation(ours: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Sum over the columns of the Pearson correlation of two softmaxes [B, C], and minus its gradient by ours' logits.
 
     With centred columns q, p and r = q.p / (|q| |p|): dr / dq = p / (|q| |p|) - r q / |q|^2, which is centred itself.
-    Below the floor |q| is replaced by a constant, and the second term is not there. Sums over the batch are products
-    with a row of ones, since those run with the layout of memory. Overwrites `other`.
+    Below the floor |q| is replaced by a constant, and the second term is not there. Overwrites `other`.
     """
     batch = len(ours)
-    ones = ours.new_ones(batch)
-    mean, mean_other = (ones @ ours).div_(batch), (ones @ other).div_(batch)
+    mean, mean_other = ours.mean(0), other.mean(0)
     one, other = ours - mean, other.sub_(mean_other)
-    norm = (ones @ one.square()).sqrt_()
-    size_other = (ones @ other.square()).sqrt_().clamp_min_(_floor(mean_other, batch))
+    norm = one.square().sum(0).sqrt_()
+    size_other = other.square().sum(0).sqrt_().clamp_min_(_floor(mean_other, batch))
     size = norm.clamp_min(_floor(mean, batch))
     inverse = (size * size_other).reciprocal_().mul_(size > _TINY)
-    found = (ones @ (one * other)).mul_(inverse)
+    found = (one * other).sum(0).mul_(inverse)
     pull = (found / size.square()).mul_(size == norm)
     slope = one.mul_(pull).addcmul_(other, inverse, value=-1)
-    # Through the softmax: q (slope - q . slope).
-    slope.sub_(torch.linalg.vecdot(slope, ours).unsqueeze(1)).mul_(ours)
-    return found.sum(), slope
+    # Through the softmax: q (slope - q . slope), in one pass.
+    return found.sum(), torch._softmax_backward_data(slope, ours, 1, ours.dtype)
 
 
 def logit_mse(student: Tensor, teacher: Tensor, *, centred: bool = False) -> Tensor:

@@ -97,13 +97,15 @@ class Walk:
     Attributes:
         value: the loss summed over the rows, over T^2.
         slope: its gradient over -T, by leaf: [B, leaves].
-        softened: softmax of the logits over T by leaf, student above teacher: [2 B, leaves].
-        log_sum: log of the sum of exp(logits / T), [2 B, 1].
+        ours: softmax of the student's logits over T by leaf: [B, leaves].
+        theirs: the same of the teacher.
+        log_sum: log of the sum of exp(student / T), [B, 1].
     """
 
     value: Tensor
     slope: Tensor
-    softened: Tensor
+    ours: Tensor
+    theirs: Tensor
     log_sum: Tensor
 
 
@@ -146,7 +148,7 @@ def walk(student: Tensor, teacher: Tensor, tree: ClassTree, mass_power: float, t
     slope = slope.addcmul_(q, down)
     if tree.coarsest:
         slope.sub_(q, alpha=tree.coarsest)
-    return Walk(value, slope, both, log_sum)
+    return Walk(value, slope, q, p, log_sum[:batch])
 
 
 def _arranged(student: Tensor, teacher: Tensor, tree: ClassTree) -> Tensor:

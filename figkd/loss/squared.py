@@ -82,36 +82,31 @@ class SquaredDetail(nn.Module):
         if self.detail is not None:
             coefficients: Tensor = self.detail(student - teacher)
             return coefficients.square().sum() / len(student)
-        return cast(Tensor, _Squared.apply(student, teacher, self.block, self.last, self.order, self.places))
+        return cast(Tensor, _Squared.apply(student, teacher, self))
+
+    def product(self, difference: Tensor) -> tuple[Tensor, Tensor]:
+        """The scalar x G x and x G [B, C] of a difference x, where `detail` is None. Not under autocast."""
+        assert self.block is not None  # where there is no other way
+        x = difference if self.order is None else difference.index_select(1, self.order)
+        found = _product(x, self.block, self.last)
+        value = torch.dot(x.flatten(), found.flatten())
+        return value, found if self.places is None else found.index_select(1, self.places)
 
 
 class _Squared(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any,
-        student: Tensor,
-        teacher: Tensor,
-        block: Tensor,
-        last: Tensor | None,
-        order: Tensor | None,
-        places: Tensor | None,
-    ) -> Tensor:
-        difference = student - teacher
-        if order is not None:
-            difference = difference.index_select(1, order)
+    def forward(ctx: Any, student: Tensor, teacher: Tensor, form: SquaredDetail) -> Tensor:
         # Autocast would run the products in half precision.
         with torch.autocast(student.device.type, enabled=False):
-            product = _product(difference, block, last)
-        ctx.save_for_backward(product, places)
-        return torch.dot(difference.flatten(), product.flatten()) / len(student)
+            value, product = form.product(student - teacher)
+        ctx.save_for_backward(product)
+        return value / len(student)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        product, places = ctx.saved_tensors
-        scale = upstream * (2 / len(product))
-        gradient = product * scale if places is None else product.index_select(1, places).mul_(scale)
-        return gradient, None, None, None, None, None
+        (product,) = ctx.saved_tensors
+        return product * (upstream * (2 / len(product))), None, None
 
 
 def _block_width(classes: int, step: int) -> int:

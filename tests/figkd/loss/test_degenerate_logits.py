@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from figkd.loss import functional
 from figkd.loss.build import build_loss
+from figkd.loss.figkd_options import GROWTH_FROM, FiGKD
 from figkd.loss.methods import METHODS
 
 Options = dict[str, Any]
@@ -104,7 +105,8 @@ def _bound(method: str, options: Options, student: Tensor, teacher: Tensor) -> f
     else:
         scale = gap if domain != "standardised" else 2 * classes**0.5
         detail = slope * scale * 8
-    return (1 + 0.02 * detail) / batch + correlation * options.get("batch_weight", 1.0)
+    growth = FiGKD.batch_temperature * (classes / GROWTH_FROM) ** FiGKD.batch_growth
+    return (1 + 0.02 * detail) / batch + correlation * options.get("batch_weight", 1.0) * growth
 
 
 @functools.lru_cache(maxsize=256)

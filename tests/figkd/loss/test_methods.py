@@ -101,8 +101,22 @@ def test_against_numpy() -> None:
         ("centred_logit_mse", {"weight": 2.0}, ce + 2 * float((centred**2).mean())),
         (
             "figkd",
-            {**linear, "level": 1, "weight": 0.0, "batch_weight": 3.0},
+            {
+                **linear,
+                "level": 1,
+                "weight": 0.0,
+                "batch_weight": 3.0,
+                "batch_temperature": 1.0,
+                "batch_growth": 0.0,
+            },
             ce + _np_dist(s, t, 0.0, 3.0, 1.0),
+        ),
+        (
+            "figkd",
+            {**linear, "level": 2, "batch_weight": 3.0, "batch_temperature": 4.0, "batch_growth": 0.25},
+            ce
+            + _np_figkd(s, t, "haar", 2, "symmetric", order)
+            + _np_dist(s, t, 0.0, 3.0 * (CLASSES / 128) ** 0.25, 4.0),
         ),
         (
             "figkd",
@@ -175,22 +189,39 @@ def test_smooth_l1_and_cosine() -> None:
         assert float(loss(student, teacher, labels)) == pytest.approx(float(value), rel=1e-5), distance
 
 
-def test_the_correlation_over_the_batch_has_autograd_s_gradient() -> None:
+@pytest.mark.parametrize("temperature", [1.0, 4.0])
+def test_the_correlation_over_the_batch_has_autograd_s_gradient(temperature: float) -> None:
     """Protects the closed form: DIST's term by autograd has the same value and gradient; small for constants."""
     student, teacher, _ = _logits(11, batch=16)
     for ours in (student, torch.zeros_like(student), student[:1]):
         points = [ours.clone().requires_grad_() for _ in range(2)]
         theirs = teacher[: len(ours)]
         values = (
-            functional.batch_relation(points[0], theirs),
-            functional.dist(points[1], theirs, beta=0.0, gamma=1.0),
+            functional.batch_relation(points[0], theirs, temperature=temperature),
+            functional.dist(points[1], theirs, beta=0.0, gamma=1.0, temperature=temperature),
         )
-        assert values[0].item() == pytest.approx(values[1].item(), abs=1e-6)
+        assert values[0].item() == pytest.approx(values[1].item(), abs=1e-6 * temperature**2)
         for value in values:
             value.backward()
         if ours is student:
             torch.testing.assert_close(points[0].grad, points[1].grad)
-        assert points[0].grad is not None and points[0].grad.abs().max() < 1.0
+        assert points[0].grad is not None and points[0].grad.abs().max() < temperature
+
+
+@pytest.mark.parametrize("classes", [8, 24, 100, 240, 1000])
+def test_the_correlation_keeps_its_share(classes: int) -> None:
+    """Protects `batch_growth`: beside the cross entropy's, the gradient does not shrink with many classes."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(classes, (128,), generator=generator)
+    right = functional.F.one_hot(labels, classes).float()
+    student, teacher = torch.randn(2, 128, classes, generator=generator)
+    student, teacher = (2 * student + 4 * right).requires_grad_(), 4 * teacher + 12 * right
+    norms = []
+    for options in ({}, {"batch_weight": 0.0}):
+        parts = FiGKDLoss(classes, **options).parts(student, teacher, labels)
+        value = parts.get("correlation", parts["task"])
+        norms.append(torch.autograd.grad(value, student)[0].norm())
+    assert 0.7 < norms[0] / norms[1] < 1.5
 
 
 def test_kl_does_not_depend_on_the_class_count() -> None:
