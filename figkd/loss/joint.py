@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from figkd.loss.class_tree import ClassTree
 from figkd.loss.functional import correlation, softened
@@ -83,15 +84,18 @@ class _Squared(torch.autograd.Function):
                 softened(student, settings.warmth), softened(teacher, settings.warmth)
             )
             value, slope = detail.product(student - teacher)
-        own = labels.unsqueeze(1)
-        entropy = logs.gather(1, own).mean()
+            entropy = F.nll_loss(logs, labels)
+            if settings.smoothing:
+                entropy = torch.lerp(entropy, -logs.mean(), settings.smoothing)
+        surprise = logs.exp_()  # less the smoothed labels: the gradient of the cross entropy
         if settings.smoothing:
-            entropy = torch.lerp(entropy, logs.mean(), settings.smoothing)
-        ctx.save_for_backward(logs.exp_(), relation, slope, own)
+            surprise -= settings.smoothing / classes
+        surprise.scatter_(1, labels.unsqueeze(1), settings.smoothing - 1, reduce="add")
+        ctx.save_for_backward(surprise, relation, slope)
         ctx.settings = settings
         weight = settings.correlation * settings.warmth**2
         return (
-            entropy * -settings.task,
+            entropy * settings.task,
             value * (settings.detail / (settings.temperature**2 * batch)),
             weight - agreement * (weight / classes),
         )
@@ -99,15 +103,13 @@ class _Squared(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        ours, relation, slope, own = ctx.saved_tensors
-        settings = ctx.settings
-        task, detail, batchwise = upstream
-        batch, classes = ours.shape
-        task = task * (settings.task / batch)
-        gradient = ours * task
-        _less_labels(gradient, own, task, settings.smoothing)
-        gradient.addcmul_(relation, batchwise * (settings.correlation * settings.warmth / classes))
-        gradient.addcmul_(slope, detail * (2 * settings.detail / (settings.temperature**2 * batch)))
+        surprise, relation, slope = ctx.saved_tensors
+        settings, (task, detail, batchwise) = ctx.settings, upstream
+        batch, classes = surprise.shape
+        gradient = surprise * (task * (settings.task / batch))
+        warm = settings.correlation * settings.warmth / classes
+        gradient.addcmul_(relation, batchwise, value=warm)
+        gradient.addcmul_(slope, detail, value=2 * settings.detail / (settings.temperature**2 * batch))
         return gradient, None, None, None, None
 
 
@@ -163,19 +165,14 @@ class _Tree(torch.autograd.Function):
         task, detail, batchwise = upstream
         task = task * (settings.task / batch)
         gradient = ours * task
-        gradient.addcmul_(relation, batchwise * (settings.correlation * settings.warmth / ctx.classes))
-        gradient.addcmul_(slope, detail * (-settings.detail * settings.temperature / batch))
+        gradient.addcmul_(relation, batchwise, value=settings.correlation * settings.warmth / ctx.classes)
+        gradient.addcmul_(slope, detail, value=-settings.detail * settings.temperature / batch)
         if ctx.places is not None:
             gradient = gradient.index_select(1, ctx.places)
-        _less_labels(gradient, own, task, settings.smoothing)
-        return gradient, None, None, None, None
-
-
-def _less_labels(gradient: Tensor, own: Tensor, task: Tensor, smoothing: float) -> None:
-    """Take the smoothed labels times `task` off the gradient [B, C] of the cross entropy, which has the softmax."""
-    if smoothing:
-        gradient -= task * (smoothing / gradient.shape[1])
-    gradient.scatter_add_(1, own, (task * (smoothing - 1)).expand(own.shape))
+        if settings.smoothing:
+            gradient -= task * (settings.smoothing / ctx.classes)
+        hit = (task * (settings.smoothing - 1)).expand(own.shape)
+        return gradient.scatter_add_(1, own, hit), None, None, None, None
 
 
 def _sharpened(softmax: Tensor, power: float) -> tuple[Tensor, Tensor]:
