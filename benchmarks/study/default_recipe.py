@@ -75,8 +75,10 @@ TASKS: dict[str, Task] = {
 
 _SQUARED = {
     "distance": "squared", "level": "fine", "band_decay": 0.5, "temperature": 1.0, "weight": 0.02, "batch_weight": 1.0,
+    "batch_temperature": 4.0, "batch_growth": 0.5,
 }  # fmt: skip
-_KL = {
+_COLD = {"batch_temperature": 1.0, "batch_growth": 0.0}
+_KL = _COLD | {
     "distance": "kl", "level": "full", "band_decay": 0.7, "temperature": 2.0, "weight": 1.0, "batch_weight": 2.0,
 }  # fmt: skip
 _WARM = _KL | {"temperature": 4.0}
@@ -98,7 +100,8 @@ RECIPES: dict[str, Recipe] = {
     "dkd": Recipe("dkd"),
     "dist": Recipe("dist"),
     "figkd": Recipe("figkd", _SQUARED),
-    "figkd, relative weight": Recipe("figkd", _SQUARED, relative=True),
+    "figkd, mean correlation at temperature 1": Recipe("figkd", _SQUARED | _COLD),
+    "figkd, relative weight": Recipe("figkd", _SQUARED | _COLD, relative=True),
     "kl, T 2": Recipe("figkd", _KL),
     "kl, T 4": Recipe("figkd", _WARM),
 }

@@ -75,7 +75,9 @@ class Trial:
         return tuple(next(row["settings"] for row in rows if row["method"] == self.method).items())
 
 
-_KL = {
+_COLD = {"batch_weight": 1.0, "batch_temperature": 1.0, "batch_growth": 0.0}
+"""The correlation as the default had it before: at temperature 1, a mean over the classes."""
+_KL = _COLD | {
     "distance": "kl",
     "level": "full",
     "band_decay": 0.7,
@@ -84,18 +86,17 @@ _KL = {
     "batch_weight": 2.0,
 }
 _AT_2 = {"temperature": 2.0, "batch_weight": 0.0}
-_COLD = {"batch_weight": 1.0}
 TRIALS = {
     "ideas": (
-        Trial("default recipe"),
+        Trial("default recipe", _COLD),
         Trial("correlation at temperature 4", {"batch_weight": 0.0}, relation=1.0),
         Trial("correlation at temperature 4, weight 0.25", {"batch_weight": 0.0}, relation=0.25),
-        Trial("correlation of weight 4", {"batch_weight": 4.0}),
-        Trial("detail of weight 0.04", {"weight": 2 * WEIGHT}),
+        Trial("correlation of weight 4", _COLD | {"batch_weight": 4.0}),
+        Trial("detail of weight 0.04", _COLD | {"weight": 2 * WEIGHT}),
         Trial("KL form at temperature 4", _KL),
     ),
     "default": (
-        Trial("default recipe", _COLD),
+        Trial("mean correlation at temperature 1", _COLD),
         Trial("correlation at temperature 4", _COLD | {"batch_weight": 0.0}, relation=1.0),
         Trial("both correlations at temperature 4", _COLD | {"batch_weight": 0.0}, relation=1.0, between=1.0),
         Trial("correlation at temperature 4, shared", _COLD | {"batch_weight": 0.0}, relation=1.0, shared=True),
