@@ -199,6 +199,12 @@ def untuned() -> str:
     return table(*compared.methods({STUDIES[name]: read(f"study_{name}_untuned.json") for name in names}))
 
 
+def choice() -> str:
+    """Candidates for the default against the best baseline of each task, by validation images."""
+    names = [name for name in SIX if (RESULTS / f"default_{name}.json").is_file()]
+    return table(*compared.choice({STUDIES[name]: read(f"default_{name}.json") for name in names}))
+
+
 def recipe() -> str:
     """What one change of the default recipe does, by task."""
     return table(*compared.changes(studies(SIX), compared.OURS, 1.0))
@@ -347,7 +353,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "decode": decode,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss,
     "tuned": partial(tuned, tuple(STUDIES)), "headline": partial(tuned, SIX),
-    "untuned": untuned, "recipe": recipe, "detail": detail,
+    "untuned": untuned, "choice": choice, "recipe": recipe, "detail": detail,
     "serving": serving, "overload": overload, "drift": drift, "entropy": entropy, **search_tables.TABLES,
 }  # fmt: skip
 

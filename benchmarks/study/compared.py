@@ -89,3 +89,27 @@ def changes(
             found.setdefault(PARTS[ALONE], {})[title] = f"{mean:+.1f} ± {error:.1f} (n = {count})"
     lines = [[name, *(cells.get(title, "not run") for title in tasks)] for name, cells in found.items()]
     return ["changed", *tasks], lines
+
+
+def choice(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines: candidates minus the best baseline of each task on validation images, and the worst of it.
+
+    Args:
+        tasks: results of `trials.py default` by title.
+    """
+    lines: dict[str, list[tuple[float, float, int]]] = {}
+    for result in tasks.values():
+        baselines = [row["top1"] for row in result["rows"] if row["method"] != OURS and not row["few"]]
+        best = max(baselines, key=statistics.mean)
+        for row in result["rows"]:
+            if row["method"] == OURS:
+                lines.setdefault(row["name"], []).append(gap(row["top1"], best))
+    head = ["candidate", *tasks, "worst"]
+    return head, [
+        [
+            name,
+            *(f"{mean:+.1f} ± {error:.1f} (n = {count})" for mean, error, count in cells),
+            f"{min(cells)[0]:+.1f}",
+        ]
+        for name, cells in lines.items()
+    ]

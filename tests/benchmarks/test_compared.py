@@ -60,3 +60,20 @@ def test_changes_are_held_against_the_recipe_that_they_change() -> None:
     ]
     _, lines = compared.changes({"faces": result}, compared.ALONE, 0.0)
     assert lines == [["random order", "-11.0 ± 1.0 (n = 2)"]]
+
+
+def test_candidates_are_held_against_the_best_baseline_of_each_task() -> None:
+    """Protects the rule by which the default was chosen: the best baseline by its mean, paired, and the worst task."""
+
+    def result(ours: list[float], kd: list[float], dist: list[float]) -> dict[str, Any]:
+        names = ("warm", "figkd", ours), ("KD", "kd", kd), ("DIST", "dist", dist)
+        rows = [{"name": name, "method": method, "top1": top1, "few": False} for name, method, top1 in names]
+        return {"rows": [*rows, {"name": "lucky", "method": "kd", "top1": [99.0], "few": True}]}
+
+    tasks = {
+        "faces": result([50.0, 53.0], [40.0, 60.0], [49.0, 50.0]),
+        "others": result([9.0, 9.0], [1.0, 1.0], [8.0, 8.0]),
+    }
+    head, lines = compared.choice(tasks)
+    assert head == ["candidate", "faces", "others", "worst"]
+    assert lines == [["warm", "+1.5 ± 8.5 (n = 2)", "+1.0 ± 0.0 (n = 2)", "+1.0"]]
