@@ -70,7 +70,7 @@ class FiGKD:
     )
     batch_growth: Annotated[float, Ge(0), Le(1)] = option(
         0.5,
-        f"The correlation's weight grows with the number of classes C as (C / {GROWTH_FROM})^batch_growth: 0.5 keeps the "
-        "share of its gradient. 0: a mean over the classes, as DIST has it.",
+        f"The correlation's weight grows with the number of classes C as (C / {GROWTH_FROM})^batch_growth: 0.5 keeps "
+        "the share of its gradient. 0: a mean over the classes, as DIST has it.",
     )
     ce_weight: Weight = option(1.0, "Weight of the labels' cross entropy.")
