@@ -20,8 +20,9 @@ sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "benchmarks" / "study")]
 
 import compared  # noqa: E402
 import search_tables  # noqa: E402
-import show  # noqa: E402
 from stored import RESULTS, read, span, table, where  # noqa: E402
+
+from figkd.loss.methods import METHODS  # noqa: E402
 
 PAGES = (
     "docs/measurement.md", "docs/method.md", "docs/datasets.md", "docs/serving.md", "docs/scouting.md",
@@ -179,24 +180,25 @@ def tuning() -> str:
     )
 
 
-def studies(tasks: Sequence[str]) -> dict[str, Any]:
-    """Studies that were run, by title."""
-    return {
-        STUDIES[name]: read(f"study_{name}.json")
+def studies(tasks: Sequence[str], of: str = "", *, before: bool = False) -> dict[str, Any]:
+    """Studies of the default as it is, or of the one before, by title; `of`: the end of the file's name."""
+    found = {
+        STUDIES[name]: read(f"study_{name}{of}.json")
         for name in tasks
-        if (RESULTS / f"study_{name}.json").is_file()
+        if (RESULTS / f"study_{name}{of}.json").is_file()
     }
+    now = METHODS["figkd"].defaults
+    return {title: result for title, result in found.items() if (result.get("defaults") != now) == before}
 
 
-def tuned(tasks: Sequence[str]) -> str:
+def tuned(tasks: Sequence[str], *, before: bool = False) -> str:
     """Methods by task, all tuned alike."""
-    return table(*compared.methods(studies(tasks)))
+    return table(*compared.methods(studies(tasks, before=before)))
 
 
 def untuned() -> str:
     """Methods by task as they come."""
-    names = [name for name in SIX if (RESULTS / f"study_{name}_untuned.json").is_file()]
-    return table(*compared.methods({STUDIES[name]: read(f"study_{name}_untuned.json") for name in names}))
+    return table(*compared.methods(studies(SIX, "_untuned")))
 
 
 def choice() -> str:
@@ -210,9 +212,9 @@ def recipe() -> str:
     return table(*compared.changes(studies(SIX), compared.OURS, 1.0))
 
 
-def detail() -> str:
-    """What one change of the detail alone does, by task."""
-    return table(*compared.changes(studies(FONTS), show.ALONE, 0.0))
+def residual() -> str:
+    """Methods as they come, a residual student, many epochs."""
+    return table(*compared.methods(studies(SIX, "_residual")))
 
 
 def loss() -> str:
@@ -248,7 +250,6 @@ STUDIES = {
     "radicals": "24 radicals", "emoji_families": "8 emoji families", "cells": "solar cells", "digits": "digits",
 }  # fmt: skip
 SIX = tuple(STUDIES)[:6]
-FONTS = SIX[:2]
 
 
 def serving() -> str:
@@ -352,8 +353,8 @@ def entropy() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "decode": decode,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss,
-    "tuned": partial(tuned, tuple(STUDIES)), "headline": partial(tuned, SIX),
-    "untuned": untuned, "choice": choice, "recipe": recipe, "detail": detail,
+    "tuned": partial(tuned, tuple(STUDIES)), "tuned before": partial(tuned, tuple(STUDIES), before=True),
+    "untuned": untuned, "residual": residual, "choice": choice, "recipe": recipe,
     "serving": serving, "overload": overload, "drift": drift, "entropy": entropy, **search_tables.TABLES,
 }  # fmt: skip
 

@@ -331,6 +331,7 @@ def main() -> None:
             "digest": artifacts["teacher"].digest,
         },
         "student": config.student.model,
+        "defaults": METHODS["figkd"].defaults,
         "rows": rows,
         "tuning": search,
         "git": environment.git_revision(),
