@@ -58,7 +58,8 @@ def methods(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[lis
     def best(rows: Rows) -> str:
         return max((name for name in BASELINES if name in rows), key=lambda name: float(rows[name]["mean"]))
 
-    lines = [[TITLES[name], *(cell(rows, name) for rows in by_task.values())] for name in TITLES]
+    run = [name for name in TITLES if any(name in rows for rows in by_task.values())]
+    lines = [[TITLES[name], *(cell(rows, name) for rows in by_task.values())] for name in run]
     lines.append(["FiGKD minus the best", *(_against(rows, best(rows)) for rows in by_task.values())])
     lines.append(["teacher", *(f"{result['teacher']['test_top1']:.1f}" for result in tasks.values())])
     head = ["method", *(f"{title}, n = {rows[OURS]['n']}" for title, rows in by_task.items())]

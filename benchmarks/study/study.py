@@ -11,7 +11,7 @@
 
 All students share the data, the teacher and its logits, as artifacts of the ordinary pipeline; a student is trained by
 the ordinary `distill` stage. Every finished student is a line in runs/study/<name>.jsonl, so a study that was stopped
-goes on. Writes benchmarks/results/study_<name>.json and, where something was chosen, the documentation's figure.
+goes on. Writes benchmarks/results/study_<name>.json and the documentation's figure.
 """
 
 from __future__ import annotations
@@ -343,12 +343,11 @@ def main() -> None:
         "packages": environment.versions(("torch", "numpy", "PyWavelets", "matplotlib", "Pillow")),
     }
     write_json(results / f"study_{title}.json", result)
-    if search:
-        figure(
-            rows,
-            f"{title}: {config.student.model} taught by {config.teacher.model} ({teacher['test']['top1']:.1f} %)",
-            (arguments.out or ROOT / "docs" / "images") / f"study_{title}.png",
-        )
+    figure(
+        rows,
+        f"{title}: {config.student.model} taught by {config.teacher.model} ({teacher['test']['top1']:.1f} %)",
+        (arguments.out or ROOT / "docs" / "images") / f"study_{title}.png",
+    )
     print(table(rows))
 
 
