@@ -10,8 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -180,41 +179,41 @@ def tuning() -> str:
     )
 
 
-def studies(tasks: Sequence[str], of: str = "", *, before: bool = False) -> dict[str, Any]:
-    """Studies of the default as it is, or of the one before, by title; `of`: the end of the file's name."""
+def studies(of: str = "") -> dict[str, Any]:
+    """Studies of the default as it is now, by title; `of`: the end of the file's name."""
     found = {
         STUDIES[name]: read(f"study_{name}{of}.json")
-        for name in tasks
+        for name in STUDIES
         if (RESULTS / f"study_{name}{of}.json").is_file()
     }
     now = METHODS["figkd"].defaults
-    return {title: result for title, result in found.items() if (result.get("defaults") != now) == before}
+    return {title: result for title, result in found.items() if result.get("defaults") == now}
 
 
-def tuned(tasks: Sequence[str], *, before: bool = False) -> str:
+def tuned() -> str:
     """Methods by task, all tuned alike."""
-    return table(*compared.methods(studies(tasks, before=before)))
+    return table(*compared.methods(studies()))
 
 
 def untuned() -> str:
     """Methods by task as they come."""
-    return table(*compared.methods(studies(SIX, "_untuned")))
+    return table(*compared.methods(studies("_untuned")))
 
 
 def choice() -> str:
     """Candidates for the default against the best baseline of each task, by validation images."""
-    names = [name for name in SIX if (RESULTS / f"default_{name}.json").is_file()]
+    names = [name for name in STUDIES if (RESULTS / f"default_{name}.json").is_file()]
     return table(*compared.choice({STUDIES[name]: read(f"default_{name}.json") for name in names}))
 
 
 def recipe() -> str:
     """What one change of the default recipe does, by task."""
-    return table(*compared.changes(studies(SIX), compared.OURS, 1.0))
+    return table(*compared.changes(studies(), compared.OURS, 1.0))
 
 
 def residual() -> str:
     """Methods as they come, a residual student, many epochs."""
-    return table(*compared.methods(studies(SIX, "_residual")))
+    return table(*compared.methods(studies("_residual")))
 
 
 def loss() -> str:
@@ -249,7 +248,6 @@ STUDIES = {
     "fonts_cpu": "21 faces", "fonts100": "100 faces", "characters": "240 characters", "emoji": "66 emoji faces",
     "radicals": "24 radicals", "emoji_families": "8 emoji families", "cells": "solar cells", "digits": "digits",
 }  # fmt: skip
-SIX = tuple(STUDIES)[:6]
 
 
 def serving() -> str:
@@ -353,7 +351,7 @@ def entropy() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     "decode": decode,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss,
-    "tuned": partial(tuned, tuple(STUDIES)), "tuned before": partial(tuned, tuple(STUDIES), before=True),
+    "tuned": tuned,
     "untuned": untuned, "residual": residual, "choice": choice, "recipe": recipe,
     "serving": serving, "overload": overload, "drift": drift, "entropy": entropy, **search_tables.TABLES,
 }  # fmt: skip
