@@ -16,6 +16,8 @@ from figkd.progress import Progress, no_progress
 
 Logits = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
+BATCH = 256
+"""Images per forward pass where nothing is trained."""
 
 
 def predict(
@@ -23,7 +25,7 @@ def predict(
     images: Images,
     *,
     image_size: int,
-    batch_size: int = 256,
+    batch_size: int = BATCH,
     device: str = "cpu",
     progress: Progress = no_progress,
 ) -> Logits:

@@ -8,12 +8,14 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from export.runtime import memory
 from export.runtime.load import foreign_cores, load_between, load_now
+from export.runtime.serve import heap
 from pipeline.config.schema import DeployConfig, Network, Training
 from pipeline.core.errors import PipelineError, StageFailed
 from pipeline.core.files import read_json, write_json
@@ -38,13 +40,15 @@ if TYPE_CHECKING:
 VERSION = 2
 _IMAGES = 32
 _FEW = (4, 8)
-"""Images in trial steps; a network that is quick with them is measured at its own batch size, too."""
-_QUICK_S = 0.25
+"""Images in trial steps, before a step of the real size."""
+_SLOW_S = 2.0
+"""Seconds of a step, and of evaluating a batch, above which its real size is not tried."""
 _LIMIT_S = 600.0
 _JOIN_S = 5.0
 BUSY_CORES = 0.5
 """Others that use more CPU cores than this make what is measured too slow."""
 _FILES, _CHARTS, _CALLS = 16, 6, 3
+_WHILE_S = 0.5
 
 
 class Trained(Row):
@@ -213,7 +217,6 @@ def _trained(
     config: DeployConfig, network: Network, training: Training, method: str, classes: int, store_size: int
 ) -> Trained:
     from figkd import models
-    from figkd.evaluate import predict
     from pipeline.stages.networks import located
 
     size = config.data.image_size
@@ -221,18 +224,39 @@ def _trained(
     seconds: dict[int, float] = {}
     peaks: dict[int, float] = {}
     for batch in (*_FEW, training.batch_size):
-        if batch > training.batch_size or (batch not in _FEW and seconds[_FEW[-1]] >= _QUICK_S):
+        if batch > training.batch_size or (seconds and _at(batch, seconds) > _SLOW_S):
             continue
-        memory.restart_peak()
+        _from_here()
         seconds[batch] = _step(config, model, training, method, classes, store_size, batch)
         peaks[batch] = memory.peak()
-    images = noise(max(seconds), store_size)
-    predict(model, images[: _FEW[0]], image_size=size, device=pick_device())
-    image_s = _quickest(lambda: predict(model, images, image_size=size, device=pick_device())) / len(images)
+    image_s, evaluating = _evaluated(model, size, store_size)
+    peak = max(_at(training.batch_size, peaks), evaluating)
     return Trained(
         step_s=_at(training.batch_size, seconds), batch=training.batch_size, image_s=image_s,
-        parameters=models.parameter_count(model), peak_bytes=int(_at(training.batch_size, peaks)),
+        parameters=models.parameter_count(model), peak_bytes=int(peak),
     )  # fmt: skip
+
+
+def _evaluated(model: ImageClassifier, size: int, store_size: int) -> tuple[float, float]:
+    """Seconds of an image that is evaluated, and the largest memory in doing so."""
+    from figkd.evaluate import BATCH, predict
+
+    peaks: dict[int, float] = {}
+    image_s = 0.0
+    for count in (*_FEW, BATCH):
+        if count == BATCH and image_s * BATCH > _SLOW_S:
+            continue
+        images = noise(count, store_size)
+        _from_here()
+        image_s = _usual(partial(predict, model, images, image_size=size, device=pick_device())) / count
+        peaks[count] = memory.peak()
+    return image_s, _at(BATCH, peaks)
+
+
+def _from_here() -> None:
+    """Peaks count from now; what was freed before must not hide what is taken next."""
+    heap.give_back()
+    memory.restart_peak()
 
 
 def _at(batch: int, tried: Mapping[int, float]) -> float:
@@ -244,14 +268,15 @@ def _at(batch: int, tried: Mapping[int, float]) -> float:
     return tried[last] + (batch - last) * min(max(0.0, slope), tried[last] / last)
 
 
-def _quickest(work: Callable[[], object]) -> float:
-    """Seconds of the least disturbed of a few calls."""
-    taken = []
-    for _ in range(_CALLS):
-        begin = time.perf_counter()
+def _usual(work: Callable[[], object]) -> float:
+    """Seconds of a call, once it was made before: the mean over a while, which is what a run meets, too."""
+    work()
+    begin = time.perf_counter()
+    calls = 0
+    while calls < _CALLS or time.perf_counter() - begin < _WHILE_S:
         work()
-        taken.append(time.perf_counter() - begin)
-    return min(taken)
+        calls += 1
+    return (time.perf_counter() - begin) / calls
 
 
 def _step(
@@ -322,7 +347,7 @@ def _files(config: DeployConfig, layouts: Layouts, classes: int) -> dict[str, An
     def stamp(done: int, total: int, note: str) -> None:
         stamps.setdefault(note, time.perf_counter())
 
-    memory.restart_peak()
+    _from_here()
     with tempfile.TemporaryDirectory(prefix="figkd-estimate-") as folder:
         begin = time.perf_counter()
         made = make(making, material, Path(folder), stamp)
@@ -346,8 +371,7 @@ def _inference(file: Path, threads: int, inputs: npt.NDArray[Any]) -> float:
 
     engine = BACKENDS["onnxruntime"].load(file, threads=threads, spinning=False)
     try:
-        engine.infer(inputs[:1])
-        return _quickest(lambda: engine.infer(inputs)) / len(inputs)
+        return _usual(lambda: engine.infer(inputs)) / len(inputs)
     finally:
         engine.close()
 
@@ -401,7 +425,7 @@ def _report() -> tuple[float, int]:
     """Importing what makes a report, and as many charts as it has: seconds, and the largest memory meanwhile."""
     import io
 
-    memory.restart_peak()
+    _from_here()
     begin = time.perf_counter()
     import scipy.stats  # noqa: F401
     from matplotlib.backends.backend_svg import FigureCanvasSVG
