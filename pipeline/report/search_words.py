@@ -104,6 +104,12 @@ def headline(result: SearchResult) -> str:
     return f"No trial came to its end: {', '.join(f'{n} {words}' for words, n in counted(result).items())}."
 
 
+def test_images(result: SearchResult) -> str:
+    """'% of 2,100, chose nothing': what test accuracy is a share of."""
+    counts = [engine.n for point in result.front if point.confirmed for engine in point.confirmed.engines]
+    return f"% of {numbers.count(max(counts))}, chose nothing" if counts else "%, chose nothing"
+
+
 def effort(result: SearchResult) -> str:
     """'48 epochs of student training; everything in full takes 96: 2.0 times as many'."""
     done, everything = result.effort.epochs, result.effort.epochs_of_everything

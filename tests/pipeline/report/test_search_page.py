@@ -36,7 +36,7 @@ def test_the_page_says_what_was_found() -> None:
     for expected in (
         "9 epochs of student training; everything in full takes 20: 2.2 times as many",
         "58.00 to 65.00",
-        "% of n, chose nothing",
+        "% of 2,100, chose nothing",
         "median latency 1.400 ms on cpu, at most 1 ms",
         "top-1 60.50 % on cpu, at least 62 %",
         "the loss is nan; fix: lower the learning rate",
