@@ -63,6 +63,58 @@ def search_killed() -> str:
     )
 
 
+def scout_killed() -> str:
+    """A scouting that was killed."""
+    result = read("scout_killed.json")
+    kills, rounds = _kills(result), result["rounds"]
+    again = sum(each["measured_again"] for each in rounds)
+    targets = len(result["targets"])
+    return (
+        f"{result['candidates']} candidates on {targets} targets, {result['rows']} engines: killed by `kill -9` at "
+        f"{len(kills)} random instants {_spread(kills)} in {len(rounds)} {_plural(rounds, 'round')}, the table came "
+        f"out whole in {sum(each['equal'] for each in rounds)} of {len(rounds)}, and {again} finished measurements "
+        "were made again."
+    )
+
+
+def networks() -> str:
+    """A front of several networks."""
+    result = read("search_networks.json")
+    head = [
+        "point", "network", "image size", "precision", "validation top-1, %", "p50 on `edge`, ms", "MB",
+        "test top-1, %",
+    ]  # fmt: skip
+    rows = []
+    for point in result["front"]:
+        values, settings = point["values"], point["settings"]
+        top1, latency = values["val_top1"], values["latency_p50_ms@edge"]
+        tested = point["confirmed"]["engines"][0]
+        rows.append([
+            f"{point['front']}", f"`{settings['student.model']}`", f"{settings['data.image_size']}", point["precision"],
+            f"{top1['value']:.1f} ({top1['low']:.1f} to {top1['high']:.1f})",
+            f"{latency['value']:.3f} ({latency['low']:.3f} to {latency['high']:.3f})",
+            f"{values['engine_mb@cpu']['value']:.3f}", f"{tested['test_top1']:.1f}",
+        ])  # fmt: skip
+    states = ", ".join(f"{count} {state}" for state, count in result["states"].items())
+    chosen = result["chosen"]
+    return (
+        f"{table(head, rows)}\n\n{result['trials']} trials ({states}), {result['points']} points, "
+        f"{result['effort']['epochs']} epochs of {result['effort']['epochs_of_everything']}; "
+        f"{result['validation_images']} validation images. Of the {chosen['steps']} steps of point 1's config, "
+        f"{chosen['cached']} were cached. {where(result)}"
+    )
+
+
+def engines() -> str:
+    """The same search by each engine."""
+    result = read("search_engines.json")
+    same = ", ".join(f"`{engine}`: {'yes' if equal else 'no'}" for engine, equal in result["equal"].items())
+    return (
+        f"{result['trials']} trials, {result['points']} points: the same settings, promotions, accuracies and front as "
+        f"with `local`? {same}. {where(result)}"
+    )
+
+
 def saved() -> str:
     """Training that a search saves."""
     result = read("search_saved.json")
@@ -88,6 +140,10 @@ def _kills(result: Any) -> list[float]:
     return [kill["done"] for each in result["rounds"] for kill in each["kills"]]
 
 
+def _plural(each: list[Any], word: str) -> str:
+    return word if len(each) == 1 else f"{word}s"
+
+
 def _spread(done: list[float]) -> str:
     return f"({100 * min(done):.0f} to {100 * max(done):.0f} % of the work done)"
 
@@ -99,5 +155,6 @@ def _same(result: Any) -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "scout": scout, "estimate": estimate, "search killed": search_killed, "saved": saved,
+    "scout": scout, "estimate": estimate, "search killed": search_killed, "scout killed": scout_killed,
+    "networks": networks, "engines": engines, "saved": saved,
 }  # fmt: skip
