@@ -266,7 +266,10 @@ def _gather(node: Node, inputs: Sequence[Any]) -> Tensor:
 
 def _pad(node: Node, inputs: Sequence[Any]) -> Tensor:
     if node.attributes.get("mode", b"constant") != b"constant" or _optional(inputs, 3) is not None:
-        raise ExportError(f"only constant padding is supported (node {node.name!r})", "export it so")
+        raise ExportError(
+            f"only constant padding is supported (node {node.name!r})",
+            "export the network with constant padding",
+        )
     pads = _ints(inputs[1]) or []
     rank = len(pads) // 2
     ends = [p for axis in reversed(range(rank)) for p in (pads[axis], pads[axis + rank])]

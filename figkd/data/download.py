@@ -154,7 +154,7 @@ def _fetch(source: str, file: BinaryIO, archive: Archive, most: int, progress: P
             time.sleep(_PAUSE_S * 2**attempt)
     raise DataError(
         f"{source}: {problem}, after {file.tell():,} bytes",
-        "run the same command again: it goes on from there",
+        "run the same command again: it continues from there",
     )
 
 

@@ -60,8 +60,17 @@ def _dims(_context: click.Context, _parameter: click.Parameter, texts: tuple[str
 )  # fmt: skip
 @click.option("--batch", "batches", multiple=True, type=click.IntRange(1), help="Without CONFIG: batch size.")
 @click.option("--threads", type=click.IntRange(1), help="Without CONFIG: CPU threads; default all.")
-@click.option("--streams", multiple=True, type=click.IntRange(1), help="Without CONFIG: inferences at once.")
-@click.option("--rate-fps", type=click.FloatRange(0, min_open=True), help="Without CONFIG: a fixed rate.")
+@click.option(
+    "--streams",
+    multiple=True,
+    type=click.IntRange(1),
+    help="Without CONFIG: number of concurrent inferences.",
+)
+@click.option(
+    "--rate-fps",
+    type=click.FloatRange(0, min_open=True),
+    help="Without CONFIG: images per second, at a fixed rate.",
+)
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Without CONFIG: time for each row.")
 def benchmark(
     paths: tuple[Path, ...],

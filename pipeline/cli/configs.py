@@ -45,7 +45,7 @@ def config_schema() -> None:
 @click.argument("paths", metavar="CONFIG...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @SET
 def config_check(paths: tuple[Path, ...], overrides: tuple[str, ...]) -> int:
-    """Check configs, and their data where these are here, without running anything; shows all problems of each.
+    """Check configs, and their data if it is on this machine, without a run; shows all problems of each.
 
     A precision that cannot be made is such a problem, although a run would make the others.
     """

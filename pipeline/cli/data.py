@@ -57,7 +57,7 @@ def data(config_path: Path, overrides: tuple[str, ...], as_json: bool, quiet: bo
 )
 @QUIET
 def download(dataset: str, root: Path, url: str | None, quiet: bool) -> None:
-    """Fetch a data set into ROOT where its publisher still serves it; goes on where it stopped."""
+    """Download a data set into ROOT, if its publisher still serves it; an interrupted download continues."""
     from figkd.data import DATASETS
     from figkd.data.download import download as fetch
     from figkd.errors import DataError

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def device() -> None:
-    """List what lies on the devices of a config, and clean them.
+    """List what is stored on the devices of a config, and clean them.
 
     DEVICE is ssh://[user@]host[:port], or the name of a target with -c CONFIG, which also knows the target's
     `remote` settings.
@@ -36,7 +36,7 @@ _OF = click.option(
 def device_show(
     device_name: str, config_path: Path | None, overrides: tuple[str, ...], as_json: bool
 ) -> None:
-    """List what lies in the work folder of a device, and who works there."""
+    """List the work folder of a device, and the host that uses it."""
     from pipeline.core.terminal import print_json, stdout
     from pipeline.devices.housekeeping import describe_inventory
     from pipeline.devices.session import connect
@@ -57,7 +57,7 @@ def device_show(
 def device_clean(
     device_name: str, config_path: Path | None, overrides: tuple[str, ...], as_json: bool, force: bool
 ) -> None:
-    """Remove everything that was left on a device: its work folder."""
+    """Remove the work folder from a device, with all that is in it."""
     from pipeline.core.terminal import print_json, stdout
     from pipeline.devices.session import connect
 

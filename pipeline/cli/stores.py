@@ -33,7 +33,7 @@ def store() -> None:
 @store.command("du")
 @common(_CONFIGS, _STORE, SET, JSON)
 def store_du(paths: tuple[Path, ...], folder: Path | None, overrides: tuple[str, ...], as_json: bool) -> None:
-    """Show what the artifacts take, by stage, and how much of it which configs use.
+    """Show the size of the artifacts by stage, and how much of it each config uses.
 
     A config uses what its last run made or found. Without CONFIG, all that ran in the store count.
     """
@@ -93,7 +93,7 @@ def store_gc(
 @store.command("push")
 @common(CONFIG, SET)
 def store_push(config_path: Path, overrides: tuple[str, ...]) -> None:
-    """Bring what a config has made to its `store.remote`; a run brings only what it makes itself."""
+    """Upload what earlier runs of a config made to its `store.remote`; a run uploads only what it makes itself."""
     from pipeline.core.store import Store
     from pipeline.core.terminal import stderr, stdout
     from pipeline.run.sharing import push_all

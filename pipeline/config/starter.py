@@ -153,7 +153,7 @@ def _check_place(folder: Path) -> None:
         faults = [error.what]
     if faults:
         raise ConfigError(
-            f"its path cannot stand in a config: {faults[0]}",
+            f"its path cannot be written into a config: {faults[0]}",
             where=one_line(str(folder)),
             fix="rename it, or make a link to it that has a plain name",
         )

@@ -24,7 +24,7 @@ def check_place(path: Path, command: str, option: str) -> None:
     mark = f'<meta name="generator" content="figkd-pipeline {command}">'.encode()
     if os.path.lexists(path) and not _begins_with(path, mark):
         raise ConfigError(
-            "there is something else already, which is not replaced",
+            "another file is there, which is not replaced",
             where=str(path),
             fix=f"give the page another name: {option} FILE",
         )

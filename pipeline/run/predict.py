@@ -140,7 +140,7 @@ def _engine_model(path: Path) -> Model:
         if not classes or spec is None:
             lack = "its classes" if not classes else "how a photo becomes its input"
             raise ConfigError(
-                f"the file does not tell {lack}",
+                f"the file does not contain {lack}",
                 where=str(path),
                 fix="give a bundle, or an engine that this version built",
             )

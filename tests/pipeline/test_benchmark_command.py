@@ -125,7 +125,7 @@ def test_floats_and_batches_and_a_rate(tmp_path: Path) -> None:
         (("net.onnx", "--set", "a=b"), "--set needs a CONFIG"),
         (("c.yaml", "--threads", "2"), "is for files without CONFIG"),
         (("net.onnx", "--max-regression", "5%"), "needs --baseline"),
-        (("net.onnx", "--report", "net.onnx"), "there is something else already"),
+        (("net.onnx", "--report", "net.onnx"), "another file is there"),
         (("net.onnx", "--baseline", "none.json"), "no such file"),
         (("net.onnx", "--baseline", "junk.onnx"), "neither a result.json nor a benchmark"),
         (("net.onnx", "--seconds", "0.05", "--baseline", "other.json"), "has no row of an engine"),

@@ -203,7 +203,7 @@ def _tensor(given: Dict[str, Any], rest: memoryview, model: Signature) -> Array:
     size = _parameters(given).get("binary_data_size")
     if size is None:
         if len(rest):
-            raise HttpError(400, "%d bytes follow the JSON, and no input says that they are its" % len(rest))
+            raise HttpError(400, "%d bytes follow the JSON, but no input has binary_data_size" % len(rest))
         return _of_json(given.get("data"), shape, model)
     if "data" in given:
         raise HttpError(400, "the input has both data and binary_data_size")

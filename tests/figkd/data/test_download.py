@@ -196,7 +196,7 @@ def test_a_later_call_goes_on(server: Server, monkeypatch: pytest.MonkeyPatch, t
     """Protects against starting over: what was fetched before the connection went away is used."""
     _serve(server, monkeypatch, CONTENT)
     server.break_after = [40, 30, 20, 10]
-    with pytest.raises(DataError, match=r"the connection broke, after 100 bytes.*goes on from there"):
+    with pytest.raises(DataError, match=r"the connection broke, after 100 bytes.*continues from there"):
         download("cub200", tmp_path / "r")
     assert (tmp_path / "r" / ".downloads" / "birds.tgz").stat().st_size == 100
     download("cub200", tmp_path / "r")

@@ -113,7 +113,7 @@ def test_a_byte_now_and_then(
     """Protects the user's time: a connection that crawls counts as broken, and so often only; it can be taken up."""
     monkeypatch.setattr(module, "_TIMEOUT_S", 0.1)
     server = raw(OK + b"Content-Length: 1000\r\n\r\n", b"x", again=True, pause=0.02)
-    with pytest.raises(DataError, match=r"the server sent \d+ bytes in 0\.1 s.*goes on from there"):
+    with pytest.raises(DataError, match=r"the server sent \d+ bytes in 0\.1 s.*continues from there"):
         download("cub200", tmp_path / "r")
     assert server.requests == module.ATTEMPTS
 

@@ -47,7 +47,7 @@ def test_a_starter_config_is_a_good_config(tmp_path: Path, name: str) -> None:
 def test_a_folder_whose_name_no_config_holds_is_refused(tmp_path: Path, name: bytes) -> None:
     """With a message of one line, before a file is written that the next command refuses."""
     folder = _images(tmp_path / os.fsdecode(name))
-    with pytest.raises(ConfigError, match="cannot stand in a config") as caught:
+    with pytest.raises(ConfigError, match="cannot be written into a config") as caught:
         write_starter(folder, tmp_path / "mine.yaml")
     assert caught.value.where.isprintable() and "link" in caught.value.fix
     assert not (tmp_path / "mine.yaml").exists()
