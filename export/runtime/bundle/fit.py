@@ -15,7 +15,7 @@ from .manifest import EngineEntry, Manifest
 _FIX = "take the bundle that was made for this machine"
 
 
-class Here:
+class HostMachine:
     """This machine, looked at only as far as an engine asks."""
 
     def architecture(self) -> str:
@@ -66,7 +66,7 @@ class Chosen:
         return (*self.passed, "takes the engine %s" % self.entry.name) if self.entry.name else ()
 
 
-def choose(manifest: Manifest, here: Here | None = None) -> Chosen:
+def choose(manifest: Manifest, here: HostMachine | None = None) -> Chosen:
     """The first engine that fits.
 
     Args:
@@ -76,7 +76,7 @@ def choose(manifest: Manifest, here: Here | None = None) -> Chosen:
     Raises:
         CannotRun: none does; says of each why.
     """
-    here = here or Here()
+    here = here or HostMachine()
     if len(manifest.engines) == 1:
         return Chosen(_only(manifest.engines[0], here))
     passed: list[str] = []
@@ -91,7 +91,7 @@ def choose(manifest: Manifest, here: Here | None = None) -> Chosen:
     raise CannotRun("none of the bundle's engines fits this machine: %s" % "; ".join(passed), _FIX)
 
 
-def _only(entry: EngineEntry, here: Here) -> EngineEntry:
+def _only(entry: EngineEntry, here: HostMachine) -> EngineEntry:
     """Where there is nothing to choose, a library that is missing is left to its loader, which knows what helps."""
     try:
         found = _differs(entry, here) or _bound(entry, here)
@@ -102,7 +102,7 @@ def _only(entry: EngineEntry, here: Here) -> EngineEntry:
     return entry
 
 
-def _differs(entry: EngineEntry, here: Here) -> list[str]:
+def _differs(entry: EngineEntry, here: HostMachine) -> list[str]:
     """What a look at the system tells."""
     needs, found = entry.needs, []
     if needs.architecture not in ("", here.architecture()):
@@ -114,7 +114,7 @@ def _differs(entry: EngineEntry, here: Here) -> list[str]:
     return found
 
 
-def _missing(entry: EngineEntry, here: Here) -> list[str]:
+def _missing(entry: EngineEntry, here: HostMachine) -> list[str]:
     return (
         []
         if here.has(entry.backend)
@@ -122,7 +122,7 @@ def _missing(entry: EngineEntry, here: Here) -> list[str]:
     )
 
 
-def _bound(entry: EngineEntry, here: Here) -> list[str]:
+def _bound(entry: EngineEntry, here: HostMachine) -> list[str]:
     """What its GPU and its library tell."""
     needs, found = entry.needs, []
     for package, version in sorted(needs.versions.items()):

@@ -117,7 +117,7 @@ def lines(found: Status) -> List[str]:
     if found.state.trial:
         text.append("on trial    {}".format(found.state.trial.to[:12]))
     for one in reversed(found.state.committed):
-        text.append("{:<11} {}".format(_role(found, one), _words(one)))
+        text.append("{:<11} {}".format(_role(found, one), _release_line(one)))
     for id, why in found.state.failed.items():
         text.append("failed      {}: {}".format(id[:12], why))
     for beat in found.runtimes:
@@ -145,7 +145,7 @@ def _role(found: Status, release: Release) -> str:
     return "kept" if release.id in found.here else "removed"
 
 
-def _words(release: Release) -> str:
+def _release_line(release: Release) -> str:
     return "{}  {} {}, sequence {}".format(release.id[:12], release.name, release.channel, release.sequence)
 
 

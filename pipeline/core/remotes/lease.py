@@ -1,4 +1,4 @@
-"""Who makes an artifact that several machines want: a lease at the remote, which expires when its holder falls silent.
+"""Who makes an artifact that several machines want: a lease at the remote, which expires unless its holder renews it.
 
     leases/<step>.<key>.json    {"owner": random, "beat": a number that grows while the holder works}
 
@@ -28,7 +28,7 @@ _MOST_BYTES = 10_000
 
 @dataclass(frozen=True)
 class Pace:
-    """How often a lease is renewed and looked at, and how long one may be silent, in s."""
+    """How often a lease is renewed and looked at, and how long one may go without renewal, in s."""
 
     beat_s: float = BEAT_S
     expires_s: float = EXPIRES_S

@@ -20,7 +20,7 @@ from export.runtime.bundle import UNSIGNED, BundleRefused, canonical, load, open
 from export.runtime.bundle.canary import run_canary
 from export.runtime.bundle.cli import main
 from export.runtime.bundle.errors import CannotRun
-from export.runtime.bundle.fit import Here, choose
+from export.runtime.bundle.fit import HostMachine, choose
 from export.runtime.bundle.manifest import NAME, EngineEntry, Needs
 from export.runtime.bundle.self_test import self_test
 from tests.export.bundle.tiny import bundle, several
@@ -32,7 +32,7 @@ __all__ = ["old_python"]
 ELSEWHERE = Needs("vax")
 
 
-class Machine(Here):
+class Machine(HostMachine):
     """A machine as the test wants it."""
 
     def __init__(self, gpu: str = "", tensorrt: str = "", features: str = "") -> None:
