@@ -208,7 +208,7 @@ def choice() -> str:
 
 def recipe() -> str:
     """What one change of the default recipe does, by task."""
-    return table(*compared.changes(studies(), compared.OURS, 1.0))
+    return table(*compared.changes(studies() | studies("_controls"), compared.OURS, 1.0))
 
 
 def residual() -> str:
