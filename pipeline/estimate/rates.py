@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 VERSION = 2
 _IMAGES = 32
-_FEW = (4, 8)
+_FEW = (4, 8, 16)
 """Images in trial steps, before a step of the real size."""
 _SLOW_S = 2.0
 """Seconds of a step, and of evaluating a batch, above which its real size is not tried."""
