@@ -36,18 +36,24 @@ class Warm:
     """The process that forks, and the commands that it runs."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        self._at_start = _at_start(environment)
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        self._folder = tempfile.TemporaryDirectory(prefix="warm")
+        self._address = str(Path(self._folder.name) / "socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(self._address)
+            listener.listen(64)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.warm", str(theirs.fileno())],
-                cwd=ROOT, env=dict(environment), pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "tests.warm", str(listener.fileno())],
+                cwd=ROOT, env=dict(environment), pass_fds=[listener.fileno()], stdin=subprocess.PIPE,
             )  # fmt: skip
         atexit.register(self.close)
 
-    def serves(self, environment: Mapping[str, str]) -> bool:
-        """Whether a command would start the same in this environment."""
-        return _at_start(environment) == self._at_start
+    def command(self, arguments: Sequence[str]) -> list[str]:
+        """A command line that does in any process what `python -m pipeline.cli` does with these arguments.
+
+        Its folder, environment, standard streams and exit code are the command's; signals and limits are not. Where
+        the environment would make another interpreter, it is a new one.
+        """
+        return [sys.executable, "-I", "-S", str(Path(__file__).with_name("warm_client.py")), self._address, *arguments]
 
     def run(
         self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float
@@ -55,83 +61,77 @@ class Warm:
         """The exit code, stdout and stderr of a command.
 
         Raises:
-            TimeoutError: it does not end.
-            ConnectionError: the process that forks has gone.
+            subprocess.TimeoutExpired: it does not end.
         """
-        said = json.dumps([list(arguments), str(folder), dict(environment)]).encode()
-        mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with mine, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            with theirs, open(os.devnull, "rb") as nothing:
-                files = [theirs.fileno(), nothing.fileno(), out.fileno(), err.fileno()]
-                socket.send_fds(self._socket, [said], files)
-            mine.settimeout(timeout_s)
-            code = mine.recv(20)
-            if not code:
-                raise ConnectionError("the process that forks has gone")
-            return int(code), *(_text(file.fileno()) for file in (out, err))  # type: ignore[return-value]
+        done = subprocess.run(
+            self.command(arguments), cwd=folder, env=environment, capture_output=True, encoding="utf-8",
+            timeout=timeout_s, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+        return done.returncode, done.stdout, done.stderr
 
     def close(self) -> None:
         """End it."""
-        self._socket.close()
+        assert self._process.stdin
+        self._process.stdin.close()
         self._process.wait(20)
+        self._folder.cleanup()
 
 
 def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if name.startswith(_AT_START)}
 
 
-def _text(file: int) -> str:
-    data = os.pread(file, os.fstat(file).st_size, 0)
-    return data.decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")  # as subprocess does
-
-
-def _fork_for_each(connection: socket.socket) -> NoReturn:
-    """Fork for each command that is asked for, until nobody can ask any more."""
+def _fork_for_each(listener: socket.socket) -> NoReturn:
+    """Fork for each command that is asked for, until who started this has gone."""
+    environment = dict(os.environ)
     children: dict[int, tuple[int, socket.socket]] = {}
     while True:
-        ready, _, _ = select.select([connection, *children], [], [])
+        ready, _, _ = select.select([listener, sys.stdin.fileno(), *children], [], [])
         for watched in ready:
-            if watched is connection:
-                continue
-            child, reply = children.pop(watched)
-            os.close(watched)
-            code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-            with reply:
-                _send(reply, str(code))
-        if connection not in ready:
-            continue
-        said, files, _, _ = socket.recv_fds(connection, _MESSAGE_BYTES, 4)
-        if not said:
+            if watched in children:
+                child, asking = children.pop(watched)
+                os.close(watched)
+                code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+                with asking, suppress(OSError):  # who asked may have gone
+                    asking.send(str(code).encode())
+        if sys.stdin.fileno() in ready:
             sys.exit()
-        child = os.fork()
-        if not child:
-            connection.close()
+        if listener not in ready:
+            continue
+        asking, _ = listener.accept()
+        said, files, _, _ = socket.recv_fds(asking, _MESSAGE_BYTES, 4)
+        arguments, theirs = json.loads(said) if said else ([], {})
+        if not said or _at_start(theirs) != _at_start(environment):
+            with asking, suppress(OSError):
+                asking.send(b"no")
+        elif child := os.fork():
+            children[os.pidfd_open(child)] = (child, asking)
+        else:
+            listener.close()
             for watched, (_, reply) in children.items():
                 os.close(watched)
                 reply.close()
-            os.close(files[0])
-            _become(*json.loads(said), files[1:])
-        for file in files[1:]:
+            asking.close()
+            _become(arguments, theirs, files)
+        for file in files:
             os.close(file)
-        children[os.pidfd_open(child)] = (child, socket.socket(fileno=files[0]))
 
 
-def _send(reply: socket.socket, text: str) -> None:
-    with suppress(OSError):  # who asked has gone
-        reply.send(text.encode())
-
-
-def _become(arguments: list[str], folder: str, environment: dict[str, str], files: list[int]) -> NoReturn:
-    """The command, with its own folder, environment and files."""
+def _become(arguments: list[str], environment: dict[str, str], files: list[int]) -> NoReturn:
+    """The command, with its own folder, environment and files: the standard streams."""
     import runpy
 
-    for number, file in enumerate(files):
+    folder, *streams = files
+    os.fchdir(folder)
+    os.close(folder)
+    for number, file in enumerate(streams):
         os.dup2(file, number)
         os.close(file)
-    os.chdir(folder)
+    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[attr-defined]
     os.environ.clear()
     os.environ.update(environment)
-    sys.path[0] = folder  # as `-m` does
+    with suppress(FileNotFoundError):  # a folder that is gone
+        sys.path[0] = os.getcwd()  # as `-m` does
     sys.argv = ["", *arguments]
     code: object = None
     try:
@@ -145,7 +145,10 @@ def _become(arguments: list[str], folder: str, environment: dict[str, str], file
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+        try:
+            stream.flush()
+        except OSError:
+            code = code or 120
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 

@@ -16,16 +16,19 @@ import pytest
 from pipeline.core.errors import Exit
 from tests.needs import unicode_names
 from tests.pipeline import trees
-from tests.pipeline.conftest import FONTS, ROOT, TINY, Finished, command, environment, sets
+from tests.pipeline.conftest import FONTS, ROOT, TINY, Finished, command, environment, quick_command, sets
 
 RUN = ("run", FONTS, *sets(TINY))
 PLAN = ("plan", FONTS, *sets(TINY))
 
 
-def shell(script: str, *arguments: str | Path, cwd: Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    """`"$@"` in the script is the command; its exit code is printed last, on stderr's copy at descriptor 9."""
+def shell(
+    script: str, *arguments: str | Path, cwd: Path, fresh: bool = False, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """`"$@"` in the script is the command, in a new interpreter if `fresh`."""
+    words = (command if fresh else quick_command)(*arguments)
     return subprocess.run(
-        ["/bin/bash", "-c", script, "bash", *command(*arguments)],
+        ["/bin/bash", "-c", script, "bash", *words],
         cwd=cwd, env=environment() | changes, capture_output=True, text=True, timeout=300, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 
@@ -61,7 +64,7 @@ def test_notes_and_progress_may_go_the_same_way(finished: Finished) -> None:
 def test_closed_streams_are_none(closed: str, finished: Finished) -> None:
     """No file of ours takes the number of a closed stream, and nothing is missed."""
     for words, code in ((RUN, 0), (("run", "nowhere.yaml"), Exit.CONFIG)):
-        done = shell(f'"$@" {closed}; exit $?', *words, cwd=finished.folder)
+        done = shell(f'"$@" {closed}; exit $?', *words, cwd=finished.folder, fresh=True)
         assert done.returncode == code, done.stderr
         assert "unexpected" not in done.stderr and "Errno" not in done.stderr
 
@@ -77,8 +80,8 @@ def test_a_full_stdout_is_exit_4_and_everything_is_kept(tmp_path: Path, finished
         "  fix: write it to another place",
     ]
     assert (out / "fonts_cpu" / "report.html").is_file()
-    for words in (PLAN, ("config", "show", FONTS), (*RUN, "--json")):
-        assert shell('"$@" >/dev/full', *words, cwd=finished.folder).returncode == Exit.ENVIRONMENT
+    for words, fresh in ((PLAN, True), (("config", "show", FONTS), False), ((*RUN, "--json"), False)):
+        assert shell('"$@" >/dev/full', *words, cwd=finished.folder, fresh=fresh).returncode == Exit.ENVIRONMENT
     failed = shell('"$@" >/dev/full', "run", "--json", "nowhere.yaml", cwd=finished.folder)
     assert failed.returncode == Exit.CONFIG, "what went wrong first decides"
 
@@ -130,7 +133,7 @@ def test_names_that_are_no_text_and_names_that_act_are_shown(encoding: str, tmp_
     assert not any(line.startswith("error: c") for line in told.splitlines())
     (tmp_path / "good.yaml").write_text(f"extends: {ROOT / 'deploy_configs/fonts_cpu.yaml'}\n")
     output = subprocess.run(
-        command("config", "check", "./\x1b[2J/../good.yaml"),
+        quick_command("config", "check", "./\x1b[2J/../good.yaml"),
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -189,7 +192,7 @@ def test_a_file_that_may_not_grow_is_a_full_disk(tmp_path: Path, finished: Finis
     assert shell('"$@"', *words, cwd=finished.folder).returncode == 0
     shutil.rmtree(out)
     script = 'ulimit -f 8; "$@" 2>&1 | cat; exit ${PIPESTATUS[0]}'  # blocks of 1024 bytes
-    done = shell(script, *words, cwd=finished.folder)
+    done = shell(script, *words, cwd=finished.folder, fresh=True)
     assert done.returncode == Exit.ENVIRONMENT
     assert "error: output: " in done.stdout and "ulimit -f" in done.stdout and "unexpected" not in done.stdout
     assert "NO GOAL SET" in done.stdout and "report: .figkd" in done.stdout

@@ -16,7 +16,7 @@ import pytest
 
 from pipeline.report.plain import SET_A_GOAL, headline
 from pipeline.results.result import Result
-from tests.pipeline.conftest import FONTS, TINY, Finished, command, environment, sets
+from tests.pipeline.conftest import FONTS, TINY, Finished, environment, quick_command, sets
 
 WIDTHS = [60, 80, 100, 120, 200]
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -31,7 +31,7 @@ def on_terminal(columns: int, *arguments: str | Path, cwd: Path) -> tuple[int, l
         key: value for key, value in environment().items() if key not in ("COLUMNS", "LINES", "NO_COLOR")
     }
     process = subprocess.Popen(
-        command(*arguments),
+        quick_command(*arguments),
         cwd=cwd,
         env=without | changes,
         stdin=slave,
@@ -101,7 +101,7 @@ def test_plan_and_doctor_wrap_at_words(
     """The same words as at any other width, none of them cut."""
     code, lines = on_terminal(columns, *arguments, *sets(TINY), cwd=finished.folder)
     wide = subprocess.run(
-        command(*arguments, *sets(TINY)),
+        quick_command(*arguments, *sets(TINY)),
         cwd=finished.folder,
         env=environment(),
         capture_output=True,
