@@ -57,6 +57,6 @@ def above_chance(hits: Array, n: Array, chance: float) -> Array:
         n: int [C], images of each class.
         chance: share that a guess gets right.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtrc
 
-    return np.asarray(binom.sf(hits - 1, n, chance), np.float64)
+    return np.asarray(bdtrc(hits - 1, n, chance), np.float64)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
+from export.runtime.turns import middle_ranks
 
 Array = np.ndarray[tuple[int, ...], np.dtype[Any]]
 Interval = tuple[float, float]
@@ -37,13 +40,19 @@ def interval_ranks(count: int, p: float, confidence: float = CONFIDENCE) -> tupl
     Returns:
         The largest lower and the smallest upper rank; None if there are too few samples for such ranks.
     """
-    from scipy.stats import binom
-
     tail = (1 - confidence) / 2
-    # ppf gives the smallest k with cdf(k) >= tail, so cdf(k - 1) < tail: rank k is above the quantile that rarely.
-    low = int(binom.ppf(tail, count, p / 100))
-    high = int(binom.ppf(1 - tail, count, p / 100)) + 1
+    # The smallest k with cdf(k) >= tail has cdf(k - 1) < tail: rank k is above the quantile that rarely.
+    low = _binomial_quantile(tail, count, p / 100)
+    high = _binomial_quantile(1 - tail, count, p / 100) + 1
     return (low, high) if low >= 1 and high <= count else None
+
+
+def _binomial_quantile(probability: float, count: int, share: float) -> int:
+    """The smallest k with cdf(k) >= probability; `scipy.stats` does the same, and takes a second to import."""
+    from scipy.special import bdtr, bdtrik
+
+    found = int(math.ceil(bdtrik(probability, count, share)))
+    return found - 1 if found > 0 and bdtr(found - 1, count, share) >= probability else found
 
 
 def quantile_interval(ordered: Array, p: float, confidence: float = CONFIDENCE) -> Interval | None:
@@ -58,7 +67,8 @@ def rounds_interval(medians: Sequence[float]) -> Interval:
     Below six rounds no ranks reach 95 %; then it is the smallest and the largest of them.
     """
     ordered = np.sort(np.asarray(medians, np.float64))
-    return quantile_interval(ordered, 50) or (float(ordered[0]), float(ordered[-1]))
+    low, high = middle_ranks(len(ordered))
+    return float(ordered[low - 1]), float(ordered[high - 1])
 
 
 def median_interval(samples: Array, rounds: Sequence[int] = ()) -> Interval | None:

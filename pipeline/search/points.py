@@ -208,9 +208,9 @@ def _validation_value(metric: Metric, scores: Sequence[ValidationScore]) -> Valu
 
 
 def _student_t(n: int) -> float:
-    from scipy.stats import t
+    from scipy.special import stdtrit
 
-    return float(t.ppf(0.975, n - 1))
+    return float(stdtrit(n - 1, 0.975))
 
 
 def _mean(metric: Metric, scores: Sequence[ValidationScore]) -> float | None:
