@@ -170,7 +170,11 @@ class Rounds:
     """Of the cases."""
     kept: list[turns.Round]
     repeated: int
-    """Rounds that were taken beyond those asked for."""
+    """Rounds that were taken in place of disturbed ones."""
+    further: int
+    """Rounds that were taken of cases whose rounds disagreed."""
+    turns: int
+    """Turns of a case in all."""
 
     def samples(self) -> dict[str, Samples]:
         """Name to samples of all rounds; wall times are summed."""
@@ -183,6 +187,7 @@ def measure_rounds(
     *,
     rounds: int = 5,
     max_load: float | None = None,
+    agree: float | None = None,
     progress: Progress = no_progress,
 ) -> Rounds:
     """Time several cases in turns, so that whatever else the machine does falls on all alike.
@@ -192,7 +197,8 @@ def measure_rounds(
         limits: of each case over all rounds. The warm-up is that before the first round of a case; a quarter of it
             comes before the others.
         rounds: how many turns each case gets; every other round runs in reverse order.
-        max_load: as of `export.runtime.turns.in_rounds`.
+        max_load: as of `export.runtime.turns.in_rounds`, as the next one.
+        agree: such as `MAX_ROUNDS_PERCENT / 100`: rounds that disagree no more are not warned of.
         progress: called after each turn.
 
     Raises:
@@ -211,5 +217,6 @@ def measure_rounds(
         rounds,
         lambda done, total, case, again: progress(done, total, case[0] + again),
         max_load,
+        agree,
     )
-    return Rounds(names, found.kept, found.repeated)
+    return Rounds(names, found.kept, found.repeated, found.further, found.turns)

@@ -154,6 +154,7 @@ class TimesOf(TypedDict):
     readings: Annotated[list[TimedReading], Field(max_length=1_000_000)]
     load: NotRequired[Annotated[list[RoundLoad], Field(max_length=10_000)]]
     repeated_rounds: NotRequired[Count]
+    further_rounds: NotRequired[Count]
     warm_up: NotRequired[Annotated[dict[Name, WarmedUp], _Cases]]
     threads: NotRequired[Annotated[dict[Name, Annotated[ChosenThreads, AfterValidator(_among)]], _Cases]]
     memory: NotRequired[Annotated[dict[Name, Count], _Cases]]

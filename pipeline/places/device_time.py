@@ -50,6 +50,7 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
     Raises:
         DeviceFault: the device is lost.
     """
+    from export.measure import MAX_ROUNDS_PERCENT
     from pipeline.places import telemetry
 
     if not task.rows:  # the device is not bothered
@@ -76,6 +77,7 @@ def time(device: Device, task: TimeTask, context: Context) -> Timed:
             "max_seconds": plan.max_seconds,
             "rounds": plan.rounds,
             "max_load": MAX_OTHER_CORES,
+            "agree": MAX_ROUNDS_PERCENT / 100,
             "sustained_s": task.sustained_s,
             "energy_s": task.energy_s,
             "memory": task.memory,

@@ -115,7 +115,7 @@ def measure_engines(
         progress: called as progress(done, total, note).
     """
     from export.machine import machine_facts
-    from export.measure import measure_rounds
+    from export.measure import MAX_ROUNDS_PERCENT, measure_rounds
     from export.runtime.readings import clocks as read_clocks
     from pipeline.results.clocks import summarise
 
@@ -126,7 +126,7 @@ def measure_engines(
     readings.append(read_clocks())
     samples: dict[str, Samples] = {}
     loads: list[Load] = []
-    repeated = done = 0
+    repeated = further = done = 0
     for cases, limits in ((closed, plan.limits), (paced, plan.rate_limits if paced else plan.limits)):
         if not cases:
             continue
@@ -136,6 +136,7 @@ def measure_engines(
             limits,
             rounds=plan.rounds,
             max_load=MAX_OTHER_CORES,
+            agree=MAX_ROUNDS_PERCENT / 100 if cases is closed else None,  # arrivals cannot be hurried
             progress=lambda now, of, note, done=done, after=after: progress(
                 done + now, done + of + after, note
             ),  # type: ignore[misc]
@@ -143,8 +144,10 @@ def measure_engines(
         samples |= found.samples()
         loads += [each.load for each in found.kept]
         repeated += found.repeated
-        done += (plan.rounds + found.repeated) * len(cases)
-    during = load_together(loads) | {"rounds": len(loads), "repeated_rounds": repeated}
+        further += found.further
+        done += found.turns
+    counts = {"rounds": len(loads), "repeated_rounds": repeated, "further_rounds": further}
+    during = load_together(loads) | counts
     others = others_at_work(during)
     decoded = pictures.facts() if "image_to_class" in plan.boundaries else None
     rows = [statistics(case, samples[case.name], others, decoded) for case, _ in (*closed, *paced)]

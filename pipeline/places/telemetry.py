@@ -60,10 +60,12 @@ def summary(result: TimesOf, arrays: Mapping[str, Mapping[str, npt.NDArray[np.fl
 
 def load(result: TimesOf) -> Facts:
     """Who else was at work on the device while engines took turns: `load_together` of the rounds that count, how many
-    `rounds` these are, and how many were taken beyond them; empty where it does not tell."""
+    `rounds` these are, and how many were repeated or taken further; empty where it does not tell."""
     rounds = result.get("load", [])
     found = load_together(cast("Sequence[Mapping[str, float]]", rounds))
-    counts = {"rounds": len(rounds), "repeated_rounds": result.get("repeated_rounds", 0)}
+    counts = {"rounds": len(rounds)} | {
+        key: result.get(key, 0) for key in ("repeated_rounds", "further_rounds")
+    }
     return found | counts if found else {}
 
 

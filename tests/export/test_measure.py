@@ -15,6 +15,7 @@ from export.errors import ExportError
 from export.measure import LatencyStats, latency_stats, measure_rounds, percentile
 from export.runtime import turns
 from export.runtime.sampling import Limits, sample
+from export.stats import interval_ranks
 
 
 def test_percentiles_are_order_statistics() -> None:
@@ -211,3 +212,58 @@ def test_nothing_is_repeated_where_load_is_unknown_or_too_short_to_tell(
     assert measure_rounds([_counting("a", log)], Limits(), rounds=3, max_load=0.15).repeated == 0
     _under(monkeypatch, [9.0] * 3)
     assert measure_rounds([_counting("a", log)], Limits(), rounds=3).repeated == 0, "nobody asked for it"
+
+
+def _drawing(name: str, medians: list[float], log: list[str], wall_seconds: float = 0.01) -> tuple[str, Any]:
+    """A case whose rounds have these medians, ms; the last one from then on."""
+    left = iter(medians)
+    last = [medians[-1]]
+
+    def timer(limits: Limits) -> Samples:
+        log.append(name)
+        last[0] = next(left, medians[-1])
+        return Samples({"latency": np.full(limits.min_samples, last[0])}, 1, "engine", wall_seconds)
+
+    return name, timer
+
+
+def test_seconds_go_where_rounds_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The steady case takes its ten rounds; the other one takes more until its interval is narrow, and no longer."""
+    _under(monkeypatch, [0.0] * 99)
+    log: list[str] = []
+    restless = _drawing("restless", [1.0, 1.3, 1.0, 1.3, 1.0, 1.3, 1.0, 1.3, 1.0, 1.0], log)
+    steps: list[tuple[int, int, str]] = []
+    found = measure_rounds(
+        [_drawing("steady", [1.0], log), restless], Limits(min_samples=100), rounds=10, max_load=0.15, agree=0.05,
+        progress=lambda *told: steps.append(told),
+    )  # fmt: skip
+    rounds = {name: samples.rounds for name, samples in found.samples().items()}
+    assert rounds["steady"] == (10,) * 10 and log.count("steady") == 10
+    assert len(rounds["restless"]) == 10 + found.further == log.count("restless") and 0 < found.further < 10
+    assert found.turns == len(log) == steps[-1][0] == steps[-1][1] and turns.FURTHER in steps[-1][2]
+    parts = turns.Rounds(found.kept).of(1)
+    assert turns.disagreement(parts[:-1]) > 0.05 >= turns.disagreement(parts)
+
+
+def test_further_rounds_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most as many as there were, within the seconds of a case, and none that others disturbed."""
+    swinging = [1.0, 2.0] * 50
+
+    def further(
+        loads: list[float], limits: Limits, agree: float | None = 0.05, wall: float = 0.01
+    ) -> tuple[int, int]:
+        _under(monkeypatch, loads)
+        case = _drawing("a", swinging, [], wall)
+        found = measure_rounds([case], limits, rounds=6, max_load=0.15, agree=agree)
+        return found.further, len(found.samples()["a"].rounds)
+
+    assert further([0.0] * 99, Limits(min_samples=60)) == (6, 12)
+    assert further([0.0] * 99, Limits(min_samples=60, max_seconds=9.0), wall=1.0) == (3, 9)
+    assert further([0.0] * 6 + [9.0, 0.0] * 9, Limits(min_samples=60)) == (6, 9)
+    assert further([0.0] * 99, Limits(min_samples=60), agree=None) == (0, 6)
+
+
+@pytest.mark.parametrize("count", [1, 5, 6, 10, 25, 1030])
+def test_ranks_around_the_middle(count: int) -> None:
+    """Those of the binomial distribution, with nothing but integers: a device has no SciPy."""
+    assert turns.middle_ranks(count) == (interval_ranks(count, 50) or (1, count))

@@ -223,7 +223,7 @@ class InOneMode(TypedDict, total=False):
 class TimeRequest(InOneMode):
     """Of the job `time`; times in s, `encoded` are digests of image files for `image_to_class`, `preprocessing` is how
     one becomes an input (as a bundle's preprocess.json); `parts`, `image` and `transform` as in `InferRequest` are the
-    images that are shown; `max_load` as in `export.runtime.turns.in_rounds`; `memory`: measure it."""
+    images that are shown; `max_load` and `agree` as in `export.runtime.turns.in_rounds`; `memory`: measure it."""
 
     engines: list[EngineSpec]
     cases: list[Case]
@@ -238,6 +238,7 @@ class TimeRequest(InOneMode):
     max_seconds: float
     rounds: int
     max_load: float
+    agree: float
     sustained_s: float
     energy_s: float
     memory: bool

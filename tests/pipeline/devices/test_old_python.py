@@ -45,7 +45,8 @@ def test_it_builds_scores_and_times(sshd: Sshd, old_python: Path, tmp_path: Path
         timing: TimeRequest = {
             "engines": [engine], "cases": cases, "parts": parts, "image": image, "transform": None, "encoded": [],
             "preprocessing": Preprocessing(8, 8).to_json(), "warmup_s": 0.01, "min_samples": 30, "min_seconds": 0.0,
-            "max_seconds": 20.0, "rounds": 2, "max_load": 0.15, "sustained_s": 0.3, "energy_s": 0.0, "memory": True,
+            "max_seconds": 20.0, "rounds": 2, "max_load": 0.15, "agree": 0.0,
+            "sustained_s": 0.3, "energy_s": 0.0, "memory": True,
         }  # type: ignore[typeddict-item] # fmt: skip
         timed = session.run(TIME, timing, detached=True).result
     expected = BACKENDS["onnxruntime"].load(onnx, threads=1).infer(stored)

@@ -84,7 +84,8 @@ def _timing(place: Place, specs: list[Any], **changes: Any) -> dict[str, Any]:
     return {
         "engines": specs, "cases": cases, "parts": [place.part(images(5))], "image": IMAGE, "transform": None,
         "encoded": [], "preprocessing": Preprocessing(8, 8).to_json(), "warmup_s": 0.2, "min_samples": 1000,
-        "min_seconds": 0.0, "max_seconds": 10.0, "rounds": 4, "max_load": 99.0, "sustained_s": 0, "energy_s": 0,
+        "min_seconds": 0.0, "max_seconds": 10.0, "rounds": 4, "max_load": 99.0, "agree": 99.0,
+        "sustained_s": 0, "energy_s": 0,
     } | changes  # fmt: skip
 
 

@@ -86,6 +86,7 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         `readings`: snapshots with `when` (`before`, `between`, `after`, `sustained`);
         `load`: who used the CPUs in each round that counts (`export.runtime.load.load_between`), where that is known;
         `repeated_rounds`: how many were taken again because others were at work;
+        `further_rounds`: how many were taken of cases whose rounds disagreed;
         `warm_up`: engine -> `seconds`, `mhz` (the GPU's clock after each window), `steady`; those on a GPU only;
         `memory`: engine -> bytes that loading it and one inference add to a process; ONNX Runtime's, if asked for;
         `threads`: engine -> `chosen` (a number of threads) and `medians` (number -> median of each round, ms), where
@@ -124,6 +125,7 @@ def run(request: TimeRequest, folder: str, emit: Emit) -> Answer:
         "readings": work.readings,
         "load": [each.load for each in rounds.kept if each.load],
         "repeated_rounds": rounds.repeated,
+        "further_rounds": rounds.further,
         "warm_up": warm,
         "memory": memory,
         "threads": threads,
@@ -221,7 +223,10 @@ def _timed(work: _Work) -> Tuple[Sequence[Case], Rounds]:
         work.look("between")
         work.says(done, total, case["name"] + again)
 
-    return cases, in_rounds(cases, measure, limits, request["rounds"], between, request["max_load"])
+    found = in_rounds(
+        cases, measure, limits, request["rounds"], between, request["max_load"], request["agree"]
+    )
+    return cases, found
 
 
 def _steps(work: _Work) -> Dict[str, Step]:
