@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[1]
 _MODULE = "pipeline.cli"
 _MESSAGE_BYTES = 200_000
 _AT_START = (
-    "PYTHON", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS", "ONEDNN_", "ATEN_", "CUDA_", "LD_", "LC_", "LANG", "TZ",
+    "PYTHON", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS", "ONEDNN_", "ATEN_", "LD_", "LC_", "LANG", "TZ",
 )  # fmt: skip
 """Environment that is read when an interpreter or a library starts."""
 
@@ -53,7 +53,14 @@ class Warm:
         Its folder, environment, standard streams and exit code are the command's; signals and limits are not. Where
         the environment would make another interpreter, it is a new one.
         """
-        return [sys.executable, "-I", "-S", str(Path(__file__).with_name("warm_client.py")), self._address, *arguments]
+        return [
+            sys.executable,
+            "-I",
+            "-S",
+            str(Path(__file__).with_name("warm_client.py")),
+            self._address,
+            *arguments,
+        ]
 
     def run(
         self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float
@@ -160,6 +167,7 @@ def _import_all() -> None:
     import torch  # noqa: F401
     import torchvision  # noqa: F401
 
+    import pipeline.report.html
     import pipeline.run.conductor  # noqa: F401
 
 

@@ -1,6 +1,6 @@
 """Ask the process of tests/warm.py for a command, with this one's folder, environment and streams; end as it ends.
 
-    python -I -S tests/warm_client.py SOCKET ARGUMENTS...
+python -I -S tests/warm_client.py SOCKET ARGUMENTS...
 """
 
 import json

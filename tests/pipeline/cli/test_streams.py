@@ -81,7 +81,9 @@ def test_a_full_stdout_is_exit_4_and_everything_is_kept(tmp_path: Path, finished
     ]
     assert (out / "fonts_cpu" / "report.html").is_file()
     for words, fresh in ((PLAN, True), (("config", "show", FONTS), False), ((*RUN, "--json"), False)):
-        assert shell('"$@" >/dev/full', *words, cwd=finished.folder, fresh=fresh).returncode == Exit.ENVIRONMENT
+        assert (
+            shell('"$@" >/dev/full', *words, cwd=finished.folder, fresh=fresh).returncode == Exit.ENVIRONMENT
+        )
     failed = shell('"$@" >/dev/full', "run", "--json", "nowhere.yaml", cwd=finished.folder)
     assert failed.returncode == Exit.CONFIG, "what went wrong first decides"
 
