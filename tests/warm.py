@@ -30,6 +30,8 @@ _AT_START = (
     "PYTHON", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS", "ONEDNN_", "ATEN_", "LD_", "LC_", "LANG", "TZ",
 )  # fmt: skip
 """Environment that is read when an interpreter or a library starts."""
+_ENCODING = "PYTHONIOENCODING"
+"""The only one of these that can be obeyed later."""
 
 
 class Warm:
@@ -85,7 +87,8 @@ class Warm:
 
 
 def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name.startswith(_AT_START)}
+    named = {name: value for name, value in environment.items() if name.startswith(_AT_START)}
+    return {name: value for name, value in named.items() if name != _ENCODING}
 
 
 def _fork_for_each(listener: socket.socket) -> NoReturn:
@@ -134,7 +137,15 @@ def _become(arguments: list[str], environment: dict[str, str], files: list[int])
     for number, file in enumerate(streams):
         os.dup2(file, number)
         os.close(file)
-    sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[attr-defined]
+    encoding, _, errors = environment.get(_ENCODING, "").partition(":")
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        like = getattr(sys, name)
+        made = open(  # noqa: SIM115 - for the life of the process
+            number, "w", 1 if number == 2 or os.isatty(number) else -1,
+            encoding=encoding or like.encoding, errors=errors if number == 1 and errors else like.errors, closefd=False,
+        )  # fmt: skip
+        setattr(sys, name, made)
+        setattr(sys, f"__{name}__", made)
     os.environ.clear()
     os.environ.update(environment)
     with suppress(FileNotFoundError):  # a folder that is gone

@@ -112,12 +112,19 @@ def test_two_processes_train_as_one(extra: str, tmp_path: Path) -> None:
         torch.testing.assert_close(two[name], value, atol=2e-5, rtol=1e-4, msg=name)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes make that nobody kills."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    assert [code for code, _ in _together(2, out)] == [0, 0]
+    return out
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_others_cleanly_and_the_next_run_goes_on(
-    victim: int, tmp_path: Path
+    victim: int, whole: Path, tmp_path: Path
 ) -> None:
     """Protects against hanging and half results: SIGKILL of a rank ends the other with one message; resume is exact."""
-    _together(2, tmp_path / "whole")
     codes = _together(2, tmp_path / "out", tmp_path / "state", kill_at=9, victim=victim)
     assert codes[victim][0] == -signal.SIGKILL
     code, message = codes[1 - victim]
@@ -125,11 +132,11 @@ def test_a_killed_process_ends_the_others_cleanly_and_the_next_run_goes_on(
     assert not (tmp_path / "out").exists() and (tmp_path / "state").exists()
     again = _together(2, tmp_path / "out", tmp_path / "state")
     assert [code for code, _ in again] == [0, 0], again
-    (whole, losses, _), (resumed, resumed_losses, _) = (
-        torch.load(tmp_path / name, weights_only=True) for name in ("whole", "out")
+    (weights, losses, _), (resumed, resumed_losses, _) = (
+        torch.load(path, weights_only=True) for path in (whole, tmp_path / "out")
     )
     assert resumed_losses == losses
-    assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+    assert all(torch.equal(resumed[name], weights[name]) for name in weights)
 
 
 STARVED = """

@@ -99,7 +99,7 @@ def test_a_full_stderr_costs_the_messages_only(finished: Finished) -> None:
 def test_any_encoding(encoding: str, finished: Finished) -> None:
     """The whole table with stand-ins, exit 0."""
     done = subprocess.run(
-        command(*RUN), cwd=finished.folder, env=environment() | {"PYTHONIOENCODING": encoding},
+        quick_command(*RUN), cwd=finished.folder, env=environment() | {"PYTHONIOENCODING": encoding},
         capture_output=True, timeout=300,
     )  # fmt: skip
     told = done.stdout.decode(encoding)
@@ -127,7 +127,7 @@ def test_names_that_are_no_text_and_names_that_act_are_shown(encoding: str, tmp_
     """A path with a byte that is not UTF-8, an escape sequence, a newline and a direction mark."""
     name = "a\udcff\x1b[31mb\nerror: c\u202e.yaml"
     done = subprocess.run(
-        command("config", "check", name), cwd=tmp_path, env=environment() | {"PYTHONIOENCODING": encoding},
+        quick_command("config", "check", name), cwd=tmp_path, env=environment() | {"PYTHONIOENCODING": encoding},
         capture_output=True, timeout=300,
     )  # fmt: skip
     told = done.stderr.decode(encoding)
