@@ -51,7 +51,7 @@ def _binomial_quantile(probability: float, count: int, share: float) -> int:
     """The smallest k with cdf(k) >= probability; `scipy.stats` does the same, and takes a second to import."""
     from scipy.special import bdtr, bdtrik
 
-    found = int(math.ceil(bdtrik(probability, count, share)))
+    found: int = math.ceil(bdtrik(probability, count, share))
     return found - 1 if found > 0 and bdtr(found - 1, count, share) >= probability else found
 
 
