@@ -181,7 +181,7 @@ def test_an_online_teacher_gives_the_same_student(finished: Finished, tmp_path: 
         )
         assert done.code == 0, done.err
         logits.append(np.load(Path(done.json["distill"]) / "test_logits.npy"))
-    assert "no cache; 252 images" in done.err
+    assert "no cache; 504 images" in done.err
     assert not list(Path(done.json["logits"]).glob("train.npy*"))
     usual, online = logits
     np.testing.assert_allclose(online, usual, atol=1e-3 * np.abs(usual).max())
