@@ -14,6 +14,8 @@ from .sampling import Limits, Samples
 
 AGAIN = ", again: others were at work"
 """Behind a case's name in progress, where its round was disturbed."""
+FEWEST = 6
+"""Rounds below which there is no 95 % interval of what differs between them."""
 FURTHER = ", further: its rounds disagree"
 """The same where rounds so far leave too wide an interval."""
 
@@ -132,7 +134,8 @@ def in_rounds(
         max_load: CPU cores that others may take in a round. Rounds in which they took more are taken again, at most as
             many as there are rounds, and of all the quietest count: chosen by the others' load, never by a latency.
         agree: the `disagreement` that a case's rounds may have. Those with more take further turns, at most as many as
-            there are rounds and within their `max_seconds`; a disturbed one does not count.
+            there are rounds and within their `max_seconds`; a disturbed one does not count. Not below 6 rounds, whose
+            range further ones could only widen.
     """
     kept: List[Round] = []
     done = repeated = further = 0
@@ -161,7 +164,7 @@ def in_rounds(
         del kept[max(range(len(kept)), key=lambda index: foreign_cores(kept[index].load))]
         repeated += 1
     spent = [sum(part.wall_seconds for part in Rounds(kept).of(index)) for index in every]
-    while agree is not None and further < rounds:
+    while agree is not None and FEWEST <= rounds > further:
         found = Rounds(kept)
         wide = [i for i in every if spent[i] < limits.max_seconds and disagreement(found.of(i)) > agree]
         if not wide:

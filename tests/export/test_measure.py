@@ -250,17 +250,18 @@ def test_further_rounds_end(monkeypatch: pytest.MonkeyPatch) -> None:
     swinging = [1.0, 2.0] * 50
 
     def further(
-        loads: list[float], limits: Limits, agree: float | None = 0.05, wall: float = 0.01
+        loads: list[float], limits: Limits, agree: float | None = 0.05, wall: float = 0.01, rounds: int = 6
     ) -> tuple[int, int]:
         _under(monkeypatch, loads)
         case = _drawing("a", swinging, [], wall)
-        found = measure_rounds([case], limits, rounds=6, max_load=0.15, agree=agree)
+        found = measure_rounds([case], limits, rounds=rounds, max_load=0.15, agree=agree)
         return found.further, len(found.samples()["a"].rounds)
 
     assert further([0.0] * 99, Limits(min_samples=60)) == (6, 12)
     assert further([0.0] * 99, Limits(min_samples=60, max_seconds=9.0), wall=1.0) == (3, 9)
     assert further([0.0] * 6 + [9.0, 0.0] * 9, Limits(min_samples=60)) == (6, 9)
     assert further([0.0] * 99, Limits(min_samples=60), agree=None) == (0, 6)
+    assert further([0.0] * 99, Limits(min_samples=60), rounds=5) == (0, 5), "their range could only grow"
 
 
 @pytest.mark.parametrize("count", [1, 5, 6, 10, 25, 1030])
