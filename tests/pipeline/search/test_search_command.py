@@ -15,7 +15,7 @@ import pytest
 from pipeline.cli.entry import execute
 from pipeline.results.searched import read_searched
 from tests.pipeline.cli.in_process import run
-from tests.pipeline.conftest import FONTS, command, environment, sets
+from tests.pipeline.conftest import FONTS, command, environment, figkd, sets
 from tests.pipeline.search.tiny import SMALL
 
 HEAD = f"base: {FONTS}\nname: tiny\n"
@@ -126,7 +126,7 @@ def test_killed_anywhere_it_ends_with_the_same_front(tmp_path: Path, monkeypatch
     assert any(cut)
     for folder in (tmp_path, killed):
         monkeypatch.chdir(folder)
-        done = run(*_search(folder))
+        done = figkd(*_search(folder), cwd=folder)  # with as many threads as those that were killed
         assert done.code == 0, done.err
         result = read_searched(folder / "runs/tiny/search.json")
         fronts.append(
