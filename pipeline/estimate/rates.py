@@ -427,7 +427,7 @@ def _report() -> tuple[float, int]:
 
     _from_here()
     begin = time.perf_counter()
-    import scipy.stats  # noqa: F401
+    import scipy.special  # noqa: F401
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
 
