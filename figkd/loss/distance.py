@@ -56,12 +56,13 @@ class DetailDistance(nn.Module):
             return None
         if self.tree is not None:
             return self.tree
-        linear = self.options.distance == "squared" and self.options.domain == "logits"
-        return (
-            self.detail
-            if linear and isinstance(self.detail, SquaredDetail) and self.detail.detail is None
-            else None
-        )
+        if (
+            isinstance(self.detail, SquaredDetail)
+            and self.detail.detail is None
+            and self.options.domain == "logits"
+        ):
+            return self.detail
+        return None
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Scalar of float32 or float64 [B, C]; no gradient flows into the teacher."""

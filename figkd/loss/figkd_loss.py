@@ -66,9 +66,9 @@ class FiGKDLoss(nn.Module):
     def parts(self, student: Tensor, teacher: Tensor | None, labels: Tensor) -> Parts:
         """`task`, `detail` and `correlation`."""
         ours, theirs = pair(student, teacher, self.num_classes)
-        if self.joint is not None and self.detail.closed_form is not None:
+        if self.joint is not None and (form := self.detail.closed_form) is not None:
             functional.check_labels(ours, labels)
-            values = joint(ours, theirs, labels, self.detail.closed_form, self.joint)
+            values = joint(ours, theirs, labels, form, self.joint)
             return dict(zip(("task", "detail", "correlation"), values, strict=True))
         parts = task(ours, labels, self.ce_weight, self.label_smoothing)
         if self.weight:

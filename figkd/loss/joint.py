@@ -93,11 +93,10 @@ class _Squared(torch.autograd.Function):
         surprise.scatter_(1, labels.unsqueeze(1), settings.smoothing - 1, reduce="add")
         ctx.save_for_backward(surprise, relation, slope)
         ctx.settings = settings
-        weight = settings.correlation * settings.warmth**2
         return (
             entropy * settings.task,
             value * (settings.detail / (settings.temperature**2 * batch)),
-            weight - agreement * (weight / classes),
+            _disagreement(agreement, classes, settings),
         )
 
     @staticmethod
@@ -150,11 +149,10 @@ class _Tree(torch.autograd.Function):
         ours = warm if alike else _joined([one for one, _ in sharp])
         ctx.save_for_backward(ours, relation, _joined([part.slope for part in walks]), own)
         ctx.settings, ctx.places, ctx.classes = settings, tree.places, classes
-        weight = settings.correlation * settings.warmth**2
         return (
             entropy * settings.task,
             value * (settings.detail * temperature**2 / batch),
-            weight - agreement * (weight / classes),
+            _disagreement(agreement, classes, settings),
         )
 
     @staticmethod
@@ -173,6 +171,12 @@ class _Tree(torch.autograd.Function):
             gradient -= task * (settings.smoothing / ctx.classes)
         hit = (task * (settings.smoothing - 1)).expand(own.shape)
         return gradient.scatter_add_(1, own, hit), None, None, None, None
+
+
+def _disagreement(agreement: Tensor, classes: int, settings: Settings) -> Tensor:
+    """The correlation's part of the loss, from the sum of the correlations."""
+    weight = settings.correlation * settings.warmth**2
+    return weight - agreement * (weight / classes)
 
 
 def _sharpened(softmax: Tensor, power: float) -> tuple[Tensor, Tensor]:
