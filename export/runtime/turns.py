@@ -81,11 +81,8 @@ def middle_ranks(count: int) -> Tuple[int, int]:
     From the binomial distribution, whatever theirs is (Conover, Practical Nonparametric Statistics, 3.2); the smallest
     and the largest below 6 values, which are too few.
     """
-    low, ways, below = (
-        0,
-        1,
-        1,
-    )  # how many of the 2**count halvings put `low` values, or at most as many, below
+    # Of the 2**count ways to lie below or above the median, those with `low` values below, and with at most so many.
+    low, ways, below = 0, 1, 1
     while 40 * below <= 2**count:  # 2.5 % on each side
         ways = ways * (count - low) // (low + 1)
         low, below = low + 1, below + ways

@@ -125,7 +125,6 @@ def test_killed_anywhere_it_ends_with_the_same_front(tmp_path: Path, monkeypatch
     ]
     assert any(cut)
     for folder in (tmp_path, killed):
-        monkeypatch.chdir(folder)
         done = figkd(*_search(folder), cwd=folder)  # with as many threads as those that were killed
         assert done.code == 0, done.err
         result = read_searched(folder / "runs/tiny/search.json")
@@ -136,6 +135,7 @@ def test_killed_anywhere_it_ends_with_the_same_front(tmp_path: Path, monkeypatch
         assert result.effort.epochs == 3 and result.effort.epochs_of_everything == 4
         assert not any(t.failures for t in result.trials)
     assert fronts[0] == fronts[1] and fronts[0]
+    monkeypatch.chdir(killed)
     # Taken through all stages, the point's config is all cached.
     confirmed = ("--set", "search.confirm=true", "--write-config", "chosen.yaml", "--json")
     again = run(*_search(killed, *confirmed))
