@@ -19,24 +19,23 @@ compilation, on CUDA) is not counted.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
+
+from device import (  # isort: skip
+    PAD, PAIRS, SIDE, Run, copy_rate, facts, make_pair, matmul_rate, spread, take_turns,
+)  # fmt: skip
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from usual_loop import UsualLoop
 
 from figkd.data.logits import cache_logits, open_logits
-from figkd.data.split import Split
 from figkd.data.views import Views, make_views
 from figkd.files import write_json
 from figkd.loss.build import build_loss
@@ -45,86 +44,10 @@ from figkd.models import ImageClassifier, build_model
 from figkd.train import train
 
 OUT = Path(__file__).parent / "results"
-PAIRS = {
-    "fonts": ("figkd/resnet_tiny", "figkd/dsconv_nano", 21),
-    "cifar": ("figkd/resnet32x4", "figkd/resnet8x4", 100),
-}
-"""Teacher, student, classes."""
-
-SIDE, PAD = 32, 4
 STUDENTS = (1, 5, 20)
 MAKINGS = 5
 # The protocol of the literature on CIFAR-100, and its views: 9 x 9 shifts and mirror images.
 EPOCHS, ALL_VIEWS = 240, 162
-
-
-def facts(device: str) -> dict[str, Any]:
-    """The machine and its versions."""
-    import torchvision
-
-    return {
-        "device": torch.cuda.get_device_name() if device != "cpu" else _cpu(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "load": [round(value, 2) for value in os.getloadavg()],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
-        "cuda": torch.version.cuda if device != "cpu" else None,
-        "cudnn": torch.backends.cudnn.version() if device != "cpu" else None,
-        "numpy": np.__version__,
-    }
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").is_file() else []
-    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())
-
-
-def wait(device: str) -> None:
-    if device != "cpu":
-        torch.cuda.synchronize()
-
-
-def spread(values: list[float]) -> dict[str, Any]:
-    """Median, quartiles and number."""
-    low, high = np.percentile(values, [25, 75])
-    return {"median": statistics.median(values), "q1": float(low), "q3": float(high), "n": len(values)}
-
-
-def make_pair(pair: str, size: int) -> tuple[ImageClassifier, ImageClassifier, Split]:
-    """Teacher, student and random images."""
-    teacher_name, student_name, classes = PAIRS[pair]
-    torch.manual_seed(0)
-    teacher = build_model(teacher_name, classes, image_size=SIDE).eval()
-    student = build_model(student_name, classes, image_size=SIDE)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (size, SIDE, SIDE, 3), dtype=np.uint8)
-    return teacher, student, Split(images, rng.integers(0, classes, size), [str(i) for i in range(size)])
-
-
-def take_turns(
-    usual: UsualLoop, steps: int, run: Callable[[Callable[..., None]], list[dict[str, Any]]]
-) -> list[dict[str, float]]:
-    """Run our training with a round of the usual loop after each epoch; images/s and CPU seconds, round by round."""
-    rows: list[dict[str, float]] = []
-    images = steps * (usual.loader.batch_size or 1)
-    last, busy = -1, time.process_time()
-
-    def after(done: int, total: int, note: str) -> None:
-        nonlocal last, busy
-        if done == last:  # said twice: the epoch is over, and its clock has stopped
-            own = time.process_time() - busy
-            seconds, cpu = usual.run(steps)
-            rows.append({"usual": images / seconds, "cpu_seconds": own, "usual_cpu_seconds": cpu})
-            busy = time.process_time()
-        last = done
-
-    history = run(after)
-    for row, record in zip(rows, history, strict=True):
-        row["ours"] = record["timing"]["images_per_s"]
-    return rows[1:]
 
 
 def compare(
@@ -142,7 +65,11 @@ def compare(
     )  # fmt: skip
     usual.run(min(steps, 3))
 
-    def ours(**source: Any) -> Callable[[Callable[..., None]], list[dict[str, Any]]]:
+    def a_round() -> dict[str, float]:
+        seconds, cpu = usual.run(steps)
+        return {"usual": size / seconds, "usual_cpu_seconds": cpu}
+
+    def ours(**source: Any) -> Run:
         torch.manual_seed(1)
         model = build_model(PAIRS[pair][1], classes, image_size=SIDE)
         return lambda progress: train(
@@ -159,8 +86,8 @@ def compare(
             rate = size * len(few) / (time.perf_counter() - began)
             making.append({"ours": rate, "usual": size / usual.run(steps)[0]})
         path = cache_logits(teacher, split.images, views, Path(folder) / "logits.npy", device=device)
-        cached = take_turns(usual, steps, ours(teacher_logits=open_logits(path)))
-        online = take_turns(usual, steps, ours(teacher=teacher))
+        cached = take_turns(ours(teacher_logits=open_logits(path)), a_round)
+        online = take_turns(ours(teacher=teacher), a_round)
     found = {"cached": cached, "online": online, "making": making}
     ratios = {name: spread([row["ours"] / row["usual"] for row in rows]) for name, rows in found.items()}
     return {
@@ -246,35 +173,6 @@ def step_traffic(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
     return int(counter.bytes)  # type: ignore[union-attr]
-
-
-def best(work: Callable[[], Any], device: str) -> float:
-    """Shortest of several times, in seconds; on a CPU in CPU seconds, summed over its threads."""
-    clock = time.process_time if device == "cpu" else time.perf_counter
-    seconds = []
-    for _ in range(20):
-        wait(device)
-        began = clock()
-        work()
-        wait(device)
-        seconds.append(clock() - began)
-    return min(seconds)
-
-
-def matmul_rate(device: str, amp: str) -> float:
-    """FLOP/s (on a CPU, per CPU second) of a large matrix product in the dtype of the forward pass."""
-    side = 1024 if device == "cpu" else 8192
-    dtype = torch.bfloat16 if amp == "bf16" else torch.float32
-    left, right = (torch.randn(side, side, dtype=dtype, device=device) for _ in range(2))
-    return 2 * side**3 / best(lambda: left @ right, device)
-
-
-def copy_rate(device: str) -> float:
-    """Bytes/s (on a CPU, per CPU second), read and written, of a large copy: the best of several."""
-    count = 2**26 if device == "cpu" else 2**30
-    source = torch.ones(count, dtype=torch.uint8, device=device)
-    target = torch.empty_like(source)
-    return 2 * count / best(lambda: target.copy_(source), device)
 
 
 def limits(pair: str, *, device: str, batch: int, method: str, amp: str, rates: dict[str, float]) -> Any:
