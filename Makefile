@@ -59,9 +59,7 @@ bench: $(VENV)/.ready ## run the benchmarks; results go to benchmarks/results/
 	@$(BIN)/python benchmarks/tables.py
 
 gpu-check: $(VENV)/.ready ## check on a GPU what cannot be checked without one; results go to $(OUT)
-	@$(BIN)/python benchmarks/gpu_check_engines.py --out $(OUT); engines=$$?; \
-	 $(BIN)/python benchmarks/gpu_check.py --out $(OUT) --total $(MINUTES); training=$$?; \
-	 if [ $$engines -eq 1 ] || [ $$training -eq 1 ]; then exit 1; fi; exit $$(( engines > training ? engines : training ))
+	@$(BIN)/python benchmarks/gpu_check.py --out $(OUT) --minutes $(MINUTES) $(ARGS)
 
 matrix: $(VENV)/.ready ## every student through export, precisions and engines (long): the table of docs/students.md
 	@$(BIN)/python benchmarks/matrix/matrix.py $(ARGS)

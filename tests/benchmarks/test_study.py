@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -190,3 +191,34 @@ def test_the_study_runs_and_goes_on(tmp_path: Path) -> None:
     result = json.loads((tmp_path / "out" / "study_fonts_cpu.json").read_text(encoding="utf-8"))
     assert {row["n"] for row in result["rows"]} == {2}
     assert (tmp_path / "out" / "study_fonts_cpu.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_study_from_end_to_end(tmp_path: Path) -> None:
+    """Protects the study of methods: tuning, comparison, controls, table, figure, result."""
+    changes = (
+        "data.options={train_per_class: 8, val_per_class: 4, test_per_class: 4}", "teacher.epochs=1",
+        "teacher.allow_chance_level=true", "distill.epochs=1", "distill.views.count=1",
+        f"store={tmp_path / 'store'}", "name=study_tiny",
+    )  # fmt: skip
+    done = subprocess.run(
+        [
+            sys.executable, str(FOLDER / "study.py"), "--out", str(tmp_path), "--jobs", "1",
+            str(FOLDER.parents[1] / "deploy_configs" / "fonts_cpu.yaml"), "--seeds", "2", "--methods",
+            str(FOLDER / "tiny.yaml"), "--finalists", "1",
+            *(word for change in changes for word in ("--set", change)),
+        ],
+        capture_output=True, text=True, timeout=500, check=False, cwd=FOLDER.parents[1],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (result,) = tmp_path.glob("study_*.json")
+    found = json.loads(result.read_text(encoding="utf-8"))
+    names = [row["method"] for row in found["rows"]]
+    controls = ["default, without the detail", "figkd, random order"]
+    # Of the default recipe and the detail alone, the one that was not chosen has a row of its own.
+    assert names[:2] == ["kd", "figkd"] and names[3:] == controls
+    assert names[2] in ("figkd, default recipe", "figkd, detail alone")
+    assert all(row["n"] == 2 for row in found["rows"])
+    assert sum(trial["chosen"] for trial in found["tuning"]) == 2
+    assert "| **figkd** | 2 |" in done.stdout

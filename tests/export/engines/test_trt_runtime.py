@@ -1,7 +1,7 @@
 """Protects: building for, loading on and running on a GPU, as far as that is logic and not a GPU.
 
 CUDA and TensorRT are the stand-ins of stand_ins.py. What a real GPU does with the same calls is checked by
-benchmarks/gpu_check_engines.py.
+benchmarks/gpu/engines.py.
 """
 
 from __future__ import annotations

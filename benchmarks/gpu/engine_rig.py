@@ -1,12 +1,9 @@
-"""What the engine checks of `gpu_check_engines.py` stand on: a small network made here, one library, its engines."""
+"""What the checks of engines stand on: a small network made here, one library, its engines."""
 
 from __future__ import annotations
 
-import json
-import time
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from benchmarks.gpu.checks import Found
 from export.engines import BACKENDS
 from export.engines.options import TensorRTOptions
 from export.precision import to_fp16, to_int8_tensorrt
@@ -23,15 +21,6 @@ BATCHES = (1, 4)
 PRECISIONS = ("fp32", "fp16", "int8")
 # Largest |engine - ONNX Runtime| as a share of the largest |logit|; TensorRT uses TF32 for FP32, with 10 bits.
 TOLERANCE = {"fp32": 0.01, "fp16": 0.02, "bf16": 0.05, "int8": 0.1}
-Found = dict[str, Any]
-
-
-class NotApplicable(Exception):
-    """The check makes no sense for this library or version."""
-
-
-class Failed(Exception):
-    """The check did not hold."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +44,6 @@ class Rig:
         files: ONNX file of each precision.
         images: uint8 [N, S, S, 3].
         seconds: least time of a latency measurement.
-        engines: built so far, by precision.
     """
 
     backend: Any
@@ -65,7 +53,6 @@ class Rig:
     files: dict[str, Path]
     images: Any
     seconds: float
-    engines: dict[str, Path] = field(default_factory=dict)
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -89,11 +76,11 @@ class Rig:
         )
 
     def engine(self, precision: str = "fp16") -> Any:
-        """A loaded engine of that precision; built first if need be."""
-        if precision not in self.engines:
+        """A loaded engine of that precision; built first, unless it was before, perhaps by an earlier process."""
+        path = self.folder / f"{precision}.engine"
+        if not path.is_file():
             self.build(precision, precision)
-            self.engines[precision] = self.folder / f"{precision}.engine"
-        return self.backend.load(self.engines[precision])
+        return self.backend.load(path)
 
     def reference(self, precision: str, images: Any) -> Any:
         """Logits of the same ONNX file in ONNX Runtime."""
@@ -172,32 +159,3 @@ def make_images(net: Net, count: int = 64) -> Any:
     low = rng.uniform(0, 255, (count, 4, 4, 3))
     big = low.repeat(net.side // 4, 1).repeat(net.side // 4, 2)
     return np.clip(big + rng.normal(0, 20, big.shape), 0, 255).astype(np.uint8)
-
-
-def demand(holds: bool, what: str, found: Found) -> Found:
-    """Return `found`, or fail with it."""
-    if not holds:
-        raise Failed(f"{what}: {json.dumps(found, default=str)[:800]}")
-    return found
-
-
-def run_check(check: Callable[[Rig], Found], rig: Rig) -> Found:
-    """One check's result: `state`, `why` where it did not pass, `seconds`, `found`."""
-    begin = time.perf_counter()
-    state, why, found = "passed", "", {}
-    try:
-        found = check(rig)
-    except NotApplicable as reason:
-        state, why = "not applicable", str(reason)
-    except Failed as failure:
-        state, why = "failed", str(failure)
-    except Exception as error:  # one check must not take the others along
-        state, why = "failed", f"{type(error).__name__}: {error}"
-        found = {"traceback": traceback.format_exc()[-2000:]}
-    return {
-        "state": state,
-        "why": why,
-        "about": " ".join((check.__doc__ or "").split()),
-        "seconds": time.perf_counter() - begin,
-        "found": found,
-    }

@@ -1,60 +1,39 @@
-"""For a machine with a GPU and TensorRT or TensorRT-RTX: does everything hold that could not be run without one?
+"""Checks of TensorRT and TensorRT-RTX: does everything hold that could not be run without a GPU?
 
-    python benchmarks/gpu_check_engines.py --out DIR [--backends tensorrt tensorrt_rtx] [--checks build parity ...]
-
-Builds engines of a small convolutional network made here (no PyTorch needed), loads, runs, times and refits them,
-and writes DIR/engines_<backend>.json: device, versions, and for each check `passed`, `failed` or `not applicable`,
-with what was measured. Exit codes: 0 all passed or not applicable; 1 a check failed; 4 nothing could be run, because
-there is no GPU or no library, which the output and the JSON say.
+Engines of a small convolutional network made here (no PyTorch needed) are built, loaded, run, timed and refitted.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import statistics
 import subprocess
-import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]  # runs from a plain checkout
+import numpy as np
+import onnx
 
-try:
-    import numpy as np
-    import onnx
-    from gpu_rig import (  # isort: skip
-        BATCHES, PRECISIONS, TOLERANCE, Failed, Found, Net, NotApplicable, Rig, demand, make_files, make_images,
-        run_check,
-    )  # fmt: skip
+from benchmarks.gpu.checks import Failed, Found, NotApplicable, NotRun, Options, demand
+from benchmarks.gpu.engine_rig import BATCHES, PRECISIONS, TOLERANCE, Net, Rig, make_files, make_images
+from export.engines import BACKENDS
+from export.engines.options import TensorRTOptions
+from export.engines.trt_cache import CacheKey
+from export.engines.trt_layers import layers_path
+from export.engines.trt_refusals import planned, require
+from export.engines.trt_versions import bindings_missing
+from export.engines.trtexec import flags
+from export.errors import BuildError, EngineError
+from export.measure import latency_stats
+from export.precision import to_bf16
+from export.runtime import cudart
 
-    from export.engines import BACKENDS
-    from export.engines.options import TensorRTOptions
-    from export.engines.trt_cache import CacheKey
-    from export.engines.trt_layers import layers_path
-    from export.engines.trt_refusals import planned, require
-    from export.engines.trt_versions import bindings_missing
-    from export.engines.trtexec import flags
-    from export.errors import BuildError, EngineError
-    from export.machine import machine_facts
-    from export.measure import latency_stats
-    from export.precision import to_bf16
-    from export.runtime import cudart
-    from export.runtime.files import write_json
-except ImportError as missing:
-    print(
-        f"error: {missing}\n  fix: pip install onnx onnxruntime-gpu numpy nvidia-cuda-runtime",
-        file=sys.stderr,
-    )
-    sys.exit(4)
-
-NOT_RUN = "no GPU: these checks were not run"
+SECONDS = 3.0
+"""Least time of a latency measurement."""
 
 
 def names(rig: Rig) -> Found:
@@ -68,8 +47,7 @@ def build(rig: Rig) -> Found:
     found: Found = {}
     for precision in PRECISIONS:
         info = rig.build(precision, precision)
-        rig.engines[precision] = rig.folder / f"{precision}.engine"
-        layers = json.loads(layers_path(rig.engines[precision]).read_text())
+        layers = json.loads(layers_path(rig.folder / f"{precision}.engine").read_text())
         found[precision] = {
             "seconds": info.build_seconds, "bytes": info.bytes, "composition": info.composition, "notes": info.notes,
             "engine_layers": layers["engine"] is not None,
@@ -384,60 +362,20 @@ CHECKS: dict[str, Callable[[Rig], Found]] = {
 }  # fmt: skip
 
 
-def check_backend(name: str, chosen: Sequence[str], net: Net, seconds: float) -> Found:
-    """Run the checks of one library; without a GPU or the library, say that nothing was run."""
-    backend = BACKENDS[name]
+def prepare(group: str, options: Options) -> tuple[Rig, Found]:
+    """The library of that name on this machine's GPU, and the files to build from."""
+    backend = BACKENDS[group]
     here = backend.availability()
-    about: Found = {"backend": name, "versions": here.versions, "machine": machine_facts(), "checks": {}}
     if not here.run:
         count, missing = cudart.probe()
-        if count:
-            said, reason = "these checks were not run", f"{here.detail}; {here.fix}"
-        else:
-            said, reason = NOT_RUN, here.detail if missing in here.detail else f"{missing}; {here.detail}"
-        print(f"{name}: {said} ({reason})")
-        return about | {"state": "not run", "why": reason, "not_run": list(chosen)}
+        reason = here.detail if missing in here.detail else f"{missing}; {here.detail}"
+        raise NotRun(f"{here.detail}; {here.fix}" if count else f"no GPU: {reason}")
     trt, dialect = backend.library()
-    about["device"] = {"name": cudart.loaded().device_name(), "compute_capability": here.compute_capability}
-    print(f"{name} {trt.__version__} on {cudart.loaded().device_name()} ({here.compute_capability})")
-    with tempfile.TemporaryDirectory() as folder:
-        images = make_images(net)
-        rig = Rig(backend, trt, dialect, Path(folder), make_files(Path(folder), net, images), images, seconds)
-        for check in chosen:
-            found = about["checks"][check] = run_check(CHECKS[check], rig)
-            print(
-                f"  {found['state']:<14} {check:<20} {found['seconds']:7.1f} s  {found['why'][:300]}",
-                flush=True,
-            )
-    failed = [check for check, found in about["checks"].items() if found["state"] == "failed"]
-    return about | {"state": "failed" if failed else "passed", "failed": failed}
-
-
-def main(words: Sequence[str] | None = None) -> int:
-    """0: all passed or not applicable; 1: a check failed; 4: nothing could be run."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument(
-        "--backends", nargs="+", choices=("tensorrt", "tensorrt_rtx"), default=["tensorrt", "tensorrt_rtx"]
-    )
-    parser.add_argument("--checks", nargs="+", choices=CHECKS, default=list(CHECKS))
-    parser.add_argument("--seconds", type=float, default=3.0, help="least time of a latency measurement")
-    parser.add_argument(
-        "--tiny", action="store_true", help="a network of no interest, to try the script itself"
-    )
-    arguments = parser.parse_args(words)
-    net = Net(side=16, width=4, blocks=1) if arguments.tiny else Net()
-    states = []
-    for name in arguments.backends:
-        found = check_backend(name, arguments.checks, net, arguments.seconds)
-        write_json(arguments.out / f"engines_{name}.json", json.loads(json.dumps(found, default=str)))
-        states.append(found["state"])
-    if all(state == "not run" for state in states):
-        return 4
-    return 1 if "failed" in states else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    net = Net(side=16, width=4, blocks=1) if options.tiny else Net()
+    images = make_images(net)
+    rig = Rig(
+        backend, trt, dialect, options.folder, make_files(options.folder, net, images), images,
+        0.05 if options.tiny else SECONDS,
+    )  # fmt: skip
+    device = {"name": cudart.loaded().device_name(), "compute_capability": here.compute_capability}
+    return rig, {group: {"versions": here.versions, "device": device}}
