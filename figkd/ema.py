@@ -28,15 +28,17 @@ class Average:
         pairs += [pair for pair in buffers if pair[0].is_floating_point()]
         self._kept: list[Tensor] = [kept for kept, _ in pairs]
         self._new: list[Tensor] = [new.detach() for _, new in pairs]
-        self._counters = [pair for pair in buffers if not pair[0].is_floating_point()]
+        counters = [pair for pair in buffers if not pair[0].is_floating_point()]
+        self._kept_counters = [kept for kept, _ in counters]
+        self._new_counters = [new for _, new in counters]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the model's weights after optimizer step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self._kept, self._new, 1 - decay)
-        for kept, new in self._counters:
-            kept.copy_(new)
+        if self._kept_counters:  # in one call: on a GPU each would be a kernel of its own in every step
+            torch._foreach_copy_(self._kept_counters, self._new_counters)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The average as a state dict of the model."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sysconfig
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
@@ -83,10 +85,17 @@ def compile_mode(compile: Compile, device: str, world: World, accumulate: int) -
     """What `compile` comes to on this machine."""
     if compile != "auto":
         return compile
-    # Triton, too, builds its kernels' launchers with a C compiler.
-    if torch.device(device).type != "cuda" or not any(map(shutil.which, ("cc", "gcc", "clang"))):
+    if torch.device(device).type != "cuda" or not _builds_launchers():
         return "none"
     return "reduce-overhead" if world.size == 1 and accumulate == 1 else "default"
+
+
+def _builds_launchers() -> bool:
+    """Whether Triton can: it writes them in C, for a compiler that it knows by name and with Python's headers."""
+    # Debian's own scheme names /usr/local, where no headers are.
+    scheme = sysconfig.get_default_scheme().replace("posix_local", "posix_prefix")
+    header = Path(sysconfig.get_path("include", scheme)) / "Python.h"
+    return header.is_file() and any(map(shutil.which, ("gcc", "clang")))
 
 
 @contextlib.contextmanager

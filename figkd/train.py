@@ -126,7 +126,8 @@ def train(
         device: "cpu" or "cuda" (the current one).
         amp: "bf16" runs the model's forward pass under autocast; losses are fp32.
         compile: a mode of torch.compile for the forward and backward pass. "auto": "reduce-overhead" (CUDA graphs)
-            on CUDA, "default" there with several processes or micro-batches, "none" on a CPU or without a C compiler.
+            on CUDA, "default" there with several processes or micro-batches, "none" on a CPU, or without gcc or clang
+            and Python's headers.
         val: evaluated after each epoch (centre crop).
         teacher_logits: float16 [N, V, C] of `figkd.data.logits`, V = len(views).
         teacher: instead of a cache, run on every batch, in eval mode without gradients.
@@ -385,11 +386,15 @@ def _reproducible(device: str) -> Iterator[None]:
     """Keep the caller's generators as they are, and cuDNN to algorithms that repeat their results."""
     kind = torch.device(device).type
     gpus = [torch.cuda.current_device()] if kind == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=gpus),
-        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True),
-    ):
-        yield
+    cudnn = torch.backends.cudnn
+    # Not `cudnn.flags`: that also sets TF32, and fails where the caller has set it for one kind of operator.
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        with torch.random.fork_rng(devices=gpus):
+            yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
 
 
 def _note(record: Record, epochs: int) -> str:

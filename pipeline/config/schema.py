@@ -117,7 +117,7 @@ class Training(Section):
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Decay of an exponential moving average of the weights. The average is then what is kept."""
     amp: Literal["auto", "none", "bf16"] = "auto"
-    """Mixed precision. `auto`: bf16 on a CUDA GPU, none on a CPU."""
+    """Mixed precision. `auto`: bf16 on a GPU that computes in it (Ampere and later), else none."""
     compile: Literal["auto", "none", "default", "reduce-overhead"] = "auto"
     """torch.compile of the training step. `auto`: on a GPU `reduce-overhead` (with CUDA graphs), or `default`
     (without them) if `accumulate` is above 1 or several processes train; on a CPU none."""

@@ -57,8 +57,13 @@ def pick_device() -> str:
 
 
 def pick_amp(amp: str, device: str) -> str:
-    """Resolve `auto`."""
-    return ("bf16" if device == "cuda" else "none") if amp == "auto" else amp
+    """Resolve `auto`: bf16 where the GPU computes in it. Before Ampere torch emulates it, which is slower than fp32."""
+    import torch
+
+    if amp != "auto":
+        return amp
+    native = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if native else "none"
 
 
 def train_options(arguments: Mapping[str, Any], work: Work) -> Arguments:

@@ -444,21 +444,54 @@ def test_a_failed_compilation_says_how_to_do_without(monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    ("size", "accumulate", "compiler", "mode"),
+    ("size", "accumulate", "has", "mode"),
     [
-        (1, 1, "/usr/bin/cc", "reduce-overhead"),
-        (1, 2, "/usr/bin/cc", "default"),
-        (2, 1, "/usr/bin/cc", "default"),
-        (1, 1, None, "none"),
+        (1, 1, {"gcc", "Python.h"}, "reduce-overhead"),
+        (1, 2, {"clang", "Python.h"}, "default"),
+        (2, 1, {"gcc", "Python.h"}, "default"),
+        (1, 1, {"Python.h"}, "none"),
+        (1, 1, {"cc", "Python.h"}, "none"),
+        (1, 1, {"gcc"}, "none"),
     ],
 )
 def test_what_auto_compiles_on_a_gpu(
-    size: int, accumulate: int, compiler: str | None, mode: str, monkeypatch: pytest.MonkeyPatch
+    size: int, accumulate: int, has: set[str], mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Protects gradients that are kept between micro-batches from CUDA graphs, and machines without a compiler."""
-    monkeypatch.setattr("shutil.which", lambda _: compiler)
+    """Protects gradients that are kept between micro-batches from CUDA graphs, and machines that cannot compile.
+
+    Triton looks for gcc and clang, not for cc, and for Python's headers, which are a package of their own on Debian.
+    """
+    monkeypatch.setattr("shutil.which", lambda name: name if name in has else None)
+    monkeypatch.setattr("sysconfig.get_path", lambda *_: str(tmp_path))
+    if "Python.h" in has:
+        (tmp_path / "Python.h").touch()
     assert compile_mode("auto", "cuda", World(0, size), accumulate) == mode
     assert compile_mode("auto", "cpu", World(0, size), accumulate) == "none"
+
+
+@pytest.mark.parametrize("precise", ["of all", "of convolutions"])
+def test_the_callers_precision_is_kept(precise: str) -> None:
+    """Protects a caller who switched TF32 off: training asks cuDNN for algorithms that repeat, and for nothing else."""
+    cudnn = torch.backends.cudnn
+    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision  # type: ignore[attr-defined]
+
+    def flags(*_: object) -> None:
+        seen.append((cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark))  # type: ignore[attr-defined]
+
+    seen: list[tuple[str, bool, bool]] = []
+    try:
+        if precise == "of all":
+            cudnn.allow_tf32 = False
+        else:
+            cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        wanted = cudnn.conv.fp32_precision  # type: ignore[attr-defined]
+        cudnn.benchmark = True
+        _run(epochs=1, progress=flags)
+        assert set(seen) == {(wanted, True, False)}
+        assert (cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark) == (wanted, False, True)  # type: ignore[attr-defined]
+    finally:
+        cudnn.benchmark = False
+        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before  # type: ignore[attr-defined]
 
 
 def test_batch_norms_are_synchronised_on_gpus_with_their_activations() -> None:

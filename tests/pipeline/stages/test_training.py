@@ -13,7 +13,7 @@ from figkd.data.store import SplitName, SplitWriter
 from figkd.errors import TrainingError
 from figkd.models import build_model
 from pipeline.stages.base import Work
-from pipeline.stages.training import keep_network
+from pipeline.stages.training import keep_network, pick_amp
 
 
 @pytest.fixture
@@ -53,3 +53,15 @@ def test_a_sound_network_is_kept(work: Work) -> None:
     work.out.mkdir()
     logits = keep_network(work, build_model("figkd/dsconv_nano", 2, image_size=32), [], {})
     assert logits.shape == (3, 2) and (work.out / "model.pt").is_file()
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_half_precision_is_chosen_where_the_gpu_computes_in_it(
+    native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Protects GPUs before Ampere, where torch emulates bf16 more slowly than it computes in fp32."""
+    monkeypatch.setattr(
+        "torch.cuda.is_bf16_supported", lambda including_emulation=True: native or including_emulation
+    )
+    assert pick_amp("auto", "cuda") == ("bf16" if native else "none")
+    assert (pick_amp("auto", "cpu"), pick_amp("bf16", "cuda")) == ("none", "bf16")
