@@ -67,8 +67,11 @@ def fake_gpu(patch: pytest.MonkeyPatch) -> Iterator[None]:
         if not isinstance(self, FakeTensor):
             return backward(self, *rest, **more)
         assert self.ndim == 0 and self.dtype == torch.float32 and self.requires_grad
-        for leaf in _leaves(self):
-            leaf.grad = torch.empty_like(leaf)
+        for node in _nodes(self):
+            if hasattr(node, "variable"):
+                node.variable.grad = torch.empty_like(node.variable)
+            elif hasattr(node, "_forward_cls"):
+                _run_own(node)
         return None
 
     patch.setattr(nn.Module, "to", _move)
@@ -78,6 +81,7 @@ def fake_gpu(patch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setattr(Tensor, name, lambda self, kind=kind: kind(self.item()))
     patch.setattr(Tensor, "tolist", lambda self: self.numpy().tolist())
     patch.setattr(Tensor, "backward", gradients)
+    patch.setattr(Tensor, "pin_memory", _pinned)
     # Fused optimizers and torch's generators have no stand-ins.
     patch.setattr("figkd.train.make_optimizer", _not_fused)
     patch.setattr("figkd.train._reproducible", lambda device: contextlib.nullcontext())
@@ -93,6 +97,12 @@ def fake_gpu(patch: pytest.MonkeyPatch) -> Iterator[None]:
         views._coprimes.cache_clear()
 
 
+def _pinned(tensor: Tensor) -> Tensor:
+    """As CUDA's: only what is in the host's memory can be pinned there."""
+    assert tensor.device.type == "cpu"
+    return tensor
+
+
 def _not_fused(*arguments: Any, **options: Any) -> torch.optim.Optimizer:
     optimizer = make_optimizer(*arguments, **options)
     for group in optimizer.param_groups:
@@ -100,15 +110,26 @@ def _not_fused(*arguments: Any, **options: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
-def _leaves(value: Tensor) -> list[Tensor]:
-    """The parameters that a value was computed from."""
-    found, seen, waiting = [], set(), [value.grad_fn]
+def _nodes(value: Tensor) -> list[Any]:
+    """What a value was computed by, down to the parameters."""
+    found: dict[Any, None] = {}
+    waiting = [value.grad_fn]
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
-            continue
-        seen.add(node)
-        if hasattr(node, "variable"):
-            found.append(node.variable)
-        waiting += [following for following, _ in node.next_functions]
-    return found
+        if node is not None and node not in found:
+            found[node] = None
+            waiting += [following for following, _ in node.next_functions]
+    return list(found)
+
+
+def _run_own(node: Any) -> None:
+    """The backward pass of a torch.autograd.Function: its gradients fit what the function was given."""
+    upstream = [torch.empty(out.shape, dtype=out.dtype, device=out.device) for out in node._input_metadata]
+    made = node._forward_cls.backward(node, *upstream)
+    made = made if isinstance(made, tuple) else (made,)
+    gradients = [gradient for gradient, needed in zip(made, node.needs_input_grad, strict=True) if needed]
+    edges = [edge for edge in node.next_functions if edge[0] is not None]
+    for gradient, (following, index) in zip(gradients, edges, strict=True):
+        given = following._input_metadata[index]
+        found = (list(gradient.shape), gradient.dtype, gradient.device)
+        assert found == (list(given.shape), given.dtype, given.device), node.name()

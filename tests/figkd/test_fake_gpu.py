@@ -1,7 +1,8 @@
 """Protects training on a GPU where there is none: every operator of it sees tensors of one device and fitting dtypes.
 
-The whole loop runs on tensors that have a device and no values: views, feed, network, teacher, losses, mixing, average,
-optimizer, validation, and the cache of logits. A tensor left on the CPU, or one read back within a step, fails here.
+The whole loop runs on tensors that have a device and no values: views, feed, networks, teacher, losses with their own
+backward passes, mixing, average, optimizer, validation, and the cache of logits. A tensor left on the CPU, or one read
+back within a step, fails here.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from figkd.data.views import Views, make_views
 from figkd.evaluate import predict
 from figkd.loss.build import build_loss
 from figkd.loss.methods import METHODS
-from figkd.models import ImageClassifier, build_model
+from figkd.models import ImageClassifier, build_model, place
+from figkd.networks import NETWORKS
+from figkd.objective import autocast
 from figkd.train import train
 from tests.figkd.fake_gpu import fake_gpu
 
@@ -59,8 +62,35 @@ CASES: dict[str, dict[str, Any]] = {
         "kind": "random_resized_crop", "optimizer": "adamw", "accumulate": 2, "amp": "none", "teacher": True,
     },
     "mixed": {"method": "kd", "mixup": 0.2, "cutmix": 1.0, "teacher": True},
+    "blended": {"method": "figkd", "mixup": 0.2, "teacher": True, "ema_decay": 0.9},
+    "cut, of resized crops": {"method": "ce", "cutmix": 1.0, "kind": "random_resized_crop"},
     "cached logits": {"teacher_logits": True},
+    "read ahead": {"teacher_logits": True, "resident": 0, "ema_decay": 0.9},
+    "mixed, read ahead": {"method": "dist", "mixup": 0.2, "cutmix": 1.0, "teacher": True, "resident": 0},
+    "centre crops": {"method": "ce", "kind": "none", "val": True},
 }  # fmt: skip
+# FiGKD in every way that it is computed in, and the number of classes.
+FIGKD: dict[str, tuple[int, dict[str, Any]]] = {
+    "joint, one matrix": (CLASSES, {}),
+    "joint, smoothed labels": (CLASSES, {"label_smoothing": 0.1}),
+    "joint, blocks": (200, {}),
+    "joint, blocks and a rest": (203, {}),
+    "joint, as given": (200, {"order": None}),
+    "joint, tree": (CLASSES, {"distance": "kl", "temperature": 2.0, "level": "full"}),
+    "joint, tree of many": (
+        203,
+        {"distance": "kl", "temperature": 2.0, "level": "full", "label_smoothing": 0.1},
+    ),
+    "tree alone": (CLASSES, {"distance": "kl", "batch_weight": 0.0}),
+    "matrix alone": (CLASSES, {"batch_weight": 0.0}),
+    "correlation alone": (CLASSES, {"weight": 0.0}),
+    "smooth": (CLASSES, {"distance": "smooth_l1", "wavelet": "db2", "mode": "periodization"}),
+    "cosine": (CLASSES, {"distance": "cosine", "domain": "standardised"}),
+    "log probabilities": (CLASSES, {"domain": "log_probabilities"}),
+    "filters, too many for a matrix": (4100, {"wavelet": "sym4"}),
+    "random order": (CLASSES, {"order": "random"}),
+}
+OTHERS = ("timm/convnext_atto", "timm/mobilenetv4_conv_small")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -72,6 +102,8 @@ def test_a_training_keeps_to_its_device(case: str, monkeypatch: pytest.MonkeyPat
         "val": _split,
     }
     options |= {name: made[name]() for name in options.keys() & made.keys()}
+    monkeypatch.setattr("figkd.feed.RESIDENT_BYTES", options.pop("resident", 2**30))
+    monkeypatch.setattr("figkd.feed._ahead", map)  # tensors without values are not for two threads
     student, loss, views = _network(), _loss(options.pop("method")), _views(options.pop("kind"))
     with fake_gpu(monkeypatch):
         history = train(
@@ -88,15 +120,48 @@ def test_a_training_keeps_to_its_device(case: str, monkeypatch: pytest.MonkeyPat
     assert [record["epoch"] for record in history] == [1, 2]
 
 
+def _check_loss(loss: Any, classes: int) -> None:
+    """Value and backward pass of a loss, of logits in fp32 and in what autocast gives."""
+    for kind in (torch.float32, torch.bfloat16):
+        student = torch.empty(BATCH, classes, device="cuda", dtype=kind, requires_grad=True)
+        teacher = torch.empty(BATCH, classes, device="cuda", dtype=kind)
+        labels = torch.zeros(BATCH, dtype=torch.int64, device="cuda")
+        value = loss.to("cuda")(student, teacher, labels)
+        assert (value.device.type, value.dtype, value.shape) == ("cuda", torch.float32, ())
+        value.backward()
+        assert student.grad is not None
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_every_loss_keeps_to_its_device(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loss = _loss(method)
     with fake_gpu(monkeypatch):
-        student = torch.empty(BATCH, CLASSES, device="cuda", requires_grad=True)
-        teacher = torch.empty(BATCH, CLASSES, device="cuda")
-        labels = torch.zeros(BATCH, dtype=torch.int64, device="cuda")
-        value = loss.to("cuda")(student, teacher, labels)
-        assert (value.device.type, value.dtype, value.shape) == ("cuda", torch.float32, ())
+        _check_loss(loss, CLASSES)
+
+
+@pytest.mark.parametrize("way", FIGKD)
+def test_every_form_of_figkd_keeps_to_its_device(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The joint forms among them, whose gradients are written by hand."""
+    classes, options = FIGKD[way]
+    order = np.random.default_rng(0).permutation(classes)
+    loss = build_loss("figkd", classes, **{"order": order, **options})
+    assert ("joint" in way) == (loss.joint is not None)  # type: ignore[attr-defined]
+    with fake_gpu(monkeypatch):
+        _check_loss(loss, classes)
+
+
+@pytest.mark.parametrize("name", [*NETWORKS, *OTHERS])
+def test_every_network_keeps_to_its_device(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training under autocast, and in evaluation as `predict` runs it."""
+    side = 32
+    network = build_model(name, CLASSES, image_size=side)
+    images = np.zeros((BATCH, side, side, 3), np.uint8)
+    with fake_gpu(monkeypatch):
+        place(network, "cuda").train()
+        with autocast("cuda", "bf16"):
+            logits = network(torch.empty(BATCH, side, side, 3, dtype=torch.uint8, device="cuda"))
+        assert (logits.device.type, logits.dtype, logits.shape) == ("cuda", torch.float32, (BATCH, CLASSES))
+        assert predict(network, images, image_size=side, device="cuda").shape == (BATCH, CLASSES)
 
 
 def test_logits_are_cached_and_predicted_on_the_device(
@@ -114,5 +179,5 @@ def test_a_tensor_on_the_wrong_device_is_found(monkeypatch: pytest.MonkeyPatch) 
     """Protects the test itself: it fails where a GPU would."""
     net, apart = _network(), torch.ones(CLASSES)
     net.backbone.register_forward_hook(lambda module, given, logits: logits + apart)
-    with fake_gpu(monkeypatch), pytest.raises(RuntimeError, match="same device"):
+    with fake_gpu(monkeypatch), pytest.raises(RuntimeError, match=r"same device|different devices"):
         net.to("cuda")(torch.empty(BATCH, SIDE, SIDE, 3, dtype=torch.uint8, device="cuda"))
