@@ -31,7 +31,7 @@ def _run(
         environment["PYTHONPATH"] = os.pathsep.join([str(out), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "--out", str(out), "--tiny", *arguments],
-        capture_output=True, text=True, timeout=500, env=environment,
+        capture_output=True, text=True, timeout=900, env=environment,
     )  # fmt: skip
     path = out / "gpu_check.json"
     found = json.loads(path.read_text()) if path.is_file() else {"checks": []}
@@ -87,7 +87,7 @@ def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_compilation(tmp_path: Path) -> None:
     """Protects the compiled loop."""
-    done, _ = _run(tmp_path, "--device", "cpu", "--checks", "compile")
+    done, _ = _run(tmp_path, "--device", "cpu", "--checks", "compile", "--minutes", "15")
     assert done.returncode == 0, done.stdout
 
 
