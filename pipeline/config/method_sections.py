@@ -10,7 +10,7 @@ from pydantic import Field, create_model
 
 from figkd.loss.methods import METHODS
 from pipeline.config.bounds import FilePath
-from pipeline.config.section import Section
+from pipeline.config.section import WITHOUT_SOURCE, Section
 
 if TYPE_CHECKING:
     MethodName = str
@@ -46,4 +46,10 @@ def _section(options: type[Any]) -> type[Section]:
         )
         for field in dataclasses.fields(options)
     }
-    return create_model(options.__name__, __base__=(Section, options), __doc__=options.__doc__, **fields)
+    return create_model(
+        options.__name__,
+        __base__=(Section, options),
+        __doc__=options.__doc__,
+        __cls_kwargs__=WITHOUT_SOURCE,
+        **fields,
+    )

@@ -31,7 +31,7 @@ from pipeline.config.method_sections import MethodName, sections
 from pipeline.config.metrics import METRICS, Metric
 from pipeline.config.scouting import Scout
 from pipeline.config.search import Search
-from pipeline.config.section import Section
+from pipeline.config.section import WITHOUT_SOURCE, Section
 from pipeline.config.storage import Storage
 from pipeline.config.targets import Benchmark, Precision, Target
 
@@ -197,7 +197,9 @@ if TYPE_CHECKING:
         figkd: FiGKD = FiGKD()
 
 else:
-    Distill = create_model("Distill", __base__=_Distill, __doc__=_Distill.__doc__, **sections())
+    Distill = create_model(
+        "Distill", __base__=_Distill, __doc__=_Distill.__doc__, __cls_kwargs__=WITHOUT_SOURCE, **sections()
+    )
 
 
 def method_section(distill: Distill) -> Section | None:
@@ -320,6 +322,7 @@ else:
         "Budgets",
         __base__=_Budgets,
         __doc__=_Budgets.__doc__,
+        __cls_kwargs__=WITHOUT_SOURCE,
         **{
             metric.name: (Goal | None, Field(default=None, description=metric.meaning))
             for metric in METRICS.values()

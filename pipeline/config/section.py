@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
+
+WITHOUT_SOURCE: dict[str, Any] = {"use_attribute_docstrings": False}
+"""For `create_model`: searching for a source that there is not takes a second where torch is imported."""
 
 
 class Section(BaseModel):
