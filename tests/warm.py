@@ -1,9 +1,9 @@
-"""The command line in a process of its own that does not import torch again: a fork of one that has.
+"""Python in a process of its own that does not import torch again: a fork of one that has.
 
-Importing takes seconds, most commands of the tests fractions of one. A process that has imported what the command
-needs, and done nothing else, forks for each; the child gets its own folder, environment, files and arguments, and runs
-`python -m pipeline.cli` as a new interpreter would. What only a new one can show (which modules are imported, what
-the environment decides at its start) is tested with a new one.
+Importing takes seconds, most commands of the tests fractions of one. A process that has imported what they need, and
+done nothing else, forks for each; the child gets its own folder, environment, files and arguments, and runs `-m MODULE`
+or `-c CODE` as a new interpreter would. What only a new one can show (which modules are imported, what the environment
+decides at its start) is tested with a new one.
 """
 
 from __future__ import annotations
@@ -12,78 +12,82 @@ import atexit
 import gc
 import json
 import os
+import runpy
 import select
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from types import ModuleType
 from typing import NoReturn
 
 ROOT = Path(__file__).parents[1]
-_MODULE = "pipeline.cli"
 _MESSAGE_BYTES = 200_000
 _AT_START = (
     "PYTHON", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS", "ONEDNN_", "ATEN_", "LD_", "LC_", "LANG", "TZ",
 )  # fmt: skip
 """Environment that is read when an interpreter or a library starts."""
+SHARED = "FIGKD_TESTS_WARM"
+"""Holds the address of the process that all workers of a run share."""
 _ENCODING = "PYTHONIOENCODING"
 """The only one of these that can be obeyed later."""
 
 
+@dataclass(frozen=True)
 class Warm:
-    """The process that forks, and the commands that it runs."""
+    """The process that forks, and the commands that it runs. Its address is a socket's."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="warm")
-        self._address = str(Path(self._folder.name) / "socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            listener.bind(self._address)
-            listener.listen(64)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.warm", str(listener.fileno())],
-                cwd=ROOT, env=dict(environment), pass_fds=[listener.fileno()], stdin=subprocess.PIPE,
-            )  # fmt: skip
-        atexit.register(self.close)
+    address: str
 
-    def command(self, arguments: Sequence[str]) -> list[str]:
-        """A command line that does in any process what `python -m pipeline.cli` does with these arguments.
+    def command(self, *words: str) -> list[str]:
+        """A command line that does in any process what `python WORDS` does: `-m MODULE` or `-c CODE`, and arguments.
 
-        Its folder, environment, standard streams and exit code are the command's; signals and limits are not. Where
+        Its folder, environment, standard streams and end are the command's; signals to it and limits are not. Where
         the environment would make another interpreter, it is a new one.
         """
-        return [
-            sys.executable,
-            "-I",
-            "-S",
-            str(Path(__file__).with_name("warm_client.py")),
-            self._address,
-            *arguments,
-        ]
+        client = Path(__file__).with_name("warm_client.py")
+        return [sys.executable, "-I", "-S", str(client), self.address, *words]
 
-    def run(
-        self, arguments: Sequence[str], folder: Path, environment: Mapping[str, str], timeout_s: float
-    ) -> tuple[int, str, str]:
-        """The exit code, stdout and stderr of a command.
 
-        Raises:
-            subprocess.TimeoutExpired: it does not end.
-        """
-        done = subprocess.run(
-            self.command(arguments), cwd=folder, env=environment, capture_output=True, encoding="utf-8",
-            timeout=timeout_s, stdin=subprocess.DEVNULL,
+def start(environment: Mapping[str, str]) -> Warm:
+    """Start one; it ends with this process."""
+    folder = tempfile.TemporaryDirectory(prefix="warm")
+    address = str(Path(folder.name) / "socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(address)
+        listener.listen(64)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.warm", str(listener.fileno())],
+            cwd=ROOT, env=dict(environment), pass_fds=[listener.fileno()], stdin=subprocess.PIPE,
         )  # fmt: skip
-        return done.returncode, done.stdout, done.stderr
 
-    def close(self) -> None:
-        """End it."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(20)
-        self._folder.cleanup()
+    def close() -> None:
+        assert process.stdin
+        process.stdin.close()
+        process.wait(20)
+        folder.cleanup()
+
+    atexit.register(close)
+    return Warm(address)
+
+
+@cache
+def warm() -> Warm:
+    """The one of this run."""
+    shared = os.environ.get(SHARED)
+    return Warm(shared) if shared else start(environment())
+
+
+def environment() -> dict[str, str]:
+    """Of a command of the tests: two processes with two threads each on two cores would only wait for each other."""
+    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
 def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
@@ -96,7 +100,8 @@ def _fork_for_each(listener: socket.socket) -> NoReturn:
     environment = dict(os.environ)
     children: dict[int, tuple[int, socket.socket]] = {}
     while True:
-        ready, _, _ = select.select([listener, sys.stdin.fileno(), *children], [], [])
+        askers = {asking: child for child, asking in children.values()}
+        ready, _, _ = select.select([listener, sys.stdin.fileno(), *children, *askers], [], [])
         for watched in ready:
             if watched in children:
                 child, asking = children.pop(watched)
@@ -104,13 +109,15 @@ def _fork_for_each(listener: socket.socket) -> NoReturn:
                 code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
                 with asking, suppress(OSError):  # who asked may have gone
                     asking.send(str(code).encode())
+            elif watched in askers and watched.fileno() >= 0:  # who asked has gone before the end
+                os.kill(askers[watched], signal.SIGKILL)
         if sys.stdin.fileno() in ready:
             sys.exit()
         if listener not in ready:
             continue
         asking, _ = listener.accept()
         said, files, _, _ = socket.recv_fds(asking, _MESSAGE_BYTES, 4)
-        arguments, theirs = json.loads(said) if said else ([], {})
+        words, theirs = json.loads(said) if said else ([], {})
         if not said or _at_start(theirs) != _at_start(environment):
             with asking, suppress(OSError):
                 asking.send(b"no")
@@ -122,15 +129,14 @@ def _fork_for_each(listener: socket.socket) -> NoReturn:
                 os.close(watched)
                 reply.close()
             asking.close()
-            _become(arguments, theirs, files)
+            _become(words, theirs, files)
         for file in files:
             os.close(file)
 
 
-def _become(arguments: list[str], environment: dict[str, str], files: list[int]) -> NoReturn:
+def _become(words: list[str], environment: dict[str, str], files: list[int]) -> NoReturn:
     """The command, with its own folder, environment and files: the standard streams."""
-    import runpy
-
+    kind, what, *arguments = words
     folder, *streams = files
     os.fchdir(folder)
     os.close(folder)
@@ -150,10 +156,14 @@ def _become(arguments: list[str], environment: dict[str, str], files: list[int])
     os.environ.update(environment)
     with suppress(FileNotFoundError):  # a folder that is gone
         sys.path[0] = os.getcwd()  # as `-m` does
-    sys.argv = ["", *arguments]
+    sys.argv = [kind, *arguments]
     code: object = None
     try:
-        runpy.run_module(_MODULE, run_name="__main__", alter_sys=True)
+        if kind == "-m":
+            runpy.run_module(what, run_name="__main__", alter_sys=True)
+        else:
+            sys.modules["__main__"] = ModuleType("__main__")
+            exec(what, vars(sys.modules["__main__"]))
     except SystemExit as end:
         code = end.code
     except BaseException:

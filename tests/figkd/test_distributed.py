@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +13,7 @@ import torch
 
 from figkd.distributed import ALONE, World
 from figkd.feed import layout
+from tests.warm import environment, warm
 
 # Without dropout and batch norm, which see only their own process's share on a CPU.
 RUN = """
@@ -57,8 +56,8 @@ def _start(code: str, rank: int, size: int, port: int) -> subprocess.Popen[str]:
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
     }
-    env = os.environ | ({key: str(value) for key, value in group.items()} if size > 1 else {})
-    return subprocess.Popen([sys.executable, "-c", code], env=env, stderr=subprocess.PIPE, text=True)
+    env = environment() | ({key: str(value) for key, value in group.items()} if size > 1 else {})
+    return subprocess.Popen(warm().command("-c", code), env=env, stderr=subprocess.PIPE, text=True)
 
 
 # The default recipe compares the images of a batch with each other, so that a process's share alone would not do.

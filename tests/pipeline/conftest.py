@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import sys
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from pipeline.places.int8_layouts import layout_here
 from pipeline.stages.precision import onnx_file
-from tests.warm import Warm
+from tests.warm import environment, warm
 
 ROOT = Path(__file__).parents[2]
 FONTS = ROOT / "deploy_configs" / "fonts_cpu.yaml"
@@ -70,23 +72,16 @@ def command(*arguments: str | Path) -> list[str]:
 
 def quick_command(*arguments: str | Path) -> list[str]:
     """The same without the time to import, for a process that gets no signal and no limit (tests/warm.py)."""
-    return _warm().command([*map(str, arguments)])
-
-
-def environment() -> dict[str, str]:
-    """Two processes with two threads each on two cores would only wait for each other."""
-    return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-
-
-@cache
-def _warm() -> Warm:
-    return Warm(environment())
+    return warm().command("-m", "pipeline.cli", *map(str, arguments))
 
 
 def figkd(*arguments: str | Path, cwd: Path) -> Done:
     """Run `figkd-pipeline` in a folder, in a process of its own (tests/warm.py)."""
-    timeout_s = 1500  # so that it ends; a loaded machine is no fault
-    done = Done(*_warm().run([*map(str, arguments)], cwd, environment(), timeout_s))
+    ended = subprocess.run(
+        quick_command(*arguments), cwd=cwd, env=environment(), capture_output=True, encoding="utf-8",
+        timeout=1500, stdin=subprocess.DEVNULL,  # so that it ends; a loaded machine is no fault
+    )  # fmt: skip
+    done = Done(ended.returncode, ended.stdout, ended.stderr)
     assert "Traceback (most recent call last)" not in done.err, done.err
     return done
 
@@ -105,8 +100,20 @@ class Finished:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The tiny demonstration, run once; tests may run more on its store, and must not break it."""
+    """The tiny demonstration, run once for all workers, each with a copy of its own.
+
+    Tests may run more on its store, and must not break it.
+    """
+    place = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        place = place.parent
+    made, said = place / "finished", place / "finished.json"
+    with FileLock(place / "finished.lock"):
+        if not said.exists():
+            made.mkdir(exist_ok=True)
+            done = figkd("run", FONTS, *sets(TINY), cwd=made)
+            assert done.code == 0, done.err
+            said.write_text(json.dumps(asdict(done)))
     folder = tmp_path_factory.mktemp("finished")
-    done = figkd("run", FONTS, *sets(TINY), cwd=folder)
-    assert done.code == 0, done.err
-    return Finished(folder, done)
+    shutil.copytree(made, folder, symlinks=True, dirs_exist_ok=True)
+    return Finished(folder, Done(**json.loads(said.read_text())))
