@@ -42,11 +42,15 @@ ship: $(VENV)/.ready ## install what CONFIG ships on devices: make ship CONFIG=.
 doctor: $(VENV)/.ready ## look at this machine, and at what CONFIG needs of it
 	@$(BIN)/figkd-pipeline doctor $(CONFIG) $(ARGS)
 
-test: $(VENV)/.ready ## run the tests, on up to four cores (no GPU needed)
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+# Workers of pytest take whole files, in the order of tests/conftest.py, and compiled modules are kept.
+PYTEST := OMP_WAIT_POLICY=PASSIVE PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest \
+	-n logical --dist loadfile --no-loadscope-reorder
+
+test: $(VENV)/.ready ## run the tests, by up to four processes (no GPU needed)
+	@$(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/.ready ## run the tests that take minutes
-	@OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m slow -n logical --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.ready ## ruff and mypy --strict
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import warm
 from tests.old_python import old_python
 
 __all__ = ["old_python"]
@@ -23,15 +25,60 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+TESTS = Path(__file__).parent
 _MEMORY = Path("/dev/shm")
 _ENOUGH = 8 * 1024**3
 
 
-def pytest_configure() -> None:
-    """Temporary folders lie in memory where there is plenty: a run waits 250 times for a disk (fsync)."""
+def pytest_configure(config: pytest.Config) -> None:
+    """Temporary folders lie in memory where there is plenty: a run waits 250 times for a disk (fsync).
+
+    While workers collect the tests, the process from which their commands are forked starts.
+    """
     usual = "TMPDIR" not in os.environ and os.access(_MEMORY, os.W_OK)
     if usual and shutil.disk_usage(_MEMORY).free > _ENOUGH and not os.statvfs(_MEMORY).f_flag & os.ST_NOEXEC:
         os.environ["TMPDIR"], tempfile.tempdir = str(_MEMORY), None
+    if config.getoption("dist", "no") != "no":
+        os.environ[warm.SHARED] = warm.start(warm.environment()).address
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than cores: some tests wait most of their time."""
+    return min(len(os.sched_getaffinity(0)) + 1, 4)
+
+
+LONGEST = (
+    "pipeline/devices/test_fuzz.py",
+    "pipeline/devices/test_end_to_end.py",
+    "pipeline/config/test_fuzz.py",
+    "pipeline/test_cli.py",
+    "pipeline/test_torchrun.py",
+    "export/runtime/install/test_kills_and_power_cuts.py",
+    "pipeline/test_shipped_configs.py",
+    "pipeline/devices/test_faults.py",
+    "benchmarks/test_gpu_check.py",
+    "pipeline/search/test_search_command.py",
+    "pipeline/devices/test_hostile.py",
+    "pipeline/test_benchmark_command.py",
+    "pipeline/test_end_to_end.py",
+    "pipeline/cli/test_bundles.py",
+    "pipeline/cli/test_streams.py",
+    "figkd/test_distributed.py",
+)
+"""Files that take most of a minute or more, in the fast or the slow tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files come first, so that none is left to one worker at the end."""
+    place = {TESTS / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: collections in the tests need not look through torch and thousands of tests again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
+
 ROOT = Path(__file__).parents[1]
 FORBIDDEN = {"figkd": {"export", "pipeline"}, "export": {"figkd", "pipeline"}}
 
@@ -142,6 +144,11 @@ def test_files_stay_small_and_in_rooms() -> None:
     assert not long, long
     loose = sorted(path.name for path in (ROOT / "pipeline").glob("*.py"))
     assert len(loose) <= 3, loose
+
+
+def test_the_longest_tests_are_there() -> None:
+    """A file that was renamed would run last, and all workers but one would wait for it."""
+    assert [name for name in LONGEST if not (ROOT / "tests" / name).is_file()] == []
 
 
 def test_plain_dicts_stay_at_the_edge() -> None:
