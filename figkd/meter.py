@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -91,13 +94,28 @@ def training_flops(model: nn.Module, image_size: int, *, backward: bool = True) 
     }
     images = torch.empty(2, image_size, image_size, 3, dtype=torch.uint8, device="meta")
     try:
-        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(backward):
+        counted = FlopCounterMode(
+            display=False, custom_mapping={torch.ops.aten.convolution_backward: _backward}
+        )
+        with counted as counter, torch.set_grad_enabled(backward):
             logits = torch.func.functional_call(model, tensors, (images,))
             if backward:
                 logits.sum().backward()
     except Exception:  # whatever an unknown network does with tensors that have no values
         return None
     return float(counter.get_total_flops()) / len(images)
+
+
+def _backward(
+    gradient: Sequence[int], inputs: Sequence[int], weight: Sequence[int], *rest: Any, **_: Any
+) -> int:
+    """A convolution's backward pass from shapes: as much as forward for the gradient of its input and of its weight.
+
+    torch's own count takes the latter for one group, so that a depthwise convolution counts `groups` times.
+    """
+    transposed, wanted = rest[4], rest[7]
+    positions = (inputs if transposed else gradient)[2:]
+    return 2 * int(sum(wanted[:2])) * gradient[0] * math.prod(positions) * math.prod(weight)
 
 
 @functools.cache

@@ -48,6 +48,26 @@ def test_flops_are_those_of_the_layers() -> None:
     assert forward is not None and both is not None and 2.5 < both / forward < 3.1
 
 
+@pytest.mark.parametrize(
+    ("layer", "forward"),
+    [
+        (nn.Conv2d(3, 6, 3, padding=1), 2 * 64 * 6 * 3 * 9),
+        (nn.Conv2d(3, 6, 3, padding=1, groups=3), 2 * 64 * 6 * 9),
+        (nn.Conv2d(3, 6, 3, stride=2, padding=1, groups=3), 2 * 16 * 6 * 9),
+        (nn.ConvTranspose2d(3, 6, 2, stride=2), 2 * 64 * 3 * 6 * 4),
+    ],
+)
+def test_flops_of_grouped_convolutions(layer: nn.Module, forward: int) -> None:
+    """Protects the utilisation of mobile networks: torch counts the groups of a backward pass as one.
+
+    An image needs no gradient, so a single layer has the weight's alone; the second one behind it has both.
+    """
+    assert training_flops(ImageClassifier(layer), 8, backward=False) == forward
+    assert training_flops(ImageClassifier(layer), 8) == 2 * forward
+    behind = ImageClassifier(nn.Sequential(nn.Conv2d(3, 3, 1), layer))
+    assert training_flops(behind, 8) == 2 * (2 * 64 * 9) + 3 * forward
+
+
 def test_peak_of_this_cpu_is_positive() -> None:
     """Protects the measured peak."""
     peak = peak_flops("cpu", "none")
