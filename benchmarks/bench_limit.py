@@ -2,7 +2,7 @@
 
     python benchmarks/bench_limit.py [--networks resnet8x4 ...] [--device cuda] [--rounds 7] [--compile default]
 
-In every round one epoch of training, some forward passes and some products of large square matrices take turns in one
+In every round one epoch of training, some forward passes and some products of square matrices take turns in one
 process. The share is the counted FLOP/s of the network (matrix products and convolutions, a multiply-add as two) over
 the rate of the product in the same round: the median over rounds, with quartiles. On a CPU all rates are of CPU
 seconds, with one thread, so that other load disturbs little. Batch normalisation, activations, the optimizer and data
@@ -73,7 +73,7 @@ def measure(
             probe(shown)
 
     def between() -> dict[str, float]:
-        return {"forward": batch / best(forward, device, 5), "matmul": matmul_rate(device, amp)}
+        return {"forward": batch / best(forward, device, 3), "matmul": matmul_rate(device, amp)}
 
     rows = take_turns(
         lambda progress: train(

@@ -25,7 +25,7 @@ from figkd.loss.methods import METHODS  # noqa: E402
 
 PAGES = (
     "docs/measurement.md", "docs/method.md", "docs/datasets.md", "docs/serving.md", "docs/scouting.md",
-    "docs/search.md", "docs/shipping.md", "docs/precision.md", "README.md",
+    "docs/search.md", "docs/shipping.md", "docs/precision.md", "docs/training.md", "README.md",
 )  # fmt: skip
 FASTER = 1.5
 LOOPS = {
@@ -348,7 +348,24 @@ def entropy() -> str:
     return table(["", "FP32", *ways.values()], rows)
 
 
+def limit() -> str:
+    """Shares of the rate of a matrix product, forward and in training."""
+    head = ["network", "forward, images/s", "of the limit", "training, images/s", "of the limit", "n"]
+    rows = []
+    for name, found in read("limit_cpu.json")["networks"].items():
+        cells = [f"`{name}`, {found['side']} px, batch {found['batch']}"]
+        for way, share in found["share"].items():
+            low, middle, high = (100 * share[key] for key in ("q1", "median", "q3"))
+            cells += [
+                f"{found['images_per_s'][way]['median']:,.0f}",
+                f"{middle:.0f} % ({low:.0f} to {high:.0f})",
+            ]
+        rows.append([*cells, str(len(found["rounds"]))])
+    return table(head, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "limit": limit,
     "decode": decode,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss,
     "tuned": tuned,
