@@ -30,8 +30,9 @@ def _run(
         (out / "sitecustomize.py").write_text(LACKING.format(names=set(lacking)))
         environment["PYTHONPATH"] = os.pathsep.join([str(out), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--out", str(out), "--tiny", *arguments],
-        capture_output=True, text=True, timeout=900, env=environment,
+        # A busy machine may take as long as it likes; what the limit does is tested in gpu/test_run.py.
+        [sys.executable, str(SCRIPT), "--out", str(out), "--tiny", "--minutes", "60", *arguments],
+        capture_output=True, text=True, env=environment,
     )  # fmt: skip
     path = out / "gpu_check.json"
     found = json.loads(path.read_text()) if path.is_file() else {"checks": []}
@@ -87,7 +88,7 @@ def test_wrong_arguments_are_refused(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_compilation(tmp_path: Path) -> None:
     """Protects the compiled loop."""
-    done, _ = _run(tmp_path, "--device", "cpu", "--checks", "compile", "--minutes", "15")
+    done, _ = _run(tmp_path, "--device", "cpu", "--checks", "compile")
     assert done.returncode == 0, done.stdout
 
 
