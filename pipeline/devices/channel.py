@@ -162,12 +162,22 @@ class Channel:
             if self._process.stdin is not None:
                 self._process.stdin.close()
         try:
-            self._process.wait(2)
+            self._wait(2)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+    def _wait(self, seconds: float) -> None:
+        """Wait for the process's end. `Popen.wait` with a limit would look every 50 ms."""
+        if self._process.poll() is None and hasattr(os, "pidfd_open"):
+            with contextlib.suppress(OSError):
+                end = os.pidfd_open(self._process.pid)
+                select.select([end], [], [], seconds)
+                os.close(end)
+                seconds = 0
+        self._process.wait(seconds)
 
     def _write(self, content: bytes) -> None:
         view = memoryview(content)
@@ -207,7 +217,7 @@ class Channel:
 
     def _lost(self, reason: str = "") -> ConnectionLost:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0 if reason else 2)
+            self._wait(0 if reason else 2)
         errors = self._errors.text(0.5 if self._process.returncode is not None else 0.0).strip()
         code = self._process.returncode
         last = errors.splitlines()[-1].strip() if errors else ""
