@@ -146,20 +146,20 @@ def _nested(text: str, rng: random.Random) -> str:
 
 def _many(text: str, rng: random.Random) -> str:
     count = rng.choice((10, 500, 4000, 50_000))
-    made = (
-        "\n".join(f"namm{i}: {i}" for i in range(count)),
-        f"precision: {{modes: [{'fp32, ' * count}]}}",
-        f"budgets: {{top1: {{target: [{', '.join(f'cqu{i}' for i in range(count))}]}}}}",
-        "targets: {" + ", ".join(f"t{i}: {{engine: onnx}}" for i in range(count)) + "}",
-        "data: {options: {" + ", ".join(f"train_per_clas{i}: x" for i in range(count)) + "}}",
-        "\n".join("name: x" for _ in range(count)),
-        f"{'k' * count}: 1",
-        f"name: {'n' * count}",
-        "distill:\n" + "\n".join(f"  epoch{i}: 1" for i in range(count)),
-        "#" * count,
-        "\n" * count,
+    make: tuple[Callable[[], str], ...] = (
+        lambda: "\n".join(f"namm{i}: {i}" for i in range(count)),
+        lambda: f"precision: {{modes: [{'fp32, ' * count}]}}",
+        lambda: f"budgets: {{top1: {{target: [{', '.join(f'cqu{i}' for i in range(count))}]}}}}",
+        lambda: "targets: {" + ", ".join(f"t{i}: {{engine: onnx}}" for i in range(count)) + "}",
+        lambda: "data: {options: {" + ", ".join(f"train_per_clas{i}: x" for i in range(count)) + "}}",
+        lambda: "\n".join("name: x" for _ in range(count)),
+        lambda: f"{'k' * count}: 1",
+        lambda: f"name: {'n' * count}",
+        lambda: "distill:\n" + "\n".join(f"  epoch{i}: 1" for i in range(count)),
+        lambda: "#" * count,
+        lambda: "\n" * count,
     )
-    return _at_a_line(text, rng.choice(made), rng)
+    return _at_a_line(text, rng.choice(make)(), rng)
 
 
 def _at_a_line(text: str, what: str, rng: random.Random) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -34,31 +34,35 @@ class Played:
     transcript: bytes
 
 
-@pytest.fixture
-def stages(finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, Played]:
+@pytest.fixture(scope="module")
+def stages(finished: Finished, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Played]]:
     """`build`, `validate` and `benchmark` of the tiny demonstration, run once on the agent of this machine."""
-    monkeypatch.chdir(finished.folder)
-    monkeypatch.setattr(session_module, "RETRY_PAUSES_S", ())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(finished.folder)
+        patch.setattr(session_module, "RETRY_PAUSES_S", ())
+        patch.setattr(benchmark, "IMAGES", 4)
+        yield _played(tmp_path_factory.mktemp("played"))
+
+
+def _played(folder: Path) -> dict[str, Played]:
     keys = TINY | {"benchmark.boundaries": "[engine, image_to_class]"}
     config = load_config(FONTS, [f"{key}={value}" for key, value in keys.items()])
     planned = {p.step.id: p for p in plan(config, Store(config.store.folder), Selection())}
     inputs = {step: p.artifact.path for step, p in planned.items() if p.artifact}
-    python = recording_python(tmp_path / "recording", tmp_path / "transcript")
-    device = Device("local", folder=str(tmp_path / "device"), python=python, silence_s=5, job_s=60)
+    python = recording_python(folder / "recording", folder / "transcript")
+    device = Device("local", folder=str(folder / "device"), python=python, silence_s=5, job_s=60)
     found: dict[str, Played] = {}
-
-    monkeypatch.setattr(benchmark, "IMAGES", 4)
     for name in ("build", "validate", "benchmark"):
         step = planned[f"{name}@cpu"].step
-        out = tmp_path / name
+        out = folder / name
         out.mkdir()
         arguments = step.stage.arguments(config, "cpu")
         work = Work(
-            arguments, dict(inputs), {}, out, tmp_path / "scratch", lambda *_: None, place=OnDevice(device)
+            arguments, dict(inputs), {}, out, folder / "scratch", lambda *_: None, place=OnDevice(device)
         )
-        (tmp_path / "transcript").unlink(missing_ok=True)
+        (folder / "transcript").unlink(missing_ok=True)
         step.stage.run(work)
-        found[name] = Played(step.stage.run, work, (tmp_path / "transcript").read_bytes())
+        found[name] = Played(step.stage.run, work, (folder / "transcript").read_bytes())
         inputs[f"{name}@cpu"] = out
     return found
 
