@@ -26,7 +26,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from tests.warm_client import ENDING
 
 ROOT = Path(__file__).parents[1]
 _MESSAGE_BYTES = 200_000
@@ -49,8 +51,8 @@ class Warm:
     def command(self, *words: str) -> list[str]:
         """A command line that does in any process what `python WORDS` does: `-m MODULE` or `-c CODE`, and arguments.
 
-        Its folder, environment, standard streams and end are the command's; signals to it and limits are not. Where
-        the environment would make another interpreter, it is a new one.
+        Its folder, environment, standard streams and end are the command's; SIGINT, SIGTERM and SIGHUP reach it, and
+        it is killed with it. Limits are not its own. Where the environment would make another interpreter, it is one.
         """
         client = Path(__file__).with_name("warm_client.py")
         return [sys.executable, "-I", "-S", str(client), self.address, *words]
@@ -85,6 +87,13 @@ def warm() -> Warm:
     return Warm(shared) if shared else start(environment())
 
 
+def kill(process: subprocess.Popen[Any]) -> None:
+    """Kill a command of `warm()`; it is dead when this returns."""
+    process.kill()
+    process.wait()
+    subprocess.run(warm().command("-c", ""), env=environment(), check=True)  # begun after the kill was seen
+
+
 def environment() -> dict[str, str]:
     """Of a command of the tests: two processes with two threads each on two cores would only wait for each other."""
     return os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "COLUMNS": "200"}
@@ -112,23 +121,30 @@ def _fork_for_each(listener: socket.socket) -> NoReturn:
             elif watched in askers and watched.fileno() >= 0:  # who asked has gone before the end
                 os.kill(askers[watched], signal.SIGKILL)
         if sys.stdin.fileno() in ready:
+            for child, _ in children.values():
+                os.kill(child, signal.SIGKILL)
             sys.exit()
         if listener not in ready:
             continue
         asking, _ = listener.accept()
         said, files, _, _ = socket.recv_fds(asking, _MESSAGE_BYTES, 4)
-        words, theirs = json.loads(said) if said else ([], {})
+        words, theirs, ignored = json.loads(said) if said else ([], {}, [])
         if not said or _at_start(theirs) != _at_start(environment):
             with asking, suppress(OSError):
                 asking.send(b"no")
         elif child := os.fork():
             children[os.pidfd_open(child)] = (child, asking)
+            with suppress(OSError):
+                asking.send(str(child).encode())
         else:
             listener.close()
             for watched, (_, reply) in children.items():
                 os.close(watched)
                 reply.close()
             asking.close()
+            for number in ENDING:
+                usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+                signal.signal(number, signal.SIG_IGN if number in ignored else usual)
             _become(words, theirs, files)
         for file in files:
             os.close(file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import warnings
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ from figkd.models import (
     parameter_count,
     reparameterize_for_export,
 )
+from tests.warm import environment, warm
 
 
 class _Record(nn.Module):
@@ -113,12 +113,13 @@ def test_a_network_that_crashes_in_channels_last_is_trained_in_the_plain_layout(
     """Protects against a segmentation fault of oneDNN; runs in its own process, which would die of it."""
     code = (
         "import torch; from figkd.models import build_model; from figkd.models import place\n"
+        "torch.set_num_threads(2)\n"
         "model = place(build_model('timm/repvgg_a0', 5, image_size=32), 'cpu').train()\n"
         "assert not model.channels_last\n"
         "for _ in range(3):\n"
         "    model(torch.zeros(16, 32, 32, 3, dtype=torch.uint8)).square().mean().backward()\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run(warm().command("-c", code), env=environment(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert build_model("timm/resnet10t", 5, image_size=32).channels_last
 
@@ -191,6 +192,7 @@ import sys, torch
 from figkd.models import build_model
 from figkd.models import place
 
+torch.set_num_threads(2)
 name, size = sys.argv[1], int(sys.argv[2])
 model = place(build_model(name, 7, image_size=size), "cpu").train()
 images = torch.randint(0, 256, (2, size, size, 3), dtype=torch.uint8)
@@ -208,6 +210,7 @@ def test_popular_models_train(name: str, size: int) -> None:
     """Protects a user's choice: a step of training in the layout that training uses, a gradient for every weight (as
     data parallelism needs), and evaluation; each in a process of its own, as a crash would end it."""
     done = subprocess.run(
-        [sys.executable, "-c", _ONE_STEP, name, str(size)], capture_output=True, text=True, timeout=300
-    )
+        warm().command("-c", _ONE_STEP, name, str(size)),
+        env=environment(), capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr

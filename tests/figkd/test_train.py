@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from figkd.loss.build import build_loss
 from figkd.models import ImageClassifier
 from figkd.objective import compile_mode
 from figkd.train import _for_group, train
+from tests.warm import environment, warm
 
 CLASSES = 4
 
@@ -173,7 +172,7 @@ def test_kill_dash_nine(tmp_path: Path) -> None:
             at=at,
             out=str(tmp_path / "out.pt"),
         )
-        return subprocess.run([sys.executable, "-c", code], check=False, env=os.environ).returncode
+        return subprocess.run(warm().command("-c", code), check=False, env=environment()).returncode
 
     assert child(8) == -signal.SIGKILL
     assert not (tmp_path / "out.pt").exists()

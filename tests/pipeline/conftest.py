@@ -71,7 +71,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def quick_command(*arguments: str | Path) -> list[str]:
-    """The same without the time to import, for a process that gets no signal and no limit (tests/warm.py)."""
+    """The same without the time to import, for a process that gets no limit (tests/warm.py)."""
     return warm().command("-m", "pipeline.cli", *map(str, arguments))
 
 

@@ -15,7 +15,7 @@ import pytest
 from pipeline.core.errors import Exit
 from tests.figkd.data.examined import check
 from tests.pipeline import trees
-from tests.pipeline.conftest import FONTS, ROOT, TINY, command, environment, figkd, sets
+from tests.pipeline.conftest import FONTS, ROOT, TINY, command, environment, figkd, quick_command, sets
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -113,7 +113,7 @@ def test_a_failing_stage_exits_1_and_keeps_what_came_before(tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_exits_130_with_a_clean_store_and_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C (or a service stop) in the middle of training; the same command then finishes."""
-    arguments = command("run", FONTS, *sets(TINY | {"teacher.epochs": 12}), "--until", "teacher")
+    arguments = quick_command("run", FONTS, *sets(TINY | {"teacher.epochs": 12}), "--until", "teacher")
     process = subprocess.Popen(
         arguments, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C

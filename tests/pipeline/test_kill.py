@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import FONTS, TINY, Finished, command, environment, figkd, sets
+from tests.pipeline.conftest import FONTS, TINY, Finished, environment, figkd, quick_command, sets
+from tests.warm import kill
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +42,7 @@ def _digests(folder: Path) -> dict[str, str]:
 def _kill_in(step: str, folder: Path, pause: float) -> bool:
     """Start a run and kill it with SIGKILL `pause` seconds after `step` began; False if that was too late."""
     process = subprocess.Popen(
-        command("run", FONTS, *sets(TINY)),
+        quick_command("run", FONTS, *sets(TINY)),
         cwd=folder,
         env=environment(),
         stderr=subprocess.DEVNULL,
@@ -54,8 +55,7 @@ def _kill_in(step: str, folder: Path, pause: float) -> bool:
             break
         time.sleep(0.002)
     time.sleep(pause)
-    process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    kill(process)
     return process.returncode == -signal.SIGKILL and not (folder / ".figkd/artifacts" / step).exists()
 
 
@@ -95,7 +95,7 @@ def test_a_killed_run_is_continued_to_the_same_result(
 
 def test_two_runs_at_once_share_the_work(finished: Finished, tmp_path: Path) -> None:
     """Started together on one store: both succeed, each artifact is made once."""
-    arguments = command("run", FONTS, *sets(TINY))
+    arguments = quick_command("run", FONTS, *sets(TINY))
     processes = [
         subprocess.Popen(
             arguments,

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from pipeline.results.result import Result
-from tests.pipeline.conftest import CPU_FILE, FONTS, TINY, Done, command, environment, figkd, sets
+from tests.pipeline.conftest import CPU_FILE, FONTS, TINY, Done, environment, figkd, quick_command, sets
+from tests.warm import kill
 
 # Enough images for a student that has something to lose, and ranges so narrow that INT8 loses it.
 COARSE: dict[str, Any] = {
@@ -100,14 +101,13 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_bytes(folder: Path, tmp_path: 
         shutil.copytree(folder / ".figkd", place / ".figkd")
     assert figkd(*arguments, cwd=whole).code == 0
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command(*arguments), cwd=killed, env=environment(), **quiet)  # type: ignore[call-overload]
+    process = subprocess.Popen(quick_command(*arguments), cwd=killed, env=environment(), **quiet)  # type: ignore[call-overload]
     deadline = time.monotonic() + 200
     while process.poll() is None and time.monotonic() < deadline:
         if list((killed / ".figkd").rglob("int8_cpu_*.pt")):  # the second file's training has a state
             break
         time.sleep(0.002)
-    process.send_signal(signal.SIGKILL)
-    process.wait(60)
+    kill(process)
     assert process.returncode == -signal.SIGKILL
     again = figkd(*arguments, cwd=killed)
     assert again.code == 0, again.err

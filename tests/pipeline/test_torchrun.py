@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.pipeline.conftest import CPU_FILE, FONTS, TINY, command, environment, figkd, sets
+from tests.pipeline.conftest import CPU_FILE, FONTS, TINY, command, environment, figkd, quick_command, sets
 
 SMALL: dict[str, Any] = TINY | {"teacher.epochs": 1}
 
@@ -38,7 +38,7 @@ def _group(folder: Path, arguments: list[Any], port: int) -> list[subprocess.Pop
     """Two processes as torchrun starts them, each a child of the test, so that one can be killed."""
     return [
         subprocess.Popen(
-            command("run", *arguments),
+            quick_command("run", *arguments),
             cwd=folder,
             env=environment()
             | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
@@ -90,10 +90,10 @@ def test_a_killed_process_ends_the_run_cleanly_and_the_next_one_goes_on(
     victim: int, tmp_path: Path, port: int
 ) -> None:
     """Protects against hanging and half artifacts: one message, no traceback; then the run is taken up and ends."""
-    arguments = [FONTS, "--until", "teacher", *sets(SMALL | {"teacher.epochs": 30})]
+    arguments = [FONTS, "--until", "teacher", *sets(SMALL | {"teacher.epochs": 10})]
     group = _group(tmp_path, arguments, port)
     try:
-        deadline = time.monotonic() + 200
+        deadline = time.monotonic() + 500
         while not list((tmp_path / ".figkd/scratch").glob("teacher.*/state.pt")):
             assert time.monotonic() < deadline and all(process.poll() is None for process in group)
             time.sleep(0.01)
@@ -108,10 +108,10 @@ def test_a_killed_process_ends_the_run_cleanly_and_the_next_one_goes_on(
     assert "another of the 2 processes ended" in said[1 - victim]
     assert not (tmp_path / ".figkd/artifacts/teacher").exists()
     group = _group(tmp_path, arguments, port)
-    outcomes = [(process.communicate(timeout=200)[1], process.returncode) for process in group]
+    outcomes = [(process.communicate(timeout=500)[1], process.returncode) for process in group]
     assert [code for _, code in outcomes] == [0, 0], outcomes
     (history,) = (tmp_path / ".figkd/artifacts/teacher").glob("*/history.json")
-    assert [record["epoch"] for record in json.loads(history.read_text())] == list(range(1, 31))
+    assert [record["epoch"] for record in json.loads(history.read_text())] == list(range(1, 11))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_half_an_environment_is_named(tmp_path: Path) -> None:
     """Protects against a broken launcher: told what is wrong and what to do, with exit code 4."""
     env = {key: value for key, value in environment().items() if key not in ("RANK", "MASTER_ADDR")}
     done = subprocess.run(
-        command("run", FONTS, *sets(SMALL)),
+        quick_command("run", FONTS, *sets(SMALL)),
         cwd=tmp_path, env=env | {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "test"},
         capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -6,7 +6,6 @@ Protects what hours of scouting are worth: a killed one goes on where it was, an
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -14,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipeline.conftest import FONTS, command, environment, figkd
+from tests.pipeline.conftest import FONTS, environment, figkd, quick_command
 from tests.pipeline.devices.conftest import sshd  # noqa: F401
 from tests.pipeline.devices.sshd import Sshd
+from tests.warm import kill
 
 NETS = """
 from torch import nn
@@ -67,7 +67,7 @@ def test_killed_and_gone_on_with_here_and_over_ssh(tmp_path: Path, sshd: Sshd) -
     config = _config(tmp_path, edge)
     artifacts = tmp_path / ".figkd" / "artifacts"
     first = subprocess.Popen(
-        command("scout", config),
+        quick_command("scout", config),
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.DEVNULL,
@@ -76,8 +76,7 @@ def test_killed_and_gone_on_with_here_and_over_ssh(tmp_path: Path, sshd: Sshd) -
     end = time.monotonic() + 400
     while not list(artifacts.glob("scout@*/*")) and first.poll() is None and time.monotonic() < end:
         time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
+    kill(first)
     before = {path: (path / "rows.json").read_bytes() for path in artifacts.glob("scout@*/*")}
     assert before
 

@@ -15,8 +15,9 @@ import pytest
 from pipeline.cli.entry import execute
 from pipeline.results.searched import read_searched
 from tests.pipeline.cli.in_process import run
-from tests.pipeline.conftest import FONTS, command, environment, figkd, sets
+from tests.pipeline.conftest import FONTS, environment, figkd, quick_command, sets
 from tests.pipeline.search.tiny import SMALL
+from tests.warm import kill
 
 HEAD = f"base: {FONTS}\nname: tiny\n"
 REST = "objectives: {val_top1: max, engine_mb@cpu: min}\nsampler: random\nconfirm: false\n"
@@ -93,7 +94,7 @@ def _search(folder: Path, *arguments: str) -> list[str | Path]:
 def _killed(folder: Path, reached: Callable[[], bool]) -> bool:
     """Start the search, and kill it as soon as something is reached; False if it was faster than we looked."""
     process = subprocess.Popen(
-        command(*_search(folder)),
+        quick_command(*_search(folder)),
         cwd=folder,
         env=environment(),
         stdout=subprocess.DEVNULL,
@@ -101,8 +102,8 @@ def _killed(folder: Path, reached: Callable[[], bool]) -> bool:
     )
     while not reached() and process.poll() is None:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    return process.wait(60) == -signal.SIGKILL
+    kill(process)
+    return process.returncode == -signal.SIGKILL
 
 
 def _trials(folder: Path) -> list[dict[str, Any]]:
