@@ -3,13 +3,15 @@
     python benchmarks/study/trials.py ideas benchmarks/study/characters.yaml --seeds 1001 1002
     python benchmarks/study/trials.py default benchmarks/study/characters.yaml --seeds 1003 1004 1005 1006 1007
     python benchmarks/study/trials.py units benchmarks/study/characters.yaml --seeds 1 2 3 4
+    python benchmarks/study/trials.py forms benchmarks/study/characters.yaml --seeds 1001 1002 1003 1004 1005
 
 `ideas`: what could be a better default, by validation images. `default`: candidates for the default against baselines,
 as they come and as tuned (study_<name>.json), by validation images. `units`: the teacher's logits are multiplied, and
 the student learns with the weight as it comes, which has the unit of one over logits squared, or with one that is held
 against the energy of the logits, here divided by the square of the factor. The order of the classes is that of the
-logits as they are. Finished students are lines of runs/study/<what>_<name>.jsonl, so that what was stopped goes on.
-Writes benchmarks/results/<what>_<name>.json, differences paired by seed.
+logits as they are. `forms`: other forms of the default's parts (forms.py), by validation images. Finished students are
+lines of runs/study/<what>_<name>.jsonl, so that what was stopped goes on. Writes
+benchmarks/results/<what>_<name>.json, differences paired by seed.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from forms import FORMS, known
 from study import ROOT, Job, prepared, settings_of, train_student
 from torch import Tensor, nn
 
@@ -53,6 +56,7 @@ class Trial:
         method: of `distill.method`.
         tuned: with the settings that the study's tuning chose for the method.
         few: by the first three seeds only.
+        form: of the loss, a key of `forms.FORMS`.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Trial:
     method: str = "figkd"
     tuned: bool = False
     few: bool = False
+    form: str = ""
 
     def settings(self, study: str, lr: float) -> tuple[tuple[str, str], ...]:
         """Config keys and values as JSON."""
@@ -114,8 +119,18 @@ TRIALS = {
         Trial("twice the logits", factor=2.0),
         Trial("twice the logits, weight by energy", {"weight": WEIGHT / 4}, factor=2.0),
     ),
+    "forms": (
+        Trial("default recipe"),
+        Trial("detail's mean over all shifts of the order", form="shifted"),
+        Trial("correlation of the details", form="details"),
+        Trial("correlation of all bands", form="all bands"),
+        Trial("detail weighted by the teacher's p(label)", form="trusting"),
+        Trial("the same at temperature 4", form="trusting at 4"),
+        Trial("band weights by information beyond the labels", form="informed"),
+        Trial("the same with the low band", form="informed, low band"),
+    ),
 }  # fmt: skip
-SEEN = {"ideas": "val", "default": "val", "units": "test"}
+SEEN = {"ideas": "val", "default": "val", "units": "test", "forms": "val"}
 
 FEW = 3
 
@@ -146,8 +161,12 @@ def train_one(job_of: tuple[Trial, Job]) -> dict[str, Any]:
     trial, job = job_of
     plain = builder.build_loss
 
-    def build(*arguments: Any, **options: Any) -> nn.Module:
-        return Changed(plain(*arguments, **options), trial)
+    def build(*arguments: Any, order: Any = None, **options: Any) -> nn.Module:
+        def formed(order: Any, **changes: Any) -> nn.Module:
+            return plain(*arguments, order=order, **{**options, **changes})
+
+        loss = FORMS[trial.form](formed, order, known(job.inputs)) if trial.form else formed(order)
+        return Changed(loss, trial)
 
     builder.build_loss = build
     try:

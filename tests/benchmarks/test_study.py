@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parents[2] / "benchmarks" / "study"
 sys.path.insert(0, str(FOLDER))
 
 import fetch_photos  # noqa: E402
+import forms  # noqa: E402
 import study  # noqa: E402
 import trials  # noqa: E402
 import updated_order  # noqa: E402
@@ -130,6 +131,43 @@ def test_a_trial_changes_the_loss_as_it_says() -> None:
             assert trial.options["weight"] * trial.factor**2 == pytest.approx(
                 METHODS["figkd"].defaults["weight"]
             )
+
+
+def formed(order: Any, **changes: Any) -> FiGKDLoss:
+    """The default loss of eight classes."""
+    return FiGKDLoss(8, order=list(order), **changes)
+
+
+def test_forms_change_what_they_say() -> None:
+    """Protects the trials of forms: each is another loss, but where there is nothing to learn, or nothing to weigh."""
+    order = np.array([3, 1, 2, 0, 7, 5, 6, 4])
+    student, teacher, labels = torch.randn(16, 8), torch.randn(16, 8), torch.arange(16) % 8
+    known = teacher.double().numpy(), labels.numpy()
+    default = float(formed(order)(student, teacher, labels))
+    made = {name: form(formed, order, known) for name, form in forms.FORMS.items()}
+    for name, loss in made.items():
+        own = float(loss(student, teacher, labels))
+        assert own != pytest.approx(default, rel=1e-4), name
+        nothing = float(formed(order)(teacher, teacher, labels))
+        assert float(loss(teacher, teacher, labels)) == pytest.approx(nothing, rel=1e-4), name
+    each = [float(formed(np.roll(order, shift))(student, teacher, labels)) for shift in range(8)]
+    assert float(made["shifted"](student, teacher, labels)) == pytest.approx(sum(each) / 8, rel=1e-5)
+    sure = 10 * torch.eye(8)[labels]
+    assert float(made["trusting"](student, sure, labels)) == pytest.approx(
+        float(formed(order)(student, sure, labels)), rel=1e-4
+    )
+
+
+def test_informed_weights_are_as_heavy_together() -> None:
+    """Protects the comparison: weights move between bands, and a band that the labels explain whole weighs nothing."""
+    order, labels = np.arange(8), np.arange(32) % 8
+    means = np.random.default_rng(0).normal(size=(8, 8))[labels]
+    means[:, ::2] = means[:, 1::2]  # pairs of neighbours are alike but for what is added to them
+    alternating = np.where(np.arange(8) % 2, -1.0, 1.0) * np.random.default_rng(1).normal(size=(32, 1))
+    given = {"d1": 1.0, "d2": 0.5, "d3": 0.25}
+    found = forms.band_weights(order, (means + alternating, labels), given, low=False)
+    assert found["d2"] == pytest.approx(0.0, abs=1e-9) and found["d3"] == pytest.approx(0.0, abs=1e-9)
+    assert found["d1"] > 1.0
 
 
 def test_order_is_made_again_from_what_was_confused() -> None:
