@@ -24,8 +24,8 @@ from stored import RESULTS, read, span, table, where  # noqa: E402
 from figkd.loss.methods import METHODS  # noqa: E402
 
 PAGES = (
-    "docs/measurement.md", "docs/method.md", "docs/datasets.md", "docs/serving.md", "docs/scouting.md",
-    "docs/search.md", "docs/shipping.md", "docs/precision.md", "docs/training.md", "README.md",
+    "docs/measurement.md", "docs/method.md", "docs/comparison.md", "docs/datasets.md", "docs/serving.md",
+    "docs/scouting.md", "docs/search.md", "docs/shipping.md", "docs/precision.md", "docs/training.md", "README.md",
 )  # fmt: skip
 FASTER = 1.5
 LOOPS = {
@@ -200,15 +200,32 @@ def untuned() -> str:
     return table(*compared.methods(studies("_untuned")))
 
 
+def summary() -> str:
+    """The default against the best baseline of each task, as they come and tuned."""
+    return table(*compared.summary(studies("_untuned"), studies()))
+
+
 def choice() -> str:
     """Candidates for the default against the best baseline of each task, by validation images."""
     names = [name for name in STUDIES if (RESULTS / f"default_{name}.json").is_file()]
     return table(*compared.choice({STUDIES[name]: read(f"default_{name}.json") for name in names}))
 
 
+def forms() -> str:
+    """Other forms of the default's parts, by validation images."""
+    names = [name for name in STUDIES if (RESULTS / f"forms_{name}.json").is_file()]
+    return table(*compared.trials({STUDIES[name]: read(f"forms_{name}.json") for name in names}))
+
+
+def units() -> str:
+    """The teacher's logits multiplied, by test images."""
+    names = [name for name in STUDIES if (RESULTS / f"units_{name}.json").is_file()]
+    return table(*compared.trials({STUDIES[name]: read(f"units_{name}.json") for name in names}))
+
+
 def recipe() -> str:
     """What one change of the default recipe does, by task."""
-    return table(*compared.changes(studies() | studies("_controls"), compared.OURS, 1.0))
+    return table(*compared.changes(studies(), compared.OURS, 1.0))
 
 
 def residual() -> str:
@@ -246,7 +263,7 @@ def loss() -> str:
 
 STUDIES = {
     "fonts_cpu": "21 faces", "fonts100": "100 faces", "characters": "240 characters", "emoji": "66 emoji faces",
-    "radicals": "24 radicals", "emoji_families": "8 emoji families", "cells": "solar cells", "digits": "digits",
+    "cells": "solar cells", "radicals": "24 radicals", "emoji_families": "8 emoji families", "digits": "digits",
 }  # fmt: skip
 
 
@@ -369,7 +386,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "decode": decode,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss,
     "tuned": tuned,
-    "untuned": untuned, "residual": residual, "choice": choice, "recipe": recipe,
+    "untuned": untuned, "summary": summary, "residual": residual, "choice": choice, "recipe": recipe,
+    "forms": forms, "units": units,
     "serving": serving, "overload": overload, "drift": drift, "entropy": entropy, **search_tables.TABLES,
 }  # fmt: skip
 

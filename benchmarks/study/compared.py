@@ -41,6 +41,35 @@ def _against(rows: Rows, method: str) -> str:
     return f"{mean:+.1f} ± {error:.1f}"
 
 
+def _best(rows: Rows) -> str:
+    return max((name for name in BASELINES if name in rows), key=lambda name: float(rows[name]["mean"]))
+
+
+def summary(*kinds: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Head and a line a task: the default, the best baseline, and the difference, for each kind of comparison.
+
+    Args:
+        kinds: study results by title: as they come, tuned.
+    """
+    lines = []
+    for title in dict.fromkeys(title for tasks in kinds for title in tasks):
+        line = [title]
+        for tasks in kinds:
+            if title not in tasks:
+                line += ["not run"] * 3
+                continue
+            rows = rows_of(tasks[title])
+            best = _best(rows)
+            line += [
+                f"**{rows[OURS]['mean']:.1f}**",
+                f"{TITLES[best]} {rows[best]['mean']:.1f}",
+                f"{_against(rows, best)} (n = {min(rows[OURS]['n'], rows[best]['n'])})",
+            ]
+        lines.append(line)
+    columns = ["FiGKD", "best other", "difference"]
+    return ["task", *columns, *(f"{name}, tuned" for name in columns)], lines
+
+
 def methods(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Head and lines: mean top-1 by method and task, in brackets the default minus it; a line for the best baseline.
 
@@ -55,12 +84,9 @@ def methods(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[lis
         mean = f"{rows[method]['mean']:.1f}"
         return f"**{mean}**" if method == OURS else f"{mean} ({_against(rows, method)})"
 
-    def best(rows: Rows) -> str:
-        return max((name for name in BASELINES if name in rows), key=lambda name: float(rows[name]["mean"]))
-
     run = [name for name in TITLES if any(name in rows for rows in by_task.values())]
     lines = [[TITLES[name], *(cell(rows, name) for rows in by_task.values())] for name in run]
-    lines.append(["FiGKD minus the best", *(_against(rows, best(rows)) for rows in by_task.values())])
+    lines.append(["FiGKD minus the best", *(_against(rows, _best(rows)) for rows in by_task.values())])
     lines.append(["teacher", *(f"{result['teacher']['test_top1']:.1f}" for result in tasks.values())])
     head = ["method", *(f"{title}, n = {rows[OURS]['n']}" for title, rows in by_task.items())]
     return head, lines
@@ -114,3 +140,20 @@ def choice(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list
         ]
         for name, cells in lines.items()
     ]
+
+
+def trials(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Head and lines: trials minus the first one of the same task, paired by seed, and the first one itself.
+
+    Args:
+        tasks: results of `trials.py` by title.
+    """
+    lines: dict[str, list[str]] = {}
+    for result in tasks.values():
+        for place, row in enumerate(result["rows"]):
+            text = (
+                f"{row['minus_plain']:+.1f} ± {row['standard_error']:.1f}" if place else f"{row['mean']:.1f}"
+            )
+            lines.setdefault(row["name"], []).append(text)
+    (count,) = {row["n"] for result in tasks.values() for row in result["rows"]}
+    return [f"n = {count}", *tasks], [[name, *cells] for name, cells in lines.items()]

@@ -47,6 +47,18 @@ def test_the_default_stands_for_figkd_where_another_setting_was_chosen() -> None
     assert lines == [["without the correlation", "+48.0 ± 1.0 (n = 2)"]]
 
 
+def test_a_task_is_a_line_with_the_best_baseline_of_its_own() -> None:
+    """As they come and tuned, another method may be the best; a task that one of them lacks says so."""
+    plain = study(row("figkd", 5.0, 7.0), row("kd", 1.0, 1.0), row("dist", 2.0, 2.0))
+    tuned = study(row("figkd", 6.0, 6.0), row("kd", 5.0, 5.0), row("dist", 4.0, 4.0))
+    _, lines = compared.summary({"faces": plain, "others": plain}, {"faces": tuned})
+    before = ["**6.0**", "DIST 2.0", "+4.0 ± 1.0 (n = 2)"]
+    assert lines == [
+        ["faces", *before, "**6.0**", "KD 5.0", "+1.0 ± 0.0 (n = 2)"],
+        ["others", *before, "not run", "not run", "not run"],
+    ]
+
+
 def test_changes_are_held_against_the_recipe_that_they_change() -> None:
     """A control of the detail alone is not one of the default recipe; fewer seeds are paired with the first ones."""
     result = study(
@@ -79,3 +91,14 @@ def test_candidates_are_held_against_the_best_baseline_of_each_task() -> None:
     head, lines = compared.choice(tasks)
     assert head == ["candidate", "faces", "others", "worst"]
     assert lines == [["warm", "+1.5 ± 8.5 (n = 2)", "+1.0 ± 0.0 (n = 2)", "+1.0"]]
+
+
+def test_trials_are_held_against_the_first() -> None:
+    """The first trial's own top-1, and what the others are more."""
+    rows = [
+        {"name": "default recipe", "mean": 80.04, "minus_plain": 0.0, "standard_error": 0.0, "n": 5},
+        {"name": "changed", "mean": 81.0, "minus_plain": 0.96, "standard_error": 0.44, "n": 5},
+    ]
+    head, lines = compared.trials({"faces": {"rows": rows}})
+    assert head == ["n = 5", "faces"]
+    assert lines == [["default recipe", "80.0"], ["changed", "+1.0 ± 0.4"]]
