@@ -160,7 +160,10 @@ def at_work(error: Exception) -> ModelError | None:
 
 def _load(place: str) -> ModuleType:
     try:
-        return _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+        if not place.endswith(".py"):
+            return importlib.import_module(place)
+        with _no_bytecode():
+            return _from_file(Path(place))
     except ModuleNotFoundError as error:
         missing = re.sub(rf"^{_PRIVATE}[0-9a-f]{{16}}_", "", error.name or "")
         if not place.endswith(".py") and f"{place}.".startswith(f"{missing}."):
@@ -199,6 +202,16 @@ def _from_file(file: Path) -> ModuleType:
                 del sys.modules[name]
             raise
     return importlib.import_module(inner)
+
+
+@contextlib.contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Write no compiled modules: Python would run one for a source of the same second and size that has changed."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
 
 
 def _lines(files: list[Path]) -> Iterator[bytes]:

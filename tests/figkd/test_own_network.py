@@ -132,13 +132,15 @@ def test_a_package_is_loaded_whole_and_a_lone_file_alone(tmp_path: Path) -> None
         own_network.build(f"{missing}:make", 3, 16)
 
 
-def test_changed_code_is_loaded_again(tmp_path: Path) -> None:
-    """Protects long processes: the key follows the file's contents, and so does what runs."""
+def test_changed_code_is_loaded_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects long processes: key and network follow the contents, also of one second and size (compiled modules)."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
     path = _file(tmp_path, GOOD)
     narrow = own_network.build(f"{path}:make", 3, 16)
     _file(tmp_path, GOOD.replace("width=4", "width=8"))
     wide = own_network.build(f"{path}:make", 3, 16)
     assert sum(p.numel() for p in wide.parameters()) > sum(p.numel() for p in narrow.parameters())
+    assert not list(tmp_path.rglob("*.pyc"))  # nothing is left beside the user's code
 
 
 def test_what_a_module_prints_does_not_mix_with_results(
