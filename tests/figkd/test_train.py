@@ -472,7 +472,7 @@ def test_what_auto_compiles_on_a_gpu(
 def test_the_callers_precision_is_kept(precise: str) -> None:
     """Protects a caller who switched TF32 off: training asks cuDNN for algorithms that repeat, and for nothing else."""
     cudnn = torch.backends.cudnn
-    before = cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision  # type: ignore[attr-defined]
+    before = cudnn.allow_tf32
 
     def flags(*_: object) -> None:
         seen.append((cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark))  # type: ignore[attr-defined]
@@ -490,7 +490,7 @@ def test_the_callers_precision_is_kept(precise: str) -> None:
         assert (cudnn.conv.fp32_precision, cudnn.deterministic, cudnn.benchmark) == (wanted, False, True)  # type: ignore[attr-defined]
     finally:
         cudnn.benchmark = False
-        cudnn.conv.fp32_precision, cudnn.rnn.fp32_precision = before  # type: ignore[attr-defined]
+        cudnn.allow_tf32 = before  # of all kinds of operators
 
 
 def test_batch_norms_are_synchronised_on_gpus_with_their_activations() -> None:

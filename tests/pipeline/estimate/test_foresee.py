@@ -61,18 +61,18 @@ def test_the_benchmark_takes_what_the_config_says(
         return found.seconds
 
     monkeypatch.setattr(environment, "cores", lambda: 2)
-    warming, loading = 0.2 + 9 * 0.05, 3 * 3 * (0.1 + 38_000 / 100e6)
+    warming, loading = 0.1 + 9 * 0.025, 3 * 3 * (0.1 + 38_000 / 100e6)
     # One and two threads are tried, half a second each, with a warm-up of a fifth of that in six turns.
     choosing = 3 * 2 * (0.5 + 0.1 * (1 + 5 / 4))
-    assert seconds() == pytest.approx(9 * (1.0 + warming) + choosing + loading)
+    assert seconds() == pytest.approx(9 * (0.5 + warming) + choosing + loading)
     assert seconds(onnx_query_s=1.0) == pytest.approx(9 * (10.0 + warming) + choosing + loading)
-    decoding = 6 * (1.0 + warming) + 3 * (1000 * 0.0052 + warming)
+    decoding = 6 * (0.5 + warming) + 3 * (1000 * 0.0052 + warming)
     assert seconds(decode_s=0.005) == pytest.approx(decoding + choosing + loading)
     # Rounds are taken again where others are at work, once each.
-    assert seconds(other_cores=0.5) == pytest.approx(2 * 9 * (1.0 + warming) + choosing + loading)
-    assert seconds(energy=True) == pytest.approx(9 * (1.0 + warming) + choosing + loading + 4 * (5.0 + 1.0))
+    assert seconds(other_cores=0.5) == pytest.approx(2 * 9 * (0.5 + warming) + choosing + loading)
+    assert seconds(energy=True) == pytest.approx(9 * (0.5 + warming) + choosing + loading + 4 * (5.0 + 1.0))
     monkeypatch.setattr(environment, "cores", lambda: 1)
-    assert seconds() == pytest.approx(9 * (1.0 + warming) + loading)
+    assert seconds() == pytest.approx(9 * (0.5 + warming) + loading)
 
 
 @pytest.mark.parametrize(
