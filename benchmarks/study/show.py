@@ -49,8 +49,9 @@ def figure(rows: Sequence[Mapping[str, Any]], title: str, path: Path) -> None:
         error = row["std"] / row["n"] ** 0.5
         axes.errorbar(row["mean"], place, xerr=error, fmt="D", ms=5, color=colour, capsize=3)
     axes.set_yticks(range(len(ranked)), [row["method"] for row in ranked])
-    axes.set_xlabel("test top-1, percent (dots: seeds; diamond: mean ± standard error)")
-    axes.set_title(title, fontsize=10)
+    # Of the whole figure: long names of methods leave the axes little room.
+    drawing.supxlabel("test top-1, percent (dots: seeds; diamond: mean ± standard error)", fontsize=10)
+    drawing.suptitle(title, fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=110)
