@@ -132,7 +132,7 @@ def build(name: str, num_classes: int, image_size: int) -> nn.Module:
     from torch import nn
 
     place, _, attribute = name.rpartition(":")
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), _no_bytecode():  # a function may import, too
         module = _load(place)
         function = _function(module, place, attribute)
         arguments = _arguments(function, name, num_classes, image_size)
@@ -160,10 +160,7 @@ def at_work(error: Exception) -> ModelError | None:
 
 def _load(place: str) -> ModuleType:
     try:
-        if not place.endswith(".py"):
-            return importlib.import_module(place)
-        with _no_bytecode():
-            return _from_file(Path(place))
+        return _from_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
     except ModuleNotFoundError as error:
         missing = re.sub(rf"^{_PRIVATE}[0-9a-f]{{16}}_", "", error.name or "")
         if not place.endswith(".py") and f"{place}.".startswith(f"{missing}."):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -141,6 +142,23 @@ def test_changed_code_is_loaded_again(tmp_path: Path, monkeypatch: pytest.Monkey
     wide = own_network.build(f"{path}:make", 3, 16)
     assert sum(p.numel() for p in wide.parameters()) > sum(p.numel() for p in narrow.parameters())
     assert not list(tmp_path.rglob("*.pyc"))  # nothing is left beside the user's code
+
+
+def test_changed_code_that_a_function_imports_is_loaded_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same of a package's other module, imported when the function is called."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    package = tmp_path / "late"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    late = "from torch import nn\ndef make(num_classes):\n from .wide import W\n return nn.Linear(W, num_classes)\n"
+    path = _file(package, late, "net.py")
+    widths = []
+    for width in (4, 8):
+        os.utime(_file(package, f"W = {width}\n", "wide.py"), (1e9, 1e9))
+        widths.append(own_network.build(f"{path}:make", 3, 16).in_features)
+    assert widths == [4, 8]
 
 
 def test_what_a_module_prints_does_not_mix_with_results(
