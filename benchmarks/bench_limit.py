@@ -18,11 +18,9 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from device import best, facts, matmul_rate, spread, take_turns
+from device import best, facts, matmul_rate, random_images, spread, take_turns
 
-from figkd.data.split import Split
 from figkd.data.views import make_views
 from figkd.files import write_json
 from figkd.loss.build import build_loss
@@ -62,11 +60,10 @@ def measure(
         "training": training_flops(model, side),
     }
     assert flops["forward"] is not None and flops["training"] is not None
-    size, rng = steps * batch, np.random.default_rng(0)
-    images = rng.integers(0, 256, (size, side, side, 3), dtype=np.uint8)
-    split = Split(images, rng.integers(0, classes, size), [str(number) for number in range(size)])
+    size = steps * batch
+    split = random_images(size, side, classes)
     probe = place(copy.deepcopy(model), device).eval()
-    shown = torch.from_numpy(images[:batch]).to(device)
+    shown = torch.from_numpy(split.images[:batch]).to(device)
 
     def forward() -> None:
         with torch.inference_mode(), autocast(device, amp):

@@ -105,9 +105,14 @@ def make_pair(pair: str, size: int) -> tuple[ImageClassifier, ImageClassifier, S
     torch.manual_seed(0)
     teacher = build_model(teacher_name, classes, image_size=SIDE).eval()
     student = build_model(student_name, classes, image_size=SIDE)
+    return teacher, student, random_images(size, SIDE, classes)
+
+
+def random_images(size: int, side: int, classes: int) -> Split:
+    """So many square images with labels, the same every time."""
     rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (size, SIDE, SIDE, 3), dtype=np.uint8)
-    return teacher, student, Split(images, rng.integers(0, classes, size), [str(i) for i in range(size)])
+    images = rng.integers(0, 256, (size, side, side, 3), dtype=np.uint8)
+    return Split(images, rng.integers(0, classes, size), [str(number) for number in range(size)])
 
 
 def take_turns(run: Run, between: Callable[[], dict[str, float]]) -> list[dict[str, float]]:

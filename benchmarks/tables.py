@@ -179,15 +179,16 @@ def tuning() -> str:
     )
 
 
+def by_task(kind: str, of: str = "") -> dict[str, Any]:
+    """Results of a kind by the task's title, where there are some; `of`: the end of the file's name."""
+    files = {title: f"{kind}_{name}{of}.json" for name, title in STUDIES.items()}
+    return {title: read(file) for title, file in files.items() if (RESULTS / file).is_file()}
+
+
 def studies(of: str = "") -> dict[str, Any]:
-    """Studies of the default as it is now, by title; `of`: the end of the file's name."""
-    found = {
-        STUDIES[name]: read(f"study_{name}{of}.json")
-        for name in STUDIES
-        if (RESULTS / f"study_{name}{of}.json").is_file()
-    }
+    """Studies of the default as it is now."""
     now = METHODS["figkd"].defaults
-    return {title: result for title, result in found.items() if result.get("defaults") == now}
+    return {title: result for title, result in by_task("study", of).items() if result.get("defaults") == now}
 
 
 def tuned() -> str:
@@ -207,20 +208,17 @@ def summary() -> str:
 
 def choice() -> str:
     """Candidates for the default against the best baseline of each task, by validation images."""
-    names = [name for name in STUDIES if (RESULTS / f"default_{name}.json").is_file()]
-    return table(*compared.choice({STUDIES[name]: read(f"default_{name}.json") for name in names}))
+    return table(*compared.choice(by_task("default")))
 
 
 def forms() -> str:
     """Other forms of the default's parts, by validation images."""
-    names = [name for name in STUDIES if (RESULTS / f"forms_{name}.json").is_file()]
-    return table(*compared.trials({STUDIES[name]: read(f"forms_{name}.json") for name in names}))
+    return table(*compared.trials(by_task("forms")))
 
 
 def units() -> str:
     """The teacher's logits multiplied, by test images."""
-    names = [name for name in STUDIES if (RESULTS / f"units_{name}.json").is_file()]
-    return table(*compared.trials({STUDIES[name]: read(f"units_{name}.json") for name in names}))
+    return table(*compared.trials(by_task("units")))
 
 
 def recipe() -> str:

@@ -36,9 +36,14 @@ def gap(first: Sequence[float], second: Sequence[float]) -> tuple[float, float, 
     return statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5, len(gaps)
 
 
+def _signed(mean: float, error: float, count: int | None = None) -> str:
+    number = "" if count is None else f" (n = {count})"
+    return f"{mean:+.1f} ± {error:.1f}{number}"
+
+
 def _against(rows: Rows, method: str) -> str:
     mean, error, _ = gap(rows[OURS]["test_top1"], rows[method]["test_top1"])
-    return f"{mean:+.1f} ± {error:.1f}"
+    return _signed(mean, error)
 
 
 def _best(rows: Rows) -> str:
@@ -63,7 +68,7 @@ def summary(*kinds: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[li
             line += [
                 f"**{rows[OURS]['mean']:.1f}**",
                 f"{TITLES[best]} {rows[best]['mean']:.1f}",
-                f"{_against(rows, best)} (n = {min(rows[OURS]['n'], rows[best]['n'])})",
+                _signed(*gap(rows[OURS]["test_top1"], rows[best]["test_top1"])),
             ]
         lines.append(line)
     columns = ["FiGKD", "best other", "difference"]
@@ -108,12 +113,11 @@ def changes(
         for name, row in rows.items():
             if not (row["control"] and _batch_weight(row) == batch_weight):
                 continue
-            mean, error, count = gap(row["test_top1"], rows[base]["test_top1"])
-            text = f"{mean:+.1f} ± {error:.1f} (n = {count})"
+            text = _signed(*gap(row["test_top1"], rows[base]["test_top1"]))
             found.setdefault(name.split(", ", 1)[1], {})[title] = text
         if base == OURS:
-            mean, error, count = gap(rows[ALONE]["test_top1"], rows[OURS]["test_top1"])
-            found.setdefault(PARTS[ALONE], {})[title] = f"{mean:+.1f} ± {error:.1f} (n = {count})"
+            text = _signed(*gap(rows[ALONE]["test_top1"], rows[OURS]["test_top1"]))
+            found.setdefault(PARTS[ALONE], {})[title] = text
     lines = [[name, *(cells.get(title, "not run") for title in tasks)] for name, cells in found.items()]
     return ["changed", *tasks], lines
 
@@ -133,12 +137,7 @@ def choice(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list
                 lines.setdefault(row["name"], []).append(gap(row["top1"], best))
     head = ["candidate", *tasks, "worst"]
     return head, [
-        [
-            name,
-            *(f"{mean:+.1f} ± {error:.1f} (n = {count})" for mean, error, count in cells),
-            f"{min(cells)[0]:+.1f}",
-        ]
-        for name, cells in lines.items()
+        [name, *(_signed(*cell) for cell in cells), f"{min(cells)[0]:+.1f}"] for name, cells in lines.items()
     ]
 
 
@@ -151,9 +150,7 @@ def trials(tasks: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list
     lines: dict[str, list[str]] = {}
     for result in tasks.values():
         for place, row in enumerate(result["rows"]):
-            text = (
-                f"{row['minus_plain']:+.1f} ± {row['standard_error']:.1f}" if place else f"{row['mean']:.1f}"
-            )
+            text = _signed(row["minus_plain"], row["standard_error"]) if place else f"{row['mean']:.1f}"
             lines.setdefault(row["name"], []).append(text)
     (count,) = {row["n"] for result in tasks.values() for row in result["rows"]}
     return [f"n = {count}", *tasks], [[name, *cells] for name, cells in lines.items()]

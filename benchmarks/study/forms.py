@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from figkd.data import open_split
 from figkd.data.logits import open_logits
-from figkd.loss.wavelet import wavedec_matrix
+from figkd.loss.detail import LinearDetail
+from figkd.loss.wavelet import band_names, wavedec_matrix
 
 LEVELS = 3
 SHIFTS = 2**LEVELS
@@ -34,7 +35,7 @@ Known = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
 """The teacher's logits of one view [N, C] and the labels [N] of the training images."""
 
 
-def known(inputs: Sequence[tuple[str, str]]) -> Known:
+def read_known(inputs: Sequence[tuple[str, str]]) -> Known:
     """Of the artifacts that a student is trained from."""
     folders = {name: Path(path) for name, path in inputs}
     logits = np.asarray(open_logits(folders["logits"] / "train.npy")[:, 0], dtype=np.float64)
@@ -70,22 +71,17 @@ class OfBands(nn.Module):
         whole: Any = build(order)
         self.rest = build(order, batch_weight=0.0)
         self.weight, self.temperature = float(whole.batch_weight), float(whole.batch_temperature)
-        bands = wavedec_matrix(len(order), "haar", LEVELS)
-        columns = [
-            bands.matrix[:, place] for name, place in bands.slices.items() if low or not name.startswith("a")
-        ]
-        matrix = np.empty((len(order), sum(part.shape[1] for part in columns)))
-        matrix[order] = np.concatenate(columns, axis=1)
-        self.matrix = torch.tensor(matrix, dtype=torch.float32)
+        weights = {name: float(low or not name.startswith("a")) for name in band_names(LEVELS)}
+        self.transform = LinearDetail(len(order), "haar", "symmetric", weights, order)
 
     def forward(self, student: Tensor, teacher: Tensor, labels: Tensor) -> Tensor:
         ones, others = (
-            torch.softmax(logits.float() / self.temperature, 1) @ self.matrix for logits in (student, teacher)
+            self.transform(torch.softmax(logits.float() / self.temperature, 1))
+            for logits in (student, teacher)
         )
         ones, others = ones - ones.mean(0), others - others.mean(0)
-        varies = (
-            others.norm(dim=0) > _FLAT
-        )  # the mean of all classes, where the low band is no more, does not
+        # The mean of all classes, where the low band is no more, does not vary.
+        varies = others.norm(dim=0) > _FLAT
         length = (ones.norm(dim=0) * others.norm(dim=0)).clamp_min(_TINY)
         related = ((ones * others).sum(0) / length)[varies].mean()
         value: Tensor = self.rest(student, teacher, labels)

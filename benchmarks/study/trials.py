@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from forms import FORMS, known
+from forms import FORMS, read_known
 from study import ROOT, Job, prepared, settings_of, train_student
 from torch import Tensor, nn
 
@@ -165,7 +165,7 @@ def train_one(job_of: tuple[Trial, Job]) -> dict[str, Any]:
         def formed(order: Any, **changes: Any) -> nn.Module:
             return plain(*arguments, order=order, **{**options, **changes})
 
-        loss = FORMS[trial.form](formed, order, known(job.inputs)) if trial.form else formed(order)
+        loss = FORMS[trial.form](formed, order, read_known(job.inputs)) if trial.form else formed(order)
         return Changed(loss, trial)
 
     builder.build_loss = build
