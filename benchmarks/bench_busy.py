@@ -4,8 +4,9 @@
 
 Foreign processes count in a loop. In every round and with every number of them, the ways take turns, each in a process
 of its own that lives through all rounds: training (`--network`, 32 px, batches of 64, cross entropy) with all threads
-that spin as OpenMP has it by default, for a moment (`figkd_pipeline.openmp.SPINS`), or not at all; with one thread; and
-scoring in ONNX Runtime with threads that spin or sleep. Five minutes on two cores, which have to be quiet otherwise.
+that spin as OpenMP has it by default, for a moment (`figkd_pipeline.openmp.SPINS`), or not at all; with a replica for
+each core; with one thread; and scoring in ONNX Runtime with threads that spin or sleep. Six minutes on two cores, which
+have to be quiet otherwise.
 
 The fair share of C cores with F foreign processes is C - F cores, and at least C / (F + 1); `share` is the rate over
 that many times the rate of one thread with the fewest of them (none); `over_default` the rate over that of OpenMP's
@@ -41,17 +42,22 @@ DEFAULT, ONE = "default", "one thread"
 
 @dataclass(frozen=True)
 class Way:
-    """How threads wait, in training (`spinning` None) or in ONNX Runtime; `one` takes a single thread."""
+    """How threads wait, in training (`spinning` None) or in ONNX Runtime; `one` takes a single thread.
+
+    With `replicas` a core is given to each part of a micro-batch, else all share every operation.
+    """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     spinning: bool | None = None
     one: bool = False
+    replicas: bool = False
 
 
 WAYS = {
     DEFAULT: Way(),
     "moment": Way({"GOMP_SPINCOUNT": str(SPINS)}),
     "asleep": Way({"OMP_WAIT_POLICY": "PASSIVE"}),
+    "replicas": Way({"GOMP_SPINCOUNT": str(SPINS)}, replicas=True),
     ONE: Way(one=True),
     "scoring, spinning": Way(spinning=True),
     "scoring, asleep": Way(spinning=False),
@@ -63,7 +69,7 @@ class Enough(Exception):
     pass
 
 
-def trainer(network: str) -> Callable[[float], float]:
+def trainer(network: str, replicas: int) -> Callable[[float], float]:
     """A function that trains for some seconds; images/s, without the first step."""
     import numpy as np
     import torch
@@ -94,7 +100,7 @@ def trainer(network: str) -> Callable[[float], float]:
         with contextlib.suppress(Enough):
             train(
                 build_model(network, CLASSES, image_size=SIDE), split, loss=build_loss("ce", CLASSES), views=views,
-                epochs=1, batch_size=BATCH, lr=0.01, progress=after,
+                epochs=1, batch_size=BATCH, replicas=replicas, lr=0.01, progress=after,
             )  # fmt: skip
         return steps * BATCH / (time.perf_counter() - began)
 
@@ -135,7 +141,8 @@ def serve(network: str, way: Way) -> None:
 
     threads = 1 if way.one else usable_cores()
     torch.set_num_threads(threads)
-    run = trainer(network) if way.spinning is None else scorer(network, threads, way.spinning)
+    replicas = threads if way.replicas else 1
+    run = trainer(network, replicas) if way.spinning is None else scorer(network, threads, way.spinning)
     run(0.2)
     print("ready", flush=True)
     for line in sys.stdin:

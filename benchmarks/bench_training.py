@@ -1,6 +1,7 @@
 """One distillation epoch against the usual loop, and against the limits of the device.
 
     python benchmarks/bench_training.py [--pair fonts cifar] [--device cuda] [--batch 64] [--rounds 7] [--steps 20]
+        [--replicas 2]
 
 (b) The usual loop (`usual_loop.py`) and ours take turns: one round of the one after one epoch of the other, over as
 many images, with the same networks, loss and batch size. A ratio is the median over rounds of one round's ratio, given
@@ -51,7 +52,16 @@ EPOCHS, ALL_VIEWS = 240, 162
 
 
 def compare(
-    pair: str, *, device: str, batch: int, rounds: int, steps: int, method: str, compile: str, amp: str
+    pair: str,
+    *,
+    device: str,
+    batch: int,
+    replicas: int = 1,
+    rounds: int,
+    steps: int,
+    method: str,
+    compile: str,
+    amp: str,
 ) -> dict[str, Any]:
     """Benchmark (b) of a pair, with the facts that (c) needs."""
     size = steps * batch
@@ -74,7 +84,8 @@ def compare(
         model = build_model(PAIRS[pair][1], classes, image_size=SIDE)
         return lambda progress: train(
             model, split, loss=build_loss(method, classes), views=views, epochs=epochs, batch_size=batch,
-            lr=0.05, schedule="cosine", device=device, amp=amp, compile=compile, progress=progress, **source,
+            replicas=replicas, lr=0.05, schedule="cosine", device=device, amp=amp, compile=compile,
+            progress=progress, **source,
         )  # type: ignore[arg-type]  # fmt: skip
 
     with tempfile.TemporaryDirectory() as folder:
@@ -258,6 +269,9 @@ def main() -> None:
     parser.add_argument("--pair", nargs="+", choices=PAIRS, default=list(PAIRS))
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument(
+        "--replicas", type=int, default=1, help="parts of a step that ours trains on side by side"
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
         "--steps", type=int, help="steps in a round; default: 60 (fonts), 4 (cifar) on a CPU, 400"
@@ -274,6 +288,7 @@ def main() -> None:
             pair,
             device=arguments.device,
             batch=arguments.batch,
+            replicas=arguments.replicas,
             rounds=arguments.rounds,
             steps=arguments.steps or usual_steps,
             method=arguments.method,
@@ -281,7 +296,10 @@ def main() -> None:
             amp=arguments.amp or ("none" if on_cpu else "bf16"),
         )
         print(show(result), flush=True)
-        write_json(arguments.out / f"training_{arguments.device}_{pair}_b{arguments.batch}.json", result)
+        parts = "" if arguments.replicas == 1 else f"_r{arguments.replicas}"
+        write_json(
+            arguments.out / f"training_{arguments.device}_{pair}_b{arguments.batch}{parts}.json", result
+        )
 
 
 if __name__ == "__main__":

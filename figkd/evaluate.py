@@ -13,6 +13,7 @@ from figkd.data.crop import Images
 from figkd.data.crop import centre_crop as centre_crop
 from figkd.errors import FigkdError
 from figkd.progress import Progress, no_progress
+from figkd.replicas import predictor
 
 Logits = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.int64]
@@ -54,10 +55,10 @@ def predict(
     model.to(device).eval()
     parts = []
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), predictor(model, device) as logits:
             for start in range(0, len(crops), batch_size):
                 batch = torch.from_numpy(np.array(crops[start : start + batch_size]))
-                parts.append(model(batch.to(device)).float().cpu().numpy())
+                parts.append(logits(batch.to(device)).cpu().numpy())
                 progress(min(start + batch_size, len(crops)), len(crops), "")
     finally:
         model.train(training)

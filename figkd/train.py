@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from figkd import resume
 from figkd.data.split import Split
@@ -35,18 +35,9 @@ from figkd.hashing import derive
 from figkd.meter import Meter, peak_flops, training_flops
 from figkd.mixing import Mixing
 from figkd.models import place
-from figkd.objective import (
-    Compile,
-    Loss,
-    Objective,
-    Outcome,
-    autocast,
-    compilable,
-    compile_mode,
-    compiled,
-    make_objective,
-)
+from figkd.objective import Compile, Loss, Outcome, compilable, compile_mode
 from figkd.optim import OptimizerName, make_optimizer
+from figkd.passes import Passes, Run, make_passes
 from figkd.progress import Progress, no_progress
 from figkd.records import Record, Records
 from figkd.schedule import STEP_AT, Schedule, ScheduleKind
@@ -76,6 +67,7 @@ def train(
     step_at: Sequence[float] = STEP_AT,
     step_factor: float = 0.1,
     accumulate: int = 1,
+    replicas: int = 1,
     grad_clip: float | None = None,
     ema_decay: float | None = None,
     mixup: float = 0.0,
@@ -118,6 +110,8 @@ def train(
         step_at: for "step": shares of the epochs.
         step_factor: for "step".
         accumulate: micro-batches in a step; batch norm, and a loss that compares images, see one at a time.
+        replicas: into so many micro-batches each of them is divided further; a CPU trains on these at the same time,
+            with the same bits on any number of threads up to `replicas`.
         grad_clip: largest norm of the whole gradient.
         ema_decay: per step, with warm-up (see `figkd.ema.Average`); the average also becomes what is validated.
         mixup: alpha of mixup, 0 is off; not with `teacher_logits`, which are those of unmixed images.
@@ -152,16 +146,16 @@ def train(
         TrainingPaused: `pause_after` is reached, and there is more to do.
     """
     check(
-        split, epochs=epochs, batch_size=batch_size, accumulate=accumulate, views=views, cache=teacher_logits,
-        teacher=teacher, mixed=mixup > 0 or cutmix > 0, compile=compile, pause_after=pause_after,
+        split, epochs=epochs, batch_size=batch_size, accumulate=accumulate, replicas=replicas, views=views,
+        cache=teacher_logits, teacher=teacher, mixed=mixup > 0 or cutmix > 0, compile=compile, pause_after=pause_after,
         state_path=state_path, world=world,
     )  # fmt: skip
     run_signature = {
         "count": len(split), "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
         "weight_decay": weight_decay, "decay_norms": decay_norms, "momentum": momentum, "nesterov": nesterov,
         "schedule": schedule, "warmup_epochs": warmup_epochs, "step_at": list(step_at), "step_factor": step_factor,
-        "accumulate": accumulate, "grad_clip": grad_clip, "ema_decay": ema_decay, "mixup": mixup, "cutmix": cutmix,
-        "seed": seed, "amp": amp, "compile": compile, "views": views.name,
+        "accumulate": accumulate, "replicas": replicas, "grad_clip": grad_clip, "ema_decay": ema_decay,
+        "mixup": mixup, "cutmix": cutmix, "seed": seed, "amp": amp, "compile": compile, "views": views.name,
         "start": resume.start_digest(model, *([loss] if isinstance(loss, nn.Module) else [])),
     }  # fmt: skip
     steps = math.ceil(len(split) / batch_size)
@@ -179,15 +173,19 @@ def train(
         loss.to(device)
     if teacher is not None:
         place(teacher, device).eval()
-    mode = compile_mode(compile, device, world, accumulate)
+    mode = compile_mode(compile, device, world, accumulate * replicas)
+    passes = make_passes(
+        trained, loss, teacher, replicas=replicas, image_size=views.image_size, device=device, amp=amp, mode=mode,
+        world=world,
+    )  # fmt: skip
     engine = _Engine(
-        trained, descent, rates, average, loss, teacher,
+        trained, passes, descent, rates, average,
         Feed(
-            split, views, teacher_logits, steps=steps, accumulate=accumulate, mixing=Mixing(mixup, cutmix, seed),
-            seed=seed, device=device, world=world,
+            split, views, teacher_logits, steps=steps, accumulate=accumulate * replicas,
+            mixing=Mixing(mixup, cutmix, seed), seed=seed, device=device, world=world,
         ),
         _meter(trained, teacher, views.image_size, device, amp, world),
-        lr=lr, grad_clip=grad_clip, seed=seed, device=device, amp=amp, mode=mode, world=world,
+        lr=lr, grad_clip=grad_clip, seed=seed, device=device, compiled=mode != "none", world=world,
     )  # fmt: skip
     with (
         _reproducible(device), compilable(mode), world.watched(),
@@ -219,11 +217,10 @@ class _Engine:
     def __init__(
         self,
         model: nn.Module,
+        passes: Passes,
         optimizer: torch.optim.Optimizer,
         rates: Schedule,
         average: Average | None,
-        loss: Loss,
-        teacher: nn.Module | None,
         feed: Feed,
         meter: Meter,
         *,
@@ -231,23 +228,14 @@ class _Engine:
         grad_clip: float | None,
         seed: int,
         device: str,
-        amp: str,
-        mode: str,
+        compiled: bool,
         world: World,
     ) -> None:
-        self._model, self._optimizer, self._rates, self._average = model, optimizer, rates, average
-        self._teacher, self._feed, self._meter = teacher, feed, meter
-        self._lr, self._grad_clip, self._seed, self._device, self._amp = lr, grad_clip, seed, device, amp
-        self._world, self._compiled = world, mode != "none"
-        self._passes: Counter[int] = Counter()
-        net: Any = model
-        if world.size > 1:
-            # The network is compiled inside of DDP: the hooks that exchange gradients stay as they are.
-            ids = [torch.cuda.current_device()] if torch.device(device).type == "cuda" else None
-            net = DistributedDataParallel(compiled(model, mode), device_ids=ids)
-        self._net = net
-        objective = make_objective(net, loss, device, amp, world)
-        self._objective: Objective = objective if world.size > 1 else compiled(objective, mode)
+        self._model, self._passes, self._optimizer = model, passes, optimizer
+        self._rates, self._average, self._feed, self._meter = rates, average, feed, meter
+        self._lr, self._grad_clip, self._seed, self._device = lr, grad_clip, seed, device
+        self._compiled, self._world = compiled, world
+        self._passed: Counter[int] = Counter()
 
     @property
     def best(self) -> nn.Module:
@@ -265,16 +253,20 @@ class _Engine:
         rates = self._rates
         step = epoch * rates.steps_per_epoch
         self._meter.start(self._feed.waited)
-        for batch in self._feed.epoch(epoch):
-            value, logits, parts = self._pass(batch)
-            loss_sum.add_(value.detach(), alpha=len(batch.labels))
-            for name, part in parts.items():
-                part_sums.setdefault(name, torch.zeros_like(loss_sum)).add_(part, alpha=len(batch.labels))
-            hits += (logits.detach().argmax(dim=1) == batch.labels).sum()
-            if batch.slot.last:
-                self._step(step)
-                step += 1
-                progress(step, rates.steps, f"epoch {epoch + 1}/{rates.epochs}{self._meter.note()}")
+        micro_batches = self._feed.epoch(epoch)
+        with self._passes.epoch() as run:
+            while group := list(itertools.islice(micro_batches, self._passes.at_once)):
+                for batch, (value, logits, parts) in zip(group, self._timed(run, group), strict=True):
+                    loss_sum.add_(value.detach(), alpha=len(batch.labels))
+                    for name, part in parts.items():
+                        part_sums.setdefault(name, torch.zeros_like(loss_sum)).add_(
+                            part, alpha=len(batch.labels)
+                        )
+                    hits += (logits.detach().argmax(dim=1) == batch.labels).sum()
+                if group[-1].slot.last:
+                    self._step(step)
+                    step += 1
+                    progress(step, rates.steps, f"epoch {epoch + 1}/{rates.epochs}{self._meter.note()}")
         mean_loss = float(self._world.add(loss_sum)) / self._feed.count
         mean_parts = {
             name: float(self._world.add(sum_)) / self._feed.count for name, sum_ in part_sums.items()
@@ -292,30 +284,15 @@ class _Engine:
             "epoch": epoch + 1, "loss": mean_loss, **logged, "train_top1": top1, "lr": rate, "timing": timing
         }  # fmt: skip
 
-    def _pass(self, batch: Batch) -> Outcome:
-        """Forward and backward pass."""
+    def _timed(self, run: Run, group: list[Batch]) -> list[Outcome]:
         began = time.perf_counter()
-        soft = batch.soft
-        if self._teacher is not None:
-            with torch.no_grad(), autocast(self._device, self._amp):
-                soft = self._teacher(batch.images).float()
-        skip_gradient_sync = (
-            self._world.size > 1 and not batch.slot.last
-        )  # gradients are exchanged once a step
-        with self._net.no_sync() if skip_gradient_sync else contextlib.nullcontext():
-            outcome = self._objective(
-                batch.images, soft, batch.labels, batch.other, batch.share, batch.slot.images
-            )
-            value, *_ = outcome
-            # Each process has the gradient of its own images, and DDP takes the mean over the processes.
-            weight = batch.slot.weight * self._world.size
-            (value if weight == 1 else value * weight).backward()  # type: ignore[no-untyped-call]
+        outcomes = run(group)
         seconds = None
-        if self._compiled and self._passes[len(batch.labels)] < _UNTIMED_PASSES:
-            self._passes[len(batch.labels)] += 1
+        if self._compiled and self._passed[len(group[0].labels)] < _UNTIMED_PASSES:
+            self._passed[len(group[0].labels)] += 1
             seconds = time.perf_counter() - began
-        self._meter.count(batch.slot.images, seconds)
-        return outcome
+        self._meter.count(sum(batch.slot.images for batch in group), seconds)
+        return outcomes
 
     def _step(self, step: int) -> None:
         rate = self._lr * self._rates.factor(step)

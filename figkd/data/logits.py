@@ -16,7 +16,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -33,6 +33,7 @@ from figkd.errors import DataError, LabelError
 from figkd.files import Json, read_array, read_json, write_json
 from figkd.models import place
 from figkd.progress import Progress, no_progress
+from figkd.replicas import predictor
 
 Cache = npt.NDArray[np.float16]
 
@@ -114,7 +115,7 @@ def cache_logits(
     done = _steps_done(partial, sidecar, about) if resume else 0
     if not done:
         _reserve(partial, shape)
-    with partial.open("r+b") as file, torch.inference_mode():
+    with partial.open("r+b") as file, torch.inference_mode(), predictor(teacher, device) as ask:
         header = partial.stat().st_size - 2 * view_count * count * width
         committed = time.monotonic()
         # One step is one forward pass: view `view` of the images from `start` on.
@@ -124,7 +125,7 @@ def cache_logits(
             start, view = step // view_count * batch_size, step % view_count
             if batch is None or batch.start != start:
                 batch = _Batch(images, start, min(start + batch_size, count), device)
-            pending.append((view, batch.logits(teacher, views, view)))
+            pending.append((view, batch.logits(ask, views, view)))
             late = time.monotonic() - committed > _COMMIT_SECONDS
             if late or view == view_count - 1:
                 # Only here does the host wait for the device.
@@ -200,9 +201,8 @@ class _Batch:
     def __len__(self) -> int:
         return len(self._samples)
 
-    def logits(self, teacher: nn.Module, views: Views, view: int) -> Tensor:
-        seen = views.apply(self._images, torch.full_like(self._samples, view), self._samples)
-        return cast(Tensor, teacher(seen)).float()
+    def logits(self, teacher: Callable[[Tensor], Tensor], views: Views, view: int) -> Tensor:
+        return teacher(views.apply(self._images, torch.full_like(self._samples, view), self._samples))
 
 
 def _rounded(pending: list[tuple[int, Tensor]]) -> tuple[list[int], Cache]:

@@ -136,17 +136,19 @@ def _training(config: DeployConfig) -> Iterator[Problem]:
             )
         if section.step_at != sorted(section.step_at):
             yield Problem(f"{key}.step_at", "must ascend", "", section.step_at)
-        if section.accumulate > section.batch_size:
+        several = "replicas" if section.replicas > 1 else "accumulate"
+        if section.accumulate * section.replicas > section.batch_size:
             yield Problem(
-                f"{key}.accumulate",
-                f"is more than {key}.batch_size = {section.batch_size}",
+                f"{key}.{several}",
+                f"makes {section.accumulate * section.replicas} micro-batches of {key}.batch_size = "
+                f"{section.batch_size}",
                 "",
-                section.accumulate,
+                getattr(section, several),
             )
-        if section.compile == "reduce-overhead" and section.accumulate > 1:
+        if section.compile == "reduce-overhead" and section.accumulate * section.replicas > 1:
             yield Problem(
                 f"{key}.compile",
-                f"CUDA graphs would overwrite the gradients that {key}.accumulate keeps",
+                f"CUDA graphs would overwrite the gradients that {key}.{several} keeps",
                 "default or auto",
                 section.compile,
             )

@@ -157,7 +157,7 @@ def _key(config: DeployConfig, layouts: Layouts, classes: int) -> str:
 
 
 def _facts(network: Network, training: Training) -> list[object]:
-    keys = ("batch_size", "accumulate", "optimizer", "amp", "compile", "ema_decay")
+    keys = ("batch_size", "accumulate", "replicas", "optimizer", "amp", "compile", "ema_decay")
     return [network.model, *(getattr(training, key) for key in keys), views_arguments(training)]
 
 
@@ -297,7 +297,7 @@ def _step(
     from figkd.loss.methods import METHODS
     from figkd.train import train
 
-    count = 4 * batch
+    count, parts = 4 * batch, training.accumulate * training.replicas
     split = Split(noise(count, store_size), np.arange(count) % classes, [str(i) for i in range(count)])
     views = views_arguments(training)
     facts = METHODS[method]
@@ -317,7 +317,8 @@ def _step(
         batch_size=batch,
         lr=1e-6,
         optimizer=training.optimizer,
-        accumulate=min(training.accumulate, batch),
+        accumulate=training.accumulate if 2 * parts <= batch else 1,
+        replicas=training.replicas if 2 * parts <= batch else 1,
         ema_decay=training.ema_decay,
         amp=pick_amp(training.amp, pick_device()),  # type: ignore[arg-type]
         compile="none",

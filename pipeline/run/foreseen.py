@@ -36,12 +36,15 @@ def faults(config: DeployConfig, data: Listed) -> Iterator[ConfigError]:
         if not section.epochs or (key == "teacher" and config.teacher.checkpoint is not None):
             continue
         smallest = data.train // max(math.ceil(data.train / section.batch_size), 1)
-        if smallest < section.accumulate:
+        parts = section.accumulate * section.replicas
+        if smallest < parts:
+            divided = "replicas" if section.replicas > 1 else "accumulate"
+            most = smallest * getattr(section, divided) // parts
             yield ConfigError(
                 f"{data.train} training images in steps of {section.batch_size} leave {smallest} for "
-                f"{section.accumulate} micro-batches",
-                where=f"{key}.accumulate",
-                fix=f"at most {smallest}, or more images",
+                f"{parts} micro-batches",
+                where=f"{key}.{divided}",
+                fix=f"at most {most}, or more images" if most else "a smaller accumulate, or more images",
             )
     method = config.distill.figkd
     if config.distill.method == "figkd" and method.order == "hierarchy" and method.hierarchy is not None:

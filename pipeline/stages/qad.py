@@ -44,6 +44,7 @@ def _layout_arguments(config: DeployConfig, _target: str, layouts: Layouts) -> A
         "lr": qad.lr,
         "batch_size": qad.batch_size or config.distill.batch_size,
         "accumulate": config.distill.accumulate,
+        "replicas": config.distill.replicas,
         "views": views_arguments(config.distill),
         "input": config.export.input,
     }
@@ -162,6 +163,7 @@ def fine_tune(work: Work, file: Path) -> tuple[TorchGraph, list[Record]]:
         epochs=arguments["epochs"],
         batch_size=arguments["batch_size"],
         accumulate=arguments["accumulate"],
+        replicas=arguments["replicas"],
         optimizer="adamw",
         lr=arguments["lr"],
         weight_decay=0.0,

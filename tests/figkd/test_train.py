@@ -330,10 +330,12 @@ def test_accumulation_gives_the_gradient_of_the_whole_step() -> None:
             nn.Sequential(nn.Flatten(), nn.Linear(108, 16), nn.ReLU(), nn.Linear(16, CLASSES))
         )
 
-    (one, first), (two, second) = (_run(net(), accumulate=count, batch_size=15) for count in (1, 3))
-    for a, b in zip(one.parameters(), two.parameters(), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
-    assert [r["loss"] for r in first] == pytest.approx([r["loss"] for r in second], rel=1e-5)
+    divided: list[dict[str, int]] = [{}, {"accumulate": 3}, {"replicas": 3}, {"accumulate": 2, "replicas": 2}]
+    (one, first), *others = (_run(net(), **parts, batch_size=15) for parts in divided)
+    for two, second in others:
+        for a, b in zip(one.parameters(), two.parameters(), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+        assert [r["loss"] for r in first] == pytest.approx([r["loss"] for r in second], rel=1e-5)
 
 
 class _Eval(nn.Module):
@@ -392,7 +394,10 @@ def test_a_loss_that_explodes_stops_the_run(tmp_path: Path) -> None:
         ({"teacher_logits": np.zeros((48, 9, 4), np.float16), "mixup": 0.2}, "those of unmixed images"),
         ({"accumulate": 17}, "steps of 16 images for 17 micro-batches"),
         ({"compile": "nosuch"}, "unknown compile mode"),
+        ({"accumulate": 3, "replicas": 6}, "steps of 16 images for 18 micro-batches"),
+        ({"replicas": 0}, "in 1 x 0 parts"),
         ({"compile": "reduce-overhead", "accumulate": 2}, "CUDA graphs would overwrite gradients"),
+        ({"compile": "reduce-overhead", "replicas": 2}, "CUDA graphs would overwrite gradients"),
     ],
 )
 def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> None:

@@ -49,12 +49,23 @@ def test_too_few_images_to_calibrate(train: int, said: bool) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("parts", "where", "what", "fix"),
+    [
+        ({"accumulate": 7}, "accumulate", "leave 6 for 7 micro", "at most 6,"),
+        ({"replicas": 8}, "replicas", "leave 6 for 8 micro", "at most 6,"),
+        ({"accumulate": 2, "replicas": 4}, "replicas", "leave 6 for 8 micro", "at most 3,"),
+        ({"accumulate": 4, "replicas": 2}, "replicas", "leave 6 for 8 micro", "at most 1,"),
+    ],
+)
 @pytest.mark.parametrize("key", ["teacher", "distill"])
-def test_steps_that_are_too_small_for_their_parts(key: str) -> None:
+def test_steps_that_are_too_small_for_their_parts(
+    key: str, parts: dict[str, int], where: str, what: str, fix: str
+) -> None:
     """Twelve images in steps of eight are two of six, which cannot be cut in seven."""
-    section = BASE[key] | {"accumulate": 7}
+    section = BASE[key] | parts
     (found,) = faults(_config(**{key: section}), Listed(12, 12, ["a", "b"]))
-    assert found.where == f"{key}.accumulate" and "leave 6 for 7" in found.what and "at most 6" in found.fix
+    assert found.where == f"{key}.{where}" and what in found.what and fix in found.fix
     assert not list(faults(_config(**{key: section}), Listed(16, 16, ["a", "b"])))
 
 

@@ -1,0 +1,128 @@
+"""Replicas of a network that work side by side in the threads of a CPU, each on its own images.
+
+The operations of a small network are too short to be shared by threads: these would wait for each other hundreds of
+times a step, and a core that another process takes would hold up every operation. Replicas wait twice a step.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from figkd.objective import autocast
+
+_PIECE = 32
+"""Images that a replica predicts at a time: of fixed size, so that the number of threads changes no bits."""
+_PREDICTING = 4
+"""Most replicas that predict; with as many pieces in work, memory does not grow with the number of cores."""
+
+
+@contextlib.contextmanager
+def side_by_side(tasks: int) -> Iterator[Callable[..., list[Any]]]:
+    """A `map` over `tasks` threads, or fewer where torch has fewer, among which torch's threads are divided.
+
+    Results come in the order of the arguments; a failure is raised where its result would have been.
+    """
+    cores = torch.get_num_threads()
+    count = min(tasks, cores)
+    if count < 2:
+        yield lambda function, *arguments: list(map(function, *arguments))
+        return
+    with ThreadPoolExecutor(count) as pool:
+
+        def at_once(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+            with threads(cores // count):  # which threads that start now keep
+                return list(pool.map(function, *arguments))
+
+        yield at_once
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Let torch's operations use `count` threads in this block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def replicate(model: nn.Module, count: int, *, buffers: bool) -> list[nn.Module]:
+    """The network and copies of it: the same parameters, the same device.
+
+    Args:
+        model: the first of the returned.
+        count: how many.
+        buffers: whether each copy has buffers of its own (batch norm changes them in training).
+    """
+    shared = [*model.parameters()] + ([] if buffers else [*model.buffers()])
+    copies = [copy.deepcopy(model, {id(tensor): tensor for tensor in shared}) for _ in range(count - 1)]
+    return [model, *copies]
+
+
+def average_buffers(replicas: Sequence[nn.Module]) -> None:
+    """Give all replicas the mean of their floating-point buffers, and the first one's other buffers."""
+    with torch.no_grad():
+        for first, *others in zip(*(replica.buffers() for replica in replicas), strict=True):
+            if first.is_floating_point():
+                # Not the sum over the count, which rounds where all are equal.
+                first.add_(
+                    torch.stack([other - first for other in others]).sum(dim=0), alpha=1 / len(replicas)
+                )
+            for other in others:
+                other.copy_(first)
+
+
+def draws(model: nn.Module, image_size: int) -> bool:
+    """Whether a training network takes random numbers (dropout, stochastic depth) from torch's generator.
+
+    All threads share this generator, so such replicas would not repeat their results side by side.
+    """
+    probe = copy.deepcopy(model).train()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        before = torch.get_rng_state()
+        probe(torch.zeros(2, image_size, image_size, 3, dtype=torch.uint8))
+        return not torch.equal(before, torch.get_rng_state())
+
+
+@contextlib.contextmanager
+def predictor(model: nn.Module, device: str, amp: str = "none") -> Iterator[Callable[[Tensor], Tensor]]:
+    """The network as a function without gradients: uint8 [B, H, W, 3] on `device` to float32 logits [B, C].
+
+    On a CPU replicas of the network share the images of a call; the bits do not depend on how many there are.
+
+    Args:
+        model: in eval mode, on `device`.
+        device: "cpu" or "cuda".
+        amp: "bf16" runs it under autocast.
+    """
+    inference = torch.is_inference_mode_enabled()
+
+    def run(network: nn.Module, images: Tensor) -> Tensor:
+        with torch.inference_mode(inference), torch.no_grad(), autocast(device, amp):
+            return cast(Tensor, network(images)).float()
+
+    if torch.device(device).type != "cpu":
+        yield lambda images: run(model, images)
+        return
+    with side_by_side(_PREDICTING) as at_once:
+        idle = [model]
+
+        def piece(images: Tensor) -> Tensor:
+            try:
+                network = idle.pop()
+            except IndexError:
+                _, network = replicate(model, 2, buffers=False)
+            try:
+                return run(network, images)
+            finally:
+                idle.append(network)
+
+        yield lambda images: torch.cat(at_once(piece, torch.split(images, _PIECE)))

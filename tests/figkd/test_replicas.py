@@ -1,0 +1,129 @@
+"""Replicas in threads: the same bits as in one thread, and nothing of the caller's is left changed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from figkd.models import ImageClassifier
+from figkd.replicas import average_buffers, draws, predictor, replicate, side_by_side
+
+
+@pytest.fixture(autouse=True)
+def _threads_kept() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def _net(*more: nn.Module) -> ImageClassifier:
+    torch.manual_seed(0)
+    layers = (
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        *more,
+        nn.Flatten(),
+        nn.Linear(512, 5),
+    )
+    return ImageClassifier(nn.Sequential(*layers))
+
+
+def _images(count: int) -> Tensor:
+    return torch.randint(
+        0, 256, (count, 8, 8, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
+
+
+@pytest.mark.parametrize(("cores", "tasks", "share"), [(4, 2, 2), (2, 2, 1), (2, 4, 1), (1, 3, 1), (3, 1, 3)])
+def test_tasks_divide_the_threads(cores: int, tasks: int, share: int) -> None:
+    """Protects: operations of all tasks together use the threads that one had, and the caller's number comes back."""
+    torch.set_num_threads(cores)
+    together = threading.Barrier(min(cores, tasks))
+
+    def task(number: int) -> tuple[int, int]:
+        if number < min(cores, tasks):
+            together.wait(timeout=10)
+        return number, torch.get_num_threads()
+
+    with side_by_side(tasks) as at_once:
+        for _ in range(2):
+            assert at_once(task, range(tasks)) == [(number, share) for number in range(tasks)]
+            assert torch.get_num_threads() == cores
+
+
+def test_a_failure_is_raised_and_others_end() -> None:
+    """Protects the message of a network that raises: it arrives as it was, after the others came to an end."""
+    torch.set_num_threads(2)
+    ended, begun = [], threading.Event()
+
+    def task(number: int) -> None:
+        if number == 0:
+            assert begun.wait(timeout=10)
+            raise ValueError("of the network")
+        begun.set()
+        time.sleep(0.05)
+        ended.append(number)
+
+    with pytest.raises(ValueError, match="of the network"), side_by_side(2) as at_once:
+        at_once(task, [0, 1])
+    assert ended == [1] and torch.get_num_threads() == 2
+
+
+def test_replicas_share_what_they_shall() -> None:
+    """Protects training: one set of parameters, batch statistics of each replica's own."""
+    net = _net()
+    first, second = replicate(net, 2, buffers=True)
+    assert first is net and all(map(lambda a, b: a is b, net.parameters(), second.parameters()))
+    assert not any(map(lambda a, b: a is b, net.buffers(), second.buffers()))
+    _, third = replicate(net, 2, buffers=False)
+    assert all(map(lambda a, b: a is b, net.buffers(), third.buffers()))
+
+
+@pytest.mark.parametrize("count", [2, 3, 7])
+def test_buffers_are_averaged(count: int) -> None:
+    """Protects evaluation: the mean of the statistics; what no replica changed keeps its bits (0.1 + 0.1 + 0.1)."""
+    replicas = replicate(_net(), count, buffers=True)
+    before = [buffer.clone() for buffer in replicas[0].buffers()]
+    norms = [net.get_submodule("backbone.1") for net in replicas]
+    for number, norm in enumerate(norms):
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+        norm.running_mean.fill_(number)
+        norm.num_batches_tracked = torch.tensor(5 if number == 0 else 9)
+    average_buffers(replicas)
+    for norm in norms:
+        assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+        torch.testing.assert_close(norm.running_mean, torch.full((8,), (count - 1) / 2))
+        assert norm.num_batches_tracked == 5
+    kept = [replica.get_buffer(name) for replica in replicas for name in ("mean", "std")]
+    assert all(torch.equal(a, b) for a, b in zip(kept, before[:2] * count, strict=True))
+
+
+def test_random_networks_are_found() -> None:
+    """Protects equal bits: replicas with dropout take their numbers from one generator, so they take turns."""
+    net, random = _net(), _net(nn.Dropout(0.1))
+    before, state = [tensor.clone() for tensor in net.state_dict().values()], torch.get_rng_state()
+    assert not draws(net, 8) and draws(random, 8)
+    assert all(map(torch.equal, before, net.state_dict().values()))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("amp", ["none", "bf16"])
+def test_predictions_have_the_same_bits_on_any_number_of_threads(amp: str) -> None:
+    """Protects the logit cache and validation: only `images` decides, and it is what the network says."""
+    net, images = _net().eval(), _images(75)
+    found = []
+    for cores in (1, 2, 3):
+        torch.set_num_threads(cores)
+        with predictor(net, "cpu", amp) as logits:
+            found.append(logits(images))
+        assert torch.get_num_threads() == cores
+    assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
+    assert not found[0].requires_grad and found[0].dtype == torch.float32
+    with torch.no_grad():
+        torch.testing.assert_close(found[0], net(images), atol=0.05 if amp == "bf16" else 1e-5, rtol=1e-4)
