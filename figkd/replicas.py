@@ -15,6 +15,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from figkd.errors import TrainingError
 from figkd.objective import autocast
 
 _PIECE = 32
@@ -61,9 +62,16 @@ def replicate(model: nn.Module, count: int, *, buffers: bool) -> list[nn.Module]
         model: the first of the returned.
         count: how many.
         buffers: whether each copy has buffers of its own (batch norm changes them in training).
+
+    Raises:
+        TrainingError: it cannot be copied (a weight that hooks compute, a lock, an open file).
     """
     shared = [*model.parameters()] + ([] if buffers else [*model.buffers()])
-    copies = [copy.deepcopy(model, {id(tensor): tensor for tensor in shared}) for _ in range(count - 1)]
+    try:
+        copies = [copy.deepcopy(model, {id(tensor): tensor for tensor in shared}) for _ in range(count - 1)]
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise TrainingError(f"the network cannot be copied: {reason}", "set replicas: 1") from error
     return [model, *copies]
 
 
@@ -96,7 +104,7 @@ def draws(model: nn.Module, image_size: int) -> bool:
 def predictor(model: nn.Module, device: str, amp: str = "none") -> Iterator[Callable[[Tensor], Tensor]]:
     """The network as a function without gradients: uint8 [B, H, W, 3] on `device` to float32 logits [B, C].
 
-    On a CPU replicas of the network share the images of a call; the bits do not depend on how many there are.
+    On a CPU replicas of the network share the images of a call, unless it cannot be copied: how many changes no bits.
 
     Args:
         model: in eval mode, on `device`.
@@ -112,17 +120,21 @@ def predictor(model: nn.Module, device: str, amp: str = "none") -> Iterator[Call
     if torch.device(device).type != "cpu":
         yield lambda images: run(model, images)
         return
-    with side_by_side(_PREDICTING) as at_once:
-        idle = [model]
+    idle = _copies(model)
+    with side_by_side(len(idle)) as at_once:
 
         def piece(images: Tensor) -> Tensor:
-            try:
-                network = idle.pop()
-            except IndexError:
-                _, network = replicate(model, 2, buffers=False)
+            network = idle.pop()
             try:
                 return run(network, images)
             finally:
                 idle.append(network)
 
         yield lambda images: torch.cat(at_once(piece, torch.split(images, _PIECE)))
+
+
+def _copies(model: nn.Module) -> list[nn.Module]:
+    try:
+        return replicate(model, min(_PREDICTING, torch.get_num_threads()), buffers=False)
+    except TrainingError:
+        return [model]

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from figkd.errors import TrainingError
 from figkd.models import ImageClassifier
 from figkd.replicas import average_buffers, draws, predictor, replicate, side_by_side
 
@@ -127,3 +128,17 @@ def test_predictions_have_the_same_bits_on_any_number_of_threads(amp: str) -> No
     assert not found[0].requires_grad and found[0].dtype == torch.float32
     with torch.no_grad():
         torch.testing.assert_close(found[0], net(images), atol=0.05 if amp == "bf16" else 1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+def test_a_network_that_cannot_be_copied_predicts_alone() -> None:
+    """Protects teachers with weights that hooks compute: they work as before, and replicas of them are refused."""
+    torch.set_num_threads(2)
+    net, images = _net(), _images(75)
+    nn.utils.weight_norm(net.get_submodule("backbone.0"))
+    net(images)  # its weight is now the result of an operation
+    with pytest.raises(TrainingError, match=r"cannot be copied: .*deepcopy") as caught:
+        replicate(net, 2, buffers=True)
+    assert caught.value.fix == "set replicas: 1"
+    with predictor(net.eval(), "cpu") as logits, torch.no_grad():
+        torch.testing.assert_close(logits(images), net(images), atol=1e-5, rtol=1e-4)
