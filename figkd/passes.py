@@ -1,32 +1,27 @@
-"""Forward and backward passes over the micro-batches of a step: one after the other, or side by side on a CPU."""
+"""Forward and backward passes over micro-batches: by one network, or by replicas that share each on a CPU."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from figkd.distributed import World
+from figkd.distributed import World, spans
+from figkd.errors import TrainingError
 from figkd.feed import Batch
 from figkd.objective import Loss, Objective, Outcome, autocast, compiled, make_objective
 from figkd.replicas import average_buffers, draws, predictor, replicate, side_by_side, threads
 
-Run = Callable[[Sequence[Batch]], list[Outcome]]
-"""Adds the gradients of `at_once` micro-batches to the network's, and returns what each came to."""
+Run = Callable[[Batch], Outcome]
+"""Adds the gradients of a micro-batch to the network's, and returns what it came to."""
 
 
 class Passes(Protocol):
-    """How micro-batches pass through a network.
-
-    Attributes:
-        at_once: how many micro-batches a call takes.
-    """
-
-    at_once: int
+    """How micro-batches pass through a network."""
 
     def epoch(self) -> contextlib.AbstractContextManager[Run]:
         """The passes of an epoch."""
@@ -45,14 +40,22 @@ def make_passes(
     mode: str,
     world: World,
 ) -> Passes:
-    """The passes of a training; arguments as those of `figkd.train.train`, and the mode of torch.compile."""
-    if replicas > 1 and torch.device(device).type == "cpu" and world.size == 1 and mode == "none":
-        return _SideBySide(model, loss, teacher, replicas, image_size, device, amp)
-    return _OneByOne(model, loss, teacher, device, amp, mode, world)
+    """The passes of a training; arguments as those of `figkd.train.train`, and the mode of torch.compile.
+
+    Raises:
+        TrainingError: replicas that are compiled, or of a network that cannot be copied.
+    """
+    if replicas == 1 or torch.device(device).type != "cpu" or world.size > 1:
+        return _Whole(model, loss, teacher, device, amp, mode, world)
+    if mode != "none":
+        raise TrainingError(
+            f"compile: {mode} with {replicas} replicas on a CPU", "compile: none, or replicas: 1"
+        )
+    return _Shared(model, loss, teacher, replicas, image_size, device, amp)
 
 
-class _OneByOne:
-    at_once = 1
+class _Whole:
+    """One network takes the whole micro-batch, or this process's share of it."""
 
     def __init__(
         self,
@@ -76,23 +79,25 @@ class _OneByOne:
 
     @contextlib.contextmanager
     def epoch(self) -> Iterator[Run]:
-        if self._teacher is None:
-            yield lambda batches: [self._pass(batch, batch.soft) for batch in batches]
-        else:
-            with predictor(self._teacher, self._device, self._amp) as ask:
-                yield lambda batches: [self._pass(batch, ask(batch.images)) for batch in batches]
+        with _asking(self._teacher, self._device, self._amp) as ask:
 
-    def _pass(self, batch: Batch, soft: Tensor | None) -> Outcome:
-        # Gradients are exchanged once a step.
-        alone = self._world.size > 1 and not batch.slot.last
-        with self._net.no_sync() if alone else contextlib.nullcontext():
-            outcome = _outcome(self._objective, batch, soft)
-            # Each process has the gradient of its own images, and DDP takes the mean over the processes.
-            _weighted(outcome, batch.slot.weight * self._world.size).backward()  # type: ignore[no-untyped-call]
-        return outcome
+            def run(batch: Batch) -> Outcome:
+                soft = ask(batch)
+                # Gradients are exchanged once a step.
+                alone = self._world.size > 1 and not batch.slot.last
+                with self._net.no_sync() if alone else contextlib.nullcontext():
+                    outcome = _outcome(self._objective, batch.images, batch, soft)
+                    # Each process has the gradient of its own images, and DDP takes the mean over the processes.
+                    weight = batch.slot.weight * self._world.size
+                    _weighted(outcome, weight).backward()  # type: ignore[no-untyped-call]
+                return outcome
+
+            yield run
 
 
-class _SideBySide:
+class _Shared:
+    """Replicas take a part of the micro-batch each, and the loss sees the logits of all."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -103,48 +108,62 @@ class _SideBySide:
         device: str,
         amp: str,
     ) -> None:
-        self.at_once = replicas
-        self._device, self._amp = device, amp
+        self._teacher, self._device, self._amp = teacher, device, amp
         self._nets = replicate(model, replicas, buffers=True)
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._objectives = [make_objective(net, loss, device, amp, World()) for net in self._nets]
-        self._teachers = [None] * replicas if teacher is None else replicate(teacher, replicas, buffers=False)
-        self._threads = 1 if draws(model, image_size) else replicas
+        self._objective = make_objective(lambda logits: logits, loss, device, amp, World())
+        self._at_once = 1 if draws(model, image_size) else replicas
 
     @contextlib.contextmanager
     def epoch(self) -> Iterator[Run]:
         for net in self._nets:
             net.train()
-        # The optimizer too: the number of threads must not change the bits of a norm.
-        share = max(torch.get_num_threads() // self._threads, 1)
-        with side_by_side(self._threads) as at_once, threads(share):
+        # Loss and optimizer too: the number of threads must not change the bits of a sum.
+        share = max(torch.get_num_threads() // self._at_once, 1)
+        with (
+            _asking(self._teacher, self._device, self._amp) as ask,
+            side_by_side(self._at_once) as at_once,
+            threads(share),
+        ):
 
-            def run(batches: Sequence[Batch]) -> list[Outcome]:
-                passed = at_once(self._pass, self._objectives, self._teachers, batches)
-                # In the order of the micro-batches, so that a sum repeats its bits.
-                for place, parameter in enumerate(self._trained):
-                    for _, gradients in passed:
-                        _add(parameter, gradients[place])
+            def run(batch: Batch) -> Outcome:
+                parts = spans((0, len(batch.images)), len(self._nets))
+                found = at_once(
+                    self._forward, self._nets, [batch.images[start:stop] for start, stop in parts]
+                )
+                logits = torch.cat([part.detach() for part in found]).requires_grad_()
+                outcome = _outcome(self._objective, logits, batch, ask(batch))
+                (slope,) = torch.autograd.grad(_weighted(outcome, batch.slot.weight), [logits])
+                gradients = at_once(self._backward, found, [slope[start:stop] for start, stop in parts])
+                # In the order of the parts, so that a sum repeats its bits.
+                for parameter, *given in zip(self._trained, *gradients, strict=True):
+                    for gradient in given:
+                        _add(parameter, gradient)
                 average_buffers(self._nets)
-                return [outcome for outcome, _ in passed]
+                return outcome
 
             yield run
 
-    def _pass(
-        self, objective: Objective, teacher: nn.Module | None, batch: Batch
-    ) -> tuple[Outcome, Sequence[Tensor | None]]:
-        soft = batch.soft
-        if teacher is not None:
-            with torch.no_grad(), autocast(self._device, self._amp):
-                soft = teacher(batch.images).float()
-        outcome = _outcome(objective, batch, soft)
-        value = _weighted(outcome, batch.slot.weight)
-        gradients = torch.autograd.grad(value, self._trained, allow_unused=True)
-        return outcome, gradients
+    def _forward(self, net: nn.Module, images: Tensor) -> Tensor:
+        with autocast(self._device, self._amp):
+            return cast(Tensor, net(images))
+
+    def _backward(self, logits: Tensor, slope: Tensor) -> Sequence[Tensor | None]:
+        return torch.autograd.grad(logits, self._trained, slope, allow_unused=True)
 
 
-def _outcome(objective: Objective, batch: Batch, soft: Tensor | None) -> Outcome:
-    return objective(batch.images, soft, batch.labels, batch.other, batch.share, batch.slot.images)
+@contextlib.contextmanager
+def _asking(teacher: nn.Module | None, device: str, amp: str) -> Iterator[Callable[[Batch], Tensor | None]]:
+    """The teacher's logits of a batch: those that it comes with, or those of an online teacher."""
+    if teacher is None:
+        yield lambda batch: batch.soft
+        return
+    with predictor(teacher, device, amp) as logits:
+        yield lambda batch: logits(batch.images)
+
+
+def _outcome(objective: Objective, given: Tensor, batch: Batch, soft: Tensor | None) -> Outcome:
+    return objective(given, soft, batch.labels, batch.other, batch.share, batch.slot.images)
 
 
 def _weighted(outcome: Outcome, weight: float) -> Tensor:

@@ -120,7 +120,7 @@ def predictor(model: nn.Module, device: str, amp: str = "none") -> Iterator[Call
     if torch.device(device).type != "cpu":
         yield lambda images: run(model, images)
         return
-    idle = _copies(model)
+    idle = _copies(model)[::-1]  # the network itself is taken first
     with side_by_side(len(idle)) as at_once:
 
         def piece(images: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import itertools
 import math
 import time
 from collections import Counter
@@ -110,8 +109,9 @@ def train(
         step_at: for "step": shares of the epochs.
         step_factor: for "step".
         accumulate: micro-batches in a step; batch norm, and a loss that compares images, see one at a time.
-        replicas: into so many micro-batches each of them is divided further; a CPU trains on these at the same time,
-            with the same bits on any number of threads up to `replicas`.
+        replicas: of the network on a CPU, which take a part of each micro-batch at the same time. Batch norm sees one
+            part, the loss all of them. The bits are the same on any number of threads up to `replicas`. On a GPU, and
+            in each of several processes, there is one.
         grad_clip: largest norm of the whole gradient.
         ema_decay: per step, with warm-up (see `figkd.ema.Average`); the average also becomes what is validated.
         mixup: alpha of mixup, 0 is off; not with `teacher_logits`, which are those of unmixed images.
@@ -173,7 +173,7 @@ def train(
         loss.to(device)
     if teacher is not None:
         place(teacher, device).eval()
-    mode = compile_mode(compile, device, world, accumulate * replicas)
+    mode = compile_mode(compile, device, world, accumulate)
     passes = make_passes(
         trained, loss, teacher, replicas=replicas, image_size=views.image_size, device=device, amp=amp, mode=mode,
         world=world,
@@ -181,7 +181,7 @@ def train(
     engine = _Engine(
         trained, passes, descent, rates, average,
         Feed(
-            split, views, teacher_logits, steps=steps, accumulate=accumulate * replicas,
+            split, views, teacher_logits, steps=steps, accumulate=accumulate,
             mixing=Mixing(mixup, cutmix, seed), seed=seed, device=device, world=world,
         ),
         _meter(trained, teacher, views.image_size, device, amp, world),
@@ -253,20 +253,18 @@ class _Engine:
         rates = self._rates
         step = epoch * rates.steps_per_epoch
         self._meter.start(self._feed.waited)
-        micro_batches = self._feed.epoch(epoch)
         with self._passes.epoch() as run:
-            while group := list(itertools.islice(micro_batches, self._passes.at_once)):
-                for batch, (value, logits, parts) in zip(group, self._timed(run, group), strict=True):
-                    loss_sum.add_(value.detach(), alpha=len(batch.labels))
-                    for name, part in parts.items():
-                        part_sums.setdefault(name, torch.zeros_like(loss_sum)).add_(
-                            part, alpha=len(batch.labels)
-                        )
-                    hits += (logits.detach().argmax(dim=1) == batch.labels).sum()
-                if group[-1].slot.last:
+            for batch in self._feed.epoch(epoch):
+                value, logits, parts = self._timed(run, batch)
+                loss_sum.add_(value.detach(), alpha=len(batch.labels))
+                for name, part in parts.items():
+                    part_sums.setdefault(name, torch.zeros_like(loss_sum)).add_(part, alpha=len(batch.labels))
+                hits += (logits.detach().argmax(dim=1) == batch.labels).sum()
+                if batch.slot.last:
                     self._step(step)
                     step += 1
-                    progress(step, rates.steps, f"epoch {epoch + 1}/{rates.epochs}{self._meter.note()}")
+                    note = f"epoch {epoch + 1}/{rates.epochs}{self._meter.note()}"
+                    progress(step, rates.steps, note)
         mean_loss = float(self._world.add(loss_sum)) / self._feed.count
         mean_parts = {
             name: float(self._world.add(sum_)) / self._feed.count for name, sum_ in part_sums.items()
@@ -284,15 +282,15 @@ class _Engine:
             "epoch": epoch + 1, "loss": mean_loss, **logged, "train_top1": top1, "lr": rate, "timing": timing
         }  # fmt: skip
 
-    def _timed(self, run: Run, group: list[Batch]) -> list[Outcome]:
+    def _timed(self, run: Run, batch: Batch) -> Outcome:
         began = time.perf_counter()
-        outcomes = run(group)
+        outcome = run(batch)
         seconds = None
-        if self._compiled and self._passed[len(group[0].labels)] < _UNTIMED_PASSES:
-            self._passed[len(group[0].labels)] += 1
+        if self._compiled and self._passed[len(batch.labels)] < _UNTIMED_PASSES:
+            self._passed[len(batch.labels)] += 1
             seconds = time.perf_counter() - began
-        self._meter.count(sum(batch.slot.images for batch in group), seconds)
-        return outcomes
+        self._meter.count(batch.slot.images, seconds)
+        return outcome
 
     def _step(self, step: int) -> None:
         rate = self._lr * self._rates.factor(step)

@@ -44,26 +44,26 @@ def check(
             "pause after at least one epoch, with a state_path to go on from",
         )
     count = len(split)
-    parts = accumulate * replicas
+    parts = accumulate * max(replicas, world.size)
     if count < 2 or epochs < 1 or batch_size < 2 or min(accumulate, replicas) < 1:
         raise TrainingError(
             f"{count} images, {epochs} epochs, steps of {batch_size} images in {accumulate} x {replicas} parts",
             "at least 2, 1, 2 and 1 x 1 are needed",
         )
     smallest = count // math.ceil(count / batch_size)
-    if smallest < parts * world.size:
+    if smallest < parts:
         raise TrainingError(
-            f"steps of {smallest} images for {parts} micro-batches on {world.size} processes",
+            f"steps of {smallest} images for {accumulate} micro-batches, {replicas} replicas and {world.size} "
+            "processes",
             "raise batch_size, or lower accumulate, replicas or the number of processes",
         )
     if split.images.shape[1] != views.store_size:
         raise TrainingError(f"images of {split.images.shape[1]} px but views of {views.store_size} px")
     if compile not in get_args(Compile):
         raise TrainingError(f"unknown compile mode {compile!r}", f"one of {', '.join(get_args(Compile))}")
-    if compile == "reduce-overhead" and parts > 1:
+    if compile == "reduce-overhead" and accumulate > 1:
         raise TrainingError(
-            f"compile: reduce-overhead with {parts} micro-batches in a step: "
-            "CUDA graphs would overwrite gradients that are kept",
+            "compile: reduce-overhead with accumulate > 1: CUDA graphs would overwrite gradients that are kept",
             "compile: default or auto",
         )
     if cache is not None and teacher is not None:

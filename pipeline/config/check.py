@@ -136,19 +136,19 @@ def _training(config: DeployConfig) -> Iterator[Problem]:
             )
         if section.step_at != sorted(section.step_at):
             yield Problem(f"{key}.step_at", "must ascend", "", section.step_at)
-        several = "replicas" if section.replicas > 1 else "accumulate"
-        if section.accumulate * section.replicas > section.batch_size:
+        parts = section.accumulate * section.replicas
+        if parts > section.batch_size:
+            divided = "replicas" if section.replicas > 1 else "accumulate"
             yield Problem(
-                f"{key}.{several}",
-                f"makes {section.accumulate * section.replicas} micro-batches of {key}.batch_size = "
-                f"{section.batch_size}",
+                f"{key}.{divided}",
+                f"divides {key}.batch_size = {section.batch_size} into {parts}",
                 "",
-                getattr(section, several),
+                getattr(section, divided),
             )
-        if section.compile == "reduce-overhead" and section.accumulate * section.replicas > 1:
+        if section.compile == "reduce-overhead" and section.accumulate > 1:
             yield Problem(
                 f"{key}.compile",
-                f"CUDA graphs would overwrite the gradients that {key}.{several} keeps",
+                f"CUDA graphs would overwrite the gradients that {key}.accumulate keeps",
                 "default or auto",
                 section.compile,
             )

@@ -87,8 +87,9 @@ class Training(Section):
     accumulate: BatchSize = 1
     """Micro-batches per step: the same step with less memory. Batch normalisation sees one micro-batch at a time."""
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
-    """Each micro-batch in so many again, which a CPU trains on at the same time, each in threads of its own. This is
-    faster than threads that share every operation, if the network is small or the machine busy."""
+    """Copies of the network on a CPU, which take a part of each micro-batch at the same time, each in its own threads.
+    This is faster than threads that share every operation, if the network is small or the machine busy. Batch
+    normalisation sees one part at a time. On a GPU there is one."""
     optimizer: Literal["sgd", "adamw"] = "adamw"
     """Optimizer, in the fastest implementation that the device has."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
@@ -123,7 +124,7 @@ class Training(Section):
     """Mixed precision. `auto`: bf16 on a GPU that computes in it (Ampere and later), else none."""
     compile: Literal["auto", "none", "default", "reduce-overhead"] = "auto"
     """torch.compile of the training step. `auto`: on a GPU `reduce-overhead` (with CUDA graphs), or `default`
-    (without them) if a step has several micro-batches or several processes train; on a CPU none."""
+    (without them) if `accumulate` is above 1 or several processes train; on a CPU none."""
     tensorboard: bool = False
     """Write a TensorBoard event file beside the log; needs the package `tensorboard`."""
     views: Views = Views()

@@ -42,7 +42,7 @@ def faults(config: DeployConfig, data: Listed) -> Iterator[ConfigError]:
             most = smallest * getattr(section, divided) // parts
             yield ConfigError(
                 f"{data.train} training images in steps of {section.batch_size} leave {smallest} for "
-                f"{parts} micro-batches",
+                f"{parts} parts",
                 where=f"{key}.{divided}",
                 fix=f"at most {most}, or more images" if most else "a smaller accumulate, or more images",
             )

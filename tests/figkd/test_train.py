@@ -394,10 +394,10 @@ def test_a_loss_that_explodes_stops_the_run(tmp_path: Path) -> None:
         ({"teacher_logits": np.zeros((48, 9, 4), np.float16), "mixup": 0.2}, "those of unmixed images"),
         ({"accumulate": 17}, "steps of 16 images for 17 micro-batches"),
         ({"compile": "nosuch"}, "unknown compile mode"),
-        ({"accumulate": 3, "replicas": 6}, "steps of 16 images for 18 micro-batches"),
+        ({"accumulate": 3, "replicas": 6}, "steps of 16 images for 3 micro-batches, 6 replicas"),
         ({"replicas": 0}, "in 1 x 0 parts"),
+        ({"replicas": 2, "compile": "default"}, "compile: default with 2 replicas on a CPU"),
         ({"compile": "reduce-overhead", "accumulate": 2}, "CUDA graphs would overwrite gradients"),
-        ({"compile": "reduce-overhead", "replicas": 2}, "CUDA graphs would overwrite gradients"),
     ],
 )
 def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> None:

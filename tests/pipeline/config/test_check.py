@@ -40,13 +40,12 @@ CASES: list[tuple[dict[str, Any], str, str]] = [
     (
         {"teacher": {"model": "figkd/resnet_tiny", "batch_size": 8, "accumulate": 3, "replicas": 3}},
         "teacher.replicas",
-        "makes 9 micro-batches of teacher.batch_size = 8",
+        "divides teacher.batch_size = 8 into 9",
     ),
-    ({"distill": {"batch_size": 8, "accumulate": 9}}, "distill.accumulate", "makes 9 micro-batches"),
     (
-        {"distill": {"replicas": 2, "compile": "reduce-overhead"}},
-        "distill.compile",
-        "the gradients that distill.replicas keeps",
+        {"distill": {"batch_size": 8, "accumulate": 9}},
+        "distill.accumulate",
+        "divides distill.batch_size = 8 into 9",
     ),
     ({"targets": {"a": {"engine": "tensorrt", "power_mode": "15W"}}}, "targets.a.power_mode", "ssh://"),
     ({"targets": {"a": {"engine": "tensorrt", "power_modes": ["15W"]}}}, "targets.a.power_modes", "ssh://"),

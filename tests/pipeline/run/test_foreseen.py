@@ -52,10 +52,10 @@ def test_too_few_images_to_calibrate(train: int, said: bool) -> None:
 @pytest.mark.parametrize(
     ("parts", "where", "what", "fix"),
     [
-        ({"accumulate": 7}, "accumulate", "leave 6 for 7 micro", "at most 6,"),
-        ({"replicas": 8}, "replicas", "leave 6 for 8 micro", "at most 6,"),
-        ({"accumulate": 2, "replicas": 4}, "replicas", "leave 6 for 8 micro", "at most 3,"),
-        ({"accumulate": 4, "replicas": 2}, "replicas", "leave 6 for 8 micro", "at most 1,"),
+        ({"accumulate": 7}, "accumulate", "leave 6 for 7 parts", "at most 6,"),
+        ({"replicas": 8}, "replicas", "leave 6 for 8 parts", "at most 6,"),
+        ({"accumulate": 2, "replicas": 4}, "replicas", "leave 6 for 8 parts", "at most 3,"),
+        ({"accumulate": 4, "replicas": 2}, "replicas", "leave 6 for 8 parts", "at most 1,"),
     ],
 )
 @pytest.mark.parametrize("key", ["teacher", "distill"])
