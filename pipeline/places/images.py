@@ -40,7 +40,7 @@ class Images:
 
     def cropped(self) -> npt.NDArray[np.uint8]:
         """The evaluation view, uint8 [N, H, W, 3]."""
-        from figkd.evaluate import centre_crop
+        from figkd.data.crop import centre_crop
 
         return centre_crop(self.stored, self.image_size)
 

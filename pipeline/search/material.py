@@ -41,7 +41,7 @@ class Sample:
         import numpy as np
 
         from figkd.data import open_split
-        from figkd.evaluate import centre_crop
+        from figkd.data.crop import centre_crop
 
         if self.data is None:
             return Material(self.classes, noise(self.count, self.image_size), real=False)
