@@ -39,7 +39,11 @@ _AT_START = (
 SHARED = "FIGKD_TESTS_WARM"
 """Holds the address of the process that all workers of a run share."""
 _ENCODING = "PYTHONIOENCODING"
-"""The only one of these that can be obeyed later."""
+_LATER = {
+    _ENCODING,  # can be obeyed later
+    "KMP_DUPLICATE_LIB_OK",  # set by what imports scipy.io
+}
+"""These do not call for another interpreter."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def environment() -> dict[str, str]:
 
 def _at_start(environment: Mapping[str, str]) -> dict[str, str]:
     named = {name: value for name, value in environment.items() if name.startswith(_AT_START)}
-    return {name: value for name, value in named.items() if name != _ENCODING}
+    return {name: value for name, value in named.items() if name not in _LATER}
 
 
 def _fork_for_each(listener: socket.socket) -> NoReturn:
