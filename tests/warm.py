@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
@@ -200,19 +201,30 @@ def _become(words: list[str], environment: dict[str, str], files: list[int]) -> 
     os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def _import_all() -> None:
-    """What commands need and takes long to import. No thread may run when it is done: a fork would lose it."""
-    import onnx  # noqa: F401
-    import scipy.cluster.hierarchy  # noqa: F401
-    import timm  # noqa: F401
-    import torch  # noqa: F401
-    import torchvision  # noqa: F401
+_IMPORTED = (
+    "onnxscript.function_libs.torch_lib.ops", "scipy.cluster.hierarchy", "timm", "torch.export._trace",
+    "torch.onnx._internal.exporter._compat", "torchvision",
+    "export.onnx", "export.precision", "pipeline.estimate.kept", "pipeline.report.html", "pipeline.run.conductor",
+)  # fmt: skip
+"""What commands need and takes long to import, and starts no thread: a fork would lose it."""
 
-    import pipeline.report.html
-    import pipeline.run.conductor  # noqa: F401
+
+def _prepare() -> None:
+    """Do once what commands would do each."""
+    for name in _IMPORTED:
+        import_module(name)
+    remember_operators()
+    import_module("pipeline.report.html").templates().get_template("report.html.j2")
+    assert len(os.listdir("/proc/self/task")) == 1
+
+
+def remember_operators() -> None:
+    """The exporter reads the source of every operator's function, half a second at each export; here once a process."""
+    scripts = import_module("torch.onnx._internal.exporter._registration").onnxscript_apis
+    scripts.get_torchlib_ops = cache(scripts.get_torchlib_ops)
 
 
 if __name__ == "__main__":
-    _import_all()
+    _prepare()
     gc.freeze()  # collecting would copy the pages of all that was imported
     _fork_for_each(socket.socket(fileno=int(sys.argv[1])))

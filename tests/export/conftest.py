@@ -17,6 +17,7 @@ from torch import nn
 
 from export.onnx import export_onnx
 from export.precision import to_fp16, to_int8_onnxruntime, to_int8_tensorrt
+from tests.warm import remember_operators
 
 CLASSES, SIDE = 8, 32
 
@@ -89,6 +90,11 @@ class Files:
     fp16: Path
     int8: Path
     int8_cpu: Path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def remembered_operators() -> None:
+    remember_operators()
 
 
 @pytest.fixture(scope="session", autouse=True)
