@@ -17,8 +17,9 @@ _GPU_PEAKS = (
     ("H200", 989e12), ("H100 PCIe", 756e12), ("H100 NVL", 835e12), ("H100", 989e12), ("B200", 2250e12),
     ("A100", 312e12), ("L40S", 362e12), ("L40", 181e12), ("L4", 121e12), ("A10G", 70e12), ("A10", 125e12),
 )  # fmt: skip
-_MATMUL_SIDE = 1024
+_MATMUL_SIDES = (128, 256, 512, 1024)
 _MATMULS = 5
+_LONG_S = 0.02
 
 
 class Meter:
@@ -122,17 +123,23 @@ def _backward(
 def peak_flops(device: str, amp: str) -> float | None:
     """FLOP/s that the device reaches at best: measured on a CPU, from a table on a GPU; None where unknown.
 
-    The measurement is the best of a few products of square matrices, at the current number of threads.
+    The measurement is the best of a few products of square matrices, at the current number of threads. It ends with
+    the first size that takes long: where a CPU has no bf16 instructions, a product of the largest takes seconds.
     """
     if torch.device(device).type == "cuda":
         name = torch.cuda.get_device_name()
         # Without autocast a GPU mixes fp32 and TF32, which no single peak describes.
         return next((peak for key, peak in _GPU_PEAKS if key in name), None) if amp == "bf16" else None
     kind = torch.bfloat16 if amp == "bf16" else torch.float32
-    matrix = torch.ones(_MATMUL_SIDE, _MATMUL_SIDE, dtype=kind)
-    seconds = []
-    for _ in range(_MATMULS):
-        began = time.perf_counter()
-        matrix @ matrix
-        seconds.append(time.perf_counter() - began)
-    return 2 * _MATMUL_SIDE**3 / min(seconds)
+    best = 0.0
+    for side in _MATMUL_SIDES:
+        matrix = torch.ones(side, side, dtype=kind)
+        seconds = []
+        for _ in range(_MATMULS):
+            began = time.perf_counter()
+            matrix @ matrix
+            seconds.append(time.perf_counter() - began)
+        best = max(best, 2 * side**3 / min(seconds))
+        if min(seconds) > _LONG_S:
+            break
+    return best

@@ -72,3 +72,11 @@ def test_peak_of_this_cpu_is_positive() -> None:
     """Protects the measured peak."""
     peak = peak_flops("cpu", "none")
     assert peak is not None and peak > 1e8
+
+
+def test_the_peak_of_a_slow_type_is_measured_with_small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects the start of a training in bf16 on a CPU without it: larger products take seconds, and tell no more."""
+    ticks = iter(range(1000))
+    monkeypatch.setattr("figkd.meter.time", SimpleNamespace(perf_counter=lambda: float(next(ticks))))
+    assert peak_flops.__wrapped__("cpu", "bf16") == 2 * 128**3
+    assert next(ticks) == 10, "five products of the smallest"
