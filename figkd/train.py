@@ -98,12 +98,12 @@ def train(
         views: augmentation; its store_size must be the images'.
         epochs: >= 1. An epoch goes through all samples once, in steps of nearly equal size.
         batch_size: largest number of images in a step, over all micro-batches and processes.
-        optimizer: "sgd" or "adamw".
+        optimizer: see `figkd.optim.make_optimizer`, as for the next five.
         lr: peak learning rate.
-        weight_decay: see `figkd.optim.make_optimizer`, as for the next three.
+        weight_decay: of matrices.
         decay_norms: decay norms and biases too.
-        momentum: of SGD.
-        nesterov: for SGD.
+        momentum: of SGD and Muon.
+        nesterov: for SGD and Muon.
         schedule: see `figkd.schedule.Schedule`, as for the next three.
         warmup_epochs: may be fractional.
         step_at: for "step": shares of the epochs.

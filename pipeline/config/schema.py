@@ -90,12 +90,13 @@ class Training(Section):
     """Copies of the network on a CPU, which take a part of each micro-batch at the same time, each in its own threads.
     This is faster than threads that share every operation, if the network is small or the machine busy. Batch
     normalisation sees one part at a time. On a GPU there is one."""
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    """Optimizer, in the fastest implementation that the device has."""
+    optimizer: Literal["sgd", "adamw", "muon"] = "adamw"
+    """Optimizer, in the fastest implementation that the device has. `muon`: SGD whose steps of convolutions and linear
+    layers are orthogonal, for short trainings (docs/training.md)."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD and Muon."""
     nesterov: bool = True
-    """Nesterov momentum, for SGD."""
+    """Nesterov momentum, for SGD and Muon."""
     lr: Annotated[float, Field(gt=0)] = 1e-3
     """Peak learning rate."""
     weight_decay: Strength = 0.05

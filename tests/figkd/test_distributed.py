@@ -96,7 +96,9 @@ def _outcomes(code: str, size: int) -> list[tuple[int, str]]:
     return [(process.returncode, text) for process, text in zip(group, said, strict=True)]
 
 
-@pytest.mark.parametrize("extra", ["dict(accumulate=2)", FIGKD, "dict(mixup=0.4, cutmix=1.0, accumulate=3)"])
+@pytest.mark.parametrize(
+    "extra", ["dict(accumulate=2)", FIGKD, "dict(mixup=0.4, cutmix=1.0, accumulate=3, optimizer='muon')"]
+)
 def test_two_processes_train_as_one(extra: str, tmp_path: Path) -> None:
     """Protects the global batch: two gloo processes give the single process's losses and weights, up to rounding."""
     for size, name in ((1, "one"), (2, "two")):

@@ -62,7 +62,9 @@ CASES: dict[str, dict[str, Any]] = {
         "kind": "random_resized_crop", "optimizer": "adamw", "accumulate": 2, "amp": "none", "teacher": True,
     },
     "mixed": {"method": "kd", "mixup": 0.2, "cutmix": 1.0, "teacher": True},
-    "blended": {"method": "figkd", "mixup": 0.2, "teacher": True, "ema_decay": 0.9},
+    "blended, Muon": {
+        "method": "figkd", "mixup": 0.2, "teacher": True, "ema_decay": 0.9, "optimizer": "muon",
+    },
     "cut, of resized crops": {"method": "ce", "cutmix": 1.0, "kind": "random_resized_crop"},
     "cached logits": {"teacher_logits": True},
     "read ahead": {"teacher_logits": True, "resident": 0, "ema_decay": 0.9},

@@ -125,6 +125,7 @@ class _Stop(Exception):
         {},
         {"ema_decay": 0.9, "optimizer": "adamw", "lr": 0.01, "schedule": "cosine", "warmup_epochs": 1.0},
         {"amp": "bf16", "grad_clip": 0.5, "schedule": "step", "step_at": (0.5,)},
+        {"optimizer": "muon", "accumulate": 2},
     ],
 )
 def test_an_interrupted_run_ends_the_same(tmp_path: Path, options: dict[str, Any]) -> None:
