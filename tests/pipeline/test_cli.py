@@ -113,10 +113,11 @@ def test_a_failing_stage_exits_1_and_keeps_what_came_before(tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_exits_130_with_a_clean_store_and_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C (or a service stop) in the middle of training; the same command then finishes."""
-    arguments = quick_command("run", FONTS, *sets(TINY | {"teacher.epochs": 12}), "--until", "teacher")
+    few = {"data.options": "{train_per_class: 8, val_per_class: 1, test_per_class: 1}", "teacher.epochs": 12}
+    arguments = ("run", FONTS, *sets(TINY | few), "--until", "teacher")
     process = subprocess.Popen(
-        arguments, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
+        quick_command(*arguments), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # a shell's background jobs ignore Ctrl-C
     )  # fmt: skip
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob(".figkd/scratch/teacher.*/state.pt")) and time.monotonic() < deadline:
@@ -127,7 +128,7 @@ def test_interrupted_exits_130_with_a_clean_store_and_goes_on(number: signal.Sig
     assert "interrupted" in error and "Traceback" not in error
     assert list((tmp_path / ".figkd/drafts").iterdir()) == []
     assert not (tmp_path / ".figkd/artifacts/teacher").exists()
-    done = figkd("run", FONTS, *sets(TINY | {"teacher.epochs": 12}), "--until", "teacher", cwd=tmp_path)
+    done = figkd(*arguments, cwd=tmp_path)
     assert done.code == 0, done.err
 
 
