@@ -1,4 +1,4 @@
-"""Commands of the tests are forked, also after a test has imported what sets variables for OpenMP."""
+"""Commands of the tests are forked, also where a library that a test imported has set variables for OpenMP."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from tests.warm import environment, warm
 
 def test_a_command_is_forked_and_not_begun_anew() -> None:
     """A new interpreter would be as right, and take seconds more in each of hundreds of tests."""
-    import scipy.io  # noqa: F401 - sets KMP_DUPLICATE_LIB_OK where threadpoolctl is installed
-
+    set_by_libraries = {"KMP_DUPLICATE_LIB_OK": "True", "KMP_INIT_AT_FORK": "FALSE"}  # scipy.io, scikit-learn
     command = warm().command("-c", "import os, sys; print(os.getppid(), 'torch' in sys.modules)")
-    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, env=environment() | set_by_libraries, capture_output=True, text=True, check=True
+    )
     parent, torch = done.stdout.split()
     assert torch == "True" and int(parent) != os.getpid()
 

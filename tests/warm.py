@@ -42,8 +42,8 @@ SHARED = "FIGKD_TESTS_WARM"
 _ENCODING = "PYTHONIOENCODING"
 _LATER = {
     _ENCODING,  # can be obeyed later
-    "KMP_DUPLICATE_LIB_OK",  # set by what imports scipy.io
-}
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",  # set by scipy.io and scikit-learn where they are imported
+}  # fmt: skip
 """These do not call for another interpreter."""
 
 
