@@ -4,11 +4,11 @@
     python benchmarks/study/default_recipe.py --tasks characters radicals --seeds 1 2 3 4 5
     python benchmarks/study/recipe_report.py runs/default_recipe
 
-Every recipe has the same learning rate, that of deploy_configs/fonts_cpu.yaml, and nothing is tuned. `fonts_cpu` is
-that config. The other tasks are made for one slow core, with the networks of `patches.py`. Data, views, losses,
-orders and the training loop are the library's. The teacher is trained once a task and its logits of every view are
-cached; the students of a seed have the same initial weights and order of images. The test images are looked at after
-the last epoch. Finished students are lines of <out>/students.jsonl, so that a study that was stopped goes on.
+Every recipe has the same learning rate, that of fonts_cpu.yaml, and nothing is tuned. `fonts_cpu` is that config. The
+other tasks are made for one slow core, with the networks of `patches.py`. Data, views, losses, orders and the
+training loop are the library's. The teacher is trained once a task and its logits of every view are cached; the
+students of a seed have the same initial weights and order of images. The test images are looked at after the last
+epoch. Finished students are lines of <out>/students.jsonl, so that a study that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Task:
 
 TASKS: dict[str, Task] = {
     "fonts": Task(
-        HERE.parents[1] / "deploy_configs" / "fonts_cpu.yaml", True, 16, 6,
+        HERE / "fonts_cpu.yaml", True, 16, 6,
         ("data.options.train_per_class=300",),
     ),
     "characters": Task(HERE / "characters.yaml", True, 16, 6),
     "emoji": Task(HERE / "emoji.yaml", True, 12, 6),
-    "fonts_cpu": Task(HERE.parents[1] / "deploy_configs" / "fonts_cpu.yaml", True, 9, 4, built_in=True),
+    "fonts_cpu": Task(HERE / "fonts_cpu.yaml", True, 9, 4, built_in=True),
     "radicals": Task(HERE / "radicals.yaml", False, 6, 6),
     "emoji_families": Task(HERE / "emoji_families.yaml", False, 6, 6),
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """Distillation methods on one config: tuned with the same budget on validation images, compared on test images.
 
-    python benchmarks/study/study.py deploy_configs/fonts_cpu.yaml --seeds 6 --control-seeds 3
+    python benchmarks/study/study.py benchmarks/study/fonts_cpu.yaml --seeds 6 --control-seeds 3
     python benchmarks/study/fetch_faces.py data/fonts100
     python benchmarks/study/study.py benchmarks/study/fonts100.yaml --lr 0.3 0.6 --finalists 2 --seeds 5
 

@@ -1,6 +1,6 @@
 """Does it help to update the class order while the student learns?
 
-    python benchmarks/study/updated_order.py deploy_configs/fonts_cpu.yaml --lr 0.6 --seeds 6
+    python benchmarks/study/updated_order.py benchmarks/study/fonts_cpu.yaml --lr 0.6 --seeds 6
 
 Trains students by the detail alone in three ways, with the same seeds: in the teacher's order throughout; in an
 order made again after every epoch from what the *student* confused in it; and from what the student confused more than

@@ -210,7 +210,7 @@ def test_photographs_are_read_by_class() -> None:
 @pytest.mark.slow
 def test_the_study_runs_and_goes_on(tmp_path: Path) -> None:
     """Protects the documented command, end to end on few images: table, result and figure; nothing trained twice."""
-    config = FOLDER.parents[1] / "deploy_configs" / "fonts_cpu.yaml"
+    config = FOLDER / "fonts_cpu.yaml"
     few = {"train": 8, "val": 4, "test": 4}
     overrides = [f"data.options={json.dumps({f'{k}_per_class': n for k, n in few.items()})}"]
     overrides += [
@@ -244,7 +244,7 @@ def test_a_study_from_end_to_end(tmp_path: Path) -> None:
     done = subprocess.run(
         [
             sys.executable, str(FOLDER / "study.py"), "--out", str(tmp_path), "--jobs", "1",
-            str(FOLDER.parents[1] / "deploy_configs" / "fonts_cpu.yaml"), "--seeds", "2", "--methods",
+            str(FOLDER / "fonts_cpu.yaml"), "--seeds", "2", "--methods",
             str(FOLDER / "tiny.yaml"), "--finalists", "1",
             *(word for change in changes for word in ("--set", change)),
         ],
