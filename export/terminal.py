@@ -30,7 +30,7 @@ def visible(text: str) -> str:
     Control characters, direction marks, zero-width characters, line separators and undecodable bytes: what Unicode
     calls Cc, Cf, Cs, Zl and Zp. Only the newline stays; whoever prints a name that may hold one uses `one_line`.
     """
-    if text.isprintable():
+    if text.replace("\n", "").isprintable():
         return text
     return "".join(map(_shown, text.replace("\r\n", "\n")))
 
