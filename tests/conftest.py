@@ -24,6 +24,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+# What is imported and collected stays. Before it is frozen, looking through it again and again would only cost.
+gc.disable()
 
 TESTS = Path(__file__).parent
 _MEMORY = Path("/dev/shm")
@@ -79,6 +81,7 @@ def pytest_collection_finish() -> None:
     """What is imported stays: collections in the tests need not look through torch and thousands of tests again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

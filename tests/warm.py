@@ -210,7 +210,8 @@ _IMPORTED = (
 
 
 def _prepare() -> None:
-    """Do once what commands would do each."""
+    """Do once what commands would do each. What is imported stays, so nothing looks for garbage meanwhile."""
+    gc.disable()
     for name in _IMPORTED:
         import_module(name)
     remember_operators()
@@ -227,4 +228,5 @@ def remember_operators() -> None:
 if __name__ == "__main__":
     _prepare()
     gc.freeze()  # collecting would copy the pages of all that was imported
+    gc.enable()
     _fork_for_each(socket.socket(fileno=int(sys.argv[1])))
