@@ -30,10 +30,10 @@ TINY: dict[str, Any] = {
     "teacher.batch_size": 16,
     "teacher.lr": 0.05,
     "teacher.allow_chance_level": True,  # two epochs do not always beat guessing
-    "distill.epochs": 2,
+    "distill.epochs": 3,
     "distill.batch_size": 16,
     "distill.lr": 0.4,
-    "distill.views.count": 2,
+    "distill.views.count": 3,
     "precision.calibration_images": 32,
     "targets.rtx.compute_capabilities": "[SM86]",
     "benchmark.min_samples": 30,

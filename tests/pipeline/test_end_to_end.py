@@ -149,12 +149,12 @@ def test_running_again_does_nothing(finished: Finished) -> None:
 @pytest.mark.parametrize(
     ("change", "first"),
     [
-        ({"distill.epochs": 3}, "distill"),
+        ({"distill.epochs": 4}, "distill"),
         ({"distill.method": "kd"}, "distill"),
         ({"distill.method": "ce"}, "logits"),  # it needs no cache
         ({"distill.teacher_logits": "online"}, "logits"),
         ({"teacher.lr": 0.01}, "teacher"),
-        ({"distill.views.count": 3}, "logits"),
+        ({"distill.views.count": 4}, "logits"),
         ({"export.opset": 19}, "export"),
         ({"precision.calibration_images": 40}, "precision"),
         ({"seed": 7}, "data"),
@@ -203,8 +203,8 @@ def test_a_change_of_a_budget_runs_only_the_report(finished: Finished) -> None:
 
 def test_plan_says_why(finished: Finished) -> None:
     """The reason names key, old and new value."""
-    done = finished.figkd("plan", **{"distill.epochs": 3})
-    assert "run     distill            epochs: 2 -> 3" in done.out
+    done = finished.figkd("plan", **{"distill.epochs": 4})
+    assert "run     distill            epochs: 3 -> 4" in done.out
     assert "after distill" in done.out
 
 

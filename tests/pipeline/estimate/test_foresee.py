@@ -36,8 +36,8 @@ def test_each_stage(config: DeployConfig) -> None:
     found = {step.step: step for step in foresee(config, steps, RATES, COUNTS, {}).steps}
     assert found["data"].seconds == pytest.approx(1300 * 0.01)
     assert found["data"].disk_bytes == 3 * 36 * 36 * 1300
-    # 16 steps an epoch, 9 epochs; validation after each and at the end, then the test images.
-    assert found["teacher"].seconds == pytest.approx(2.0 + 9 * 16 * 0.1 + (9 * 100 + 300) * 0.001)
+    # 8 steps an epoch, 6 epochs; validation after each and at the end, then the test images.
+    assert found["teacher"].seconds == pytest.approx(2.0 + 6 * 8 * 0.1 + (6 * 100 + 300) * 0.001)
     assert found["teacher"].memory_bytes == 400_000_000 + 3 * 36 * 36 * 1100
     assert found["distill"].seconds == pytest.approx(4 * 8 * 0.2 + (4 * 100 + 300) * 0.0005)
     assert found["logits"].seconds == pytest.approx(1000 * 5 * 0.001)

@@ -25,24 +25,24 @@ def _config(**changes: Any) -> Any:
 
 def test_the_cost_of_the_cache_is_exact_once_the_data_are_there(finished: Finished) -> None:
     """`plan` shows the bytes that the file will have, from the prepared data; nothing where none is written."""
-    done = finished.figkd("plan", **{"distill.views.count": 3})
-    size = 2 * 504 * 3 * 21
-    assert f"take {size / 1e6:.1f} MB of disk (504 images x 3 views x 21 classes x 2 bytes)" in done.out
-    rows = finished.figkd("plan", "--json", **{"distill.views.count": 3}).json
+    done = finished.figkd("plan", **{"distill.views.count": 4})
+    size = 2 * 504 * 4 * 21
+    assert f"take {size / 1e6:.1f} MB of disk (504 images x 4 views x 21 classes x 2 bytes)" in done.out
+    rows = finished.figkd("plan", "--json", **{"distill.views.count": 4}).json
     assert {row["step"]: row["cache_bytes"] for row in rows if row["cache_bytes"]} == {"logits": size}
     assert "of disk" not in finished.figkd("plan").out
     assert "of disk" not in finished.figkd("plan", **{"distill.teacher_logits": "online"}).out
     (made,) = (finished.folder / ".figkd/artifacts/logits").glob("*/train.npy")
-    assert made.stat().st_size == 128 + CacheCost(504, 2, 21).bytes
+    assert made.stat().st_size == 128 + CacheCost(504, 3, 21).bytes
 
 
 def test_a_disk_that_is_too_small_is_refused(finished: Finished, monkeypatch: pytest.MonkeyPatch) -> None:
     """The cache counts, the message names the keys that make it smaller, and nothing has run."""
     monkeypatch.chdir(finished.folder)
-    config = _config(**TINY | {"distill.views.count": 3})
+    config = _config(**TINY | {"distill.views.count": 4})
     planned = plan(config, Store(config.store.folder))
     notes: list[str] = []
-    needed = 1_000_000_000 + 2 * 504 * 3 * 21
+    needed = 1_000_000_000 + 2 * 504 * 4 * 21
     usage = type("Usage", (), {"free": needed})()
     monkeypatch.setattr("pipeline.run.preflight.shutil.disk_usage", lambda folder: usage)
     preflight(config, planned, notes.append)
