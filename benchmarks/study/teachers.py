@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import statistics
 import sys
 import tempfile
@@ -117,7 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     result = {
         "what": "test and validation top-1 (percent) of the last epoch; CPU seconds of the stage `teacher`",
-        "command": f"python {' '.join(sys.argv)}",
+        "command": f"python {shlex.join(sys.argv)}",
         "seeds": arguments.seeds,
         "rows": rows,
         "git": environment.git_revision(),
