@@ -15,7 +15,7 @@ from rich.text import Text
 
 from export.terminal import one_line, visible
 
-_UNITS = r"%|ms|s|min|pp|MB|MiB|GB|kB|B|fps|img/s|images/s|mJ|mJ/image|W|°C|times"
+_UNITS = r"%|ms|s|min|pp|points?|MB|MiB|GB|kB|B|fps|img/s|images/s|mJ|mJ/image|W|°C|times"
 _JOINED = re.compile(
     rf"(?<=\d) (?=(?:{_UNITS})(?![\w/]))"  # a number and its unit
     r"|(?<=\bn) (?==)|(?<=\bn =) |(?<=[±≤≥]) (?=\d)|(?<=\bbatch) (?=\d)"

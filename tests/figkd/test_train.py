@@ -366,7 +366,7 @@ def test_a_network_that_only_predicts_nan_is_not_a_result(tmp_path: Path) -> Non
 
 def test_a_network_may_recover(tmp_path: Path) -> None:
     """Protects long warm-ups: only the last epoch's weights count."""
-    _, history = _run(_Eval({1}), epochs=2)
+    _, history = _run(_Eval({1}), epochs=2, val=_split(18, seed=1))
     assert history[0]["val_top1"] == 0 and history[1]["val_top1"] > 0
 
 

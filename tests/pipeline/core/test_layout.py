@@ -49,6 +49,8 @@ def test_lines_hold_whole_words_and_fit(words: list[str], width: int, hang: int)
     "joined",
     [
         "48.10 pp",
+        "1.19 points",
+        "1 point",
         "0.096 ms",
         "n = 1,000",
         "± 0.8 %",
