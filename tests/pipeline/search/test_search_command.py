@@ -84,6 +84,7 @@ def _search(folder: Path, *arguments: str) -> list[str | Path]:
     (folder / "search.yaml").write_text(SEARCH, encoding="utf-8")
     few = {
         "search.trials": 2,
+        "distill.epochs": 2,
         "precision.modes": "[fp32]",
         "store": folder / "store",
         "output": folder / "runs",
