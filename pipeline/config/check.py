@@ -136,14 +136,12 @@ def _training(config: DeployConfig) -> Iterator[Problem]:
             )
         if section.step_at != sorted(section.step_at):
             yield Problem(f"{key}.step_at", "must ascend", "", section.step_at)
-        parts = section.accumulate * section.replicas
-        if parts > section.batch_size:
-            divided = "replicas" if section.replicas > 1 else "accumulate"
+        if section.parts > section.batch_size:
             yield Problem(
-                f"{key}.{divided}",
-                f"divides {key}.batch_size = {section.batch_size} into {parts}",
-                "",
-                getattr(section, divided),
+                f"{key}.{section.divider}",
+                f"divides {key}.batch_size = {section.batch_size} into {section.parts}",
+                f"lower it, or raise {key}.batch_size",
+                getattr(section, section.divider),
             )
         if section.compile == "reduce-overhead" and section.accumulate > 1:
             yield Problem(

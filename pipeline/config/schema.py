@@ -131,6 +131,16 @@ class Training(Section):
     views: Views = Views()
     """Augmentation."""
 
+    @property
+    def parts(self) -> int:
+        """How many parts a step is divided into: replicas' shares of micro-batches."""
+        return self.accumulate * self.replicas
+
+    @property
+    def divider(self) -> str:
+        """The key to lower where these are too many."""
+        return "replicas" if self.replicas > 1 else "accumulate"
+
 
 class Network(Section):
     """A network and the weights that it starts from."""

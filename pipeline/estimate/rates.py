@@ -297,7 +297,7 @@ def _step(
     from figkd.loss.methods import METHODS
     from figkd.train import train
 
-    count, parts = 4 * batch, training.accumulate * training.replicas
+    count, divided = 4 * batch, 2 * training.parts <= batch
     split = Split(noise(count, store_size), np.arange(count) % classes, [str(i) for i in range(count)])
     views = views_arguments(training)
     facts = METHODS[method]
@@ -317,8 +317,8 @@ def _step(
         batch_size=batch,
         lr=1e-6,
         optimizer=training.optimizer,
-        accumulate=training.accumulate if 2 * parts <= batch else 1,
-        replicas=training.replicas if 2 * parts <= batch else 1,
+        accumulate=training.accumulate if divided else 1,
+        replicas=training.replicas if divided else 1,
         ema_decay=training.ema_decay,
         amp=pick_amp(training.amp, pick_device()),  # type: ignore[arg-type]
         compile="none",

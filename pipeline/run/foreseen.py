@@ -36,14 +36,12 @@ def faults(config: DeployConfig, data: Listed) -> Iterator[ConfigError]:
         if not section.epochs or (key == "teacher" and config.teacher.checkpoint is not None):
             continue
         smallest = data.train // max(math.ceil(data.train / section.batch_size), 1)
-        parts = section.accumulate * section.replicas
-        if smallest < parts:
-            divided = "replicas" if section.replicas > 1 else "accumulate"
-            most = smallest * getattr(section, divided) // parts
+        if smallest < section.parts:
+            most = smallest * getattr(section, section.divider) // section.parts
             yield ConfigError(
                 f"{data.train} training images in steps of {section.batch_size} leave {smallest} for "
-                f"{parts} parts",
-                where=f"{key}.{divided}",
+                f"{section.parts} parts",
+                where=f"{key}.{section.divider}",
                 fix=f"at most {most}, or more images" if most else "a smaller accumulate, or more images",
             )
     method = config.distill.figkd

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def test_images_are_cropped_without_torch() -> None:
-    """Protects `benchmark` and `validate` of what is there: torch is two seconds and half a gigabyte."""
+    """Protects the start of `benchmark` of engines that are there."""
     code = (
         "import sys\nimport numpy as np\nfrom pipeline.places.images import UINT8_NHWC, Images\n"
         "made = Images(np.zeros((2, 8, 8, 3), np.uint8), 6, UINT8_NHWC, None)\n"
