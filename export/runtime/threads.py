@@ -15,7 +15,14 @@ ROUNDS = 6
 MARGIN = 0.02
 """More threads must win by this much: what they do not need is left to others."""
 CHOOSING_S = 0.5
-"""Sampling time of each candidate."""
+"""Longest sampling time of each candidate."""
+ENOUGH = 600
+"""So many samples of a candidate need no more than a third of that time."""
+
+
+def choosing(seconds: float) -> Limits:
+    """How long a candidate is sampled, at most `seconds`: a small network's queries are many long before."""
+    return Limits(seconds / 10, ENOUGH, seconds / 3, max(seconds, 0.01))
 
 
 class Timed(Protocol):
@@ -57,19 +64,19 @@ def fastest_threads(
         load: the engine with so many threads.
         counts: candidates.
         batch: one batch of its input.
-        seconds: sampling time of each.
+        seconds: longest sampling time of each.
     """
     ordered = sorted(set(counts))
     engines = {count: load(count) for count in ordered}
     best = ordered[0]
     medians: dict[int, list[float]] = {}
     if len(ordered) > 1:
-        limits = Limits(seconds / 5, ROUNDS, seconds, max(2 * seconds, 0.01))
 
         def measure(engine: E, share: Limits) -> Samples:
             return engine.time(batch, share)
 
-        taken = in_rounds([engines[n] for n in ordered], measure, limits, ROUNDS, lambda *_: None).samples()
+        candidates = [engines[count] for count in ordered]
+        taken = in_rounds(candidates, measure, choosing(seconds), ROUNDS, lambda *_: None).samples()
         medians = {count: _round_medians(samples) for count, samples in zip(ordered, taken)}
         for count in ordered[1:]:
             pairs = zip(medians[best], medians[count])

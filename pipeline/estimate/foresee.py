@@ -6,7 +6,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from export.runtime.threads import CHOOSING_S, ROUNDS
+from export.runtime.sampling import Limits
+from export.runtime.threads import CHOOSING_S, ROUNDS, choosing
 from pipeline.config.schema import DeployConfig, Training
 from pipeline.config.targets import Target
 from pipeline.estimate.rates import Rates, Trained
@@ -161,21 +162,27 @@ def _benchmark(config: DeployConfig, target: Target, engines: int, rates: Rates)
         for batch in batches:
             query = rates.onnx_query_s + (rates.decode_s if decoded else (batch - 1) * rates.onnx_image_s)
             cases = 1 + (len(set(plan.streams) - {1}) if not decoded and batch == batches[0] else 0)
-            wanted = max(plan.min_seconds, plan.min_samples * query)
-            turns = min(plan.max_seconds, wanted) + _warming(plan.warmup_ms / 1000, plan.rounds)
-            seconds += cases * engines * turns
+            limits = Limits(plan.warmup_ms / 1000, plan.min_samples, plan.min_seconds, plan.max_seconds)
+            seconds += cases * engines * _case(limits, plan.rounds, query)
     if plan.rate_fps is not None:
         seconds += engines * (plan.rate_seconds or RATE_ARRIVALS / plan.rate_fps)
     if rates.other_cores > MAX_OTHER_CORES:  # every round is taken again in the hope of a quieter time
         seconds *= 2
     if target.threads is None and environment.cores() > 1:
-        each = min(CHOOSING_S, plan.min_seconds)
-        seconds += 2 * engines * (each + _warming(each / 5, ROUNDS))
+        limits = choosing(min(CHOOSING_S, plan.min_seconds))
+        seconds += 2 * engines * _case(limits, ROUNDS, rates.onnx_query_s)
     if rates.energy and plan.energy_s:
         seconds += (1 + engines) * (plan.energy_s + SETTLE_S)
     return seconds + _LOADS * engines * _load_s(rates)
 
 
-def _warming(first: float, rounds: int) -> float:
-    """Warm-up of a case in all its turns: a quarter of the time after the first (`turns.share`)."""
-    return first * (1 + (rounds - 1) / 4)
+def _case(limits: Limits, rounds: int, query: float) -> float:
+    """Seconds of a case in all its turns, whose warm-up is a quarter after the first one (`turns.share`).
+
+    Args:
+        limits: of the case.
+        rounds: its turns.
+        query: seconds of one.
+    """
+    wanted = max(limits.min_seconds, limits.min_samples * query)
+    return min(limits.max_seconds, wanted) + limits.warmup_s * (1 + (rounds - 1) / 4)

@@ -8,15 +8,17 @@ import numpy as np
 import pytest
 
 from export.runtime.sampling import Limits, Samples
-from export.runtime.threads import ROUNDS, fastest_threads
+from export.runtime.threads import ENOUGH, ROUNDS, fastest_threads
 from pipeline.places.threads import tried
 
 
 class Fake:
     def __init__(self, ms: float) -> None:
         self.ms, self.closed = ms, False
+        self.turns: list[Limits] = []
 
     def time(self, batch: Any, limits: Limits) -> Samples:
+        self.turns.append(limits)
         return Samples({"latency": np.full(limits.min_samples, self.ms)}, 1, "engine", 0.01)
 
     def close(self) -> None:
@@ -46,3 +48,14 @@ def test_one_core_has_nothing_to_choose() -> None:
     found = fastest_threads(lambda _: fake, (1, 1), np.zeros((1, 1)), 0.05)
     assert (found.engine, found.threads, found.medians) == (fake, 1, {})
     assert tried(found.threads, found.medians) == [] and not fake.closed
+
+
+def test_a_small_network_is_timed_for_a_third_of_the_seconds() -> None:
+    """Its hundreds of queries have passed by then; one whose queries are slow takes all of them, and no more."""
+    made = {1: Fake(0.002), 2: Fake(0.004)}
+    fastest_threads(made.__getitem__, (1, 2), np.zeros((1, 1)), 0.6)
+    for fake in made.values():
+        first = fake.turns[0]
+        assert first.min_samples * ROUNDS == ENOUGH
+        assert first.min_seconds * ROUNDS == pytest.approx(0.2)
+        assert first.max_seconds * ROUNDS == pytest.approx(0.6)

@@ -53,6 +53,9 @@ def test_the_benchmark_takes_what_the_config_says(
 ) -> None:
     """At least so long for each engine and boundary, at most the limit; warm-ups, threads and loading come on top."""
 
+    plan = config.benchmark.model_copy(update={"min_seconds": 0.5, "warmup_ms": 100.0})
+    config = config.model_copy(update={"benchmark": plan})
+
     def seconds(config: DeployConfig = config, **changes: object) -> float:
         rates = RATES.model_copy(update=changes)
         (found,) = foresee(config, ["benchmark@cpu"], rates, COUNTS, {}).steps
@@ -62,10 +65,11 @@ def test_the_benchmark_takes_what_the_config_says(
 
     monkeypatch.setattr(environment, "cores", lambda: 2)
     warming, loading = 0.1 + 9 * 0.025, 3 * 3 * (0.1 + 38_000 / 100e6)
-    # One and two threads are tried, half a second each, with a warm-up of a fifth of that in six turns.
-    choosing = 3 * 2 * (0.5 + 0.1 * (1 + 5 / 4))
+    # One and two threads are tried, a sixth of a second each and half a second at most, with a warm-up of a tenth of
+    # that in six turns.
+    choosing, slow = (3 * 2 * (each + 0.05 * (1 + 5 / 4)) for each in (0.5 / 3, 0.5))
     assert seconds() == pytest.approx(9 * (0.5 + warming) + choosing + loading)
-    assert seconds(onnx_query_s=1.0) == pytest.approx(9 * (10.0 + warming) + choosing + loading)
+    assert seconds(onnx_query_s=1.0) == pytest.approx(9 * (10.0 + warming) + slow + loading)
     decoding = 6 * (0.5 + warming) + 3 * (1000 * 0.0052 + warming)
     assert seconds(decode_s=0.005) == pytest.approx(decoding + choosing + loading)
     # Rounds are taken again where others are at work, once each.
