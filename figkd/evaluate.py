@@ -26,6 +26,7 @@ def predict(
     images: Images,
     *,
     image_size: int,
+    rows: npt.NDArray[np.int64] | None = None,
     batch_size: int = BATCH,
     device: str = "cpu",
     progress: Progress = no_progress,
@@ -38,28 +39,31 @@ def predict(
         model: takes uint8 [B, H, W, 3], returns [B, C].
         images: uint8 [N, S, S, 3], S >= image_size; may be memory-mapped.
         image_size: side of the crop, pixels.
+        rows: int64 [M], which images, in the order of the logits; all if None.
         batch_size: images per forward pass.
         device: "cpu" or "cuda".
         progress: called after every batch with images done.
 
     Returns:
-        float32 [N, C].
+        float32 [N, C], or [M, C].
 
     Raises:
         FigkdError: no images, or images smaller than the crop.
     """
     crops = centre_crop(images, image_size)
-    if not len(crops):
+    count = len(crops) if rows is None else len(rows)
+    if not count:
         raise FigkdError("there are no images to predict")
     training = model.training
     model.to(device).eval()
     parts = []
     try:
         with torch.inference_mode(), predictor(model, device) as logits:
-            for start in range(0, len(crops), batch_size):
-                batch = torch.from_numpy(np.array(crops[start : start + batch_size]))
+            for start in range(0, count, batch_size):
+                part = slice(start, start + batch_size)
+                batch = torch.from_numpy(np.array(crops[part if rows is None else rows[part]]))
                 parts.append(logits(batch.to(device)).cpu().numpy())
-                progress(min(start + batch_size, len(crops)), len(crops), "")
+                progress(min(start + batch_size, count), count, "")
     finally:
         model.train(training)
     return cast(Logits, np.concatenate(parts))

@@ -35,7 +35,7 @@ from figkd.data.views import Views, make_views
 from figkd.errors import FigkdError
 from figkd.evaluate import predict
 from figkd.loss.build import build_loss
-from figkd.loss.order import make_order
+from figkd.loss.order import images_to_compare, make_order
 from figkd.models import ImageClassifier, build_model
 from figkd.train import train
 from pipeline.config import load_config
@@ -43,6 +43,7 @@ from pipeline.core.files import read_json, write_json
 from pipeline.core.store import Store
 from pipeline.run.conductor import Selection, run
 from pipeline.run.console import ConsoleInterface
+from pipeline.stages.logits import COMPARED
 
 HERE = Path(__file__).parent
 GREY = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -173,7 +174,7 @@ def prepare(name: str, task: Task, out: Path) -> Prepared:
         cached, made = artifacts["logits"].path, read_json(artifacts["teacher"].path / "metrics.json")
         kinds = ("val", "test")
         write_json(folder / "teacher.json", {kind: made[kind]["top1"] for kind in kinds})
-        np.save(folder / "centre.npy", np.load(cached / "centre.npy"))
+        np.save(folder / "compared.npy", np.load(cached / COMPARED))
         logits, epochs = open_logits(cached / "train.npy"), task.epochs
     else:
         _train_teacher(name, task, folder, data, size)
@@ -184,12 +185,13 @@ def prepare(name: str, task: Task, out: Path) -> Prepared:
         "shift", image_size=size, store_size=store_size, pad=2, count=count,
         seed=config.seed if task.built_in else 0,
     )  # fmt: skip
-    centre = np.load(folder / "centre.npy")
+    compared = np.load(folder / "compared.npy")
+    labels = split.labels[images_to_compare(split.labels)]
     order = make_order(
-        "confusion", classes, logits=centre, labels=split.labels, temperature=_CONFUSION_TEMPERATURE
+        "confusion", classes, logits=compared, labels=labels, temperature=_CONFUSION_TEMPERATURE
     )
     squared = build_loss("figkd", classes, order=order, **_SQUARED)
-    teacher_logits = torch.from_numpy(centre)
+    teacher_logits = torch.from_numpy(compared)
     energy = float(squared.detail(teacher_logits, torch.zeros_like(teacher_logits)))
     student = partial(build_model, "figkd/dsconv_nano", image_size=size) if task.built_in else student_of
     facts = read_json(folder / "teacher.json")
@@ -197,7 +199,7 @@ def prepare(name: str, task: Task, out: Path) -> Prepared:
 
 
 def _train_teacher(name: str, task: Task, folder: Path, data: Path, size: int) -> None:
-    """Teacher, its logits of every view and of the centre, and its top-1, unless they are there."""
+    """Teacher, its logits of every view and of those that tell the order, and its top-1, unless they are there."""
     if (folder / "teacher.json").is_file():
         return
     classes, split = len(class_names(data)), open_split(data, "train")
@@ -209,7 +211,8 @@ def _train_teacher(name: str, task: Task, folder: Path, data: Path, size: int) -
         views=seen(), state_path=folder / "teacher.state", progress=_progress(name),
     )  # fmt: skip
     cache_logits(teacher, split.images, seen(count=task.epochs), folder / "logits.npy")
-    np.save(folder / "centre.npy", predict(teacher, split.images, image_size=size))
+    rows = images_to_compare(split.labels)
+    np.save(folder / "compared.npy", predict(teacher, split.images, image_size=size, rows=rows))
     facts = {kind: top1(teacher, open_split(data, kind), size) for kind in ("train", "val", "test")}
     write_json(folder / "teacher.json", facts)
     print(name, classes, "classes,", len(split), "images, teacher", facts, flush=True)

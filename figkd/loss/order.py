@@ -24,6 +24,8 @@ Kind = Literal["given", "confusion", "random", "hierarchy"]
 _GROUPS_BYTES, _DEEPEST = 10_000_000, 50
 OPTIMAL_UP_TO = 1_000
 """Classes up to which leaves are ordered optimally, whose cost grows faster than with the cube of their number."""
+PER_CLASS = 128
+"""Images of a class that say which classes it is like: as many more change an order no less than other images do."""
 _BLOCK_VALUES = 1_000_000
 KINDS: tuple[Kind, ...] = ("given", "confusion", "random", "hierarchy")
 
@@ -110,6 +112,23 @@ def _closest_ends(tree: npt.NDArray[np.float64], distances: npt.NDArray[np.float
             min(ways, key=lambda way: between(int(way[0][-1]), int(way[1][0])))
         )
     return runs[2 * size - 2]
+
+
+def images_to_compare(labels: npt.ArrayLike, per_class: int = PER_CLASS) -> npt.NDArray[np.int64]:
+    """Rows of the images whose logits say which classes are alike: int64 [M], ascending.
+
+    Args:
+        labels: int [N] in 0..C-1.
+        per_class: at most so many of a class, evenly spaced among its own.
+    """
+    truth = np.asarray(labels, dtype=np.int64)
+    by_class = np.argsort(truth, kind="stable")
+    counts = np.bincount(truth)
+    own = truth[by_class]
+    place = np.arange(len(truth)) - (np.cumsum(counts) - counts)[own]
+    there, wanted = counts[own], np.minimum(counts, per_class)[own]
+    kept = place * wanted // there != (place - 1) * wanted // there
+    return np.sort(by_class[kept])
 
 
 def soft_confusion(

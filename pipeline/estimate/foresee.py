@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from export.runtime.sampling import Limits
 from export.runtime.threads import CHOOSING_S, ROUNDS, choosing
+from figkd.loss.order import PER_CLASS
 from pipeline.config.schema import DeployConfig, Training
 from pipeline.config.targets import Target
 from pipeline.estimate.rates import Rates, Trained
@@ -85,8 +86,9 @@ def _step(
         return _training(stage, config.distill, rates.student, counts, side)
     if stage == "logits":
         views = views_arguments(config.distill)["count"] if is_cached(config) else 0
-        forward = counts.train * (views + 1) * rates.teacher.image_s
-        disk = 2 * counts.train * views * counts.classes + 4 * counts.train * counts.classes
+        compared = min(counts.train, PER_CLASS * counts.classes)
+        forward = (counts.train * views + compared) * rates.teacher.image_s
+        disk = 2 * counts.train * views * counts.classes + 4 * compared * counts.classes
         return StepEstimate(
             step=stage, seconds=forward, disk_bytes=disk, memory_bytes=rates.teacher.peak_bytes + disk
         )

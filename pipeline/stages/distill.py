@@ -9,7 +9,7 @@ from figkd.loss.methods import METHODS
 from pipeline.config.schema import DeployConfig, method_section
 from pipeline.core.files import read_json, write_json
 from pipeline.stages.base import Arguments, Source, Stage, Work
-from pipeline.stages.logits import is_cached
+from pipeline.stages.logits import COMPARED, COMPARED_ROWS, is_cached
 from pipeline.stages.networks import network_name, network_sources
 from pipeline.stages.start import begin, start_arguments, start_of, start_sources
 from pipeline.stages.training import (
@@ -92,8 +92,8 @@ def distillation_inputs(work: Work) -> tuple[Arguments, list[str] | None]:
             else order.make_order(
                 kind,
                 len(names),
-                logits=read_array(logits / "centre.npy"),
-                labels=open_split(data, "train").labels,
+                logits=read_array(logits / COMPARED),
+                labels=open_split(data, "train").labels[read_array(logits / COMPARED_ROWS)],
                 temperature=_CONFUSION_TEMPERATURE,
                 groups_file=work.sources.get("hierarchy"),
                 classes=names,

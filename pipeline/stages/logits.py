@@ -1,7 +1,8 @@
 """`logits`: what the teacher says about every view that the student will see, computed once.
 
 With `distill.teacher_logits: online`, or a method without a teacher, there is no such cache. In any case the
-teacher's logits of the images as they are evaluated are kept: the order of the classes follows from them.
+teacher's logits of some images of each class, as they are evaluated, are kept: the order of the classes follows from
+them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from pipeline.core.files import read_json, write_json
 from pipeline.stages.base import PREDICTIONS, Arguments, Stage, Work
 from pipeline.stages.networks import network_name, network_sources
 from pipeline.stages.training import pick_device, views_arguments, views_of
+
+COMPARED, COMPARED_ROWS = "compared.npy", "compared_rows.npy"
+"""Logits float32 [M, C] that say which classes are alike, and int64 [M]: of which training images."""
 
 
 def is_cached(config: DeployConfig) -> bool:
@@ -39,14 +43,16 @@ def _run(work: Work) -> None:
     from figkd.data import class_names, open_split
     from figkd.data.logits import cache_logits
     from figkd.evaluate import predict
+    from figkd.loss.order import images_to_compare
 
     arguments, data = work.arguments, work.inputs["data"]
     _check_teacher(work)
     size, device, names = arguments["image_size"], pick_device(), class_names(data)
     model = models.build_model(network_name(work, arguments["teacher"]), len(names), image_size=size)
     checkpoint.load_into(model, work.inputs["teacher"] / "model.pt", names)
-    images = open_split(data, "train").images
-    facts = {"images": len(images), "classes": len(names), "views": 0}
+    split = open_split(data, "train")
+    images, rows = split.images, images_to_compare(split.labels)
+    facts = {"images": len(images), "compared": len(rows), "classes": len(names), "views": 0}
     if "views" in arguments:
         views = views_of(arguments, images.shape[1], arguments["seed"])
         unfinished = work.scratch / "train.npy"
@@ -54,8 +60,9 @@ def _run(work: Work) -> None:
         for part in (unfinished, unfinished.with_name("train.npy.json")):
             part.replace(work.out / part.name)
         facts["views"] = len(views)
-    centre = predict(model, images, image_size=size, device=device, progress=work.progress)
-    np.save(work.out / "centre.npy", centre)
+    compared = predict(model, images, image_size=size, rows=rows, device=device, progress=work.progress)
+    np.save(work.out / COMPARED, compared)
+    np.save(work.out / COMPARED_ROWS, rows)
     write_json(work.out / "logits.json", facts)
 
 
@@ -87,7 +94,7 @@ def _check_teacher(work: Work) -> None:
 def _summary(out: Path) -> str:
     facts = read_json(out / "logits.json")
     if not facts["views"]:
-        return f"no cache; {facts['images']:,} images as they are evaluated"
+        return f"no cache; {facts['compared']:,} images as they are evaluated"
     megabytes = (out / "train.npy").stat().st_size / 1e6
     return f"{facts['images']:,} images x {facts['views']} views x {facts['classes']} classes, {megabytes:.1f} MB"
 
@@ -96,7 +103,7 @@ STAGE = Stage(
     name="logits",
     does="runs the teacher once over every view that the student will see",
     leaves="one memory-mapped file",
-    version=4,
+    version=5,
     inputs=("data", "teacher"),
     arguments=_arguments,
     sources=lambda config: network_sources(config.teacher),

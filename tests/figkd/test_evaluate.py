@@ -35,6 +35,19 @@ def test_predict_crops_batches_and_keeps_the_mode() -> None:
     assert model.training
 
 
+def test_predict_takes_the_rows_asked_for() -> None:
+    """Protects the order and the batches of chosen images."""
+    images = np.random.default_rng(0).integers(0, 256, (7, 4, 4, 3), dtype=np.uint8)
+    rows = np.array([5, 0, 3])
+    seen: list[tuple[int, int]] = []
+    logits = predict(
+        _MeanColour(), images, image_size=4, rows=rows, batch_size=2,
+        progress=lambda done, total, note: seen.append((done, total)),
+    )  # fmt: skip
+    np.testing.assert_allclose(logits, images[rows].mean((1, 2)), rtol=1e-5)
+    assert seen == [(2, 3), (3, 3)]
+
+
 def test_wrong_images_are_refused() -> None:
     """Protects: shapes that do not fit raise."""
     with pytest.raises(FigkdError, match="crop of 9"):

@@ -20,6 +20,7 @@ from figkd.loss.order import (
     confusion_order,
     hierarchy_order,
     identity,
+    images_to_compare,
     make_order,
     random_order,
     soft_confusion,
@@ -67,6 +68,19 @@ def test_soft_confusion_is_the_mean_probability() -> None:
     logits = np.array([[np.log(3.0), 0.0, -np.inf], [np.log(7.0), 0.0, -np.inf], [2000.0, 0.0, 0.0]])
     expected = [[(0.75 + 0.875) / 2, (0.25 + 0.125) / 2, 0], [0, 0, 0], [1, 0, 0]]
     np.testing.assert_allclose(soft_confusion(logits, [0, 0, 2], 3), expected, atol=1e-12)
+
+
+@given(labels=st.lists(st.integers(0, 5), max_size=60), most=st.integers(1, 9))
+def test_the_images_that_are_compared(labels: list[int], most: int) -> None:
+    """Protects an order from the images that come first: so many of each class, spread over its own, once each."""
+    rows = images_to_compare(labels, most)
+    assert (np.diff(rows) > 0).all()
+    for name in set(labels):
+        own = np.flatnonzero(np.array(labels) == name)
+        places = np.searchsorted(own, rows[np.array(labels)[rows] == name])
+        assert len(places) == min(len(own), most)
+        # As a ruler: wherever a class is cut, the share of those before the cut is kept, to one image.
+        assert abs((places + 0.0) / len(own) - np.arange(len(places)) / len(places)).max() <= 1 / len(places)
 
 
 def test_temperature_spreads() -> None:
