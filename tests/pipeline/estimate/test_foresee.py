@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,9 +40,11 @@ def test_each_stage(config: DeployConfig) -> None:
     # 8 steps an epoch, 6 epochs; validation after each and at the end, then the test images.
     assert found["teacher"].seconds == pytest.approx(2.0 + 6 * 8 * 0.1 + (6 * 100 + 300) * 0.001)
     assert found["teacher"].memory_bytes == 400_000_000 + 3 * 36 * 36 * 1100
-    assert found["distill"].seconds == pytest.approx(4 * 8 * 0.2 + (4 * 100 + 300) * 0.0005)
-    assert found["logits"].seconds == pytest.approx(1000 * 5 * 0.001)
-    assert found["logits"].disk_bytes == 2 * 1000 * 4 * 21 + 4 * 1000 * 21
+    assert found["distill"].seconds == pytest.approx(3 * 8 * 0.2 + (3 * 100 + 300) * 0.0005)
+    assert found["logits"].seconds == pytest.approx(1000 * 4 * 0.001)
+    assert found["logits"].disk_bytes == 2 * 1000 * 3 * 21 + 4 * 1000 * 21
+    (few,) = foresee(config, ["logits"], RATES, replace(COUNTS, classes=3), {}).steps
+    assert few.seconds == pytest.approx(2.0 + (1000 * 3 + 3 * 128) * 0.001)  # as many images a class are compared
     assert found["export"].seconds == 4.0
     assert found["validate@cpu"].seconds == pytest.approx(3 * 200 * 0.0001)
     assert found["build@cpu"].disk_bytes == 38_000
