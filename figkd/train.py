@@ -284,7 +284,15 @@ class _Engine:
 
     def _timed(self, run: Run, batch: Batch) -> Outcome:
         began = time.perf_counter()
-        outcome = run(batch)
+        try:
+            outcome = run(batch)
+        except ValueError as error:
+            if "Expected more than 1 value per channel" not in str(error):  # torch has no type for it
+                raise
+            raise TrainingError(
+                "batch norm sees a single value of each channel: a part of a step has one image",
+                "raise batch_size, or lower accumulate, replicas or the number of processes",
+            ) from None
         seconds = None
         if self._compiled and self._passed[len(batch.labels)] < _UNTIMED_PASSES:
             self._passed[len(batch.labels)] += 1

@@ -407,6 +407,17 @@ def test_wrong_arguments_are_named(changes: dict[str, Any], message: str) -> Non
         _run(**changes)
 
 
+@pytest.mark.parametrize("parts", [{"accumulate": 2}, {"replicas": 2}])
+def test_parts_of_one_image_are_refused_where_batch_norm_needs_two(parts: dict[str, int]) -> None:
+    """Protects: a variance of one value is no traceback of torch; where each image has several values, all is well."""
+    _run(batch_size=2, epochs=1, **parts)
+    pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3), nn.Linear(3, CLASSES))
+    model = ImageClassifier(pooled, (0.5,) * 3, (0.25,) * 3)
+    with pytest.raises(TrainingError, match="a part of a step has one image") as caught:
+        _run(model, batch_size=2, epochs=1, **parts)
+    assert "raise batch_size" in caught.value.fix
+
+
 @pytest.mark.parametrize("method", ["ce", "figkd"])
 def test_each_size_of_a_step_is_compiled_once(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects against compiling again in every epoch; what is compiled is what is run (here by an eager back end),

@@ -44,7 +44,7 @@ def test_each_stage(config: DeployConfig) -> None:
     assert found["logits"].seconds == pytest.approx(1000 * 4 * 0.001)
     assert found["logits"].disk_bytes == 2 * 1000 * 3 * 21 + 4 * 1000 * 21
     (few,) = foresee(config, ["logits"], RATES, replace(COUNTS, classes=3), {}).steps
-    assert few.seconds == pytest.approx(2.0 + (1000 * 3 + 3 * 128) * 0.001)  # as many images a class are compared
+    assert few.seconds == pytest.approx(2.0 + (1000 * 3 + 3 * 128) * 0.001)  # 128 images a class
     assert found["export"].seconds == 4.0
     assert found["validate@cpu"].seconds == pytest.approx(3 * 200 * 0.0001)
     assert found["build@cpu"].disk_bytes == 38_000
