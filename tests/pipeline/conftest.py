@@ -32,6 +32,8 @@ TINY: dict[str, Any] = {
     "teacher.allow_chance_level": True,  # two epochs do not always beat guessing
     "distill.epochs": 3,
     "distill.batch_size": 16,
+    "distill.optimizer": "sgd",
+    "distill.replicas": 1,
     "distill.lr": 0.4,
     "distill.views.count": 3,
     "precision.calibration_images": 32,
