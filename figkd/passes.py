@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from figkd.distributed import World, spans
 from figkd.errors import TrainingError
 from figkd.feed import Batch
+from figkd.folding import folded
 from figkd.objective import Loss, Objective, Outcome, autocast, compiled, make_objective
 from figkd.replicas import average_buffers, draws, predictor, replicate, side_by_side, threads
 
@@ -45,6 +46,7 @@ def make_passes(
     Raises:
         TrainingError: replicas that are compiled, or of a network that cannot be copied.
     """
+    teacher = None if teacher is None else folded(teacher)
     if replicas == 1 or torch.device(device).type != "cpu" or world.size > 1:
         return _Whole(model, loss, teacher, device, amp, mode, world)
     if mode != "none":

@@ -31,6 +31,7 @@ from figkd.checkpoint import tensor_bytes
 from figkd.data.views import Views
 from figkd.errors import DataError, LabelError
 from figkd.files import Json, read_array, read_json, write_json
+from figkd.folding import folded
 from figkd.models import place
 from figkd.progress import Progress, no_progress
 from figkd.replicas import predictor
@@ -115,7 +116,8 @@ def cache_logits(
     done = _steps_done(partial, sidecar, about) if resume else 0
     if not done:
         _reserve(partial, shape)
-    with partial.open("r+b") as file, torch.inference_mode(), predictor(teacher, device) as ask:
+    network = folded(teacher)
+    with partial.open("r+b") as file, torch.inference_mode(), predictor(network, device) as ask:
         header = partial.stat().st_size - 2 * view_count * count * width
         committed = time.monotonic()
         # One step is one forward pass: view `view` of the images from `start` on.
