@@ -93,7 +93,7 @@ def time_files_alone(files: Sequence[Path], how: FileBenchmarkOptions, ui: Inter
         boundaries = ("engine", "engine+copies", *(["image_to_class"] if normalise else []))
         plan = Plan(
             batch_sizes=how.batch_sizes, boundaries=boundaries, streams=how.streams, rate_fps=how.rate_fps,
-            min_seconds=how.seconds, max_seconds=max(10.0, how.seconds),
+            warmup_s=min(Plan.warmup_s, how.seconds), min_seconds=how.seconds, max_seconds=max(10.0, how.seconds),
         )  # fmt: skip
         noise = random.integers(0, 256, (8, side, side, 3), dtype=np.uint8)
         pictures = Pictures([encode(image) for image in noise], Preprocessing(side, side), "random")
