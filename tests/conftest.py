@@ -19,6 +19,8 @@ __all__ = ["old_python"]
 
 # Before a test imports torch: several workers share the cores, and a thread that spins burns what another one needs.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says something about the machine, not about the law that is tested.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.util
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -22,6 +24,11 @@ SIDE = 64
 
 
 def _network(name: str, classes: int = 4, seed: int = 0) -> ImageClassifier:
+    return copy.deepcopy(_built(name, classes, seed))
+
+
+@functools.cache
+def _built(name: str, classes: int, seed: int) -> ImageClassifier:
     torch.manual_seed(seed)
     model = build_model(name, classes, image_size=SIDE).eval()
     with torch.no_grad():  # so that a bias that is 0 at first shows, too

@@ -15,7 +15,7 @@ from tests.pipeline.devices.sshd import PROGRAM, running_sshd
 SMALL: dict[str, Any] = {
     "data.image_size": 64,
     "teacher.pretrained": "false",
-    "teacher.model": "timm/resnet10t",
+    "teacher.model": "figkd/resnet_tiny",
     "teacher.epochs": 1,
     "teacher.allow_chance_level": True,
     "teacher.warmup_epochs": 0,
@@ -55,8 +55,9 @@ def _dogs(name: str, folder: Path, **changes: Any) -> Any:
 
 
 def test_desktop_rtx_dogs(tmp_path: Path) -> None:
-    """Built; run where there is a GPU."""
-    result = _dogs("desktop_rtx_dogs", tmp_path, **{"targets.desktop.compute_capabilities": "[SM86]"})
+    """Built; run where there is a GPU. Its networks are those of `jetson_dogs`."""
+    changes = {"targets.desktop.compute_capabilities": "[SM86]", "student.model": "figkd/dsconv_nano"}
+    result = _dogs("desktop_rtx_dogs", tmp_path, **changes)
     assert {e["state"] for e in result["engines"]} <= {"ran", "built"} and len(result["engines"]) == 5
 
 

@@ -133,10 +133,16 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "FACTS_S", 3.0)
 
 
-def _everything(server: Sshd, python: str, place: Path) -> None:
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch, impatient: None) -> None:
+    """Smaller ones, for what ends with a fault in any case."""
+    monkeypatch.setattr(conversation, "ANSWER_S", 1.0)
+
+
+def _everything(server: Sshd, python: str, place: Path, job_s: float = 3.0) -> None:
     """What stages do with a device, one after the other."""
     (place / "mine").write_text("a file that is sent")
-    with connect(server.device(python=python, job_s=3.0, silence_s=3)) as session:
+    with connect(server.device(python=python, job_s=job_s, silence_s=3)) as session:
         session.facts()
         session.put(place / "mine")
         done = session.run(ANY, {}, detached=True)
@@ -153,12 +159,12 @@ def test_the_honest_one_is_believed(server: Sshd, tmp_path: Path, impatient: Non
 
 
 @pytest.mark.parametrize("lie", LIES, ids=str)
-def test_a_lie_is_refused(server: Sshd, tmp_path: Path, impatient: None, lie: str) -> None:
+def test_a_lie_is_refused(server: Sshd, tmp_path: Path, hasty: None, lie: str) -> None:
     """Exit 5 with the device's name, in bounded time and memory, and no file but the one that was ours."""
     python = hostile_python(tmp_path / "python3", LIES[lie])
     began = time.monotonic()
     with growth() as taken, pytest.raises(DeviceFault) as told:
-        _everything(server, python, tmp_path)
+        _everything(server, python, tmp_path, job_s=1.0)
     assert told.value.exit_code == 5 and told.value.what.startswith("figkd-test: ") and told.value.fix
     assert "unexpected" not in told.value.what and len(told.value.what) < 400
     assert {p.name for p in tmp_path.iterdir()} <= {"python3", "mine", "fetched"}
