@@ -108,7 +108,10 @@ class UsualLoop:
         samples = Samples(images, labels, student, pad)
         # One long epoch, so that starting the workers is paid once, before anything is timed.
         sampler = RandomSampler(samples, replacement=True, num_samples=steps * batch_size)
-        self.loader = DataLoader(samples, batch_size, sampler=sampler, num_workers=WORKERS)
+        # Workers are forked, as in the usual script, whichever way this process was started.
+        self.loader = DataLoader(
+            samples, batch_size, sampler=sampler, num_workers=WORKERS, multiprocessing_context="fork"
+        )
         self.batches: Iterator[list[Tensor]] = iter(self.loader)
         self.meters = {name: Average() for name in ("loss", "top1", "top5")}
         self.message = ""
