@@ -47,27 +47,29 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One more than cores: some tests wait most of their time."""
-    return min(len(os.sched_getaffinity(0)) + 1, 4)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """More than cores: some tests wait most of their time, of the fast ones more than of the slow ones."""
+    more = 1 if config.getoption("markexpr") == "slow" else 2
+    return min(len(os.sched_getaffinity(0)) + more, 4)
 
 
 LONGEST = (
     "pipeline/devices/test_fuzz.py",
     "pipeline/devices/test_end_to_end.py",
     "pipeline/config/test_fuzz.py",
-    "pipeline/test_cli.py",
-    "pipeline/test_torchrun.py",
+    "export/test_torch_graph.py",
+    "figkd/loss/test_degenerate_logits.py",
     "export/runtime/install/test_kills_and_power_cuts.py",
-    "pipeline/test_shipped_configs.py",
+    "pipeline/test_kill.py",
+    "export/engines/test_trt_fit.py",
+    "pipeline/devices/test_end_to_end_faults.py",
+    "figkd/test_networks.py",
+    "export/runtime_cpp/test_bundle.py",
     "pipeline/devices/test_faults.py",
-    "benchmarks/test_gpu_check.py",
-    "pipeline/search/test_search_command.py",
     "pipeline/devices/test_hostile.py",
-    "pipeline/test_benchmark_command.py",
-    "pipeline/test_end_to_end.py",
-    "pipeline/cli/test_bundles.py",
-    "pipeline/cli/test_streams.py",
+    "pipeline/test_shipped_configs.py",
+    "pipeline/test_cli.py",
+    "benchmarks/test_gpu_check.py",
     "figkd/test_distributed.py",
 )
 """Files that take most of a minute or more, in the fast or the slow tests."""
