@@ -7,7 +7,7 @@ from collections import Counter
 from typing import cast
 
 import torch
-from torch import nn
+from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from figkd.models import ImageClassifier
@@ -25,57 +25,56 @@ def folded(model: nn.Module) -> nn.Module:
         model: in eval mode; stays as it is.
 
     Returns:
-        A copy that shares what is not changed, or the network itself where nothing is found to
-        fold: it cannot be traced or copied, or hooks or parametrisations compute its weights.
+        A copy that shares what is not changed, or the network itself where nothing is found to fold: it cannot be
+        traced or copied, or hooks or parametrisations compute its weights.
     """
-    pairs = _pairs(model.backbone if isinstance(model, ImageClassifier) else model)
-    if not pairs:
-        return model
-    places = {module: name for name, module in model.named_modules()}
-    kept = [*model.parameters(), *model.buffers()]
+    parameters = {id(parameter): parameter for parameter in model.parameters()}
     try:
-        made = copy.deepcopy(model, {id(tensor): tensor for tensor in kept})
+        # Tracing runs the network's code, which may change it.
+        probe = copy.deepcopy(model, {**parameters, **{id(kept): kept.clone() for kept in model.buffers()}})
+        made = copy.deepcopy(model, {**parameters, **{id(kept): kept for kept in model.buffers()}})
     except (RuntimeError, TypeError):
         return model
-    for conv, norm in pairs:
-        fused = cast(nn.Conv2d, made.get_submodule(places[conv]))
-        assert norm.running_mean is not None and norm.running_var is not None  # it tracks them
-        fused.weight, fused.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    pairs = _pairs(probe.backbone if isinstance(probe, ImageClassifier) else probe)
+    network = made.backbone if isinstance(made, ImageClassifier) else made
+    for convolution, norm in pairs:
+        conv = cast(nn.Conv2d, network.get_submodule(convolution))
+        batch = cast(nn.BatchNorm2d, network.get_submodule(norm))
+        mean, variance = cast(Tensor, batch.running_mean), cast(Tensor, batch.running_var)
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, mean, variance, batch.eps, batch.weight, batch.bias
         )
-        made.set_submodule(places[norm], nn.Identity())
-    return made
+        network.set_submodule(norm, nn.Identity())
+    return made if pairs else model
 
 
-def _pairs(network: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Convolutions whose output only a batch norm reads, each with it."""
+def _pairs(network: nn.Module) -> list[tuple[str, str]]:
+    """Names of convolutions whose output only a batch norm reads, each with its own."""
     try:
-        graph = torch.fx.symbolic_trace(network).graph
+        with torch.random.fork_rng(devices=[]):
+            graph = fx.symbolic_trace(network).graph
     except Exception:  # its code cannot be traced: whatever it raises is not about what is wrong with it
         return []
     modules = dict(network.named_modules())
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+
+    def plain(node: object, kinds: tuple[type[nn.Module], ...]) -> bool:
+        """Whether it calls such a layer, here alone, and nothing else computes or reads the layer's weights."""
+        if (
+            not isinstance(node, fx.Node)
+            or node.op != "call_module"
+            or type(modules[str(node.target)]) not in kinds
+        ):
+            return False
+        hooks = modules[str(node.target)]._forward_pre_hooks or modules[str(node.target)]._forward_hooks
+        return calls[node.target] == 1 and node.target not in read and not hooks
+
     found = []
     for node in graph.nodes:
-        if node.op != "call_module" or type(modules[node.target]) not in _NORMS:
+        if not plain(node, _NORMS) or len(node.args) != 1 or not modules[node.target].track_running_stats:
             continue
-        before = node.args[0]
-        if (
-            before.op != "call_module"
-            or type(modules[before.target]) not in _CONVOLUTIONS
-            or len(before.users) > 1
-        ):
-            continue
-        conv, norm = modules[before.target], modules[node.target]
-        if (
-            calls[node.target] == calls[before.target] == 1
-            and norm.track_running_stats
-            and _plain(conv, norm)
-        ):
-            found.append((cast(nn.Conv2d, conv), cast(nn.BatchNorm2d, norm)))
+        (before,) = node.args
+        if plain(before, _CONVOLUTIONS) and len(before.users) == 1:
+            found.append((before.target, node.target))
     return found
-
-
-def _plain(*modules: nn.Module) -> bool:
-    """Whether nothing but its forward pass is attached to any of them."""
-    return not any(module._forward_pre_hooks or module._forward_hooks for module in modules)

@@ -68,6 +68,40 @@ class _Read(_Twice):
         return self.norm(seen) + seen  # type: ignore[no-any-return]
 
 
+class _Weighs(_Twice):
+    """Reads the weight of the convolution elsewhere."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.norm(self.conv(images)) * self.conv.weight.sum()  # type: ignore[no-any-return]
+
+
+class _Scales(_Twice):
+    """Reads the weight of the norm elsewhere."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.norm(self.conv(images)) * self.norm.weight.sum()  # type: ignore[no-any-return]
+
+
+class _Named(_Twice):
+    """Gives arguments by name."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.norm(input=self.conv(input=images))  # type: ignore[no-any-return]
+
+
+class _Remembers(_Twice):
+    """Changes a buffer and draws a number whenever it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("runs", torch.zeros(1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.runs.add_(1)  # type: ignore[operator]
+        torch.rand(1)
+        return self.norm(self.conv(images))  # type: ignore[no-any-return]
+
+
 class _Counts(_Twice):
     """Python state that its code changes: the code still runs."""
 
@@ -108,7 +142,8 @@ def _hooked() -> nn.Module:
     ("make", "same"),
     [
         (_Twice, True), (_Read, True), (_Branches, True), (_with_weight_norm, True), (_parametrised, True),
-        (_batch_statistics, True), (_hooked, True), (_Counts, False),
+        (_batch_statistics, True), (_hooked, True), (_Weighs, True), (_Scales, True), (_Named, True), (_Counts, False),
+        (_Remembers, False),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::FutureWarning")
@@ -117,9 +152,11 @@ def test_what_cannot_be_folded_is_left_alone(make: Callable[[], nn.Module], same
     torch.manual_seed(0)
     model = _lived(make())
     images = torch.randn(2, 3, 4, 4)
+    kept, state = {key: tensor.clone() for key, tensor in model.state_dict().items()}, torch.get_rng_state()
     with torch.no_grad():
         made = folded(model)
-        assert (made is model) == same
+        assert (made is model) == same and torch.equal(torch.get_rng_state(), state)
+        assert all(torch.equal(tensor, kept[key]) for key, tensor in model.state_dict().items())
         if isinstance(model, _Counts) and isinstance(made, _Counts):
-            model.calls = made.calls = 3
+            assert model.calls == made.calls == 0
         torch.testing.assert_close(made(images), model(images))
