@@ -25,7 +25,7 @@ _GROUPS_BYTES, _DEEPEST = 10_000_000, 50
 OPTIMAL_UP_TO = 1_000
 """Classes up to which leaves are ordered optimally, whose cost grows faster than with the cube of their number."""
 PER_CLASS = 128
-"""Images of a class that say which classes it is like: as many more change an order no less than other images do."""
+"""Most images of a class that are asked which classes it is like."""
 _BLOCK_VALUES = 1_000_000
 KINDS: tuple[Kind, ...] = ("given", "confusion", "random", "hierarchy")
 
