@@ -41,7 +41,7 @@ def _run(
 
 def test_every_check_but_the_slow_one_passes(tmp_path: Path) -> None:
     """Protects an hour on a rented machine: each check runs, judges itself, and says what it measured."""
-    names = ["losses", "figkd", "amp", "cache", "resume", "speed_64", "limit_64"]
+    names = ["losses", "figkd", "amp", "cache", "resume", "speed_64"]
     done, summary = _run(tmp_path, "--device", "cpu", "--checks", *names)
     assert done.returncode == 0, done.stdout + done.stderr
     found = {name: row["found"] for name, row in summary["checks"].items()}
@@ -52,10 +52,9 @@ def test_every_check_but_the_slow_one_passes(tmp_path: Path) -> None:
     speed = found["speed_64"]
     assert speed["speedup_cached"]["n"] == 2
     assert 0 < speed["limits"]["ours_cached"]["share_of_matmul_rate"] < 1
-    assert 0 < found["limit_64"]["share"]["training"]["median"] < 1
     assert "torch" in summary["machine"] and summary["state"] == "passed"
     lines = done.stdout.splitlines()
-    assert "x the usual loop" in lines[5] and lines[-1].startswith("passed: 7 passed, 0 failed")
+    assert "x the usual loop" in lines[5] and lines[-1].startswith("passed: 6 passed, 0 failed")
 
 
 def test_what_a_bare_machine_lacks_costs_its_own_checks_alone(tmp_path: Path) -> None:
@@ -72,6 +71,7 @@ def test_what_a_bare_machine_lacks_costs_its_own_checks_alone(tmp_path: Path) ->
     assert why["figkd"] == "No module named 'pywt'" and why["speed_64"] == "No module named 'torchvision'"
     assert why["tensorrt/parity"] == "No module named 'onnx'"
     assert len(why) == len(rows) - 2
+    assert 0 < rows["limit_64"]["found"]["share"]["training"]["median"] < 1
 
 
 def test_without_torch_nothing_of_training_is_run(tmp_path: Path) -> None:

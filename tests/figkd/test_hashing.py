@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from scipy import stats
 
 from figkd.hashing import derive, mix, uniform
 
@@ -28,6 +27,8 @@ def test_coordinates_matter_and_keep_their_places() -> None:
 
 def test_uniform_is_uniform() -> None:
     """Protects the spread of crops: a Kolmogorov-Smirnov test on fixed draws, bounds included."""
+    from scipy import stats  # takes half a second to import
+
     draws = uniform(3, torch.arange(20_000), 1)
     assert 0 <= float(draws.min()) < float(draws.max()) < 1
     assert stats.kstest(draws.numpy(), "uniform").pvalue > 0.01

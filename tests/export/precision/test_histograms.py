@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import entropy as kl_divergence
 
 from export.precision.histograms import BINS, entropy_threshold, percentile_bounds, without_point_masses
 
@@ -20,6 +19,8 @@ def histogram(values: Any) -> tuple[Any, float]:
 
 def migacz(counts: Any, limit: float, levels: int) -> float:
     """The published pseudo-code, loop by loop, with SciPy's divergence."""
+    from scipy.stats import entropy as kl_divergence  # takes half a second to import
+
     folded = [int(counts[4096 + i]) + int(counts[4095 - i]) for i in range(4096)]
     bins = [folded[2 * i] + folded[2 * i + 1] for i in range(2048)]
     bins[0] = 0

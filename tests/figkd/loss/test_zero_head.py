@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import pytest
-import timm
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +26,8 @@ NETWORKS = [
 def test_it_trains_with_the_default_loss(name: str) -> None:
     """Protects students from a first step that ends the training: the loss was NaN in the first epoch."""
     torch.manual_seed(0)
+    import timm  # takes a second to import
+
     model = timm.create_model(name, img_size=32, num_classes=CLASSES).train()
     images, labels = torch.randn(BATCH, 3, 32, 32), torch.randint(CLASSES, (BATCH,))
     teacher = 3 * torch.randn(BATCH, CLASSES)

@@ -8,7 +8,6 @@ import io
 import pytest
 from rich.console import Console
 from sample import accuracy, judged, sample, sample_bare
-from scipy.stats import binomtest
 
 from pipeline.report import engine_words, goal_words, numbers, words
 from pipeline.report.html import render_html
@@ -73,6 +72,8 @@ def test_budgets_in_words(budget: words.Judged, goal: str, gap: str) -> None:
 @pytest.mark.parametrize(("right", "n"), [(1410, 2100), (2100, 2100), (0, 7), (3, 4)])
 def test_confidence_is_wilsons(right: int, n: int) -> None:
     """The half width of scipy's Wilson interval, also where everything or nothing is right."""
+    from scipy.stats import binomtest  # takes half a second to import
+
     interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
     shown = words.confidence(accuracy(100 * right / n).model_copy(update={"n": n}))
     assert shown == pytest.approx(50 * (interval.high - interval.low), abs=1e-4)
