@@ -113,7 +113,7 @@ def test_a_failing_stage_exits_1_and_keeps_what_came_before(tmp_path: Path) -> N
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_interrupted_exits_130_with_a_clean_store_and_goes_on(number: signal.Signals, tmp_path: Path) -> None:
     """Ctrl-C (or a service stop) in the middle of training; the same command then finishes."""
-    few = {"data.options": "{train_per_class: 8, val_per_class: 1, test_per_class: 1}", "teacher.epochs": 8}
+    few = {"data.options": "{train_per_class: 8, val_per_class: 1, test_per_class: 1}", "teacher.epochs": 12}
     arguments = ("run", FONTS, *sets(TINY | few), "--until", "teacher")
     process = subprocess.Popen(
         quick_command(*arguments), cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.PIPE,
