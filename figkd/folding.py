@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from typing import cast
 
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from figkd.errors import TrainingError
 from figkd.models import ImageClassifier
+from figkd.replicas import replicate
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
@@ -28,13 +29,13 @@ def folded(model: nn.Module) -> nn.Module:
         A copy that shares what is not changed, or the network itself where nothing is found to fold: it cannot be
         traced or copied, or hooks or parametrisations compute its weights.
     """
-    parameters = {id(parameter): parameter for parameter in model.parameters()}
     try:
-        # Tracing runs the network's code, which may change it.
-        probe = copy.deepcopy(model, {**parameters, **{id(kept): kept.clone() for kept in model.buffers()}})
-        made = copy.deepcopy(model, {**parameters, **{id(kept): kept for kept in model.buffers()}})
-    except (RuntimeError, TypeError):
+        _, probe, made = replicate(model, 3, buffers=False)
+    except TrainingError:
         return model
+    for module in probe.modules():  # tracing runs the network's code, which may change them
+        for name, buffer in module.named_buffers(recurse=False):
+            setattr(module, name, buffer.clone())
     pairs = _pairs(probe.backbone if isinstance(probe, ImageClassifier) else probe)
     network = made.backbone if isinstance(made, ImageClassifier) else made
     for convolution, norm in pairs:
@@ -56,23 +57,21 @@ def _pairs(network: nn.Module) -> list[tuple[str, str]]:
     except Exception:  # its code cannot be traced: whatever it raises is not about what is wrong with it
         return []
     modules = dict(network.named_modules())
-    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
-    read = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    layers = {node: modules[node.target] for node in graph.nodes if node.op == "call_module"}
+    calls = Counter(layers.values())
+    read = {node.target.rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
 
-    def plain(node: object, kinds: tuple[type[nn.Module], ...]) -> bool:
+    def plain(node: fx.Node, kinds: tuple[type[nn.Module], ...]) -> bool:
         """Whether it calls such a layer, here alone, and nothing else computes or reads the layer's weights."""
-        if (
-            not isinstance(node, fx.Node)
-            or node.op != "call_module"
-            or type(modules[str(node.target)]) not in kinds
-        ):
+        layer = layers.get(node)
+        if layer is None or type(layer) not in kinds:
             return False
-        hooks = modules[str(node.target)]._forward_pre_hooks or modules[str(node.target)]._forward_hooks
-        return calls[node.target] == 1 and node.target not in read and not hooks
+        hooks = layer._forward_pre_hooks or layer._forward_hooks
+        return calls[layer] == 1 and node.target not in read and not hooks
 
     found = []
-    for node in graph.nodes:
-        if not plain(node, _NORMS) or len(node.args) != 1 or not modules[node.target].track_running_stats:
+    for node, layer in layers.items():
+        if not plain(node, _NORMS) or len(node.args) != 1 or not layer.track_running_stats:
             continue
         (before,) = node.args
         if plain(before, _CONVOLUTIONS) and len(before.users) == 1:
