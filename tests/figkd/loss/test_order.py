@@ -80,7 +80,7 @@ def test_the_images_that_are_compared(labels: list[int], most: int) -> None:
         places = np.searchsorted(own, rows[np.array(labels)[rows] == name])
         assert len(places) == min(len(own), most)
         # As a ruler: wherever a class is cut, the share of those before the cut is kept, to one image.
-        assert abs((places + 0.0) / len(own) - np.arange(len(places)) / len(places)).max() <= 1 / len(places)
+        assert abs(places / len(own) - np.arange(len(places)) / len(places)).max() <= 1 / len(places)
 
 
 def test_temperature_spreads() -> None:
