@@ -89,6 +89,14 @@ class _Named(_Twice):
         return self.norm(input=self.conv(input=images))  # type: ignore[no-any-return]
 
 
+class _Looks(_Twice):
+    """Reads what the norm is and has."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        seen = self.norm(self.conv(images)) * (1 + self.norm.eps) ** self.norm.num_features
+        return seen + self.norm.running_mean.sum()  # type: ignore[no-any-return, union-attr, operator]
+
+
 class _Remembers(_Twice):
     """Changes a buffer and draws a number whenever it runs."""
 
@@ -143,7 +151,7 @@ def _hooked() -> nn.Module:
     [
         (_Twice, True), (_Read, True), (_Branches, True), (_with_weight_norm, True), (_parametrised, True),
         (_batch_statistics, True), (_hooked, True), (_Weighs, True), (_Scales, True), (_Named, True), (_Counts, False),
-        (_Remembers, False),
+        (_Remembers, False), (_Looks, False),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore::FutureWarning")
