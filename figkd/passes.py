@@ -15,7 +15,7 @@ from figkd.errors import TrainingError
 from figkd.feed import Batch
 from figkd.folding import folded
 from figkd.objective import Loss, Objective, Outcome, autocast, compiled, make_objective
-from figkd.replicas import average_buffers, draws, predictor, replicate, side_by_side, threads
+from figkd.replicas import average, draws, places_of_buffers, predictor, replicate, side_by_side, threads
 
 Run = Callable[[Batch], Outcome]
 """Adds the gradients of a micro-batch to the network's, and returns what it came to."""
@@ -36,12 +36,17 @@ def make_passes(
     *,
     replicas: int,
     image_size: int,
+    averaged: bool,
     device: str,
     amp: str,
     mode: str,
     world: World,
 ) -> Passes:
-    """The passes of a training; arguments as those of `figkd.train.train`, and the mode of torch.compile.
+    """The passes of a training; arguments as those of `figkd.train.train`, and what follows from them.
+
+    Args:
+        averaged: whether weights and buffers are averaged over steps (`ema_decay`).
+        mode: of torch.compile.
 
     Raises:
         TrainingError: replicas that are compiled, or of a network that cannot be copied.
@@ -53,7 +58,7 @@ def make_passes(
         raise TrainingError(
             f"compile: {mode} with {replicas} replicas on a CPU", "compile: none, or replicas: 1"
         )
-    return _Shared(model, loss, teacher, replicas, image_size, device, amp)
+    return _Shared(model, loss, teacher, replicas, image_size, averaged, device, amp)
 
 
 class _Whole:
@@ -107,11 +112,16 @@ class _Shared:
         teacher: nn.Module | None,
         replicas: int,
         image_size: int,
+        averaged: bool,
         device: str,
         amp: str,
     ) -> None:
         self._teacher, self._device, self._amp = teacher, device, amp
         self._nets = replicate(model, replicas, buffers=True)
+        statistics, others = zip(*map(places_of_buffers, self._nets), strict=True)
+        # The average of weights over steps takes in the statistics at every step.
+        self._each_step = [a + b for a, b in zip(statistics, others, strict=True)] if averaged else others
+        self._each_epoch = statistics
         self._trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._objective = make_objective(lambda logits: logits, loss, device, amp, World())
         self._at_once = 1 if draws(model, image_size) else replicas
@@ -137,14 +147,13 @@ class _Shared:
                 outcome = _outcome(self._objective, logits, batch, ask(batch))
                 (slope,) = torch.autograd.grad(_weighted(outcome, batch.slot.weight), [logits])
                 gradients = at_once(self._backward, found, [slope[start:stop] for start, stop in parts])
-                # In the order of the parts, so that a sum repeats its bits.
-                for parameter, *given in zip(self._trained, *gradients, strict=True):
-                    for gradient in given:
-                        _add(parameter, gradient)
-                average_buffers(self._nets)
+                for given in gradients:  # in the order of the parts, so that a sum repeats its bits
+                    _add(self._trained, given)
+                average(self._each_step)
                 return outcome
 
             yield run
+        average(self._each_epoch)
 
     def _forward(self, net: nn.Module, images: Tensor) -> Tensor:
         with autocast(self._device, self._amp):
@@ -173,12 +182,17 @@ def _weighted(outcome: Outcome, weight: float) -> Tensor:
     return value if weight == 1 else value * weight
 
 
-def _add(parameter: Tensor, gradient: Tensor | None) -> None:
-    if gradient is None:
-        return
-    if parameter.grad is not None:
-        parameter.grad.add_(gradient)
-    elif gradient.stride() == parameter.stride():
-        parameter.grad = gradient
-    else:  # fused optimizers read both as they lie in memory
-        parameter.grad = torch.empty_like(parameter).copy_(gradient)
+def _add(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+    sums, added = [], []
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is None:
+            continue
+        if parameter.grad is not None:
+            sums.append(parameter.grad)
+            added.append(gradient)
+        elif gradient.stride() == parameter.stride():
+            parameter.grad = gradient
+        else:  # fused optimizers read both as they lie in memory
+            parameter.grad = torch.empty_like(parameter).copy_(gradient)
+    if sums:
+        torch._foreach_add_(sums, added)

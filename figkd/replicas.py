@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any, cast
 
 import torch
@@ -22,24 +22,45 @@ _PIECE = 32
 """Images that a replica predicts at a time: of fixed size, so that the number of threads changes no bits."""
 _PREDICTING = 4
 """Most replicas that predict; with as many pieces in work, memory does not grow with the number of cores."""
+_NORMS = ("torch.nn.modules.batchnorm", "timm.layers.norm_act")
+"""Modules whose batch norms only write their running statistics in training."""
+
+Place = tuple[nn.Module, str]
+"""A module and the name of a buffer of its own, in whose place code may put another tensor."""
 
 
 @contextlib.contextmanager
 def side_by_side(tasks: int) -> Iterator[Callable[..., list[Any]]]:
     """A `map` over `tasks` threads, or fewer where torch has fewer, among which torch's threads are divided.
 
-    Results come in the order of the arguments; a failure is raised where its result would have been.
+    The caller's thread is one of them. Results come in the order of the arguments; a failure is raised when the others
+    have come to an end.
     """
     cores = torch.get_num_threads()
     count = min(tasks, cores)
     if count < 2:
         yield lambda function, *arguments: list(map(function, *arguments))
         return
-    with ThreadPoolExecutor(count) as pool:
+    with ThreadPoolExecutor(count - 1) as pool:
 
         def at_once(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+            given = list(zip(*arguments, strict=True))
+            found: list[Any] = [None] * len(given)
+            places = iter(range(len(given)))
+
+            def work() -> None:
+                for place in places:  # each thread takes what the others have left
+                    found[place] = function(*given[place])
+
             with threads(cores // count):  # which threads that start now keep
-                return list(pool.map(function, *arguments))
+                helpers = [pool.submit(work) for _ in range(min(count, len(given)) - 1)]
+                try:
+                    work()
+                finally:
+                    wait(helpers)
+            for helper in helpers:
+                helper.result()
+            return found
 
         yield at_once
 
@@ -48,6 +69,9 @@ def side_by_side(tasks: int) -> Iterator[Callable[..., list[Any]]]:
 def threads(count: int) -> Iterator[None]:
     """Let torch's operations use `count` threads in this block."""
     before = torch.get_num_threads()
+    if before == count:
+        yield
+        return
     torch.set_num_threads(count)
     try:
         yield
@@ -75,17 +99,41 @@ def replicate(model: nn.Module, count: int, *, buffers: bool) -> list[nn.Module]
     return [model, *copies]
 
 
-def average_buffers(replicas: Sequence[nn.Module]) -> None:
+def places_of_buffers(model: nn.Module) -> tuple[list[Place], list[Place]]:
+    """The running statistics of batch norms, and all other buffers.
+
+    Training does not read running statistics, and their mean over replicas is linear in them: it may be taken after
+    any number of steps.
+    """
+    statistics: list[Place] = []
+    others: list[Place] = []
+    for module in model.modules():
+        # A subclass may read them.
+        norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and type(module).__module__ in _NORMS
+        found = [(module, name) for name, buffer in module._buffers.items() if buffer is not None]
+        (statistics if norm else others).extend(found)
+    return statistics, others
+
+
+def average(replicas: Sequence[Sequence[Place]]) -> None:
     """Give all replicas the mean of their floating-point buffers, and the first one's other buffers."""
+    if not replicas[0]:
+        return
     with torch.no_grad():
-        for first, *others in zip(*(replica.buffers() for replica in replicas), strict=True):
-            if first.is_floating_point():
-                # Not the sum over the count, which rounds where all are equal.
-                first.add_(
-                    torch.stack([other - first for other in others]).sum(dim=0), alpha=1 / len(replicas)
-                )
-            for other in others:
-                other.copy_(first)
+        first, *others = [[module.get_buffer(name) for module, name in places] for places in replicas]
+        means = _floats(first)
+        if means:
+            # Not the sum over the count, which rounds where all are equal.
+            sums, *more = [torch._foreach_sub(_floats(other), means) for other in others]
+            for differences in more:
+                torch._foreach_add_(sums, differences)
+            torch._foreach_add_(means, sums, alpha=1 / len(replicas))
+        for other in others:
+            torch._foreach_copy_(other, first)
+
+
+def _floats(buffers: Sequence[Tensor]) -> list[Tensor]:
+    return [buffer for buffer in buffers if buffer.is_floating_point()]
 
 
 def draws(model: nn.Module, image_size: int) -> bool:

@@ -175,8 +175,8 @@ def train(
         place(teacher, device).eval()
     mode = compile_mode(compile, device, world, accumulate)
     passes = make_passes(
-        trained, loss, teacher, replicas=replicas, image_size=views.image_size, device=device, amp=amp, mode=mode,
-        world=world,
+        trained, loss, teacher, replicas=replicas, image_size=views.image_size, averaged=average is not None,
+        device=device, amp=amp, mode=mode, world=world,
     )  # fmt: skip
     engine = _Engine(
         trained, passes, descent, rates, average,

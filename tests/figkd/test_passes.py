@@ -10,8 +10,11 @@ import pytest
 import torch
 from torch import nn
 
+from figkd.distributed import ALONE
 from figkd.errors import TrainingPaused
+from figkd.feed import Batch, Slot
 from figkd.loss.build import build_loss
+from figkd.passes import make_passes
 from tests.figkd.test_train import CLASSES, _model, _plain, _run, _same
 
 
@@ -49,6 +52,31 @@ def test_the_number_of_threads_changes_no_bits(name: str) -> None:
     for model, history in others:
         assert _same(one, model) and _plain(record) == _plain(history)
     assert record[-1]["loss"] < record[0]["loss"]
+
+
+def test_statistics_are_the_same_however_often_they_are_averaged() -> None:
+    """Protects evaluation: the mean over replicas after each step (for the average of weights) and after an epoch."""
+    images = torch.randint(0, 256, (3, 12, 6, 6, 3), dtype=torch.uint8)
+    batches = [
+        Batch(part, torch.arange(12) % CLASSES, None, Slot(step, 0, 12, 12, 1.0, True))
+        for step, part in enumerate(images)
+    ]
+    ends = []
+    for averaged in (True, False):
+        model = _model(0, 0.0)
+        before = {name: tensor.clone() for name, tensor in model.named_buffers()}
+        passes = make_passes(
+            model, build_loss("ce", CLASSES), None, replicas=3, image_size=6, averaged=averaged, device="cpu",
+            amp="none", mode="none", world=ALONE,
+        )  # fmt: skip
+        with passes.epoch() as run:
+            for batch in batches:
+                run(batch)
+        ends.append(dict(model.named_buffers()))
+        changed = {name.split(".")[-1] for name in before if not torch.equal(before[name], ends[-1][name])}
+        assert changed == {"running_mean", "running_var", "num_batches_tracked"}
+    for name, tensor in ends[0].items():
+        torch.testing.assert_close(tensor, ends[1][name])
 
 
 def test_dropout_repeats_its_bits() -> None:

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+from timm.layers import BatchNormAct2d as timm_norm
 from torch import Tensor, nn
 
 from figkd.errors import TrainingError
 from figkd.models import ImageClassifier
-from figkd.replicas import average_buffers, draws, predictor, replicate, side_by_side
+from figkd.replicas import average, draws, places_of_buffers, predictor, replicate, side_by_side
 
 
 @pytest.fixture(autouse=True)
@@ -96,13 +97,45 @@ def test_buffers_are_averaged(count: int) -> None:
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
         norm.running_mean.fill_(number)
         norm.num_batches_tracked = torch.tensor(5 if number == 0 else 9)
-    average_buffers(replicas)
+    average([[*statistics, *others] for statistics, others in map(places_of_buffers, replicas)])
     for norm in norms:
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
         torch.testing.assert_close(norm.running_mean, torch.full((8,), (count - 1) / 2))
         assert norm.num_batches_tracked == 5
     kept = [replica.get_buffer(name) for replica in replicas for name in ("mean", "std")]
     assert all(torch.equal(a, b) for a, b in zip(kept, before[:2] * count, strict=True))
+
+
+class _Reading(nn.BatchNorm2d):
+    """Its running statistics are part of what training computes."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        assert self.running_mean is not None
+        return super().forward(input) + self.running_mean[:, None, None]
+
+
+@pytest.mark.parametrize(
+    ("norm", "waits"),
+    [(nn.BatchNorm2d(8), True), (timm_norm(8), True), (_Reading(8), False), (nn.LayerNorm(8), False)],
+)
+def test_only_statistics_that_training_does_not_read_may_wait(norm: nn.Module, waits: bool) -> None:
+    """Protects training: other buffers are averaged at each step."""
+    norm.register_buffer("none", None)
+    statistics, others = places_of_buffers(nn.Sequential(norm))
+    found = {name for _, name in statistics}
+    assert found == ({"running_mean", "running_var", "num_batches_tracked"} if waits else set())
+    assert {name for _, name in others} == {name for name, _ in norm.named_buffers()} - found
+
+
+def test_buffers_that_code_replaces_are_averaged() -> None:
+    """Protects networks that put a new tensor in the place of a buffer in each forward pass."""
+    replicas = replicate(_net(), 2, buffers=True)
+    places = [others for _, others in map(places_of_buffers, replicas)]
+    for number, replica in enumerate(replicas):
+        replica.mean = torch.full((3,), float(number))
+    average(places)
+    assert all(torch.equal(replica.get_buffer("mean"), torch.full((3,), 0.5)) for replica in replicas)
+    average([[], []])
 
 
 def test_random_networks_are_found() -> None:
