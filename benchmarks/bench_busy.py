@@ -3,15 +3,14 @@
     python benchmarks/bench_busy.py [--foreign 0 1 2 3] [--rounds 5] [--seconds 1.5]
 
 Foreign processes count in a loop. In every round and with every number of them, the ways take turns, each in a process
-of its own that lives through all rounds: training (`--network`, 32 px, batches of 64, cross entropy) with all threads
-that spin as OpenMP has it by default, for a moment (`figkd_pipeline.openmp.SPINS`), or not at all; with a replica for
-each core; with one thread; and scoring in ONNX Runtime with threads that spin or sleep. Six minutes on two cores, which
-have to be quiet otherwise.
+of its own that lives through all rounds: training (`--network`, 32 px, batches of 64, cross entropy) with all threads,
+which wait as OpenMP has it by default, by the load (`figkd.openmp`), or asleep; with a replica for each core; with one
+thread; and scoring in ONNX Runtime with threads that spin or sleep. Six minutes on two cores, which have to be quiet
+otherwise.
 
 The fair share of C cores with F foreign processes is C - F cores, and at least C / (F + 1); `share` is the rate over
 that many times the rate of one thread with the fewest of them (none); `over_default` the rate over that of OpenMP's
-default in the same round. Medians over rounds, with quartiles and n. The command chooses between `moment` and `asleep`
-when it starts.
+default in the same round. Medians over rounds, with quartiles and n.
 """
 
 from __future__ import annotations
@@ -31,7 +30,6 @@ from pathlib import Path
 from typing import Any
 
 from export.runtime.cpu import usable_cores
-from figkd_pipeline.openmp import SPINS
 from pipeline.core.files import write_json
 from pipeline.places import environment
 
@@ -54,10 +52,12 @@ class Way:
 
 
 WAYS = {
-    DEFAULT: Way(),
-    "moment": Way({"GOMP_SPINCOUNT": str(SPINS)}),
+    DEFAULT: Way(
+        {"GOMP_SPINCOUNT": "300000"}
+    ),  # the number is the default; said here, it stays whatever the load
+    "by load": Way(),
     "asleep": Way({"OMP_WAIT_POLICY": "PASSIVE"}),
-    "replicas": Way({"GOMP_SPINCOUNT": str(SPINS)}, replicas=True),
+    "replicas": Way(replicas=True),
     ONE: Way(one=True),
     "scoring, spinning": Way(spinning=True),
     "scoring, asleep": Way(spinning=False),

@@ -379,8 +379,33 @@ def limit() -> str:
     return table(head, rows)
 
 
+BUSY = {
+    "replicas": "a replica on each core", "by load": "**all threads, which wait by the load**",
+    "default": "all threads, as OpenMP has it by default", "one thread": "one thread",
+}  # fmt: skip
+
+
+def busy() -> str:
+    """Shares of the fair share beside foreign processes."""
+    rows = read("busy.json")["rows"]
+    counts = sorted({row["foreign"] for row in rows})
+    shares = {(row["way"], row["foreign"]): row["share"] for row in rows}
+    idle = {row["way"]: row["over_default"] for row in rows if row["foreign"] == 0}
+
+    def cell(found: Any) -> str:
+        return f"{found['median']:.2f} ({found['q1']:.2f} to {found['q3']:.2f})"
+
+    return table(
+        ["training with", "idle, over OpenMP's default", *(f"beside {count}" for count in counts)],
+        [
+            [name, cell(idle[way]), *(cell(shares[way, count]) for count in counts)]
+            for way, name in BUSY.items()
+        ],
+    )
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    "limit": limit,
+    "limit": limit, "busy": busy,
     "decode": decode,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss,
     "tuned": tuned,

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from figkd.errors import TrainingError
 from figkd.objective import autocast
+from figkd.openmp import waiting_by_load
 
 _PIECE = 32
 """Images that a replica predicts at a time: of fixed size, so that the number of threads changes no bits."""
@@ -169,7 +170,7 @@ def predictor(model: nn.Module, device: str, amp: str = "none") -> Iterator[Call
         yield lambda images: run(model, images)
         return
     idle = _copies(model)[::-1]  # the network itself is taken first
-    with side_by_side(len(idle)) as at_once:
+    with waiting_by_load(), side_by_side(len(idle)) as at_once:
 
         def piece(images: Tensor) -> Tensor:
             network = idle.pop()

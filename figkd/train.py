@@ -35,6 +35,7 @@ from figkd.meter import Meter, peak_flops, training_flops
 from figkd.mixing import Mixing
 from figkd.models import place
 from figkd.objective import Compile, Loss, Outcome, compilable, compile_mode
+from figkd.openmp import waiting_by_load
 from figkd.optim import OptimizerName, make_optimizer
 from figkd.passes import Passes, Run, make_passes
 from figkd.progress import Progress, no_progress
@@ -188,7 +189,7 @@ def train(
         lr=lr, grad_clip=grad_clip, seed=seed, device=device, compiled=mode != "none", world=world,
     )  # fmt: skip
     with (
-        _reproducible(device), compilable(mode), world.watched(),
+        _reproducible(device), compilable(mode), world.watched(), waiting_by_load(),
         Records(log_path, events_path, history, world) as records,
     ):  # fmt: skip
         if history:

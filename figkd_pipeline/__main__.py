@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import NoReturn
 
 from figkd_pipeline import HOME, foreign_packages
-from figkd_pipeline.openmp import choose_waiting
 
 _ENVIRONMENT = (
     4  # pipeline.core.errors.Exit.ENVIRONMENT, which cannot be imported where `pipeline` is another's
@@ -25,7 +23,6 @@ def main() -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(_ENVIRONMENT)
-    choose_waiting(os.environ)
     from pipeline.cli import main as run
 
     run()

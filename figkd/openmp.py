@@ -1,0 +1,141 @@
+"""How torch's threads wait for each other on a CPU: in a loop where cores are free, asleep where others want them.
+
+In GNU's OpenMP, which torch's wheels bring along, a thread that waits spins for 300,000 rounds, some milliseconds,
+before it sleeps. That is fastest on an idle machine. On one that does other work it takes the time that the awaited
+thread needs, and training falls to a tenth of its speed and less. The number of rounds is read once, when the library
+is loaded. But while a process has more of OpenMP's threads than there are cores, it is 100 (manual of libgomp,
+GOMP_SPINCOUNT). So threads that only sleep are added while others want the cores. No result depends on it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+
+LOOK_S = 0.2
+"""Between two looks at how long this process's threads waited for a core."""
+WANTED, FREE = 0.35, 0.2
+"""Seconds waited for a core in each second, over all threads: above the one, others want the cores; below the other,
+no longer. Two threads on two idle cores wait for 0.0 to 0.1, beside one foreign process for 0.6 to 0.9."""
+
+# These say how threads wait, or make the number of a team's threads depend on how many there are.
+_USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_DYNAMIC", "OMP_THREAD_LIMIT")
+_TASKS = Path("/proc/self/task")
+_NAME = "figkd-asleep"
+_watching = threading.Lock()
+
+
+@contextlib.contextmanager
+def waiting_by_load() -> Iterator[None]:
+    """Within this block, threads spin on an idle machine and sleep on a busy one.
+
+    Nothing happens with one thread, on systems other than Linux, with another OpenMP than GNU's, in a block within
+    another, and where the environment has OMP_WAIT_POLICY, GOMP_SPINCOUNT, OMP_DYNAMIC or OMP_THREAD_LIMIT.
+    """
+    if (
+        torch.get_num_threads() == 1
+        or any(map(os.environ.get, _USERS))
+        or not _watching.acquire(blocking=False)
+    ):
+        yield
+        return
+    try:
+        with contextlib.nullcontext() if (library := _library()) is None else _watched(library):
+            yield
+    finally:
+        _watching.release()
+
+
+@contextlib.contextmanager
+def _watched(library: ctypes.CDLL) -> Iterator[None]:
+    end = threading.Event()
+    watcher = threading.Thread(target=_watch, args=(library, end), name="figkd-load", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        end.set()
+        watcher.join()
+
+
+def _watch(library: ctypes.CDLL, end: threading.Event) -> None:
+    with contextlib.ExitStack() as added:
+        busy, before, then = False, delays(), time.perf_counter()
+        while not end.wait(LOOK_S):
+            after, now = delays(), time.perf_counter()
+            wanted = others_want(share_waited(before, after, now - then), busy)
+            before, then = after, now
+            if wanted and not busy:
+                added.enter_context(more_threads(library))
+            elif busy and not wanted:
+                added.close()
+            busy = wanted
+
+
+def others_want(share: float, busy: bool) -> bool:
+    """Whether others want the cores, from the seconds waited in a second and whether they wanted them before."""
+    return share > (FREE if busy else WANTED)
+
+
+def share_waited(before: Mapping[str, int], after: Mapping[str, int], seconds: float) -> float:
+    """Seconds that the threads in both of two looks waited for a core, in each second between them."""
+    return sum(after[thread] - since for thread, since in before.items() if thread in after) / 1e9 / seconds
+
+
+def delays(tasks: Path = _TASKS) -> dict[str, int]:
+    """Nanoseconds that each thread of this process has waited for a core; empty where the system does not tell."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(tasks):
+            with contextlib.suppress(OSError, ValueError, IndexError):  # it may have ended
+                found[thread] = int((tasks / thread / "schedstat").read_text(encoding="ascii").split()[1])
+    return found
+
+
+@contextlib.contextmanager
+def more_threads(library: ctypes.CDLL) -> Iterator[None]:
+    """Within this block, the process has more of OpenMP's threads than there are cores. The added ones sleep."""
+    begun, end = threading.Event(), threading.Event()
+
+    def own() -> None:
+        # A team belongs to the thread that makes it, and ends with it. It has nothing to compute: any function will do.
+        nothing = ctypes.cast(library.omp_get_num_threads, ctypes.c_void_p)
+        library.GOMP_parallel(nothing, None, ctypes.c_uint(library.omp_get_num_procs() + 1), ctypes.c_uint(0))
+        begun.set()
+        end.wait()
+
+    owner = threading.Thread(target=own, name=_NAME, daemon=True)
+    owner.start()
+    begun.wait()
+    try:
+        yield
+    finally:
+        end.set()
+        owner.join()
+
+
+def _library() -> ctypes.CDLL | None:
+    """GNU's OpenMP as torch has loaded it, or None."""
+    try:
+        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
+            loaded = {line.split(maxsplit=5)[5].rstrip("\n") for line in file if "/libgomp" in line}
+    except OSError:
+        return None
+    # Other packages may have brought a copy of their own.
+    own = [path for path in loaded if path.startswith(str(Path(torch.__file__).parent))] or list(loaded)
+    if len(own) != 1:
+        return None
+    with contextlib.suppress(OSError):
+        library = ctypes.CDLL(own[0])
+        if all(
+            hasattr(library, name) for name in ("GOMP_parallel", "omp_get_num_procs", "omp_get_num_threads")
+        ):
+            return library
+    return None
