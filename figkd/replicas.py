@@ -34,8 +34,8 @@ Place = tuple[nn.Module, str]
 def side_by_side(tasks: int) -> Iterator[Callable[..., list[Any]]]:
     """A `map` over `tasks` threads, or fewer where torch has fewer, among which torch's threads are divided.
 
-    The caller's thread is one of them. Results come in the order of the arguments; a failure is raised when the others
-    have come to an end.
+    The caller's thread is one of them. Results come in the order of the arguments. After a failure nothing more begins,
+    and it is raised when what had begun has come to an end.
     """
     cores = torch.get_num_threads()
     count = min(tasks, cores)
@@ -50,8 +50,12 @@ def side_by_side(tasks: int) -> Iterator[Callable[..., list[Any]]]:
             places = iter(range(len(given)))
 
             def work() -> None:
-                for place in places:  # each thread takes what the others have left
-                    found[place] = function(*given[place])
+                try:
+                    for place in places:  # each thread takes what the others have left
+                        found[place] = function(*given[place])
+                except BaseException:
+                    list(places)  # leaves nothing to the others
+                    raise
 
             with threads(cores // count):  # which threads that start now keep
                 helpers = [pool.submit(work) for _ in range(min(count, len(given)) - 1)]
@@ -70,9 +74,6 @@ def side_by_side(tasks: int) -> Iterator[Callable[..., list[Any]]]:
 def threads(count: int) -> Iterator[None]:
     """Let torch's operations use `count` threads in this block."""
     before = torch.get_num_threads()
-    if before == count:
-        yield
-        return
     torch.set_num_threads(count)
     try:
         yield

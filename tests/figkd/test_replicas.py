@@ -59,13 +59,14 @@ def test_tasks_divide_the_threads(cores: int, tasks: int, share: int) -> None:
             assert torch.get_num_threads() == cores
 
 
-def test_a_failure_is_raised_and_others_end() -> None:
-    """Protects the message of a network that raises: it arrives as it was, after the others came to an end."""
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_failure_is_raised_and_others_end(failing: int) -> None:
+    """Protects the message of a network that raises, in the caller's thread and beside it: it arrives as it was."""
     torch.set_num_threads(2)
     ended, begun = [], threading.Event()
 
     def task(number: int) -> None:
-        if number == 0:
+        if number == failing:
             assert begun.wait(timeout=10)
             raise ValueError("of the network")
         begun.set()
@@ -73,8 +74,8 @@ def test_a_failure_is_raised_and_others_end() -> None:
         ended.append(number)
 
     with pytest.raises(ValueError, match="of the network"), side_by_side(2) as at_once:
-        at_once(task, [0, 1])
-    assert ended == [1] and torch.get_num_threads() == 2
+        at_once(task, range(100))
+    assert ended == [1 - failing] and torch.get_num_threads() == 2
 
 
 def test_replicas_share_what_they_shall() -> None:
