@@ -46,9 +46,10 @@ def added_by(work: Callable[[], object], limit_s: float = 60.0) -> Optional[int]
 
 def _number(read: int, limit_s: float) -> Optional[int]:
     end, said = time.monotonic() + limit_s, b""
+    ready = select.poll()  # `select` takes descriptors below 1024 only
+    ready.register(read, select.POLLIN)
     while True:
-        ready, _, _ = select.select([read], [], [], max(0.0, end - time.monotonic()))
-        part = os.read(read, 64) if ready else b""
+        part = os.read(read, 64) if ready.poll(1000 * max(0.0, end - time.monotonic())) else b""
         if not part:
             return int(said) if said.isdigit() else None
         said += part

@@ -174,7 +174,7 @@ class Channel:
         if self._process.poll() is None and hasattr(os, "pidfd_open"):
             with contextlib.suppress(OSError):
                 end = os.pidfd_open(self._process.pid)
-                select.select([end], [], [], seconds)
+                _ready(end, select.POLLIN, seconds)
                 os.close(end)
                 seconds = 0
         self._process.wait(seconds)
@@ -184,7 +184,7 @@ class Channel:
         while view:
             if self._closed.is_set():  # its descriptor may be another file's by now
                 raise ConnectionLost("it is closed")
-            if not select.select([], [self._in], [], self.silence_s)[1]:
+            if not _ready(self._in, select.POLLOUT, self.silence_s):
                 raise self._lost(f"nothing was taken for {self.silence_s:g} s")
             try:
                 written = os.write(self._in, view[:CHUNK])
@@ -197,7 +197,7 @@ class Channel:
             self._wrote = time.monotonic()
 
     def _fill(self) -> None:
-        if not select.select([self._out], [], [], self.silence_s)[0]:
+        if not _ready(self._out, select.POLLIN, self.silence_s):
             raise self._lost(f"no answer for {self.silence_s:g} s")
         content = os.read(self._out, CHUNK)
         if not content:
@@ -222,6 +222,13 @@ class Channel:
         code = self._process.returncode
         last = errors.splitlines()[-1].strip() if errors else ""
         return ConnectionLost(reason or last or "the other end closed it", code, errors)
+
+
+def _ready(descriptor: int, event: int, seconds: float) -> bool:
+    """Wait for an event of `select.poll`; unlike `select.select`, this takes descriptors from 1024 on."""
+    poll = select.poll()
+    poll.register(descriptor, event)
+    return bool(poll.poll(1000 * seconds))
 
 
 class _Errors:
