@@ -287,7 +287,7 @@ class _Engine:
         began = time.perf_counter()
         try:
             outcome = run(batch)
-        except ValueError as error:
+        except Exception as error:  # torch.compile has one of its own, with torch's words in it
             if "Expected more than 1 value per channel" not in str(error):  # torch has no type for it
                 raise
             raise TrainingError(
