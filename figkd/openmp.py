@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import threading
 import time
@@ -24,6 +25,9 @@ LOOK_S = 0.2
 WANTED, FREE = 0.35, 0.2
 """Seconds waited for a core in each second, over all threads: above the one, others want the cores; below the other,
 no longer. Two threads on two idle cores wait for 0.0 to 0.1, beside one foreign process for 0.6 to 0.9."""
+PATIENCE_S, _MOST_PATIENCE_S = 5.0, 80.0
+"""After so long threads spin again to see whether others still want the cores: many threads that are woken all the time
+wait too. Each time in vain doubles it."""
 
 # These say how threads wait, or make the number of a team's threads depend on how many there are.
 _USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_DYNAMIC", "OMP_THREAD_LIMIT")
@@ -66,22 +70,36 @@ def _watched(library: ctypes.CDLL) -> Iterator[None]:
 
 
 def _watch(library: ctypes.CDLL, end: threading.Event) -> None:
+    load = Load()
     with contextlib.ExitStack() as added:
-        busy, before, then = False, delays(), time.perf_counter()
+        before, then = delays(), time.perf_counter()
         while not end.wait(LOOK_S):
             after, now = delays(), time.perf_counter()
-            wanted = others_want(share_waited(before, after, now - then), busy)
+            was_busy = load.busy
+            load.look(share_waited(before, after, now - then), now)
             before, then = after, now
-            if wanted and not busy:
+            if load.busy and not was_busy:
                 added.enter_context(more_threads(library))
-            elif busy and not wanted:
+            elif was_busy and not load.busy:
                 added.close()
-            busy = wanted
 
 
-def others_want(share: float, busy: bool) -> bool:
-    """Whether others want the cores, from the seconds waited in a second and whether they wanted them before."""
-    return share > (FREE if busy else WANTED)
+class Load:
+    """Whether others want the cores."""
+
+    def __init__(self) -> None:
+        self.busy = False
+        self._since, self._patience = -math.inf, PATIENCE_S
+
+    def look(self, share: float, now: float) -> None:
+        """Take in the seconds waited in each second since the last look; `now` in seconds."""
+        long = now - self._since > self._patience
+        busy = share > (FREE if self.busy else WANTED)
+        if long:
+            self._patience = min(2 * self._patience, _MOST_PATIENCE_S) if self.busy else PATIENCE_S
+            busy = busy and not self.busy
+        if busy != self.busy:
+            self.busy, self._since = busy, now
 
 
 def share_waited(before: Mapping[str, int], after: Mapping[str, int], seconds: float) -> float:

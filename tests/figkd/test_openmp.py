@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from figkd import openmp
-from figkd.openmp import FREE, WANTED, delays, others_want, share_waited, waiting_by_load
+from figkd.openmp import FREE, PATIENCE_S, WANTED, Load, delays, share_waited, waiting_by_load
 
 ROOT = Path(__file__).parents[2]
 # In a process of its own: the library reads its environment once, and tests have a thread each.
@@ -107,16 +107,42 @@ def test_threads_sleep_while_others_want_the_cores() -> None:
     assert threads == ["MainThread"]
 
 
-@pytest.mark.parametrize(
-    ("share", "busy", "wanted"),
-    [
-        (0.0, False, False), ((WANTED + FREE) / 2, False, False), (WANTED + 0.01, False, True),
-        (WANTED + 0.01, True, True), ((WANTED + FREE) / 2, True, True), (0.0, True, False),
-    ],
-)  # fmt: skip
-def test_between_the_bounds_nothing_changes(share: float, busy: bool, wanted: bool) -> None:
+def _looks(*shares: float, every: float = 1.0) -> list[bool]:
+    load, found = Load(), []
+    for number, share in enumerate(shares):
+        load.look(share, 100 + number * every)
+        found.append(load.busy)
+    return found
+
+
+def test_between_the_bounds_nothing_changes() -> None:
     """Protects against a change at every look."""
-    assert others_want(share, busy) is wanted
+    between = (WANTED + FREE) / 2
+    assert _looks(between, 0.0, WANTED + 0.01, between, FREE - 0.01, between) == [
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_threads_that_wait_because_they_sleep_are_tried_again() -> None:
+    """Protects a large machine, whose many threads wait to be woken: it does not stay slow when others have gone."""
+    assert PATIENCE_S == 5
+    tried = [number for number, busy in enumerate(_looks(*[1.0] * 60)) if not busy]
+    assert tried == [
+        6,
+        18,
+        40,
+    ]  # in vain: after 5, 10 and 20 s, each a look more, and a look until busy again
+
+
+def test_patience_comes_back() -> None:
+    """Protects a long training: what was busy for long an hour ago is tried soon again."""
+    found = _looks(*[1.0] * 60, *[0.0] * 90, *[1.0] * 10)
+    assert found[60:150] == [False] * 90 and found[150:] == [True] * 6 + [False] + [True] * 3
 
 
 def test_waits_are_read_of_threads_that_live(tmp_path: Path) -> None:
