@@ -15,7 +15,8 @@ import math
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ wait too. Each time in vain doubles it."""
 # These say how threads wait, or make the number of a team's threads depend on how many there are.
 _USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_DYNAMIC", "OMP_THREAD_LIMIT")
 _TASKS = Path("/proc/self/task")
-_NAME = "figkd-asleep"
+_LOOKING, _ASLEEP = "figkd-load", "figkd-asleep"
 _watching = threading.Lock()
 
 
@@ -51,22 +52,13 @@ def waiting_by_load() -> Iterator[None]:
         yield
         return
     try:
-        with contextlib.nullcontext() if (library := _library()) is None else _watched(library):
+        with contextlib.ExitStack() as stack:
+            if (library := _library()) is not None:
+                with contextlib.suppress(RuntimeError):  # no thread to look: nothing changes
+                    stack.enter_context(_running(partial(_watch, library), _LOOKING))
             yield
     finally:
         _watching.release()
-
-
-@contextlib.contextmanager
-def _watched(library: ctypes.CDLL) -> Iterator[None]:
-    end = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(library, end), name="figkd-load", daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        end.set()
-        watcher.join()
 
 
 def _watch(library: ctypes.CDLL, end: threading.Event) -> None:
@@ -119,24 +111,45 @@ def delays(tasks: Path = _TASKS) -> dict[str, int]:
 
 @contextlib.contextmanager
 def more_threads(library: ctypes.CDLL) -> Iterator[None]:
-    """Within this block, the process has more of OpenMP's threads than there are cores. The added ones sleep."""
-    begun, end = threading.Event(), threading.Event()
+    """Within this block, the process has more of OpenMP's threads than there are cores, if the system lets it.
 
-    def own() -> None:
+    The added ones sleep.
+    """
+    count = library.omp_get_num_procs() + 1
+
+    def team(end: threading.Event) -> None:
         # A team belongs to the thread that makes it, and ends with it. It has nothing to compute: any function will do.
         nothing = ctypes.cast(library.omp_get_num_threads, ctypes.c_void_p)
-        library.GOMP_parallel(nothing, None, ctypes.c_uint(library.omp_get_num_procs() + 1), ctypes.c_uint(0))
-        begun.set()
+        library.GOMP_parallel(nothing, None, ctypes.c_uint(count), ctypes.c_uint(0))
         end.wait()
 
-    owner = threading.Thread(target=own, name=_NAME, daemon=True)
-    owner.start()
-    begun.wait()
+    try:
+        # The library ends the process where it gets no thread, and Python says so.
+        with contextlib.ExitStack() as probes:
+            for _ in range(count):
+                probes.enter_context(_running(threading.Event.wait, _ASLEEP))
+    except RuntimeError:
+        yield
+        return
+    with _running(team, _ASLEEP):
+        yield
+
+
+@contextlib.contextmanager
+def _running(work: Callable[[threading.Event], object], name: str) -> Iterator[None]:
+    """A thread that works within this block; it gets an event that says that the block has ended.
+
+    Raises:
+        RuntimeError: the system gives no thread.
+    """
+    end = threading.Event()
+    thread = threading.Thread(target=work, args=(end,), name=name, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         end.set()
-        owner.join()
+        thread.join()
 
 
 def _library() -> ctypes.CDLL | None:

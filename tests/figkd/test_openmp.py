@@ -38,7 +38,7 @@ def work() -> float:
     return time.process_time() - began
 
 def asleep() -> bool:
-    return any(thread.name == openmp._NAME for thread in threading.enumerate())
+    return any(thread.name == openmp._ASLEEP for thread in threading.enumerate())
 
 if openmp._library() is None:
     sys.exit(3)
@@ -167,7 +167,7 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def _watchers() -> int:
-    return sum(thread.name == "figkd-load" for thread in threading.enumerate())
+    return sum(thread.name == openmp._LOOKING for thread in threading.enumerate())
 
 
 @pytest.mark.skipif(openmp._library() is None, reason="another OpenMP library than GNU's")
@@ -181,6 +181,27 @@ def test_one_thread_looks_in_blocks_within_blocks() -> None:
         raise ValueError("inside")
     with waiting_by_load():
         assert _watchers() == 1
+
+
+@pytest.mark.skipif(openmp._library() is None, reason="another OpenMP library than GNU's")
+@pytest.mark.usefixtures("two_threads")
+def test_a_system_that_gives_no_thread_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects a container with few processes, whose training the library would end; Python asks first."""
+    library = openmp._library()
+    assert library is not None
+    start, given = threading.Thread.start, []
+
+    def few(thread: threading.Thread) -> None:
+        if len(given) == 2:
+            raise RuntimeError("can't start new thread")
+        given.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", few)
+    with openmp.more_threads(library):
+        assert len(given) == 2 and not any(thread.is_alive() for thread in given)
+    with waiting_by_load():
+        assert _watchers() == 0
 
 
 @pytest.mark.parametrize("name", openmp._USERS)
