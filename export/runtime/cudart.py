@@ -291,12 +291,16 @@ class Graph:
         """
         self._cuda = cuda
         cuda.call("cudaStreamBeginCapture", stream.handle, _THREAD_LOCAL)
+        graph = 0
         try:
-            enqueue()
-        finally:  # also after a failure, otherwise the stream stays unusable
-            graph = cuda.made_last("cudaStreamEndCapture", stream.handle)
-        self._executable = cuda.made("cudaGraphInstantiateWithFlags", graph, 0)
-        cuda.call("cudaGraphDestroy", graph)
+            try:
+                enqueue()
+            finally:  # also after a failure, otherwise the stream stays unusable
+                graph = cuda.made_last("cudaStreamEndCapture", stream.handle)
+            self._executable = cuda.made("cudaGraphInstantiateWithFlags", graph, 0)
+        finally:
+            if graph:
+                cuda.call("cudaGraphDestroy", graph)
 
     def launcher(self, stream: Stream) -> Callable[[], None]:
         """What queues the captured work on a stream."""

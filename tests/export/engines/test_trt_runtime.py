@@ -26,6 +26,7 @@ from export.engines.tensorrt import TensorRTBackend
 from export.engines.trt_layers import layers_path
 from export.errors import BackendMissing, BuildError, EngineError
 from export.runtime import cudart
+from export.runtime.cudart import Graph, Stream
 from export.runtime.remedies import Skipped
 from export.runtime.sampling import Limits
 from tests.export.engines.stand_ins import COMPUTE_MS, COPY_MS, Cuda, Error, tensorrt
@@ -206,6 +207,27 @@ def test_without_a_graph_the_work_is_enqueued(bench: Bench) -> None:
     np.testing.assert_allclose(engine.infer(images(2)), expected(images(2)), rtol=1e-5)
     engine.close()
     assert bench.gpu.leaks() == {}
+
+
+@pytest.mark.parametrize("failing", ["what is captured", "cudaGraphInstantiateWithFlags"])
+def test_a_graph_that_fails_leaves_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    """Protects the GPU's memory: what was captured until then is destroyed."""
+    cuda = bench.gpu.runtime()
+    stream = Stream(cuda)
+
+    def enqueue() -> None:
+        if failing == "what is captured":
+            raise EngineError("it cannot be enqueued", "")
+
+    monkeypatch.setattr(
+        bench.gpu, "cudaGraphInstantiateWithFlags", lambda *_: (Error.cudaErrorMemoryAllocation, None)
+    )
+    with pytest.raises(EngineError, match="enqueued" if failing == "what is captured" else failing):
+        Graph(cuda, stream, enqueue)
+    assert bench.gpu.leaks() == {"stream": 1}
+    stream.close()
 
 
 @pytest.mark.parametrize("boundary", ["engine", "engine+copies"])
