@@ -15,7 +15,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -123,15 +123,13 @@ def more_threads(library: ctypes.CDLL) -> Iterator[None]:
         library.GOMP_parallel(nothing, None, ctypes.c_uint(count), ctypes.c_uint(0))
         end.wait()
 
-    try:
-        # The library ends the process where it gets no thread, and Python says so.
-        with contextlib.ExitStack() as probes:
-            for _ in range(count):
-                probes.enter_context(_running(threading.Event.wait, _ASLEEP))
-    except RuntimeError:
-        yield
-        return
-    with _running(team, _ASLEEP):
+    with contextlib.ExitStack() as added:
+        # The library ends the process where it gets no thread; Python says so.
+        with contextlib.suppress(RuntimeError):
+            with contextlib.ExitStack() as probes:
+                for _ in range(count):
+                    probes.enter_context(_running(threading.Event.wait, _ASLEEP))
+            added.enter_context(_running(team, _ASLEEP))
         yield
 
 
@@ -154,19 +152,24 @@ def _running(work: Callable[[threading.Event], object], name: str) -> Iterator[N
 
 def _library() -> ctypes.CDLL | None:
     """GNU's OpenMP as torch has loaded it, or None."""
-    try:
-        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
-            loaded = {line.split(maxsplit=5)[5].rstrip("\n") for line in file if "/libgomp" in line}
-    except OSError:
-        return None
-    # Other packages may have brought a copy of their own.
-    own = [path for path in loaded if path.startswith(str(Path(torch.__file__).parent))] or list(loaded)
-    if len(own) != 1:
-        return None
-    with contextlib.suppress(OSError):
-        library = ctypes.CDLL(own[0])
+    with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
+        path = torchs_library(file, Path(torch.__file__).parent)
+        library = None if path is None else ctypes.CDLL(path)
         if all(
             hasattr(library, name) for name in ("GOMP_parallel", "omp_get_num_procs", "omp_get_num_threads")
         ):
             return library
     return None
+
+
+def torchs_library(maps: Iterable[str], torch_folder: Path) -> str | None:
+    """The path of the copy of GNU's OpenMP that torch uses.
+
+    Args:
+        maps: lines of proc(5)'s /proc/PID/maps.
+        torch_folder: where the package is. Other packages may have brought a copy of their own.
+    """
+    loaded = {line.split(maxsplit=5)[5].rstrip("\n") for line in maps if "/libgomp" in line}
+    own = [path for path in loaded if path.startswith((f"{torch_folder}/", f"{torch_folder}.libs/"))]
+    found = own or list(loaded)
+    return found[0] if len(found) == 1 else None

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from figkd import openmp
-from figkd.openmp import FREE, PATIENCE_S, WANTED, Load, delays, share_waited, waiting_by_load
+from figkd.openmp import FREE, PATIENCE_S, WANTED, Load, delays, share_waited, torchs_library, waiting_by_load
 
 ROOT = Path(__file__).parents[2]
 # In a process of its own: the library reads its environment once, and tests have a thread each.
@@ -154,6 +154,26 @@ def test_waits_are_read_of_threads_that_live(tmp_path: Path) -> None:
     assert delays(tmp_path) == {"1": 500_000_000}
     assert delays(tmp_path / "none") == {}
     assert share_waited({"1": 0, "7": 5}, {"1": 500_000_000, "8": 10**9}, 2.0) == 0.25
+
+
+@pytest.mark.parametrize(
+    ("loaded", "expected"),
+    [
+        (["/p/torch/lib/libgomp.so.1", "/p/torchvision.libs/libgomp-a.so.1"], "/p/torch/lib/libgomp.so.1"),
+        (
+            ["/p/scikit_learn.libs/libgomp-b.so.1", "/p/torch.libs/libgomp-c.so.1"],
+            "/p/torch.libs/libgomp-c.so.1",
+        ),
+        (["/usr/lib/my own/libgomp.so.1.0.0"], "/usr/lib/my own/libgomp.so.1.0.0"),
+        (["/p/a.libs/libgomp-a.so", "/usr/lib/libgomp.so.1"], None),
+        (["/conda/lib/libomp.so"], None),
+    ],
+)
+def test_torchs_own_copy_is_found(loaded: list[str], expected: str | None) -> None:
+    """Protects: threads that another copy of the library counts would do nothing for torch's."""
+    lines = [f"7f00-7f01 r-xp 00000000 fd:00 77{' ' * 20}{path}\n" for path in loaded for _ in range(2)]
+    lines += ["7f00-7f01 rw-p 00000000 00:00 0 \n", "7ffc-7ffd r-xp 00000000 00:00 0   [vdso]\n"]
+    assert torchs_library(lines, Path("/p/torch")) == expected
 
 
 @pytest.fixture
