@@ -52,9 +52,8 @@ class Way:
 
 
 WAYS = {
-    DEFAULT: Way(
-        {"GOMP_SPINCOUNT": "300000"}
-    ),  # the number is the default; said here, it stays whatever the load
+    # The number is the default; said here, it stays whatever the load.
+    DEFAULT: Way({"GOMP_SPINCOUNT": "300000"}),
     "by load": Way(),
     "asleep": Way({"OMP_WAIT_POLICY": "PASSIVE"}),
     "replicas": Way(replicas=True),
