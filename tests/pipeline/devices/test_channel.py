@@ -23,9 +23,8 @@ def test_a_process_with_many_open_files_talks_to_devices() -> None:
         assert channel._in > 1024 and channel._out > 1024
         channel.send({"ask": 1})
         assert json.loads(channel.receive_line(_bounds())) == {"ask": 1}
-        began = time.monotonic()
         channel.close()
-        assert time.monotonic() - began < 2, "the end of the process was not noticed"
+        assert channel._process.returncode == 0, "it was killed, because its end was not noticed"
 
 
 @pytest.mark.parametrize("waits", ["for an answer", "for its words to be taken"])
