@@ -77,6 +77,16 @@ def weight_matrices(model: nn.Module) -> dict[Tensor, int]:
     }
 
 
+def products(weight: Tensor, count: int) -> int:
+    """Multiply-adds of `orthogonalised` for a weight of `count` matrices."""
+    rows = weight.shape[0] // count
+    columns = weight.numel() // weight.shape[0]
+    small, large = min(rows, columns), max(rows, columns)
+    # The first and the last product, and those of the iterations: one each, one to go on, two between.
+    inner = _ITERATIONS + (_ITERATIONS - 1) + 2 * (_ITERATIONS - 1)
+    return count * small**2 * (2 * large + inner * small)
+
+
 class Muon(torch.optim.Optimizer):
     """M <- momentum M + G of the gradient G; the step D is G + momentum M (Nesterov) or M.
 

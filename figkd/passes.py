@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +15,42 @@ from figkd.errors import TrainingError
 from figkd.feed import Batch
 from figkd.folding import folded
 from figkd.objective import Loss, Objective, Outcome, autocast, compiled, make_objective
-from figkd.replicas import average, draws, places_of_buffers, predictor, replicate, side_by_side, threads
+from figkd.replicas import (
+    AtOnce,
+    average,
+    draws,
+    in_turn,
+    places_of_buffers,
+    predictor,
+    replicate,
+    side_by_side,
+    threads,
+)
 
-Run = Callable[[Batch], Outcome]
-"""Adds the gradients of a micro-batch to the network's, and returns what it came to."""
+
+class Epoch(NamedTuple):
+    """The passes of an epoch.
+
+    Attributes:
+        run: adds the gradients of a micro-batch to the network's, and returns what it came to.
+        at_once: a `map` over the threads that do so.
+    """
+
+    run: Callable[[Batch], Outcome]
+    at_once: AtOnce
 
 
 class Passes(Protocol):
     """How micro-batches pass through a network."""
 
-    def epoch(self) -> contextlib.AbstractContextManager[Run]:
+    def epoch(self) -> contextlib.AbstractContextManager[Epoch]:
         """The passes of an epoch."""
         ...
+
+
+def count_parts(replicas: int, device: str, world: World) -> int:
+    """How many parts of a micro-batch are passed at the same time: replicas take them on one process's CPU."""
+    return replicas if torch.device(device).type == "cpu" and world.size == 1 else 1
 
 
 def make_passes(
@@ -52,7 +76,7 @@ def make_passes(
         TrainingError: replicas that are compiled, or of a network that cannot be copied.
     """
     teacher = None if teacher is None else folded(teacher)
-    if replicas == 1 or torch.device(device).type != "cpu" or world.size > 1:
+    if count_parts(replicas, device, world) == 1:
         return _Whole(model, loss, teacher, device, amp, mode, world)
     if mode != "none":
         raise TrainingError(
@@ -85,7 +109,7 @@ class _Whole:
         self._objective: Objective = objective if world.size > 1 else compiled(objective, mode)
 
     @contextlib.contextmanager
-    def epoch(self) -> Iterator[Run]:
+    def epoch(self) -> Iterator[Epoch]:
         with _asking(self._teacher, self._device, self._amp) as ask:
 
             def run(batch: Batch) -> Outcome:
@@ -99,7 +123,7 @@ class _Whole:
                     _weighted(outcome, weight).backward()  # type: ignore[no-untyped-call]
                 return outcome
 
-            yield run
+            yield Epoch(run, in_turn)
 
 
 class _Shared:
@@ -127,7 +151,7 @@ class _Shared:
         self._at_once = 1 if draws(model, image_size) else replicas
 
     @contextlib.contextmanager
-    def epoch(self) -> Iterator[Run]:
+    def epoch(self) -> Iterator[Epoch]:
         for net in self._nets:
             net.train()
         # Loss and optimizer too: the number of threads must not change the bits of a sum.
@@ -152,7 +176,7 @@ class _Shared:
                 average(self._each_step)
                 return outcome
 
-            yield run
+            yield Epoch(run, at_once)
         average(self._each_epoch)
 
     def _forward(self, net: nn.Module, images: Tensor) -> Tensor:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from queue import SimpleQueue
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from figkd.errors import TrainingError
+from figkd.models import ImageClassifier
 from figkd.objective import autocast
 from figkd.openmp import waiting_by_load
 
@@ -26,12 +28,20 @@ _PREDICTING = 4
 _NORMS = ("torch.nn.modules.batchnorm", "timm.layers.norm_act")
 """Modules whose batch norms only write their running statistics in training."""
 
+AtOnce = Callable[..., list[Any]]
+"""As `map`: a function, and its arguments in sequences of equal length."""
+
 Place = tuple[nn.Module, str]
 """A module and the name of a buffer of its own, in whose place code may put another tensor."""
 
 
+def in_turn(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """A `map` that gives a list."""
+    return list(map(function, *arguments))
+
+
 @contextlib.contextmanager
-def side_by_side(tasks: int) -> Iterator[Callable[..., list[Any]]]:
+def side_by_side(tasks: int) -> Iterator[AtOnce]:
     """A `map` over `tasks` threads, or fewer where torch has fewer, among which torch's threads are divided.
 
     The caller's thread is one of them. Results come in the order of the arguments. After a failure nothing more begins,
@@ -40,34 +50,58 @@ def side_by_side(tasks: int) -> Iterator[Callable[..., list[Any]]]:
     cores = torch.get_num_threads()
     count = min(tasks, cores)
     if count < 2:
-        yield lambda function, *arguments: list(map(function, *arguments))
+        yield in_turn
         return
-    with ThreadPoolExecutor(count - 1) as pool:
+    # Not a pool of executors: its futures take twice as long to start and to end, which a small step feels.
+    asked: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
-        def at_once(function: Callable[..., Any], *arguments: Any) -> list[Any]:
-            given = list(zip(*arguments, strict=True))
-            found: list[Any] = [None] * len(given)
-            places = iter(range(len(given)))
+    def help_out() -> None:
+        for work in iter(asked.get, None):
+            work()
+            del work  # or it would keep its tensors until the next one
 
-            def work() -> None:
+    def at_once(function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        given = list(zip(*arguments, strict=True))
+        found: list[Any] = [None] * len(given)
+        failures: list[BaseException] = []
+        places = iter(range(len(given)))
+        ended: SimpleQueue[int] = SimpleQueue()
+
+        def work() -> None:
+            done = 0
+            for place in places:  # each thread takes what the others have left
+                done += 1
                 try:
-                    for place in places:  # each thread takes what the others have left
-                        found[place] = function(*given[place])
-                except BaseException:
-                    list(places)  # leaves nothing to the others
-                    raise
+                    found[place] = function(*given[place])
+                except BaseException as error:
+                    failures.append(error)
+                    done += len(list(places))  # leaves nothing to the others
+            ended.put(done)
 
-            with threads(cores // count):  # which threads that start now keep
-                helpers = [pool.submit(work) for _ in range(min(count, len(given)) - 1)]
-                try:
-                    work()
-                finally:
-                    wait(helpers)
+        with threads(cores // count):
+            for _ in range(min(count, len(given)) - 1):
+                asked.put(work)
+            work()
+            # Where other processes have the cores, a helper that has not woken yet is not waited for.
+            left = len(given)
+            while left:
+                left -= ended.get()
+        if failures:
+            raise failures[0]
+        return found
+
+    helpers = [threading.Thread(target=help_out, daemon=True) for _ in range(count - 1)]
+    try:
+        with threads(cores // count):  # which threads that start now keep
             for helper in helpers:
-                helper.result()
-            return found
-
+                helper.start()
         yield at_once
+    finally:
+        started = [helper for helper in helpers if helper.is_alive()]
+        for _ in started:
+            asked.put(None)
+        for helper in started:
+            helper.join()
 
 
 @contextlib.contextmanager
@@ -105,13 +139,15 @@ def places_of_buffers(model: nn.Module) -> tuple[list[Place], list[Place]]:
     """The running statistics of batch norms, and all other buffers.
 
     Training does not read running statistics, and their mean over replicas is linear in them: it may be taken after
-    any number of steps.
+    any number of steps. Nothing writes the buffers of our own module, which are left out.
     """
     statistics: list[Place] = []
     others: list[Place] = []
     for module in model.modules():
         # A subclass may read them.
         norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and type(module).__module__ in _NORMS
+        if type(module) is ImageClassifier:
+            continue
         found = [(module, name) for name, buffer in module._buffers.items() if buffer is not None]
         (statistics if norm else others).extend(found)
     return statistics, others

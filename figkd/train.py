@@ -13,7 +13,7 @@ import copy
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -36,10 +36,11 @@ from figkd.mixing import Mixing
 from figkd.models import place
 from figkd.objective import Compile, Loss, Outcome, compilable, compile_mode
 from figkd.openmp import waiting_by_load
-from figkd.optim import OptimizerName, make_optimizer
-from figkd.passes import Passes, Run, make_passes
+from figkd.optim import OptimizerName, Optimizers, make_optimizer, shares
+from figkd.passes import Passes, count_parts, make_passes
 from figkd.progress import Progress, no_progress
 from figkd.records import Record, Records
+from figkd.replicas import AtOnce
 from figkd.schedule import STEP_AT, Schedule, ScheduleKind
 from figkd.train_check import check
 
@@ -163,13 +164,16 @@ def train(
     rates = Schedule(schedule, epochs, steps, warmup_epochs, tuple(step_at), step_factor)
     trained = _for_group(place(model, device), device, world)
     average = None if ema_decay is None else Average(trained, ema_decay)
-    descent = make_optimizer(
-        trained, optimizer, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
-        decay_norms=decay_norms,
-    )  # fmt: skip
-    parts: dict[str, resume.Part] = {"model": trained, "optimizer": descent}
-    parts |= {} if average is None else {"average": average}
-    history = resume.load(state_path, run_signature, parts, world)
+    descent = Optimizers([
+        make_optimizer(
+            trained, optimizer, only=share, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
+            decay_norms=decay_norms,
+        )
+        for share in shares(trained, optimizer, count_parts(replicas, device, world))
+    ])  # fmt: skip
+    state: dict[str, resume.Part] = {"model": trained, "optimizer": descent}
+    state |= {} if average is None else {"average": average}
+    history = resume.load(state_path, run_signature, state, world)
     if isinstance(loss, nn.Module):
         loss.to(device)
     if teacher is not None:
@@ -201,7 +205,7 @@ def train(
                 _require_finite(engine.best, lost, 0 if val is None else len(val))
             history.append(record)
             if state_path is not None and world.first:
-                resume.save(state_path, run_signature, parts, history)
+                resume.save(state_path, run_signature, state, history)
             records.add(record)
             progress((epoch + 1) * steps, rates.steps, _note(record, epochs))
     if len(history) < epochs:
@@ -219,7 +223,7 @@ class _Engine:
         self,
         model: nn.Module,
         passes: Passes,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Optimizers,
         rates: Schedule,
         average: Average | None,
         feed: Feed,
@@ -232,7 +236,7 @@ class _Engine:
         compiled: bool,
         world: World,
     ) -> None:
-        self._model, self._passes, self._optimizer = model, passes, optimizer
+        self._model, self._passes, self._optimizers = model, passes, optimizers
         self._rates, self._average, self._feed, self._meter = rates, average, feed, meter
         self._lr, self._grad_clip, self._seed, self._device = lr, grad_clip, seed, device
         self._compiled, self._world = compiled, world
@@ -254,7 +258,7 @@ class _Engine:
         rates = self._rates
         step = epoch * rates.steps_per_epoch
         self._meter.start(self._feed.waited)
-        with self._passes.epoch() as run:
+        with self._passes.epoch() as (run, at_once):
             for batch in self._feed.epoch(epoch):
                 value, logits, parts = self._timed(run, batch)
                 loss_sum.add_(value.detach(), alpha=len(batch.labels))
@@ -262,7 +266,7 @@ class _Engine:
                     part_sums.setdefault(name, torch.zeros_like(loss_sum)).add_(part, alpha=len(batch.labels))
                 hits += (logits.detach().argmax(dim=1) == batch.labels).sum()
                 if batch.slot.last:
-                    self._step(step)
+                    self._step(step, at_once)
                     step += 1
                     note = f"epoch {epoch + 1}/{rates.epochs}{self._meter.note()}"
                     progress(step, rates.steps, note)
@@ -283,7 +287,7 @@ class _Engine:
             "epoch": epoch + 1, "loss": mean_loss, **logged, "train_top1": top1, "lr": rate, "timing": timing
         }  # fmt: skip
 
-    def _timed(self, run: Run, batch: Batch) -> Outcome:
+    def _timed(self, run: Callable[[Batch], Outcome], batch: Batch) -> Outcome:
         began = time.perf_counter()
         try:
             outcome = run(batch)
@@ -301,14 +305,10 @@ class _Engine:
         self._meter.count(batch.slot.images, seconds)
         return outcome
 
-    def _step(self, step: int) -> None:
-        rate = self._lr * self._rates.factor(step)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+    def _step(self, step: int, at_once: AtOnce) -> None:
         if self._grad_clip is not None:
             nn.utils.clip_grad_norm_(self._model.parameters(), self._grad_clip)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizers.step(self._lr * self._rates.factor(step), at_once)
         if self._average is not None:
             self._average.update(step)
 

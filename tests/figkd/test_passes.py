@@ -31,6 +31,7 @@ CASES: dict[str, dict[str, Any]] = {
     "mixed": {"mixup": 0.4, "cutmix": 1.0},
     "online teacher": {"teacher": True},
     "AdamW": {"optimizer": "adamw", "lr": 0.01},
+    "Muon": {"optimizer": "muon", "lr": 0.02},
 }
 
 
@@ -69,7 +70,7 @@ def test_statistics_are_the_same_however_often_they_are_averaged() -> None:
             model, build_loss("ce", CLASSES), None, replicas=3, image_size=6, averaged=averaged, device="cpu",
             amp="none", mode="none", world=ALONE,
         )  # fmt: skip
-        with passes.epoch() as run:
+        with passes.epoch() as (run, _):
             for batch in batches:
                 run(batch)
         ends.append(dict(model.named_buffers()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 
 import pytest
@@ -34,6 +35,17 @@ def _net(*more: nn.Module) -> ImageClassifier:
         nn.Linear(512, 5),
     )
     return ImageClassifier(nn.Sequential(*layers))
+
+
+class _Constant(nn.Module):
+    """Holds what training does not change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("value", torch.full((3,), 0.1))
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input
 
 
 def _images(count: int) -> Tensor:
@@ -78,6 +90,38 @@ def test_a_failure_is_raised_and_others_end(failing: int) -> None:
     assert ended == [1 - failing] and torch.get_num_threads() == 2
 
 
+def test_a_thread_that_gets_no_core_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Protects busy machines: a thread that has not begun when the others have done everything holds up nobody."""
+
+    class Asleep(threading.Thread):
+        def start(self) -> None:
+            pass
+
+    torch.set_num_threads(2)
+    monkeypatch.setattr("figkd.replicas.threading.Thread", Asleep)
+    with side_by_side(2) as at_once:
+        assert at_once(lambda number: -number, range(3)) == [0, -1, -2]
+
+
+def test_threads_let_go_of_what_they_worked_on() -> None:
+    """Protects memory: between two calls nothing of the first is kept."""
+    torch.set_num_threads(2)
+    together = threading.Barrier(2)
+
+    def task(image: Tensor) -> None:
+        together.wait(timeout=10)
+
+    with side_by_side(2) as at_once:
+        images = [torch.zeros(1), torch.zeros(1)]
+        seen = [weakref.ref(image) for image in images]
+        at_once(task, images)
+        del images
+        until = time.monotonic() + 10
+        while any(image() is not None for image in seen) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert [image() for image in seen] == [None, None]
+
+
 def test_replicas_share_what_they_shall() -> None:
     """Protects training: one set of parameters, batch statistics of each replica's own."""
     net = _net()
@@ -91,8 +135,7 @@ def test_replicas_share_what_they_shall() -> None:
 @pytest.mark.parametrize("count", [2, 3, 7])
 def test_buffers_are_averaged(count: int) -> None:
     """Protects evaluation: the mean of the statistics; what no replica changed keeps its bits (0.1 + 0.1 + 0.1)."""
-    replicas = replicate(_net(), count, buffers=True)
-    before = [buffer.clone() for buffer in replicas[0].buffers()]
+    replicas = replicate(_net(_Constant()), count, buffers=True)
     norms = [net.get_submodule("backbone.1") for net in replicas]
     for number, norm in enumerate(norms):
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
@@ -103,8 +146,8 @@ def test_buffers_are_averaged(count: int) -> None:
         assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
         torch.testing.assert_close(norm.running_mean, torch.full((8,), (count - 1) / 2))
         assert norm.num_batches_tracked == 5
-    kept = [replica.get_buffer(name) for replica in replicas for name in ("mean", "std")]
-    assert all(torch.equal(a, b) for a, b in zip(kept, before[:2] * count, strict=True))
+    kept = [replica.get_buffer("backbone.3.value") for replica in replicas]
+    assert all(torch.equal(value, torch.full((3,), 0.1)) for value in kept)
 
 
 class _Reading(nn.BatchNorm2d):
@@ -130,12 +173,13 @@ def test_only_statistics_that_training_does_not_read_may_wait(norm: nn.Module, w
 
 def test_buffers_that_code_replaces_are_averaged() -> None:
     """Protects networks that put a new tensor in the place of a buffer in each forward pass."""
-    replicas = replicate(_net(), 2, buffers=True)
+    replicas = replicate(_net(_Constant()), 2, buffers=True)
     places = [others for _, others in map(places_of_buffers, replicas)]
     for number, replica in enumerate(replicas):
-        replica.mean = torch.full((3,), float(number))
+        replica.get_submodule("backbone.3").value = torch.full((3,), float(number))  # type: ignore[assignment]
     average(places)
-    assert all(torch.equal(replica.get_buffer("mean"), torch.full((3,), 0.5)) for replica in replicas)
+    found = [replica.get_buffer("backbone.3.value") for replica in replicas]
+    assert all(torch.equal(value, torch.full((3,), 0.5)) for value in found)
     average([[], []])
 
 
