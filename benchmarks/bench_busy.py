@@ -1,16 +1,16 @@
 """Training and scoring on a machine that does other work: how much of the fair share is left?
 
-    python benchmarks/bench_busy.py [--foreign 0 1 2 3] [--rounds 5] [--seconds 1.5]
+    python benchmarks/bench_busy.py [--foreign 0 1 2 3] [--rounds 5] [--seconds 1.5] [--before COMMIT]
 
 Foreign processes count in a loop. In every round and with every number of them, the ways take turns, each in a process
 of its own that lives through all rounds: training (`--network`, 32 px, batches of 64, cross entropy) with all threads,
 which wait as OpenMP has it by default, by the load (`figkd.openmp`), or asleep; with a replica for each core; with one
-thread; and scoring in ONNX Runtime with threads that spin or sleep. Six minutes on two cores, which have to be quiet
-otherwise.
+thread; as an earlier commit trained by default; and scoring in ONNX Runtime with threads that spin or sleep. Six
+minutes on two cores, which have to be quiet otherwise. Needs git and the commit's history.
 
 The fair share of C cores with F foreign processes is C - F cores, and at least C / (F + 1); `share` is the rate over
-that many times the rate of one thread with the fewest of them (none); `over_default` the rate over that of OpenMP's
-default in the same round. Medians over rounds, with quartiles and n.
+that many times the rate of one thread with the fewest of them (none); `over_default` and `over_before` the rates over
+those of OpenMP's default and of the earlier commit in the same round. Medians over rounds, with quartiles and n.
 """
 
 from __future__ import annotations
@@ -29,31 +29,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from commits import ROOT, SLOWER, check_out
+
 from export.runtime.cpu import usable_cores
 from pipeline.core.files import write_json
 from pipeline.places import environment
 
 OUT = Path(__file__).parent / "results" / "busy.json"
 CLASSES, SIDE, BATCH = 21, 32, 64
-DEFAULT, ONE = "default", "one thread"
+DEFAULT, ONE, BEFORE = "default", "one thread", "before"
 
 
 @dataclass(frozen=True)
 class Way:
     """How threads wait, in training (`spinning` None) or in ONNX Runtime; `one` takes a single thread.
 
-    With `replicas` a core is given to each part of a micro-batch, else all share every operation.
+    With `replicas` a core is given to each part of a micro-batch, else all share every operation. `before` runs the
+    earlier commit's code.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     spinning: bool | None = None
     one: bool = False
     replicas: bool = False
+    before: bool = False
 
 
 WAYS = {
     # The number is the default; said here, it stays whatever the load.
     DEFAULT: Way({"GOMP_SPINCOUNT": "300000"}),
+    BEFORE: Way({"GOMP_SPINCOUNT": "300000"}, before=True),
     "by load": Way(),
     "asleep": Way({"OMP_WAIT_POLICY": "PASSIVE"}),
     "replicas": Way(replicas=True),
@@ -83,6 +88,7 @@ def trainer(network: str, replicas: int) -> Callable[[float], float]:
     count = 400 * BATCH
     images = rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
     split = Split(images, rng.integers(0, CLASSES, count), [str(number) for number in range(count)])
+    divided = {"replicas": replicas} if replicas > 1 else {}  # an earlier commit has no replicas
     views = make_views("shift_flip", image_size=SIDE, store_size=SIDE, pad=4, count=1)
     torch.manual_seed(0)
 
@@ -99,7 +105,7 @@ def trainer(network: str, replicas: int) -> Callable[[float], float]:
         with contextlib.suppress(Enough):
             train(
                 build_model(network, CLASSES, image_size=SIDE), split, loss=build_loss("ce", CLASSES), views=views,
-                epochs=1, batch_size=BATCH, replicas=replicas, lr=0.01, progress=after,
+                epochs=1, batch_size=BATCH, lr=0.01, progress=after, **divided,
             )  # fmt: skip
         return steps * BATCH / (time.perf_counter() - began)
 
@@ -149,17 +155,16 @@ def serve(network: str, way: Way) -> None:
 
 
 @contextlib.contextmanager
-def workers(network: str) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """A process for each way, ready to be asked."""
+def workers(network: str, before: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """A process for each way, ready to be asked; `before` has the earlier commit's files."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
     with contextlib.ExitStack() as stack:
         started = {}
         for name, way in WAYS.items():
             command = [sys.executable, __file__, "--worker", name, "--network", network]
             pipe = subprocess.PIPE
-            process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, text=True, env={**plain, **way.variables}
-            )
+            environ = {**plain, **way.variables, "PYTHONPATH": str(before if way.before else ROOT)}
+            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environ)
             stack.callback(process.kill)
             started[name] = process
             if answer(process) != "ready":
@@ -207,7 +212,9 @@ def summary(rates: Mapping[int, Mapping[str, list[float]]], cores: int) -> list[
                 "foreign": count, "way": name, "fair_cores": fair, "images_per_s": spread(values),
                 "share": spread([rate / fair / single for rate, single in zip(values, alone, strict=True)]),
                 "over_default": spread([rate / other for rate, other in zip(values, first, strict=True)]),
-            })  # fmt: skip
+            } | ({} if scoring else {
+                "over_before": spread([rate / other for rate, other in zip(values, by_way[BEFORE], strict=True)]),
+            }))  # fmt: skip
     return rows
 
 
@@ -219,6 +226,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement")
     parser.add_argument("--network", default="figkd/resnet_tiny")
+    parser.add_argument("--before", default=SLOWER, metavar="COMMIT")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--worker", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -230,7 +238,9 @@ def main() -> None:
     rates: dict[int, dict[str, list[float]]] = {
         count: {name: [] for name in WAYS} for count in arguments.foreign
     }
-    with workers(arguments.network) as ready:
+    with tempfile.TemporaryDirectory() as parent, contextlib.ExitStack() as stack:
+        commit = check_out(arguments.before, Path(parent) / "before")
+        ready = stack.enter_context(workers(arguments.network, Path(parent) / "before"))
         for turn in range(arguments.rounds):
             for count in arguments.foreign:
                 with foreign(count):
@@ -240,13 +250,15 @@ def main() -> None:
     rows = summary(rates, usable_cores())
     for row in rows:
         share, over = row["share"], row["over_default"]
+        ago = f"   {row['over_before']['median']:5.2f} x before" if "over_before" in row else ""
         print(
             f"{row['foreign']} foreign  {row['way']:<20} {row['images_per_s']['median']:8.0f} images/s   "
             f"{share['median']:5.2f} of the fair share ({share['q1']:.2f} to {share['q3']:.2f})   "
-            f"{over['median']:6.2f} x the default"
+            f"{over['median']:6.2f} x the default{ago}"
         )
     result = {
         "what": "images/s with foreign processes beside; ways take turns, see bench_busy.py",
+        "before": commit,
         "network": arguments.network,
         "batch": BATCH,
         "cpu": environment.cpu_model(),

@@ -21,25 +21,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from commits import SLOWER, check_out
 from device import facts, spread
 
 from figkd.files import write_json
 
-ROOT = Path(__file__).resolve().parent.parent
 OUT = Path(__file__).parent / "results" / "demo.json"
 CONFIG = "deploy_configs/fonts_cpu.yaml"
-BEFORE = "005eabf~1"
-"""The last commit before its seconds were worked on."""
 LEFT_BEHIND = (".figkd", "runs")
-
-
-def check_out(commit: str, folder: Path) -> str:
-    """The files of a commit in a folder, and its full name."""
-    name = subprocess.check_output(["git", "rev-parse", f"{commit}^{{commit}}"], cwd=ROOT, text=True).strip()
-    archive = subprocess.check_output(["git", "archive", name], cwd=ROOT)
-    folder.mkdir()
-    subprocess.run(["tar", "-x", "-C", str(folder)], input=archive, check=True)
-    return name
 
 
 def run(folder: Path) -> dict[str, Any]:
@@ -66,7 +55,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--before", default=BEFORE, metavar="COMMIT")
+    parser.add_argument("--before", default=SLOWER, metavar="COMMIT")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
