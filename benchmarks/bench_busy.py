@@ -1,12 +1,13 @@
 """Training and scoring on a machine that does other work: how much of the fair share is left?
 
-    python benchmarks/bench_busy.py [--foreign 0 1 2 3] [--rounds 5] [--seconds 1.5] [--before COMMIT]
+    python benchmarks/bench_busy.py [--foreign 0 1 2 3] [--rounds 4] [--seconds 2.5] [--before COMMIT]
 
-Foreign processes count in a loop. In every round and with every number of them, the ways take turns, each in a process
-of its own that lives through all rounds: training (`--network`, 32 px, batches of 64, cross entropy) with all threads,
-which wait as OpenMP has it by default, by the load (`figkd.openmp`), or asleep; with a replica for each core; with one
-thread; as an earlier commit trained by default; and scoring in ONNX Runtime with threads that spin or sleep. Six
-minutes on two cores, which have to be quiet otherwise. Needs git and the commit's history.
+Foreign processes count in a loop. In every round and with every number of them, the ways take turns, each in a
+process of its own that lives through all rounds: training (`--network`, 32 px, batches of 64, cross entropy) with all
+threads as OpenMP has them by default, as the command has them ("by load", `figkd.openmp`), or asleep while they wait;
+with a replica for each core; with one thread; as an earlier commit trained by default; and scoring in ONNX Runtime with
+threads that spin or sleep. Eight minutes on two cores, which have to be quiet otherwise. Needs git and the commit's
+history.
 
 The fair share of C cores with F foreign processes is C - F cores, and at least C / (F + 1); `share` is the rate over
 that many times the rate of one thread with the fewest of them (none); `over_default` and `over_before` the rates over
@@ -32,6 +33,7 @@ from typing import Any
 from commits import ROOT, SLOWER, check_out
 
 from export.runtime.cpu import usable_cores
+from figkd_pipeline.openmp import SPINS
 from pipeline.core.files import write_json
 from pipeline.places import environment
 
@@ -56,12 +58,12 @@ class Way:
 
 
 WAYS = {
-    # The number is the default; said here, it stays whatever the load.
-    DEFAULT: Way({"GOMP_SPINCOUNT": "300000"}),
-    BEFORE: Way({"GOMP_SPINCOUNT": "300000"}, before=True),
-    "by load": Way(),
+    # Both are the defaults; said here, threads stay as they are whatever the load.
+    DEFAULT: Way({"GOMP_SPINCOUNT": "300000", "OMP_PROC_BIND": "false"}),
+    BEFORE: Way({"GOMP_SPINCOUNT": "300000", "OMP_PROC_BIND": "false"}, before=True),
+    "by load": Way({"GOMP_SPINCOUNT": SPINS}),
     "asleep": Way({"OMP_WAIT_POLICY": "PASSIVE"}),
-    "replicas": Way(replicas=True),
+    "replicas": Way({"GOMP_SPINCOUNT": SPINS}, replicas=True),
     ONE: Way(one=True),
     "scoring, spinning": Way(spinning=True),
     "scoring, asleep": Way(spinning=False),
@@ -88,7 +90,8 @@ def trainer(network: str, replicas: int) -> Callable[[float], float]:
     count = 400 * BATCH
     images = rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
     split = Split(images, rng.integers(0, CLASSES, count), [str(number) for number in range(count)])
-    divided = {"replicas": replicas} if replicas > 1 else {}  # an earlier commit has no replicas
+    # An earlier commit has none.
+    divided: dict[str, Any] = {"replicas": replicas} if replicas > 1 else {}
     views = make_views("shift_flip", image_size=SIDE, store_size=SIDE, pad=4, count=1)
     torch.manual_seed(0)
 
@@ -223,8 +226,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--foreign", type=int, nargs="+", default=[0, 1, 2, 3])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each measurement")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=2.5, help="of each measurement")
     parser.add_argument("--network", default="figkd/resnet_tiny")
     parser.add_argument("--before", default=SLOWER, metavar="COMMIT")
     parser.add_argument("--out", type=Path, default=OUT)

@@ -380,7 +380,7 @@ def limit() -> str:
 
 
 BUSY = {
-    "replicas": "a replica on each core", "by load": "**all threads, which wait by the load**",
+    "replicas": "a replica on each core", "by load": "**all threads, as the command has them**",
     "default": "all threads, as OpenMP has it by default", "one thread": "one thread",
 }  # fmt: skip
 

@@ -1,175 +1,121 @@
-"""How torch's threads wait for each other on a CPU: in a loop where cores are free, asleep where others want them.
+"""Where torch's threads run on a CPU: anywhere while cores are free, each on a core of its own while others want them.
 
-In GNU's OpenMP, which torch's wheels bring along, a thread that waits spins for 300,000 rounds, some milliseconds,
-before it sleeps. That is fastest on an idle machine. On one that does other work it takes the time that the awaited
-thread needs, and training falls to a tenth of its speed and less. The number of rounds is read once, when the library
-is loaded. But while a process has more of OpenMP's threads than there are cores, it is 100 (manual of libgomp,
-GOMP_SPINCOUNT). So threads that only sleep are added while others want the cores. No result depends on it.
+The threads of an operation wait for the last of them. On a machine that does other work the system moves them, often
+two to one core, where each waits for the other's turn; training then falls to a tenth of its speed and less. Threads
+that stay apart lose what the others take, and little more. No result depends on it.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import math
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 LOOK_S = 0.2
-"""Between two looks at how long this process's threads waited for a core."""
-WANTED, FREE = 0.35, 0.2
-"""Seconds waited for a core in each second, over all threads: above the one, others want the cores; below the other,
-no longer. Two threads on two idle cores wait for 0.0 to 0.1, beside one foreign process for 0.6 to 0.9."""
-PATIENCE_S, _MOST_PATIENCE_S = 5.0, 80.0
-"""After so long threads spin again to see whether others still want the cores: many threads that are woken all the time
-wait too. Each time in vain doubles it."""
+"""Between two looks at what this process's threads waited for."""
+WANTED, FREE = 0.2, 0.1
+"""Seconds in each second that one of the computing threads waited for a core: above the first, others want the cores;
+below the other, no longer. On two idle cores it is 0.00 to 0.05, beside one foreign process 0.3 to 0.5."""
 
-# These say how threads wait, or make the number of a team's threads depend on how many there are.
-_USERS = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_DYNAMIC", "OMP_THREAD_LIMIT")
+_USERS = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "OMP_WAIT_POLICY")
+"""These say where threads run, or that they always sleep, which gains nothing by a place."""
 _TASKS = Path("/proc/self/task")
-_LOOKING, _ASLEEP = "figkd-load", "figkd-asleep"
+_LOOKING = "figkd-load"
 _watching = threading.Lock()
 
 
-@contextlib.contextmanager
-def waiting_by_load() -> Iterator[None]:
-    """Within this block, threads spin on an idle machine and sleep on a busy one.
+class Times(NamedTuple):
+    """Nanoseconds that a thread has run and has waited for a core."""
 
-    Nothing happens with one thread, on systems other than Linux, with another OpenMP than GNU's, in a block within
-    another, and where the environment has OMP_WAIT_POLICY, GOMP_SPINCOUNT, OMP_DYNAMIC or OMP_THREAD_LIMIT.
+    ran: int
+    waited: int
+
+
+@contextlib.contextmanager
+def placed_by_load() -> Iterator[None]:
+    """Within this block, computing threads keep to a core each while others want the cores.
+
+    Nothing happens where torch has fewer or more threads than this process has cores, on systems other than Linux, in a
+    block within another, and where the environment has OMP_PROC_BIND, OMP_PLACES, GOMP_CPU_AFFINITY or OMP_WAIT_POLICY.
     """
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if (
-        torch.get_num_threads() == 1
+        not 1 < len(cores) == torch.get_num_threads()
         or any(map(os.environ.get, _USERS))
         or not _watching.acquire(blocking=False)
     ):
         yield
         return
-    try:
-        with contextlib.ExitStack() as stack:
-            if (library := _library()) is not None:
-                with contextlib.suppress(RuntimeError):  # no thread to look: nothing changes
-                    stack.enter_context(_running(partial(_watch, library), _LOOKING))
-            yield
-    finally:
-        _watching.release()
-
-
-def _watch(library: ctypes.CDLL, end: threading.Event) -> None:
-    load = Load()
-    with contextlib.ExitStack() as added:
-        before, then = delays(), time.perf_counter()
-        while not end.wait(LOOK_S):
-            after, now = delays(), time.perf_counter()
-            was_busy = load.busy
-            load.look(share_waited(before, after, now - then), now)
-            before, then = after, now
-            if load.busy and not was_busy:
-                added.enter_context(more_threads(library))
-            elif was_busy and not load.busy:
-                added.close()
-
-
-class Load:
-    """Whether others want the cores."""
-
-    def __init__(self) -> None:
-        self.busy = False
-        self._since, self._patience = -math.inf, PATIENCE_S
-
-    def look(self, share: float, now: float) -> None:
-        """Take in the seconds waited in each second since the last look; `now` in seconds."""
-        long = now - self._since > self._patience
-        busy = share > (FREE if self.busy else WANTED)
-        if long:
-            self._patience = min(2 * self._patience, _MOST_PATIENCE_S) if self.busy else PATIENCE_S
-            busy = busy and not self.busy
-        if busy != self.busy:
-            self.busy, self._since = busy, now
-
-
-def share_waited(before: Mapping[str, int], after: Mapping[str, int], seconds: float) -> float:
-    """Seconds that the threads in both of two looks waited for a core, in each second between them."""
-    return sum(after[thread] - since for thread, since in before.items() if thread in after) / 1e9 / seconds
-
-
-def delays(tasks: Path = _TASKS) -> dict[str, int]:
-    """Nanoseconds that each thread of this process has waited for a core; empty where the system does not tell."""
-    found = {}
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(tasks):
-            with contextlib.suppress(OSError, ValueError, IndexError):  # it may have ended
-                found[thread] = int((tasks / thread / "schedstat").read_text(encoding="ascii").split()[1])
-    return found
-
-
-@contextlib.contextmanager
-def more_threads(library: ctypes.CDLL) -> Iterator[None]:
-    """Within this block, the process has more of OpenMP's threads than there are cores, if the system lets it.
-
-    The added ones sleep.
-    """
-    count = library.omp_get_num_procs() + 1
-
-    def team(end: threading.Event) -> None:
-        # A team belongs to the thread that makes it, and ends with it. It has nothing to compute: any function will do.
-        nothing = ctypes.cast(library.omp_get_num_threads, ctypes.c_void_p)
-        library.GOMP_parallel(nothing, None, ctypes.c_uint(count), ctypes.c_uint(0))
-        end.wait()
-
-    with contextlib.ExitStack() as added:
-        # The library ends the process where it gets no thread; Python says so.
-        with contextlib.suppress(RuntimeError):
-            with contextlib.ExitStack() as probes:
-                for _ in range(count):
-                    probes.enter_context(_running(threading.Event.wait, _ASLEEP))
-            added.enter_context(_running(team, _ASLEEP))
-        yield
-
-
-@contextlib.contextmanager
-def _running(work: Callable[[threading.Event], object], name: str) -> Iterator[None]:
-    """A thread that works within this block; it gets an event that says that the block has ended.
-
-    Raises:
-        RuntimeError: the system gives no thread.
-    """
     end = threading.Event()
-    thread = threading.Thread(target=work, args=(end,), name=name, daemon=True)
-    thread.start()
+    watch = threading.Thread(target=partial(_watch, cores, end), name=_LOOKING, daemon=True)
     try:
+        with contextlib.suppress(RuntimeError):  # the system gives no thread: nothing changes
+            watch.start()
         yield
     finally:
         end.set()
-        thread.join()
+        if watch.is_alive():
+            watch.join()
+        _watching.release()
 
 
-def _library() -> ctypes.CDLL | None:
-    """GNU's OpenMP as torch has loaded it, or None."""
-    with contextlib.suppress(OSError), open("/proc/self/maps", encoding="utf-8", errors="replace") as file:
-        path = torchs_library(file, Path(torch.__file__).parent)
-        library = None if path is None else ctypes.CDLL(path)
-        if all(
-            hasattr(library, name) for name in ("GOMP_parallel", "omp_get_num_procs", "omp_get_num_threads")
-        ):
-            return library
-    return None
+def _watch(cores: Sequence[int], end: threading.Event) -> None:
+    places: dict[int, int] = {}
+    before, then = times(), time.perf_counter()
+    while not end.wait(LOOK_S):
+        after, now = times(), time.perf_counter()
+        spent = {
+            thread: Times(after[thread].ran - since.ran, after[thread].waited - since.waited)
+            for thread, since in before.items()
+            if thread in after
+        }
+        wanted = places_wanted(spent, (now - then) * 1e9, cores, places)
+        # A thread has the place of the one that started it.
+        new = after.keys() - before.keys() if places else ()
+        _move({**dict.fromkeys([*places, *new], cores), **{t: [core] for t, core in wanted.items()}})
+        before, then, places = after, now, wanted
+    _move(dict.fromkeys([*places, *(times().keys() - before.keys() if places else ())], cores))
 
 
-def torchs_library(maps: Iterable[str], torch_folder: Path) -> str | None:
-    """The path of the copy of GNU's OpenMP that torch uses.
+def places_wanted(
+    spent: Mapping[int, Times], nanoseconds: float, cores: Sequence[int], places: Mapping[int, int]
+) -> dict[int, int]:
+    """The core that each computing thread should keep to; none while no thread waits for long.
 
     Args:
-        maps: lines of proc(5)'s /proc/PID/maps.
-        torch_folder: where the package is. Other packages may have brought a copy of their own.
+        spent: what each thread has run and waited since the last look.
+        nanoseconds: since then.
+        cores: as many as there are computing threads, the ones with the most time.
+        places: those of before. Threads stay where they are.
     """
-    loaded = {line.split(maxsplit=5)[5].rstrip("\n") for line in maps if "/libgomp" in line}
-    own = [path for path in loaded if path.startswith((f"{torch_folder}/", f"{torch_folder}.libs/"))]
-    found = own or list(loaded)
-    return found[0] if len(found) == 1 else None
+    computing = sorted(spent, key=lambda thread: (-sum(spent[thread]), thread))[: len(cores)]
+    longest = max((spent[thread].waited for thread in computing), default=0) / nanoseconds
+    if longest <= (FREE if places else WANTED):
+        return {}
+    kept = {thread: places[thread] for thread in computing if thread in places}
+    left = iter([core for core in cores if core not in kept.values()])
+    return {thread: kept[thread] if thread in kept else next(left) for thread in computing}
+
+
+def times(tasks: Path = _TASKS) -> dict[int, Times]:
+    """What each thread of this process has spent; empty where the system does not tell."""
+    found = {}
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(tasks):
+            with contextlib.suppress(OSError, ValueError):  # it may have ended
+                ran, waited, _ = (tasks / thread / "schedstat").read_text(encoding="ascii").split()
+                found[int(thread)] = Times(int(ran), int(waited))
+    return found
+
+
+def _move(cores: Mapping[int, Sequence[int]]) -> None:
+    for thread, allowed in cores.items():
+        with contextlib.suppress(OSError):  # it may have ended, or another may have taken cores away
+            os.sched_setaffinity(thread, allowed)

@@ -15,6 +15,7 @@ from figkd.errors import TrainingError
 from figkd.feed import Batch
 from figkd.folding import folded
 from figkd.objective import Loss, Objective, Outcome, autocast, compiled, make_objective
+from figkd.openmp import placed_by_load
 from figkd.replicas import (
     AtOnce,
     average,
@@ -110,7 +111,12 @@ class _Whole:
 
     @contextlib.contextmanager
     def epoch(self) -> Iterator[Epoch]:
-        with _asking(self._teacher, self._device, self._amp) as ask:
+        cpu = torch.device(self._device).type == "cpu"
+        # The threads of the teacher's replicas start first, or they would have the place of this one.
+        with (
+            _asking(self._teacher, self._device, self._amp) as ask,
+            placed_by_load() if cpu else contextlib.nullcontext(),
+        ):
 
             def run(batch: Batch) -> Outcome:
                 soft = ask(batch)

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from figkd.errors import TrainingError
 from figkd.models import ImageClassifier
 from figkd.objective import autocast
-from figkd.openmp import waiting_by_load
 
 _PIECE = 32
 """Images that a replica predicts at a time: of fixed size, so that the number of threads changes no bits."""
@@ -207,7 +206,7 @@ def predictor(model: nn.Module, device: str, amp: str = "none") -> Iterator[Call
         yield lambda images: run(model, images)
         return
     idle = _copies(model)[::-1]  # the network itself is taken first
-    with waiting_by_load(), side_by_side(len(idle)) as at_once:
+    with side_by_side(len(idle)) as at_once:
 
         def piece(images: Tensor) -> Tensor:
             network = idle.pop()

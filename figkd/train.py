@@ -35,7 +35,6 @@ from figkd.meter import Meter, peak_flops, training_flops
 from figkd.mixing import Mixing
 from figkd.models import place
 from figkd.objective import Compile, Loss, Outcome, compilable, compile_mode
-from figkd.openmp import waiting_by_load
 from figkd.optim import OptimizerName, Optimizers, make_optimizer, shares
 from figkd.passes import Passes, count_parts, make_passes
 from figkd.progress import Progress, no_progress
@@ -193,7 +192,7 @@ def train(
         lr=lr, grad_clip=grad_clip, seed=seed, device=device, compiled=mode != "none", world=world,
     )  # fmt: skip
     with (
-        _reproducible(device), compilable(mode), world.watched(), waiting_by_load(),
+        _reproducible(device), compilable(mode), world.watched(),
         Records(log_path, events_path, history, world) as records,
     ):  # fmt: skip
         if history:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import NoReturn
 
 from figkd_pipeline import HOME, foreign_packages
+from figkd_pipeline.openmp import spin_briefly
 
 _ENVIRONMENT = (
     4  # pipeline.core.errors.Exit.ENVIRONMENT, which cannot be imported where `pipeline` is another's
@@ -23,6 +25,7 @@ def main() -> NoReturn:
             file=sys.stderr,
         )
         sys.exit(_ENVIRONMENT)
+    spin_briefly(os.environ)
     from pipeline.cli import main as run
 
     run()

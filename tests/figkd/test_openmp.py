@@ -1,4 +1,4 @@
-"""Protects training on a machine that does other work: threads of torch that wait must not burn the others' time."""
+"""Protects training on a machine that does other work: threads that wait for each other stay on cores of their own."""
 
 from __future__ import annotations
 
@@ -14,172 +14,160 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from figkd import openmp
-from figkd.openmp import FREE, PATIENCE_S, WANTED, Load, delays, share_waited, torchs_library, waiting_by_load
+from figkd.openmp import FREE, WANTED, Times, placed_by_load, places_wanted, times
 
 ROOT = Path(__file__).parents[2]
-# In a process of its own: the library reads its environment once, and tests have a thread each.
-_BEGIN = """
+LINUX = pytest.mark.skipif(not times(), reason="this system does not tell how long threads wait for a core")
+SECOND = 10**9
+# In a process of its own, which may be moved: tests have a thread each.
+_LOAD = """
 import json, os, subprocess, sys, threading, time
 import torch
 from figkd import openmp
 
-cores = len(os.sched_getaffinity(0))
-torch.set_num_threads(max(cores, 2))
+cores = sorted(os.sched_getaffinity(0))
+torch.set_num_threads(len(cores))
 numbers = torch.ones(2**18)
 
-def work() -> float:
-    "CPU time of operations with pauses, in which threads spin or sleep."
-    began = time.process_time()
-    for _ in range(100):
-        numbers.add_(1)
-        time.sleep(0.002)
-    return time.process_time() - began
+def places() -> dict[str, list[int]]:
+    "The cores of threads that may not run on all of them."
+    found = {}
+    for thread in os.listdir("/proc/self/task"):
+        try:
+            allowed = sorted(os.sched_getaffinity(int(thread)))
+        except OSError:
+            continue
+        if allowed != cores:
+            found[thread] = allowed
+    return found
 
-def asleep() -> bool:
-    return any(thread.name == openmp._ASLEEP for thread in threading.enumerate())
-
-if openmp._library() is None:
-    sys.exit(3)
-numbers.add_(1)
-"""
-_ADDED = """
-library = openmp._library()
-counts, times = [], []
-def look():
-    times.append(work())
-    counts.append(len(os.listdir("/proc/self/task")))
-look()
-with openmp.more_threads(library):
-    look()
-look()
-print(json.dumps({"counts": counts, "times": times}))
-"""
-_LOAD = """
-def wait_for(wanted: bool) -> bool:
+def wait_for(count: int) -> bool:
     until = time.monotonic() + 60
-    while asleep() is not wanted and time.monotonic() < until:
+    while len(places()) != count and time.monotonic() < until:
         numbers.add_(1)
-    return asleep() is wanted
+    return len(places()) == count
 
-found = []
-with openmp.waiting_by_load():
-    found.append(asleep())
-    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * cores)]
+def own() -> None:
+    born.append(sorted(os.sched_getaffinity(0)))
+    time.sleep(5 * openmp.LOOK_S)
+    born.append(sorted(os.sched_getaffinity(0)))
+
+found, born = [], []
+with openmp.placed_by_load():
+    found.append(wait_for(0))
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * len(cores))]
     try:
-        found.append(wait_for(True))
+        found.append(wait_for(len(cores)))
+        taken = sorted(places().values())
+        child = threading.Thread(target=own)
+        child.start()
+        while child.is_alive():
+            numbers.add_(1)
     finally:
         for hog in hogs:
             hog.kill()
             hog.wait()
-    openmp.delays = dict  # nobody waits; on this machine others may still be at work
-    found.append(wait_for(False))
-print(json.dumps([*found, [thread.name for thread in threading.enumerate()]]))
+    real = openmp.times
+    # On this machine others may still be at work.
+    openmp.times = lambda: {thread: openmp.Times(spent.ran, 0) for thread, spent in real().items()}
+    found.append(wait_for(0))
+    openmp.times = real
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * len(cores))]
+    try:
+        found.append(wait_for(len(cores)))
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
+found.append(not places())
+print(json.dumps({
+    "found": found, "cores": cores, "taken": taken, "born": born[-1],
+    "threads": [thread.name for thread in threading.enumerate()],
+}))
 """
 
 
 def _ran(script: str) -> Any:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
-    environment |= {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", _BEGIN + script]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
-    if done.returncode == 3:
-        pytest.skip("this torch has another OpenMP library than GNU's, or this is another system than Linux")
+    environment |= {"PYTHONPATH": str(ROOT), "GOMP_SPINCOUNT": "20000"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def test_waiting_threads_sleep_while_there_are_more_of_them() -> None:
-    """Protects the mechanism, which is the library's: the CPU time of waiting goes, and comes back."""
-    found = _ran(_ADDED)
-    before, within, after = found["counts"]
-    assert within > before + len(os.sched_getaffinity(0)) and after <= before
-    spinning, asleep, again = found["times"]
-    assert asleep < 0.5 * spinning and asleep < 0.5 * again
+@LINUX
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core has one place")
+def test_threads_have_places_while_others_want_the_cores() -> None:
+    """Protects a long training: foreign processes that come and go are noticed, and all is as before at the end.
 
-
-@pytest.mark.skipif(not delays(), reason="this system does not tell how long threads wait for a core")
-def test_threads_sleep_while_others_want_the_cores() -> None:
-    """Protects a long training: foreign processes that come and go later are noticed both times."""
-    before, crowded, free, threads = _ran(_LOAD)
-    assert (before, crowded, free) == (False, True, True)
-    assert threads == ["MainThread"]
-
-
-def _looks(*shares: float, every: float = 1.0) -> list[bool]:
-    load, found = Load(), []
-    for number, share in enumerate(shares):
-        load.look(share, 100 + number * every)
-        found.append(load.busy)
-    return found
+    A thread that is started meanwhile may run anywhere.
+    """
+    found = _ran(_LOAD)
+    assert found["found"] == [True] * 5
+    assert found["taken"] == [[core] for core in found["cores"]]
+    assert found["born"] == found["cores"] and found["threads"] == ["MainThread"]
 
 
 def test_between_the_bounds_nothing_changes() -> None:
     """Protects against a change at every look."""
+    places: dict[int, int] = {}
+    found = []
     between = (WANTED + FREE) / 2
-    assert _looks(between, 0.0, WANTED + 0.01, between, FREE - 0.01, between) == [
-        False,
-        False,
-        True,
-        True,
-        False,
-        False,
-    ]
+    for share in (between, 0.0, WANTED + 0.01, between, FREE - 0.01, between):
+        waited = int(share * SECOND)
+        places = places_wanted(
+            {1: Times(SECOND, 0), 2: Times(SECOND - waited, waited)}, SECOND, (0, 1), places
+        )
+        found.append(bool(places))
+    assert found == [False, False, True, True, False, False]
 
 
-def test_threads_that_wait_because_they_sleep_are_tried_again() -> None:
-    """Protects a large machine, whose many threads wait to be woken: it does not stay slow when others have gone."""
-    assert PATIENCE_S == 5
-    tried = [number for number, busy in enumerate(_looks(*[1.0] * 60)) if not busy]
-    assert tried == [
-        6,
-        18,
-        40,
-    ]  # in vain: after 5, 10 and 20 s, each a look more, and a look until busy again
+def test_only_threads_that_compute_count() -> None:
+    """Protects idle machines: what a thread waits that hardly runs says nothing, and it has no place."""
+    computing = {1: Times(SECOND, 0), 2: Times(SECOND, 0)}
+    assert places_wanted({**computing, 3: Times(0, SECOND // 2)}, SECOND, (4, 7), {}) == {}
+    busy = {1: Times(SECOND // 2, SECOND // 2), 3: Times(1000, 1000), 2: Times(SECOND, 0)}
+    assert places_wanted(busy, SECOND, (4, 7), {}) == {1: 4, 2: 7}
 
 
-def test_patience_comes_back() -> None:
-    """Protects a long training: what was busy for long an hour ago is tried soon again."""
-    found = _looks(*[1.0] * 60, *[0.0] * 90, *[1.0] * 10)
-    assert found[60:150] == [False] * 90 and found[150:] == [True] * 6 + [False] + [True] * 3
+@given(
+    st.dictionaries(st.integers(1, 9), st.tuples(st.integers(0, SECOND), st.integers(0, SECOND)), max_size=9),
+    st.lists(st.integers(0, 20), min_size=2, max_size=6, unique=True),
+    st.data(),
+)
+def test_each_core_has_one_thread_which_stays(
+    spent: dict[int, tuple[int, int]], cores: list[int], data: st.DataObject
+) -> None:
+    """Protects the gain: two threads on one core would wait for each other's turn."""
+    threads = data.draw(st.permutations(range(1, 10)))
+    before = dict(zip(threads, cores, strict=False))
+    found = places_wanted({t: Times(*both) for t, both in spent.items()}, SECOND, cores, before)
+    assert len(set(found.values())) == len(found) and set(found.values()) <= set(cores)
+    assert all(before[thread] == core for thread, core in found.items() if thread in before)
+    assert not found or len(found) == min(len(cores), len(spent))
 
 
-def test_waits_are_read_of_threads_that_live(tmp_path: Path) -> None:
-    """Protects the share: a thread that came or went in between has no say, and what cannot be read is left out."""
+def test_times_are_read_of_threads_that_live(tmp_path: Path) -> None:
+    """Protects a look: what cannot be read is left out."""
     for thread, text in {"1": "9 500000000 3\n", "2": "what?", "3": ""}.items():
         (tmp_path / thread).mkdir()
         (tmp_path / thread / "schedstat").write_text(text)
     (tmp_path / "4").mkdir()
-    assert delays(tmp_path) == {"1": 500_000_000}
-    assert delays(tmp_path / "none") == {}
-    assert share_waited({"1": 0, "7": 5}, {"1": 500_000_000, "8": 10**9}, 2.0) == 0.25
-
-
-@pytest.mark.parametrize(
-    ("loaded", "expected"),
-    [
-        (["/p/torch/lib/libgomp.so.1", "/p/torchvision.libs/libgomp-a.so.1"], "/p/torch/lib/libgomp.so.1"),
-        (
-            ["/p/scikit_learn.libs/libgomp-b.so.1", "/p/torch.libs/libgomp-c.so.1"],
-            "/p/torch.libs/libgomp-c.so.1",
-        ),
-        (["/usr/lib/my own/libgomp.so.1.0.0"], "/usr/lib/my own/libgomp.so.1.0.0"),
-        (["/p/a.libs/libgomp-a.so", "/usr/lib/libgomp.so.1"], None),
-        (["/conda/lib/libomp.so"], None),
-    ],
-)
-def test_torchs_own_copy_is_found(loaded: list[str], expected: str | None) -> None:
-    """Protects: threads that another copy of the library counts would do nothing for torch's."""
-    lines = [f"7f00-7f01 r-xp 00000000 fd:00 77{' ' * 20}{path}\n" for path in loaded for _ in range(2)]
-    lines += ["7f00-7f01 rw-p 00000000 00:00 0 \n", "7ffc-7ffd r-xp 00000000 00:00 0   [vdso]\n"]
-    assert torchs_library(lines, Path("/p/torch")) == expected
+    assert times(tmp_path) == {1: Times(9, 500_000_000)}
+    assert times(tmp_path / "none") == {}
 
 
 @pytest.fixture
-def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def a_thread_a_core(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in openmp._USERS:
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     yield
@@ -190,59 +178,52 @@ def _watchers() -> int:
     return sum(thread.name == openmp._LOOKING for thread in threading.enumerate())
 
 
-@pytest.mark.skipif(openmp._library() is None, reason="another OpenMP library than GNU's")
-@pytest.mark.usefixtures("two_threads")
+@pytest.mark.usefixtures("a_thread_a_core")
 def test_one_thread_looks_in_blocks_within_blocks() -> None:
-    """Protects validation within training, and the end: no thread stays."""
-    with waiting_by_load(), waiting_by_load():
+    """Protects two trainings in one process, and the end: no thread stays."""
+    with placed_by_load(), placed_by_load():
         assert _watchers() == 1
     assert _watchers() == 0
-    with pytest.raises(ValueError, match="inside"), waiting_by_load():
+    with pytest.raises(ValueError, match="inside"), placed_by_load():
         raise ValueError("inside")
-    with waiting_by_load():
+    with placed_by_load():
         assert _watchers() == 1
 
 
-@pytest.mark.skipif(openmp._library() is None, reason="another OpenMP library than GNU's")
-@pytest.mark.usefixtures("two_threads")
+@pytest.mark.usefixtures("a_thread_a_core")
 def test_a_system_that_gives_no_thread_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Protects a container with few processes, whose training the library would end; Python asks first."""
-    library = openmp._library()
-    assert library is not None
-    start, given = threading.Thread.start, []
+    """Protects a container with few processes: training goes on without a look."""
 
-    def few(thread: threading.Thread) -> None:
-        if len(given) == 2:
-            raise RuntimeError("can't start new thread")
-        given.append(thread)
-        start(thread)
+    def none(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(threading.Thread, "start", few)
-    with openmp.more_threads(library):
-        assert len(given) == 2 and not any(thread.is_alive() for thread in given)
-    with waiting_by_load():
-        assert _watchers() == 0
+    monkeypatch.setattr(threading.Thread, "start", none)
+    for _ in range(2):
+        with placed_by_load():
+            assert _watchers() == 0
 
 
 @pytest.mark.parametrize("name", openmp._USERS)
-@pytest.mark.usefixtures("two_threads")
+@pytest.mark.usefixtures("a_thread_a_core")
 def test_what_the_user_chose_stays(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    monkeypatch.setenv(name, "1")
-    with waiting_by_load():
+    monkeypatch.setenv(name, "true")
+    with placed_by_load():
         assert _watchers() == 0
 
 
-@pytest.mark.usefixtures("two_threads")
-def test_one_thread_waits_for_nobody() -> None:
-    torch.set_num_threads(1)
-    with waiting_by_load():
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.usefixtures("a_thread_a_core")
+def test_fewer_or_more_threads_than_cores_have_no_places(threads: int) -> None:
+    """Protects trainings side by side with some cores each: the system knows better which are free."""
+    torch.set_num_threads(threads)
+    with placed_by_load():
         assert _watchers() == 0
 
 
 def test_a_look_is_cheap() -> None:
     """Protects idle machines: looks take a small part of a core's time."""
-    delays()
+    times()
     began = time.thread_time()
     for _ in range(20):
-        delays()
+        times()
     assert (time.thread_time() - began) / 20 < 0.05 * openmp.LOOK_S
