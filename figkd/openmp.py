@@ -42,6 +42,7 @@ class Times(NamedTuple):
 def placed_by_load() -> Iterator[None]:
     """Within this block, computing threads keep to a core each while others want the cores.
 
+    Threads that start in it may run anywhere; a process that starts in it has the core of the thread that starts it.
     Nothing happens where torch has fewer or more threads than this process has cores, on systems other than Linux, in a
     block within another, and where the environment has OMP_PROC_BIND, OMP_PLACES, GOMP_CPU_AFFINITY or OMP_WAIT_POLICY.
     """

@@ -77,7 +77,7 @@ def side_by_side(tasks: int) -> Iterator[AtOnce]:
                     done += len(list(places))  # leaves nothing to the others
             ended.put(done)
 
-        with threads(cores // count):
+        with threads(cores // count):  # helpers take this over at their first operation
             for _ in range(min(count, len(given)) - 1):
                 asked.put(work)
             work()
@@ -91,9 +91,8 @@ def side_by_side(tasks: int) -> Iterator[AtOnce]:
 
     helpers = [threading.Thread(target=help_out, daemon=True) for _ in range(count - 1)]
     try:
-        with threads(cores // count):  # which threads that start now keep
-            for helper in helpers:
-                helper.start()
+        for helper in helpers:
+            helper.start()
         yield at_once
     finally:
         started = [helper for helper in helpers if helper.is_alive()]
