@@ -110,12 +110,13 @@ class Optimizers:
         at_once(update, self._each)
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of all."""
-        return {"each": [optimizer.state_dict() for optimizer in self._each]}
+        """The state of the only one, or of each."""
+        states = [optimizer.state_dict() for optimizer in self._each]
+        return states[0] if len(states) == 1 else {"each": states}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from saved states."""
-        for optimizer, saved in zip(self._each, state["each"], strict=True):
+        """Go on from a state of as many."""
+        for optimizer, saved in zip(self._each, state.get("each", [state]), strict=True):
             optimizer.load_state_dict(saved)
 
 

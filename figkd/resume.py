@@ -22,7 +22,7 @@ from figkd.errors import CheckpointError
 from figkd.files import write_bytes
 from figkd.records import Record
 
-_FORMAT = 3
+_FORMAT = 2
 
 
 class Part(Protocol):

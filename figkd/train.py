@@ -163,12 +163,14 @@ def train(
     rates = Schedule(schedule, epochs, steps, warmup_epochs, tuple(step_at), step_factor)
     trained = _for_group(place(model, device), device, world)
     average = None if ema_decay is None else Average(trained, ema_decay)
+    each = shares(trained, optimizer, count_parts(replicas, device, world))
+    run_signature |= {"shares": len(each)} if len(each) > 1 else {}
     descent = Optimizers([
         make_optimizer(
             trained, optimizer, only=share, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,
             decay_norms=decay_norms,
         )
-        for share in shares(trained, optimizer, count_parts(replicas, device, world))
+        for share in each
     ])  # fmt: skip
     state: dict[str, resume.Part] = {"model": trained, "optimizer": descent}
     state |= {} if average is None else {"average": average}

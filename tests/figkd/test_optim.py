@@ -80,3 +80,13 @@ def test_shares_do_what_one_optimizer_does(count: int) -> None:
     after.load_state_dict(torch.load(io.BytesIO(state.getvalue()), weights_only=True))
     _learn(interrupted, after, range(2, 4))
     assert all(map(torch.equal, interrupted.parameters(), model.parameters()))
+
+
+def test_the_state_of_one_is_torchs() -> None:
+    """Protects trainings that an earlier version began: without shares, its states are as before."""
+    model = build_model("figkd/resnet_tiny", 4, image_size=16)
+    optimizers = _make(model, "sgd", 2)
+    _learn(model, optimizers, range(1))
+    plain = make_optimizer(model, "sgd", lr=0.1, weight_decay=0.01)
+    plain.load_state_dict(optimizers.state_dict())
+    optimizers.load_state_dict(plain.state_dict())
