@@ -93,8 +93,13 @@ def without_point_masses(counts: Array) -> Array:
         The counts, each at most twice the median of those of the nine bins around it that are not empty, or what chance
         makes of that median (six deviations of a Poisson count). A smooth histogram is returned as it is.
     """
-    padded = np.pad(np.where(counts > 0, counts, np.inf), _NEIGHBOURS // 2, mode="reflect")
-    windows = np.sort(np.lib.stride_tricks.sliding_window_view(padded, _NEIGHBOURS), axis=1)
+    bins = np.arange(len(counts))
+    places = np.lib.stride_tricks.sliding_window_view(
+        np.pad(bins, _NEIGHBOURS // 2, mode="reflect"), _NEIGHBOURS
+    )
+    # At an end a bin is its own mirror image, which is not around it.
+    mirrored = (places == bins[:, None]) & (np.arange(_NEIGHBOURS) != _NEIGHBOURS // 2)
+    windows = np.sort(np.where((counts[places] > 0) & ~mirrored, counts[places], np.inf), axis=1)
     filled = np.isfinite(windows).sum(axis=1)
     middle = np.take_along_axis(windows, np.maximum(0, (filled - 1) // 2)[:, None], axis=1)[:, 0]
     around = np.where(filled > 0, middle, 0.0)

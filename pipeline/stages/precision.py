@@ -331,7 +331,7 @@ STAGE = Stage(
     does="FP32, FP16, BF16, INT8 as ONNX files, INT8 as each library and CPU reads it; what harms it most stays "
     "out of it",
     leaves="files, accuracy of each, what was kept out and why",
-    version=8,
+    version=9,
     inputs=("data", "distill", "export"),
     arguments=_arguments,
     layout_arguments=_layout_arguments,

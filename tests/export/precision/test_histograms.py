@@ -137,6 +137,7 @@ def test_an_image_is_not_clipped(mean: tuple[float, ...], deviation: tuple[float
 
 @given(height=st.floats(0, 1e6), width=st.floats(40, 1000), peak=st.integers(0, 2047))
 @example(height=1.0, width=40.0, peak=0)  # nothing but the peak's own bin was filled
+@example(height=1.0, width=40.0, peak=1)  # one bin around it, and its own mirror image
 def test_only_peaks_are_levelled(height: float, width: float, peak: int) -> None:
     """A smooth histogram stays as it is, zero included; a peak in it comes down to its surroundings. Where all around
     is empty there are none, and nothing is lost: the peak is all that its group has."""
