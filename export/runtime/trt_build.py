@@ -13,7 +13,7 @@ from typing import Any, Callable, Mapping, Sequence
 from .errors import EngineError
 from .facts import Tensor
 from .timing_cache import TimingCache
-from .trt_library import DTYPES, failure, make_logger, said
+from .trt_library import DTYPES, collector_held, failure, make_logger, said
 from .trt_progress import make_monitor
 
 # The parser's codes say more than its texts, which are often the condition that failed, such as "false".
@@ -133,6 +133,7 @@ def describe(name: str, operator: str) -> str:
     return f"node {name or 'without a name'}" + (f" (operator {operator})" if operator else "")
 
 
+@collector_held()
 def build(
     trt: Any,
     backend: str,

@@ -13,13 +13,14 @@ from .errors import EngineError
 from .facts import EngineFacts
 from .sampling import Limits, Query, Samples, Step, sample, sustained
 from .trt_lane import Lane, Launch, Slot, Tensors
-from .trt_library import DTYPES, RTX, failure, library, make_logger, said
+from .trt_library import DTYPES, RTX, collector_held, failure, library, make_logger, said
 from .trt_timing import Copying, Resident
 
 
 class TensorRTEngine:
     """A deserialised engine with one input and one output, on CUDA device 0. Needs a GPU."""
 
+    @collector_held()
     def __init__(
         self,
         source: str | os.PathLike[str] | bytes,

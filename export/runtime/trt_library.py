@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
-from typing import Any, Callable
+import threading
+from typing import Any, Callable, Iterator
 
 from .errors import BackendMissing, EngineError
 from .remedies import remedy
@@ -20,6 +23,8 @@ LAYERS_MARK = "Layers:\nName: "
 """How the message of TensorRT-RTX's builder begins that lists an engine's layers."""
 _MOST_WARNINGS = 10_000
 _SHOWN = 3
+_holding = threading.Lock()
+_holders, _was_on = 0, False
 
 
 def library(backend: str) -> Any:
@@ -37,6 +42,28 @@ def library(backend: str) -> Any:
     if isinstance(failure, ModuleNotFoundError):
         raise BackendMissing(f"{backend} is not installed", INSTALL[backend])
     raise BackendMissing(f"{backend} cannot be imported: {failure}", INSTALL[backend])
+
+
+@contextlib.contextmanager
+def collector_held() -> Iterator[None]:
+    """Within this block, Python's collector does not run; for calls in which the library logs.
+
+    The library logs while it holds a lock. A collector that runs in the logger, or in another thread then, may find an
+    old builder in a circle of objects. Its end waits for the lock, for ever.
+    """
+    global _holders, _was_on
+    with _holding:
+        if _holders == 0:
+            _was_on = gc.isenabled()
+            gc.disable()
+        _holders += 1
+    try:
+        yield
+    finally:
+        with _holding:
+            _holders -= 1
+            if _holders == 0 and _was_on:
+                gc.enable()
 
 
 def make_logger(trt: Any, emit: Callable[[str], None] | None = None) -> Any:

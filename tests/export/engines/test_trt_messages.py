@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +18,7 @@ from export.engines.trt_messages import mentioned, nodes_of
 from export.errors import BuildError
 from export.runtime.trt_build import build_failure, parse_failure
 
+ROOT = Path(__file__).parents[3]
 rtx = BACKENDS["tensorrt_rtx"]
 needs_rtx = pytest.mark.skipif(not rtx.availability().built, reason=rtx.availability().detail)
 
@@ -107,3 +110,47 @@ def test_the_builders_errors_name_onnx_nodes(said: str, node: str, fix: str) -> 
 
 def test_only_whole_names_count_as_mentioned() -> None:
     assert mentioned("stem_conv2 the_culprits", model()) == []
+
+
+_OLD_BUILDER = """
+import gc, sys
+from export.engines import BACKENDS
+from export.errors import BuildError
+from export.runtime import trt_build
+from export.runtime.trt_library import RTX, library, make_logger
+
+trt = library(RTX)
+
+def collecting(trt, emit=None):
+    "A logger in which the collector runs, if it may: without this it does so now and then."
+    log = make_logger(trt, emit)
+    kind = type(log)
+    plain = kind.log
+    def collect(self, severity, message):
+        if gc.isenabled():
+            gc.collect()
+        plain(self, severity, message)
+    kind.log = collect
+    return log
+
+gc.set_threshold(10**8)
+circle = [trt.Builder(make_logger(trt))]
+circle.append(circle)
+del circle  # only the collector ends this builder
+trt_build.make_logger = collecting
+try:
+    BACKENDS[RTX].build(sys.argv[1], sys.argv[2], compute_capabilities=["SM86"])
+except BuildError:
+    print("refused", gc.isenabled())
+"""
+
+
+@needs_rtx
+def test_the_collector_does_not_end_an_old_builder_while_a_new_one_is_made(tmp_path: Path) -> None:
+    """Protects against a process that hangs: the old one's end waits for what the library holds while it logs."""
+    (tmp_path / "net.onnx").write_bytes(model("Det").SerializeToString())
+    done = subprocess.run(
+        [sys.executable, "-c", _OLD_BUILDER, tmp_path / "net.onnx", tmp_path / "net.engine"],
+        capture_output=True, text=True, timeout=60, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout == "refused True\n", done.stderr
