@@ -74,8 +74,8 @@ def make_optimizer(
 def shares(model: nn.Module, name: OptimizerName, count: int) -> list[set[nn.Parameter]]:
     """Share out the trainable parameters so that each of `count` optimizers has about as much to do.
 
-    Fewer, and at least one, where there are fewer parameters, or where there is too little to do to gain by it: SGD
-    and AdamW take less than a millisecond for a million parameters.
+    Fewer, and at least one, where there are fewer matrices. SGD and AdamW are not shared: they have too little to do to
+    gain by it.
     """
     trained = _trainable(model)
     matrices = weight_matrices(model) if name == "muon" else {}

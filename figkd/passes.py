@@ -49,11 +49,6 @@ class Passes(Protocol):
         ...
 
 
-def count_parts(replicas: int, device: str, world: World) -> int:
-    """How many parts of a micro-batch are passed at the same time: replicas take them on one process's CPU."""
-    return replicas if torch.device(device).type == "cpu" and world.size == 1 else 1
-
-
 def make_passes(
     model: nn.Module,
     loss: Loss,
@@ -77,7 +72,7 @@ def make_passes(
         TrainingError: replicas that are compiled, or of a network that cannot be copied.
     """
     teacher = None if teacher is None else folded(teacher)
-    if count_parts(replicas, device, world) == 1:
+    if replicas == 1 or torch.device(device).type != "cpu" or world.size > 1:
         return _Whole(model, loss, teacher, device, amp, mode, world)
     if mode != "none":
         raise TrainingError(

@@ -36,7 +36,7 @@ from figkd.mixing import Mixing
 from figkd.models import place
 from figkd.objective import Compile, Loss, Outcome, compilable, compile_mode
 from figkd.optim import OptimizerName, Optimizers, make_optimizer, shares
-from figkd.passes import Passes, count_parts, make_passes
+from figkd.passes import Passes, make_passes
 from figkd.progress import Progress, no_progress
 from figkd.records import Record, Records
 from figkd.replicas import AtOnce
@@ -163,8 +163,9 @@ def train(
     rates = Schedule(schedule, epochs, steps, warmup_epochs, tuple(step_at), step_factor)
     trained = _for_group(place(model, device), device, world)
     average = None if ema_decay is None else Average(trained, ema_decay)
-    each = shares(trained, optimizer, count_parts(replicas, device, world))
-    run_signature |= {"shares": len(each)} if len(each) > 1 else {}
+    # By the arguments alone: the state may go on with another device, or other processes.
+    each = shares(trained, optimizer, replicas)
+    run_signature |= {"optimizers": len(each)} if len(each) > 1 else {}
     descent = Optimizers([
         make_optimizer(
             trained, optimizer, only=share, lr=lr, weight_decay=weight_decay, momentum=momentum, nesterov=nesterov,

@@ -87,13 +87,14 @@ def test_dropout_repeats_its_bits() -> None:
     assert _same(one, two)
 
 
-def test_a_paused_training_ends_with_the_same_bits(tmp_path: Path) -> None:
-    """Protects resume: replicas start again from the statistics of the state, not from their own."""
-    whole, history = _trained()
+@pytest.mark.parametrize("name", ["plain", "Muon"])
+def test_a_paused_training_ends_with_the_same_bits(tmp_path: Path, name: str) -> None:
+    """Protects resume: replicas start again from the statistics of the state, and shares of Muon from their moments."""
+    whole, history = _trained(**CASES[name])
     torch.set_num_threads(2)
     with pytest.raises(TrainingPaused):
-        _trained(state_path=tmp_path / "state", pause_after=2)
-    again, resumed = _trained(state_path=tmp_path / "state")
+        _trained(state_path=tmp_path / "state", pause_after=2, **CASES[name])
+    again, resumed = _trained(state_path=tmp_path / "state", **CASES[name])
     assert _same(whole, again) and _plain(resumed) == _plain(history)
 
 
