@@ -22,7 +22,8 @@ LOOK_S = 0.2
 """Between two looks at what this process's threads waited for."""
 WANTED, FREE = 0.2, 0.1
 """Seconds in each second that one of the computing threads waited for a core: above the first, others want the cores;
-below the other, no longer. On two idle cores it is 0.00 to 0.05, beside one foreign process 0.3 to 0.5."""
+below the other, no longer. On two idle cores it is 0.01 to 0.09, beside one foreign process 0.3 to 1.0, or 0.27 to 0.44
+with places."""
 
 _USERS = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "OMP_WAIT_POLICY")
 """These say where threads run, or that they always sleep, which gains nothing by a place."""
@@ -70,19 +71,20 @@ def placed_by_load() -> Iterator[None]:
 def _watch(cores: Sequence[int], end: threading.Event) -> None:
     places: dict[int, int] = {}
     before, then = times(), time.perf_counter()
-    while not end.wait(LOOK_S):
+    ended = False
+    while not ended:
+        ended = end.wait(LOOK_S)
         after, now = times(), time.perf_counter()
         spent = {
             thread: Times(after[thread].ran - since.ran, after[thread].waited - since.waited)
             for thread, since in before.items()
             if thread in after
         }
-        wanted = places_wanted(spent, (now - then) * 1e9, cores, places)
+        wanted = {} if ended else places_wanted(spent, (now - then) * 1e9, cores, places)
         # A thread has the place of the one that started it.
         new = after.keys() - before.keys() if places else ()
         _move({**dict.fromkeys([*places, *new], cores), **{t: [core] for t, core in wanted.items()}})
         before, then, places = after, now, wanted
-    _move(dict.fromkeys([*places, *(times().keys() - before.keys() if places else ())], cores))
 
 
 def places_wanted(

@@ -1,7 +1,7 @@
 """Replicas of a network that work side by side in the threads of a CPU, each on its own images.
 
 The operations of a small network are too short to be shared by threads: these would wait for each other hundreds of
-times a step, and a core that another process takes would hold up every operation. Replicas wait twice a step.
+times a step, and a core that another process takes would hold up every operation. Replicas wait two or three times.
 """
 
 from __future__ import annotations
@@ -142,10 +142,10 @@ def places_of_buffers(model: nn.Module) -> tuple[list[Place], list[Place]]:
     statistics: list[Place] = []
     others: list[Place] = []
     for module in model.modules():
-        # A subclass may read them.
-        norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and type(module).__module__ in _NORMS
         if type(module) is ImageClassifier:
             continue
+        # A subclass may read them.
+        norm = isinstance(module, nn.modules.batchnorm._BatchNorm) and type(module).__module__ in _NORMS
         found = [(module, name) for name, buffer in module._buffers.items() if buffer is not None]
         (statistics if norm else others).extend(found)
     return statistics, others

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 
 SPINS = "20000"
-"""Some tenths of a millisecond, instead of some milliseconds: on an idle machine operations follow each other sooner,
-and on one that does other work threads that spin for long take the time that the awaited thread needs."""
+"""About a millisecond, by the CPU's pace, instead of OpenMP's fifteenfold: on an idle machine operations follow each
+other sooner, and on one that does other work threads that spin for long take the time that the awaited one needs."""
 
 _USERS = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")
 
