@@ -43,8 +43,8 @@ def in_turn(function: Callable[..., Any], *arguments: Any) -> list[Any]:
 def side_by_side(tasks: int) -> Iterator[AtOnce]:
     """A `map` over `tasks` threads, or fewer where torch has fewer, among which torch's threads are divided.
 
-    The caller's thread is one of them. Results come in the order of the arguments. After a failure nothing more begins,
-    and it is raised when what had begun has come to an end.
+    The caller's thread is one of them. Results come in the order of the arguments. After a failure nothing more begins;
+    when what had begun has come to an end, the one of the first arguments is raised.
     """
     cores = torch.get_num_threads()
     count = min(tasks, cores)
@@ -62,7 +62,7 @@ def side_by_side(tasks: int) -> Iterator[AtOnce]:
     def at_once(function: Callable[..., Any], *arguments: Any) -> list[Any]:
         given = list(zip(*arguments, strict=True))
         found: list[Any] = [None] * len(given)
-        failures: list[BaseException] = []
+        failures: dict[int, BaseException] = {}
         places = iter(range(len(given)))
         ended: SimpleQueue[int] = SimpleQueue()
 
@@ -73,7 +73,7 @@ def side_by_side(tasks: int) -> Iterator[AtOnce]:
                 try:
                     found[place] = function(*given[place])
                 except BaseException as error:
-                    failures.append(error)
+                    failures[place] = error
                     done += len(list(places))  # leaves nothing to the others
             ended.put(done)
 
@@ -86,7 +86,7 @@ def side_by_side(tasks: int) -> Iterator[AtOnce]:
             while left:
                 left -= ended.get()
         if failures:
-            raise failures[0]
+            raise failures[min(failures)]
         return found
 
     helpers = [threading.Thread(target=help_out, daemon=True) for _ in range(count - 1)]

@@ -90,6 +90,21 @@ def test_a_failure_is_raised_and_others_end(failing: int) -> None:
     assert ended == [1 - failing] and torch.get_num_threads() == 2
 
 
+def test_the_first_part_s_failure_is_raised() -> None:
+    """Protects messages: of several failures always the same one is seen, whichever comes first."""
+    torch.set_num_threads(2)
+    later = threading.Event()
+
+    def task(number: int) -> None:
+        if number == 0:
+            assert later.wait(timeout=10)
+        later.set()
+        raise ValueError(f"part {number}")
+
+    with pytest.raises(ValueError, match="part 0"), side_by_side(2) as at_once:
+        at_once(task, range(2))
+
+
 def test_a_thread_that_gets_no_core_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects busy machines: a thread that has not begun when the others have done everything holds up nobody."""
 
