@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from figkd.errors import TrainingError
+from figkd.heap import freed_memory_kept
 from figkd.models import ImageClassifier
 from figkd.objective import autocast
 
@@ -205,7 +206,7 @@ def predictor(model: nn.Module, device: str, amp: str = "none") -> Iterator[Call
         yield lambda images: run(model, images)
         return
     idle = _copies(model)[::-1]  # the network itself is taken first
-    with side_by_side(len(idle)) as at_once:
+    with freed_memory_kept(), side_by_side(len(idle)) as at_once:
 
         def piece(images: Tensor) -> Tensor:
             network = idle.pop()

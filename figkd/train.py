@@ -31,6 +31,7 @@ from figkd.errors import TrainingError, TrainingPaused
 from figkd.evaluate import predict, topk_hits
 from figkd.feed import Batch, Feed
 from figkd.hashing import derive
+from figkd.heap import freed_memory_kept
 from figkd.meter import Meter, peak_flops, training_flops
 from figkd.mixing import Mixing
 from figkd.models import place
@@ -194,8 +195,10 @@ def train(
         _meter(trained, teacher, views.image_size, device, amp, world),
         lr=lr, grad_clip=grad_clip, seed=seed, device=device, compiled=mode != "none", world=world,
     )  # fmt: skip
+    on_cpu = torch.device(device).type == "cpu"
     with (
         _reproducible(device), compilable(mode), world.watched(),
+        freed_memory_kept() if on_cpu else contextlib.nullcontext(),
         Records(log_path, events_path, history, world) as records,
     ):  # fmt: skip
         if history:
