@@ -404,8 +404,30 @@ def busy() -> str:
     )
 
 
+def heap() -> str:
+    """Freed memory that is kept, over that which is given back."""
+    rows = []
+    for found in read("heap.json")["networks"]:
+        cells = [f"`{found['network']}`, {found['side']} px, batch {found['batch']}"]
+        for key in ("training", "prediction", "peak_mb"):
+            ratio = found["kept_over_given_back"][key]
+            cells.append(f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})")
+        faults = [found["ways"][way]["faults_per_step"]["median"] for way in ("given back", "kept")]
+        rows.append([*cells, *(f"{count:,.0f}" for count in faults), str(len(found["rounds"]["kept"]))])
+    head = [
+        "network",
+        "training, images/s",
+        "prediction, images/s",
+        "peak memory",
+        "faults a step",
+        "kept",
+        "n",
+    ]
+    return table(head, rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    "limit": limit, "busy": busy,
+    "limit": limit, "busy": busy, "heap": heap,
     "decode": decode,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss,
     "tuned": tuned,
