@@ -426,8 +426,19 @@ def heap() -> str:
     return table(head, rows)
 
 
+def decoding() -> str:
+    """The same of photographs that are decoded."""
+    rows = []
+    for form, found in read("heap.json")["formats"].items():
+        ratios = [found["kept_over_given_back"][key] for key in ("decoding", "peak_mb")]
+        cells = [f"{ratio['median']:.2f} ({ratio['q1']:.2f} to {ratio['q3']:.2f})" for ratio in ratios]
+        faults = [found["ways"][way]["faults_per_image"]["median"] for way in ("given back", "kept")]
+        rows.append([form, *cells, *(f"{count:,.0f}" for count in faults), str(len(found["rounds"]["kept"]))])
+    return table(["format", "images/s", "peak memory", "faults an image", "kept", "n"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
-    "limit": limit, "busy": busy, "heap": heap,
+    "limit": limit, "busy": busy, "heap": heap, "decoding": decoding,
     "decode": decode,
     "agreement": agreement, "int8": int8, "tuning": tuning, "loss": loss,
     "tuned": tuned,

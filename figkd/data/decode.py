@@ -27,6 +27,7 @@ from figkd.data.remarks import Remark, heard, listening
 from figkd.data.room import LIMIT_BYTES, bytes_to_decode, shared_room
 from figkd.data.sources import Source
 from figkd.errors import DataError
+from figkd.heap import freed_memory_kept
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".ppm", ".pgm"}
@@ -127,7 +128,8 @@ def decode_many(
         except DataError as error:
             return error
 
-    with listening(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
+    # Of what is kept, a thread has about 64 MB at most: glibc gives back the heaps of threads that are free as a whole.
+    with freed_memory_kept(), listening(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         # A bounded window: a pool's map would queue every job and hold every finished image.
         window: deque[Future[Decoded | DataError]] = deque()
         for job in jobs:

@@ -37,8 +37,9 @@ def resident():
 def _run(code: str, **environ: str) -> Any:
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
     done = subprocess.run(
-        [sys.executable, "-c", _START + code], env={**plain, **environ}, capture_output=True, text=True
-    )
+        [sys.executable, "-c", _START + code], env={**plain, **environ}, capture_output=True, text=True,
+        timeout=120,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -83,6 +84,40 @@ print(json.dumps(found))
     assert shares[0] < 0.01 and shares[1] < 0.01 and shares[2] > 0.2
 
 
+def test_the_collector_may_end_a_block_while_another_begins() -> None:
+    """Protects from a process that waits for itself: images that nobody takes are in a circle of objects."""
+    kept, after = _run("""
+import gc
+from figkd import heap
+
+def images():
+    with freed_memory_kept():
+        yield
+
+class Circle:
+    pass
+
+def leave():
+    circle = Circle()
+    circle.own, circle.images = circle, images()
+    next(circle.images)
+
+def collecting(*given, plain=heap._set):
+    gc.collect()
+    plain(*given)
+
+heap._set = collecting
+gc.disable()
+leave()
+with freed_memory_kept():
+    kept = faults()
+    leave()
+gc.collect()
+print(json.dumps([kept, faults()]))
+""")
+    assert kept < 0.01 and after > 0.2
+
+
 @pytest.mark.parametrize(
     "environ",
     [{"MALLOC_TRIM_THRESHOLD_": "1000000"}, {"GLIBC_TUNABLES": "glibc.malloc.trim_threshold=1000000"}],
@@ -93,6 +128,28 @@ def test_a_user_s_settings_are_left_alone(environ: dict[str, str]) -> None:
 with freed_memory_kept():
     print(json.dumps(faults()))
 """, **environ) > 0.5  # fmt: skip
+
+
+def test_decoding_keeps_it() -> None:
+    """Protects the preparation of data; a caller that does not go on with the images lets go of it."""
+    kept, after = _run("""
+import gc, io
+from PIL import Image
+from figkd.data.decode import Job, decode_many
+
+def image():
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20)).save(file, "png")
+    return file.getvalue()
+
+decoded = decode_many([Job(image)] * 40, 8, 1)
+next(decoded)
+kept = faults()
+del decoded
+gc.collect()
+print(json.dumps([kept, faults()]))
+""")
+    assert kept < 0.01 and after > 0.2
 
 
 def test_training_and_predictions_keep_it() -> None:
