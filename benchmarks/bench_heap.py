@@ -32,8 +32,6 @@ from figkd.files import write_json
 OUT = Path(__file__).parent / "results" / "heap.json"
 # The default of glibc on 64 bits, said by the user: figkd then leaves malloc as it is.
 WAYS: dict[str, dict[str, str]] = {"given back": {"GLIBC_TUNABLES": "glibc.malloc.arena_test=8"}, "kept": {}}
-
-
 FORMATS: dict[str, dict[str, int]] = {"webp": {"quality": 90}, "tiff": {}, "png": {"compress_level": 1}}
 """How Pillow saves the photograph."""
 PHOTOGRAPHS = 20

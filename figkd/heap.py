@@ -31,8 +31,9 @@ _blocks: list[None] = []
 def freed_memory_kept() -> Iterator[None]:
     """Within this block the process keeps freed memory for what it takes next; after the last one it is given back.
 
-    Nothing happens without glibc, and where the environment has one of glibc's settings of it (MALLOC_TRIM_THRESHOLD_
-    and the like, or GLIBC_TUNABLES of malloc).
+    What is kept is what all threads had at once, and of each thread's own heaps up to two of 64 MB, which glibc keeps
+    after the block too. Nothing happens without glibc, and where the environment has one of glibc's settings of it
+    (MALLOC_TRIM_THRESHOLD_ and the like, or GLIBC_TUNABLES of malloc).
     """
     libc = _glibc()
     if libc is None or _chosen(os.environ):

@@ -128,7 +128,6 @@ def decode_many(
         except DataError as error:
             return error
 
-    # Of what is kept, a thread has about 64 MB at most: glibc gives back the heaps of threads that are free as a whole.
     with freed_memory_kept(), listening(), ThreadPoolExecutor(max_workers=max(1, workers)) as pool:
         # A bounded window: a pool's map would queue every job and hold every finished image.
         window: deque[Future[Decoded | DataError]] = deque()
