@@ -8,6 +8,8 @@ import signal
 import time
 from typing import Callable, Optional
 
+from . import malloc
+
 _RESET_PEAK = b"5"  # proc(5): /proc/PID/clear_refs
 
 
@@ -26,6 +28,7 @@ def added_by(work: Callable[[], object], limit_s: float = 60.0) -> Optional[int]
     if child == 0:
         try:
             os.close(read)
+            malloc.start_again()  # or the work would take what is free, and resident
             restart_peak()
             before = resident()
             work()

@@ -13,9 +13,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from export.runtime import memory
+from export.runtime import malloc, memory
 from export.runtime.load import foreign_cores, load_between, load_now
-from export.runtime.serve import heap
 from pipeline.config.schema import DeployConfig, Network, Training
 from pipeline.core.errors import PipelineError, StageFailed
 from pipeline.core.files import read_json, write_json
@@ -255,7 +254,7 @@ def _evaluated(model: ImageClassifier, size: int, store_size: int) -> tuple[floa
 
 def _from_here() -> None:
     """Peaks count from now; what was freed before must not hide what is taken next."""
-    heap.give_back()
+    malloc.give_back()
     memory.restart_peak()
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
+from ..malloc import give_back
 
 IDLE_S = 5.0
-_M_ARENA_MAX = -8
 
 
 class Heap:
@@ -33,22 +32,3 @@ class Heap:
         elif not self._is_given_back and now_s - self._since >= IDLE_S:
             give_back()
             self._is_given_back = True
-
-
-def share_one() -> None:
-    """Let all threads to come share one heap: what is free at the end of another one is never given back."""
-    _call("mallopt", _M_ARENA_MAX, 1)
-
-
-def give_back() -> None:
-    """Give free memory back to the system (malloc_trim(3))."""
-    _call("malloc_trim", 0)
-
-
-def _call(name: str, *numbers: int) -> None:
-    """Call a function of glibc; other C libraries are left as they are."""
-    try:
-        function = getattr(ctypes.CDLL(None), name)
-    except (OSError, AttributeError):
-        return
-    function(*numbers)

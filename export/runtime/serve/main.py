@@ -25,7 +25,7 @@ from ..install.disk import LocalDisk
 from ..install.errors import InstallError
 from ..install.main import default_root
 from ..install.site import MARK, Site, refuse_shared, seen, this_machine
-from .heap import share_one
+from ..malloc import share_one
 from .releases import Counts, Follower
 from .served import open_served
 from .server import Server, is_loopback, listen, url_of

@@ -24,6 +24,18 @@ def test_what_work_takes_is_found() -> None:
     assert added_by(_take) == pytest.approx(_SIZE, rel=0.1)
 
 
+def test_what_was_freed_before_hides_nothing() -> None:
+    """Protects the figure where this process has free memory: of heaps, which large blocks come from by now."""
+    freed = bytearray(31_000_000)
+    del freed  # from now on malloc takes blocks of up to this size from its heaps
+    blocks = [bytearray(100_000) for _ in range(1000)]
+    pin = bytearray(50_000)  # at the end of the heap, so that what is free before it stays
+    del blocks
+    taken = 20 << 20
+    assert added_by(lambda: bytearray(b"1") * taken) == pytest.approx(taken, rel=0.1)
+    assert pin
+
+
 def test_many_open_files_do_not_matter() -> None:
     """Protects processes with more than 1024 descriptors."""
     with many_descriptors():

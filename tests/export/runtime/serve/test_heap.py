@@ -12,7 +12,7 @@ from export.runtime.serve import heap
 
 _PROGRAM = """
 import threading
-from export.runtime.serve.heap import give_back, share_one
+from export.runtime.malloc import give_back, share_one
 
 def resident_kib():
     with open("/proc/self/status") as file:
