@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ctypes
 
-# mallopt(3), malloc.h
-_MMAP_THRESHOLD, _MMAP_MAX, _ARENA_MAX = -3, -4, -8
+_ARENA_MAX = -8  # mallopt(3), malloc.h
 
 
 def share_one() -> None:
@@ -16,13 +15,6 @@ def share_one() -> None:
 def give_back() -> None:
     """Give free memory back to the system (malloc_trim(3))."""
     _call("malloc_trim", 0)
-
-
-def start_again() -> None:
-    """Give free memory back, and take large blocks from the system as a new process does, whatever was freed before."""
-    _call("mallopt", _MMAP_MAX, 65536)
-    _call("mallopt", _MMAP_THRESHOLD, 128 << 10)
-    give_back()
 
 
 def _call(name: str, *numbers: int) -> None:

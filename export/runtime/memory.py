@@ -28,7 +28,7 @@ def added_by(work: Callable[[], object], limit_s: float = 60.0) -> Optional[int]
     if child == 0:
         try:
             os.close(read)
-            malloc.start_again()  # or the work would take what is free, and resident
+            malloc.give_back()  # or the work would take what is free, and resident
             restart_peak()
             before = resident()
             work()
