@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from commits import ROOT, SLOWER, check_out
+from workers import Enough, answer, workers
 
 from export.runtime.cpu import usable_cores
 from figkd_pipeline.openmp import SPINS
@@ -69,10 +70,6 @@ WAYS = {
     "scoring, asleep": Way(spinning=False),
     "scoring, one thread": Way(spinning=False, one=True),
 }
-
-
-class Enough(Exception):
-    pass
 
 
 def trainer(network: str, replicas: int) -> Callable[[float], float]:
@@ -158,33 +155,6 @@ def serve(network: str, way: Way) -> None:
 
 
 @contextlib.contextmanager
-def workers(network: str, before: Path) -> Iterator[dict[str, subprocess.Popen[str]]]:
-    """A process for each way, ready to be asked; `before` has the earlier commit's files."""
-    plain = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
-    with contextlib.ExitStack() as stack:
-        started = {}
-        for name, way in WAYS.items():
-            command = [sys.executable, __file__, "--worker", name, "--network", network]
-            pipe = subprocess.PIPE
-            environ = {**plain, **way.variables, "PYTHONPATH": str(before if way.before else ROOT)}
-            process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environ)
-            stack.callback(process.kill)
-            started[name] = process
-            if answer(process) != "ready":
-                sys.exit(f"error: the worker {name!r} did not start")
-        yield started
-
-
-def answer(process: subprocess.Popen[str], line: str = "") -> str:
-    """The next line of a worker, which is given one first."""
-    assert process.stdin is not None and process.stdout is not None
-    if line:
-        process.stdin.write(line + "\n")
-        process.stdin.flush()
-    return process.stdout.readline().strip()
-
-
-@contextlib.contextmanager
 def foreign(count: int) -> Iterator[None]:
     """So many processes that count in a loop."""
     with contextlib.ExitStack() as stack:
@@ -243,7 +213,13 @@ def main() -> None:
     }
     with tempfile.TemporaryDirectory() as parent, contextlib.ExitStack() as stack:
         commit = check_out(arguments.before, Path(parent) / "before")
-        ready = stack.enter_context(workers(arguments.network, Path(parent) / "before"))
+        plain = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+        homes = {name: Path(parent) / "before" if way.before else ROOT for name, way in WAYS.items()}
+        words = {name: [__file__, "--worker", name, "--network", arguments.network] for name in WAYS}
+        environs = {
+            name: {**plain, **way.variables, "PYTHONPATH": str(homes[name])} for name, way in WAYS.items()
+        }
+        ready = stack.enter_context(workers(words, environs))
         for turn in range(arguments.rounds):
             for count in arguments.foreign:
                 with foreign(count):

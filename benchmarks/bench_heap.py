@@ -17,7 +17,7 @@ import contextlib
 import json
 import os
 import resource
-import subprocess
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -26,6 +26,7 @@ from typing import Any
 
 from bench_limit import NETWORKS
 from device import facts, random_images, spread
+from workers import Enough, answer, workers
 
 from figkd.files import write_json
 
@@ -35,10 +36,6 @@ WAYS: dict[str, dict[str, str]] = {"given back": {"GLIBC_TUNABLES": "glibc.mallo
 FORMATS: dict[str, dict[str, int]] = {"webp": {"quality": 90}, "tiff": {}, "png": {"compress_level": 1}}
 """How Pillow saves the photograph."""
 PHOTOGRAPHS = 20
-
-
-class Enough(Exception):
-    pass
 
 
 def measurement(network: str, replicas: int) -> Callable[[float], dict[str, float]]:
@@ -140,27 +137,13 @@ def serve(name: str, replicas: int) -> None:
 def compare(worker: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Both ways of a network or a format, in turns."""
     plain = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
-    words = ["--worker", worker, "--replicas", str(arguments.replicas)]
+    words = [__file__, "--worker", worker, "--replicas", str(arguments.replicas)]
+    environs = {name: {**plain, **variables} for name, variables in WAYS.items()}
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
-    with contextlib.ExitStack() as stack:
-        workers = {}
-        for name, variables in WAYS.items():
-            process = subprocess.Popen(
-                [sys.executable, __file__, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                env={**plain, **variables},
-            )  # fmt: skip
-            stack.callback(process.kill)
-            workers[name] = process
-            assert process.stdin is not None and process.stdout is not None
-            if process.stdout.readline().strip() != "ready":
-                sys.exit(f"error: the worker {name!r} of {worker} did not start")
+    with workers(dict.fromkeys(WAYS, words), environs) as ready:
         for turn in range(arguments.rounds):
             for name in list(WAYS)[:: 1 if turn % 2 == 0 else -1]:
-                process = workers[name]
-                assert process.stdin is not None and process.stdout is not None
-                process.stdin.write(f"{arguments.seconds}\n")
-                process.stdin.flush()
-                rounds[name].append(json.loads(process.stdout.readline()))
+                rounds[name].append(json.loads(answer(ready[name], str(arguments.seconds))))
     ways = {
         name: {key: spread([row[key] for row in rows]) for key in rows[0]} for name, rows in rounds.items()
     }
@@ -215,7 +198,7 @@ def main() -> None:
         networks.append(found)
         about = f"{network} at {found['side']} px, batch {found['batch']}, replicas {found['replicas']}"
         print(show(about, found), flush=True)
-    command = f"python benchmarks/bench_heap.py --rounds {arguments.rounds} --seconds {arguments.seconds:g}"
+    command = f"python benchmarks/bench_heap.py {shlex.join(sys.argv[1:])}"
     write_json(arguments.out, {"command": command, **facts("cpu"), "formats": formats, "networks": networks})
 
 
