@@ -3,10 +3,11 @@
     python benchmarks/bench_busy.py [--foreign 0 1 2 3] [--rounds 4] [--seconds 2.5] [--before COMMIT]
 
 Foreign processes count in a loop. In every round and with every number of them, the ways take turns, each in a
-process of its own that lives through all rounds: training (`--network`, 32 px, batches of 64, cross entropy) with all
-threads as OpenMP has them by default, as the command has them ("by load", `figkd.openmp`), or asleep while they wait;
-with a replica for each core; with one thread; as an earlier commit trained by default; and scoring in ONNX Runtime with
-threads that spin or sleep. Eight minutes on two cores, which have to be quiet otherwise. Needs git and the commit's
+process of its own that lives through all rounds: training (`--network`, 32 px, batches of 64, cross entropy) as a
+config has it by default ("auto", `figkd.free_cores` and `figkd.openmp`); with all threads as the command has them
+(`figkd.openmp`), as OpenMP has them by default, or asleep while they wait; with a replica for each core; with one
+thread; as an earlier commit trained by default; and scoring in ONNX Runtime with threads that spin or sleep. Nine
+minutes on two cores, which have to be quiet otherwise. Needs git and the commit's
 history.
 
 The fair share of C cores with F foreign processes is C - F cores, and at least C / (F + 1); `share` is the rate over
@@ -47,14 +48,15 @@ DEFAULT, ONE, BEFORE = "default", "one thread", "before"
 class Way:
     """How threads wait, in training (`spinning` None) or in ONNX Runtime; `one` takes a single thread.
 
-    With `replicas` a core is given to each part of a micro-batch, else all share every operation. `before` runs the
-    earlier commit's code.
+    With `replicas` a core is given to each part of a micro-batch, else all share every operation. With `auto` training
+    chooses its number of threads when it begins. `before` runs the earlier commit's code.
     """
 
     variables: Mapping[str, str] = field(default_factory=dict)
     spinning: bool | None = None
     one: bool = False
     replicas: bool = False
+    auto: bool = False
     before: bool = False
 
 
@@ -62,7 +64,8 @@ WAYS = {
     # Both are the defaults; said here, threads stay as they are whatever the load.
     DEFAULT: Way({"GOMP_SPINCOUNT": "300000", "OMP_PROC_BIND": "false"}),
     BEFORE: Way({"GOMP_SPINCOUNT": "300000", "OMP_PROC_BIND": "false"}, before=True),
-    "by load": Way({"GOMP_SPINCOUNT": SPINS}),
+    "auto": Way({"GOMP_SPINCOUNT": SPINS}, auto=True),
+    "all threads": Way({"GOMP_SPINCOUNT": SPINS}),
     "asleep": Way({"OMP_WAIT_POLICY": "PASSIVE"}),
     "replicas": Way({"GOMP_SPINCOUNT": SPINS}, replicas=True),
     ONE: Way(one=True),
@@ -72,7 +75,7 @@ WAYS = {
 }
 
 
-def trainer(network: str, replicas: int) -> Callable[[float], float]:
+def trainer(network: str, replicas: int, auto: bool) -> Callable[[float], float]:
     """A function that trains for some seconds; images/s, without the first step."""
     import numpy as np
     import torch
@@ -87,8 +90,9 @@ def trainer(network: str, replicas: int) -> Callable[[float], float]:
     count = 400 * BATCH
     images = rng.integers(0, 256, (count, SIDE, SIDE, 3), dtype=np.uint8)
     split = Split(images, rng.integers(0, CLASSES, count), [str(number) for number in range(count)])
-    # An earlier commit has none.
-    divided: dict[str, Any] = {"replicas": replicas} if replicas > 1 else {}
+    # An earlier commit has neither.
+    options: dict[str, Any] = {"replicas": replicas} if replicas > 1 else {}
+    options |= {"threads": "auto"} if auto else {}
     views = make_views("shift_flip", image_size=SIDE, store_size=SIDE, pad=4, count=1)
     torch.manual_seed(0)
 
@@ -105,7 +109,7 @@ def trainer(network: str, replicas: int) -> Callable[[float], float]:
         with contextlib.suppress(Enough):
             train(
                 build_model(network, CLASSES, image_size=SIDE), split, loss=build_loss("ce", CLASSES), views=views,
-                epochs=1, batch_size=BATCH, lr=0.01, progress=after, **divided,
+                epochs=1, batch_size=BATCH, lr=0.01, progress=after, **options,
             )  # fmt: skip
         return steps * BATCH / (time.perf_counter() - began)
 
@@ -147,7 +151,11 @@ def serve(network: str, way: Way) -> None:
     threads = 1 if way.one else usable_cores()
     torch.set_num_threads(threads)
     replicas = threads if way.replicas else 1
-    run = trainer(network, replicas) if way.spinning is None else scorer(network, threads, way.spinning)
+    run = (
+        trainer(network, replicas, way.auto)
+        if way.spinning is None
+        else scorer(network, threads, way.spinning)
+    )
     run(0.2)
     print("ready", flush=True)
     for line in sys.stdin:

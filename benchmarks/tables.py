@@ -380,8 +380,9 @@ def limit() -> str:
 
 
 BUSY = {
-    "replicas": "a replica on each core", "by load": "**all threads, as the command has them**",
+    "auto": "**`threads: auto`, the default**", "all threads": "all threads, as the command has them",
     "default": "all threads, as OpenMP has it by default", "one thread": "one thread",
+    "replicas": "a replica on each core",
 }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, cast
 
@@ -30,6 +31,7 @@ from figkd.ema import Average
 from figkd.errors import TrainingError, TrainingPaused
 from figkd.evaluate import predict, topk_hits
 from figkd.feed import Batch, Feed
+from figkd.free_cores import Trial, threads_by_load
 from figkd.hashing import derive
 from figkd.heap import freed_memory_kept
 from figkd.meter import Meter, peak_flops, training_flops
@@ -41,6 +43,7 @@ from figkd.passes import Passes, make_passes
 from figkd.progress import Progress, no_progress
 from figkd.records import Record, Records
 from figkd.replicas import AtOnce
+from figkd.replicas import threads as use_threads
 from figkd.schedule import STEP_AT, Schedule, ScheduleKind
 from figkd.train_check import check
 
@@ -69,6 +72,7 @@ def train(
     step_factor: float = 0.1,
     accumulate: int = 1,
     replicas: int = 1,
+    threads: int | Literal["auto", "all"] = "all",
     grad_clip: float | None = None,
     ema_decay: float | None = None,
     mixup: float = 0.0,
@@ -114,6 +118,9 @@ def train(
         replicas: of the network on a CPU, which take a part of each micro-batch at the same time. Batch norm sees one
             part, the loss all of them. The bits are the same on any number of threads up to `replicas`. On a GPU, and
             in each of several processes, there is one.
+        threads: of a CPU. "all": torch's number. "auto": beside other processes fewer, if these are faster when the
+            training begins (`figkd.free_cores`), but `replicas` at least. A resumed training keeps its number, up to
+            torch's. Several processes take torch's number.
         grad_clip: largest norm of the whole gradient.
         ema_decay: per step, with warm-up (see `figkd.ema.Average`); the average also becomes what is validated.
         mixup: alpha of mixup, 0 is off; not with `teacher_logits`, which are those of unmixed images.
@@ -148,9 +155,9 @@ def train(
         TrainingPaused: `pause_after` is reached, and there is more to do.
     """
     check(
-        split, epochs=epochs, batch_size=batch_size, accumulate=accumulate, replicas=replicas, views=views,
-        cache=teacher_logits, teacher=teacher, mixed=mixup > 0 or cutmix > 0, compile=compile, pause_after=pause_after,
-        state_path=state_path, world=world,
+        split, epochs=epochs, batch_size=batch_size, accumulate=accumulate, replicas=replicas, threads=threads,
+        views=views, cache=teacher_logits, teacher=teacher, mixed=mixup > 0 or cutmix > 0, compile=compile,
+        pause_after=pause_after, state_path=state_path, world=world,
     )  # fmt: skip
     run_signature = {
         "count": len(split), "epochs": epochs, "batch_size": batch_size, "optimizer": optimizer, "lr": lr,
@@ -182,16 +189,16 @@ def train(
     if teacher is not None:
         place(teacher, device).eval()
     mode = compile_mode(compile, device, world, accumulate)
-    passes = make_passes(
-        trained, loss, teacher, replicas=replicas, image_size=views.image_size, averaged=average is not None,
-        device=device, amp=amp, mode=mode, world=world,
+    make = partial(
+        make_passes, teacher=teacher, replicas=replicas, image_size=views.image_size, averaged=average is not None,
+        device=device, amp=amp, world=world,
+    )  # fmt: skip
+    feed = Feed(
+        split, views, teacher_logits, steps=steps, accumulate=accumulate, mixing=Mixing(mixup, cutmix, seed),
+        seed=seed, device=device, world=world,
     )  # fmt: skip
     engine = _Engine(
-        trained, passes, descent, rates, average,
-        Feed(
-            split, views, teacher_logits, steps=steps, accumulate=accumulate,
-            mixing=Mixing(mixup, cutmix, seed), seed=seed, device=device, world=world,
-        ),
+        trained, make(trained, loss, mode=mode), descent, rates, average, feed,
         _meter(trained, teacher, views.image_size, device, amp, world),
         lr=lr, grad_clip=grad_clip, seed=seed, device=device, compiled=mode != "none", world=world,
     )  # fmt: skip
@@ -201,10 +208,15 @@ def train(
         freed_memory_kept() if on_cpu else contextlib.nullcontext(),
         Records(log_path, events_path, history, world) as records,
     ):  # fmt: skip
+        taken = _threads(
+            threads if on_cpu else "all", history, replicas,
+            None if world.size > 1 else lambda: _trial(partial(make, mode="none"), trained, loss, feed),
+        )  # fmt: skip
         if history:
             progress(len(history) * steps, rates.steps, f"goes on after epoch {len(history)}/{epochs}")
         for epoch in range(len(history), epochs if pause_after is None else min(pause_after, epochs)):
-            record = engine.run(epoch, progress)
+            with use_threads(taken):
+                record = engine.run(epoch, progress)
             record["val_top1"], lost = _validate(engine.best, val, views.image_size, device, world)
             if epoch + 1 == epochs:
                 _require_finite(engine.best, lost, 0 if val is None else len(val))
@@ -318,6 +330,29 @@ class _Engine:
             self._average.update(step)
 
 
+def _threads(
+    asked: int | Literal["auto", "all"], history: Sequence[Record], replicas: int, trial: Trial | None
+) -> int:
+    """The number of threads of a training; see `train`."""
+    most = torch.get_num_threads()
+    if isinstance(asked, int):
+        return asked
+    if asked == "all" or trial is None:
+        return most
+    began_with = history[-1]["timing"].get("threads") if history else None
+    return min(began_with or threads_by_load(trial, replicas), most)
+
+
+@contextlib.contextmanager
+def _trial(
+    make: Callable[[nn.Module, Loss], Passes], model: nn.Module, loss: Loss, feed: Feed
+) -> Iterator[Callable[[], object]]:
+    """The passes over a first batch, by copies: the training stays as it is."""
+    batch = next(feed.epoch(0))
+    with make(copy.deepcopy(model).train(), copy.deepcopy(loss)).epoch() as (run, _):
+        yield lambda: run(batch)
+
+
 def _for_group(model: nn.Module, device: str, world: World) -> nn.Module:
     """The network that a group of processes trains: batch norm sees the whole batch where it can (CUDA)."""
     if world.size == 1 or torch.device(device).type != "cuda":
@@ -388,4 +423,6 @@ def _reproducible(device: str) -> Iterator[None]:
 
 def _note(record: Record, epochs: int) -> str:
     note = f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}, train {record['train_top1']:.1f} %"
-    return note if record["val_top1"] is None else f"{note}, val {record['val_top1']:.1f} %"
+    note += "" if record["val_top1"] is None else f", val {record['val_top1']:.1f} %"
+    threads, most = record["timing"]["threads"], torch.get_num_threads()
+    return note if threads >= most else f"{note}, {threads} of {most} threads"

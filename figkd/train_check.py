@@ -24,6 +24,7 @@ def check(
     batch_size: int,
     accumulate: int,
     replicas: int,
+    threads: int | str,
     views: Views,
     cache: npt.NDArray[np.float16] | None,
     teacher: nn.Module | None,
@@ -57,6 +58,8 @@ def check(
             "processes",
             "raise batch_size, or lower accumulate, replicas or the number of processes",
         )
+    if threads not in ("auto", "all") and not (isinstance(threads, int) and threads >= 1):
+        raise TrainingError(f"{threads!r} threads", 'at least 1, "auto" or "all"')
     if split.images.shape[1] != views.store_size:
         raise TrainingError(f"images of {split.images.shape[1]} px but views of {views.store_size} px")
     if compile not in get_args(Compile):

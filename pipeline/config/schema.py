@@ -24,6 +24,7 @@ from pipeline.config.bounds import (
     Shares,
     SomeEpochs,
     Strength,
+    Threads,
     TrainingBatch,
 )
 from pipeline.config.bundling import Bundle
@@ -90,6 +91,9 @@ class Training(Section):
     """Copies of the network on a CPU, which take a part of each micro-batch at the same time, each in its own threads.
     This is faster than threads that share every operation, if the network is small or the machine busy. Batch
     normalisation sees one part at a time. On a GPU there is one."""
+    threads: Threads | Literal["auto"] = "auto"
+    """CPU threads of a training on a CPU. `auto`: all; beside other processes fewer, if they are faster when the
+    training begins, but `replicas` at least. A resumed training keeps its number. Another number rounds otherwise."""
     optimizer: Literal["sgd", "adamw", "muon"] = "adamw"
     """Optimizer, in the fastest implementation that the device has. `muon`: SGD whose steps of convolutions and linear
     layers are orthogonal, for short trainings (docs/training.md)."""

@@ -156,7 +156,7 @@ def _key(config: DeployConfig, layouts: Layouts, classes: int) -> str:
 
 
 def _facts(network: Network, training: Training) -> list[object]:
-    keys = ("batch_size", "accumulate", "replicas", "optimizer", "amp", "compile", "ema_decay")
+    keys = ("batch_size", "accumulate", "replicas", "threads", "optimizer", "amp", "compile", "ema_decay")
     return [network.model, *(getattr(training, key) for key in keys), views_arguments(training)]
 
 
@@ -318,6 +318,7 @@ def _step(
         optimizer=training.optimizer,
         accumulate=training.accumulate if divided else 1,
         replicas=training.replicas if divided else 1,
+        threads="all" if training.threads == "auto" else training.threads,  # what is tried takes longer than this
         ema_decay=training.ema_decay,
         amp=pick_amp(training.amp, pick_device()),  # type: ignore[arg-type]
         compile="none",

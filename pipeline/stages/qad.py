@@ -45,6 +45,7 @@ def _layout_arguments(config: DeployConfig, _target: str, layouts: Layouts) -> A
         "batch_size": qad.batch_size or config.distill.batch_size,
         "accumulate": config.distill.accumulate,
         "replicas": config.distill.replicas,
+        "threads": config.distill.threads,
         "views": views_arguments(config.distill),
         "input": config.export.input,
     }
@@ -74,6 +75,7 @@ def _run(work: Work) -> None:
 
     arguments, first = work.arguments, work.world.first
     facts: dict[str, Any] = {}
+    timing: dict[str, list[Record]] = {}
     accuracy: dict[str, Score] = {}
     for name, allowed in arguments["files"].items():
         before = work.inputs["precision"] / name
@@ -95,6 +97,7 @@ def _run(work: Work) -> None:
         if not first:
             continue
         _write(graph, work.out / name)
+        timing[name] = [record.pop("timing") for record in history]
         row |= {
             "method": arguments["method"], "epochs": arguments["epochs"], "lr": arguments["lr"],
             "val_after": _top1(work, work.out / name), "history": history,
@@ -118,6 +121,7 @@ def _run(work: Work) -> None:
         finally:
             engine.close()
     write_json(work.out / "qad.json", facts)
+    write_json(work.out / "timing.json", timing)
     write_scores(work.out, accuracy)
 
 
@@ -164,6 +168,7 @@ def fine_tune(work: Work, file: Path) -> tuple[TorchGraph, list[Record]]:
         batch_size=arguments["batch_size"],
         accumulate=arguments["accumulate"],
         replicas=arguments["replicas"],
+        threads=arguments["threads"],
         optimizer="adamw",
         lr=arguments["lr"],
         weight_decay=0.0,
@@ -175,7 +180,7 @@ def fine_tune(work: Work, file: Path) -> tuple[TorchGraph, list[Record]]:
         progress=work.progress,
         **given,
     )
-    return graph, [{key: value for key, value in record.items() if key != "timing"} for record in history]
+    return graph, history
 
 
 def _taking_images(graph: TorchGraph, work: Work) -> nn.Module:
@@ -225,4 +230,5 @@ STAGE = Stage(
     run=_run,
     summary=_summary,
     together=True,
+    volatile=frozenset({"timing.json"}),
 )

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 # Timing differs from run to run; the rest of a training's record does not.
 VOLATILE = frozenset({"timing.json", "log.jsonl", "events/events.out.tfevents.figkd"})
 TRAINING_KEYS = (
-    "epochs", "batch_size", "accumulate", "replicas", "optimizer", "lr", "momentum", "nesterov", "weight_decay",
-    "decay_norms", "schedule", "step_at", "step_factor", "warmup_epochs", "grad_clip", "ema_decay", "label_smoothing",
-    "mixup", "cutmix", "amp", "compile", "tensorboard",
+    "epochs", "batch_size", "accumulate", "replicas", "threads", "optimizer", "lr", "momentum", "nesterov",
+    "weight_decay", "decay_norms", "schedule", "step_at", "step_factor", "warmup_epochs", "grad_clip", "ema_decay",
+    "label_smoothing", "mixup", "cutmix", "amp", "compile", "tensorboard",
 )  # fmt: skip
 
 

@@ -95,7 +95,7 @@ def test_it_learns_and_reports(tmp_path: Path) -> None:
     assert [record["epoch"] for record in history] == list(range(1, 13))
     keys = {"epoch", "loss", "train_top1", "val_top1", "lr", "timing"}
     assert all(set(record) == keys for record in history)
-    assert set(history[0]["timing"]) == {"seconds", "images_per_s", "data_wait", "mfu"}
+    assert set(history[0]["timing"]) == {"seconds", "images_per_s", "data_wait", "mfu", "threads"}
     assert [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()] == history
     assert steps[0] == (1, 36)
     assert steps[-1] == (36, 36)
