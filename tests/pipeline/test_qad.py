@@ -35,10 +35,10 @@ def _run(folder: Path, **changes: Any) -> Done:
     return figkd("run", FONTS, *sets(TINY | COARSE | changes), cwd=folder)
 
 
-def _qad(folder: Path) -> dict[str, Any]:
-    """The newest artifact's facts by file."""
+def _qad(folder: Path, name: str = "qad.json") -> dict[str, Any]:
+    """The newest artifact's facts by file, or what else it holds of each."""
     newest = max((folder / ".figkd/artifacts/qad").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    facts: dict[str, Any] = json.loads((newest / "qad.json").read_text(encoding="utf-8"))
+    facts: dict[str, Any] = json.loads((newest / name).read_text(encoding="utf-8"))
     return facts
 
 
@@ -72,11 +72,14 @@ def test_a_missed_budget_is_fine_tuned_built_and_reported(folder: Path) -> None:
     done = _run(folder, **{"budgets.top1": "{max_drop: 5}"})
     assert done.code == 0, done.err
     facts = _qad(folder)
+    timing = _qad(folder, "timing.json")
     result = Result.model_validate_json((folder / "runs/fonts_cpu/result.json").read_text(encoding="utf-8"))
     assert {t.onnx: t.state for t in result.qad} == {"int8.onnx": "tuned", CPU_FILE: "tuned"}
     for tuning in result.qad:
         row = facts[tuning.onnx]
         assert row["val_after"] > row["val_before"] and len(row["history"]) == 3
+        assert [epoch["threads"] for epoch in timing[tuning.onnx]] == [1, 1, 1]
+        assert not any("timing" in epoch for epoch in row["history"])
         assert (tuning.method, tuning.epochs) == ("figkd", 3)
         for engine in result.engines:
             if engine.onnx == tuning.onnx:
