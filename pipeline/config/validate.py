@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -51,14 +51,11 @@ def validate(layered: Layered) -> tuple[DeployConfig | None, list[Callable[[], P
         except ValidationError as error:
             known = len(set_aside)
             # All keys are found before any is removed: one removal would move the others' errors to their parents.
-            found: dict[KeyPath, Any] = {}
-            for item in error.errors(include_url=False):
-                path = tuple(str(part) for part in item["loc"])
-                found.setdefault(path if item["type"] == "missing" else _existing_part(values, path), item)
-            for path, item in found.items():
-                if item["type"] != "missing":
+            found = _by_path(error, values)
+            for path, items in found.items():
+                if items[0]["type"] != "missing":
                     _remove(values, path)
-                problems.setdefault(path, partial(_problem, path, item, places))
+                problems.setdefault(path, partial(_problem, path, items, places))
                 set_aside.add(path)
                 _stand_in(values, path)
             if len(set_aside) == known:  # no progress: a required key without a stand-in
@@ -89,10 +86,22 @@ def problems_of(
     found: dict[str, Callable[[], Problem]] = {
         dotted(path): partial(_same, problem) for path, problem in layered.faults.items()
     }
+    for path, items in _by_path(error, layered.values).items():
+        found.setdefault(dotted(path), partial(_problem, path, items, layered.places, model))
+    return found
+
+
+def _by_path(error: ValidationError, values: Values) -> dict[KeyPath, list[Any]]:
+    """The errors at each path: one, or that of each member of a union which the value might have been."""
+    found: dict[KeyPath, list[Any]] = {}
     for item in error.errors(include_url=False):
-        path = tuple(str(part) for part in item["loc"])
-        path = path if item["type"] == "missing" else _existing_part(layered.values, path)
-        found.setdefault(dotted(path), partial(_problem, path, item, layered.places, model))
+        loc = item["loc"]
+        path = tuple(str(part) for part in loc)
+        path = path if item["type"] == "missing" else _existing_part(values, path)
+        if path not in found:
+            found[path] = [item]
+        elif isinstance(next(iter(loc[len(path) :]), 0), str):  # a member's name; in a list it is a number
+            found[path].append(item)
     return found
 
 
@@ -141,8 +150,9 @@ def _remove(values: Values, path: KeyPath) -> None:
 
 
 def _problem(
-    path: KeyPath, item: Any, places: Mapping[str, str], root: type[BaseModel] = DeployConfig
+    path: KeyPath, items: Sequence[Any], places: Mapping[str, str], root: type[BaseModel] = DeployConfig
 ) -> Problem:
+    item = items[0]
     kind, value, key = item["type"], item.get("input"), dotted(path)
     place = places.get(_known_part(key, places), "")
     if kind in ("model_type", "dict_type"):
@@ -157,12 +167,22 @@ def _problem(
         return Problem(key, "unknown key", did_you_mean(path[-1], keys_at(path[:-1], root)), None, place)
     if kind == "missing":
         return Problem(key, "is required and missing", _describe(path, root), None, place)
-    reason = _SHOULD.sub("must ", item["msg"]).replace("Value error, ", "").replace(" after validation", "")
-    fix = ""
-    if kind == "literal_error" and isinstance(value, str):
-        choices = [c.strip(" '") for c in item["ctx"]["expected"].replace(" or ", ", ").split(",")]
-        fix = did_you_mean(value, choices)
-    return Problem(key, _lower_first(reason), fix, value, place)
+    reasons = dict.fromkeys(_reason(each) for each in items)
+    choices = [
+        choice.strip(" '")
+        for each in items
+        if each["type"] == "literal_error"
+        for choice in each["ctx"]["expected"].replace(" or ", ", ").split(",")
+    ]
+    fix = did_you_mean(value, choices) if choices and isinstance(value, str) else ""
+    return Problem(key, ", or ".join(reasons), fix, value, place)
+
+
+def _reason(item: Any) -> str:
+    if item["type"] == "path_type":
+        return "must be a path"
+    text = _SHOULD.sub("must ", item["msg"]).replace("Value error, ", "").replace(" after validation", "")
+    return _lower_first(text)
 
 
 def _known_part(key: str, places: Mapping[str, str]) -> str:

@@ -85,6 +85,29 @@ def test_a_value_that_fits_no_member_of_a_union_is_one_problem(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("distill: {threads: AUTO}\n", "or must be 'auto'; did you mean 'auto'?"),
+        ("distill: {threads: 0}\n", "must be greater than or equal to 1, or must be 'auto'"),
+        ("precision: {select: in8}\n", "'bf16' or 'int8'; did you mean 'int8'?"),
+        (
+            "student: {model: figkd/dsconv_nano, classes: 5}\n",
+            "'same as data', or must be a valid list, or must be a path",
+        ),
+        (
+            "student: {model: figkd/dsconv_nano, classes: [5, 6]}\n",
+            "'same as data', or must be a valid string",
+        ),
+    ],
+)
+def test_all_that_a_union_takes_is_said(tmp_path: Path, text: str, said: str) -> None:
+    """Protects against a message that names one kind of value only."""
+    key = text.partition(":")[0]
+    base = "".join(line for line in GOOD.splitlines(keepends=True) if not line.startswith(f"{key}:"))
+    assert said in _error(tmp_path, base + text + TARGETS)
+
+
+@pytest.mark.parametrize(
     ("text", "line", "said"),
     [
         ("seed: 2020-13-45\n", 6, "seed = '2020-13-45': is a date"),
