@@ -54,8 +54,8 @@ class Meter:
         """End the epoch, with the device idle.
 
         Returns:
-            "seconds" (all of them), "images_per_s" (without compilation), "data_wait" (share of the seconds, 0 to 1),
-            "mfu" (model FLOP/s as a share of the device's peak; None where either is unknown) and "threads" (torch's).
+            "seconds" (all of them), "images_per_s" (without compilation), "data_wait" (share of the seconds, 0 to 1)
+            and "mfu" (model FLOP/s as a share of the device's peak; None where either is unknown).
         """
         seconds = time.perf_counter() - self._began
         timed, rest = self._images - self._skipped_images, seconds - self._skipped_seconds
@@ -67,7 +67,6 @@ class Meter:
             "images_per_s": rate,
             "data_wait": (waited - self._waited_before) / seconds,
             "mfu": rate * (self._flops or 0) / (self._peak or 1) if known else None,
-            "threads": torch.get_num_threads(),
         }
 
     def note(self) -> str:

@@ -113,9 +113,18 @@ def times(tasks: Path = _TASKS) -> dict[int, Times]:
     with contextlib.suppress(OSError):
         for thread in os.listdir(tasks):
             with contextlib.suppress(OSError, ValueError):  # it may have ended
-                ran, waited, _ = (tasks / thread / "schedstat").read_text(encoding="ascii").split()
-                found[int(thread)] = Times(int(ran), int(waited))
+                found[int(thread)] = times_of(int(thread), tasks)
     return found
+
+
+def times_of(thread: int, tasks: Path = _TASKS) -> Times:
+    """What a thread of this process has spent.
+
+    Raises:
+        OSError: the system does not tell, or there is no such thread.
+    """
+    ran, waited, _ = (tasks / str(thread) / "schedstat").read_text(encoding="ascii").split()
+    return Times(int(ran), int(waited))
 
 
 def _move(cores: Mapping[int, Sequence[int]]) -> None:

@@ -46,6 +46,7 @@ from figkd.replicas import AtOnce
 from figkd.replicas import threads as use_threads
 from figkd.schedule import STEP_AT, Schedule, ScheduleKind
 from figkd.train_check import check
+from figkd.trial import leaves_no_trace, step_of_a_copy
 
 _DIVERGED = "lower the learning rate, or clip the gradient"
 # Compiling, warming up and recording a CUDA graph: the first passes of each batch size are not timed.
@@ -119,8 +120,9 @@ def train(
             part, the loss all of them. The bits are the same on any number of threads up to `replicas`. On a GPU, and
             in each of several processes, there is one.
         threads: of a CPU. "all": torch's number. "auto": beside other processes fewer, if these are faster when the
-            training begins (`figkd.free_cores`), but `replicas` at least. A resumed training keeps its number, up to
-            torch's. Several processes take torch's number.
+            training begins (`figkd.free_cores`), but `replicas` at least. A resumed training keeps the number that it
+            began with, up to torch's. Several processes, and networks with code or hooks that are not torch's, timm's,
+            torchvision's or of this package, take torch's number.
         grad_clip: largest norm of the whole gradient.
         ema_decay: per step, with warm-up (see `figkd.ema.Average`); the average also becomes what is validated.
         mixup: alpha of mixup, 0 is off; not with `teacher_logits`, which are those of unmixed images.
@@ -145,7 +147,8 @@ def train(
         A record per epoch: "epoch" (from 1), "loss", "parts" (of a loss that has several: the mean of each, weights
         included, so that they add up to the loss), "train_top1" (percent, on the augmented views while
         training; of mixed images, their larger part), "val_top1" (percent, or None), "lr" (of its last step), and what
-        varies from run to run under "timing" (of training only, without validation; see `figkd.meter.Meter.stop`).
+        varies from run to run under "timing" (of training only, without validation; see `figkd.meter.Meter.stop`;
+        "threads": of a single process on a CPU, else None).
 
     Raises:
         TrainingError: arguments that do not fit each other, a loss that is not finite, a trained network whose weights
@@ -203,20 +206,27 @@ def train(
         lr=lr, grad_clip=grad_clip, seed=seed, device=device, compiled=mode != "none", world=world,
     )  # fmt: skip
     on_cpu = torch.device(device).type == "cpu"
+    alone = on_cpu and world.size == 1
+
+    def trial() -> contextlib.AbstractContextManager[Callable[[], object]]:
+        progress(
+            0, rates.steps, f"tries numbers of threads beside other processes: {torch.get_num_threads()}"
+        )
+        return step_of_a_copy(partial(make, mode="none"), trained, feed)
+
     with (
         _reproducible(device), compilable(mode), world.watched(),
         freed_memory_kept() if on_cpu else contextlib.nullcontext(),
         Records(log_path, events_path, history, world) as records,
     ):  # fmt: skip
-        taken = _threads(
-            threads if on_cpu else "all", history, replicas,
-            None if world.size > 1 else lambda: _trial(partial(make, mode="none"), trained, loss, feed),
-        )  # fmt: skip
         if history:
             progress(len(history) * steps, rates.steps, f"goes on after epoch {len(history)}/{epochs}")
+        plain = alone and leaves_no_trace(*(network for network in (trained, teacher) if network is not None))
+        taken = _threads(threads if on_cpu else "all", history, replicas, trial if plain else None)
         for epoch in range(len(history), epochs if pause_after is None else min(pause_after, epochs)):
             with use_threads(taken):
                 record = engine.run(epoch, progress)
+            record["timing"]["threads"] = taken if alone else None
             record["val_top1"], lost = _validate(engine.best, val, views.image_size, device, world)
             if epoch + 1 == epochs:
                 _require_finite(engine.best, lost, 0 if val is None else len(val))
@@ -337,20 +347,13 @@ def _threads(
     most = torch.get_num_threads()
     if isinstance(asked, int):
         return asked
-    if asked == "all" or trial is None:
+    if asked == "all":
         return most
-    began_with = history[-1]["timing"].get("threads") if history else None
-    return min(began_with or threads_by_load(trial, replicas), most)
-
-
-@contextlib.contextmanager
-def _trial(
-    make: Callable[[nn.Module, Loss], Passes], model: nn.Module, loss: Loss, feed: Feed
-) -> Iterator[Callable[[], object]]:
-    """The passes over a first batch, by copies: the training stays as it is."""
-    batch = next(feed.epoch(0))
-    with make(copy.deepcopy(model).train(), copy.deepcopy(loss)).epoch() as (run, _):
-        yield lambda: run(batch)
+    fewest = min(replicas, most)
+    if history:  # without a number it had all
+        began_with = history[0]["timing"].get("threads") or most
+        return max(min(began_with, most), fewest)
+    return most if trial is None else threads_by_load(trial, fewest)
 
 
 def _for_group(model: nn.Module, device: str, world: World) -> nn.Module:
@@ -425,4 +428,4 @@ def _note(record: Record, epochs: int) -> str:
     note = f"epoch {record['epoch']}/{epochs}: loss {record['loss']:.3f}, train {record['train_top1']:.1f} %"
     note += "" if record["val_top1"] is None else f", val {record['val_top1']:.1f} %"
     threads, most = record["timing"]["threads"], torch.get_num_threads()
-    return note if threads >= most else f"{note}, {threads} of {most} threads"
+    return note if threads is None or threads >= most else f"{note}, {threads} of {most} threads"

@@ -16,6 +16,9 @@ from figkd.distributed import World
 from figkd.errors import TrainingError
 from figkd.objective import Compile
 
+_MOST_THREADS = 1_024
+"""torch takes memory for each; beyond some number it has none."""
+
 
 def check(
     split: Split,
@@ -58,8 +61,11 @@ def check(
             "processes",
             "raise batch_size, or lower accumulate, replicas or the number of processes",
         )
-    if threads not in ("auto", "all") and not (isinstance(threads, int) and threads >= 1):
-        raise TrainingError(f"{threads!r} threads", 'at least 1, "auto" or "all"')
+    # By its type: True is an int to isinstance, and torch takes no other.
+    if threads not in ("auto", "all") and not (type(threads) is int and 1 <= threads <= _MOST_THREADS):
+        raise TrainingError(
+            f"threads: {threads!r}", f'an int from 1 to {_MOST_THREADS:,}, "auto" or "all" is needed'
+        )
     if split.images.shape[1] != views.store_size:
         raise TrainingError(f"images of {split.images.shape[1]} px but views of {views.store_size} px")
     if compile not in get_args(Compile):
