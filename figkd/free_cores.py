@@ -37,9 +37,8 @@ Trial = Callable[[], contextlib.AbstractContextManager[Callable[[], object]]]
 def threads_by_load(trial: Trial, fewest: int = 1) -> int:
     """torch's number of threads, or as many as there are cores that others leave free, if these are faster now.
 
-    Takes 0.05 s on an idle machine, on a busy one three seconds, or four to eight steps that take a third of a second
-    and more. It is torch's number on systems other than Linux, where the environment has OMP_NUM_THREADS, and where the
-    trial fails.
+    Takes 0.05 s on an idle machine, and about three seconds, or four long steps, on a busy one. It is torch's number on
+    systems other than Linux, where the environment has OMP_NUM_THREADS, and where the trial fails.
 
     Args:
         trial: leaves no trace in the training.
@@ -102,9 +101,8 @@ def shares(cores: Collection[int]) -> list[float]:
     found = []
 
     def compute(core: int) -> None:
-        with contextlib.suppress(
-            OSError
-        ):  # another may have taken the core away, or the system does not tell
+        # Another may have taken the core away, or the system does not tell.
+        with contextlib.suppress(OSError):
             os.sched_setaffinity(0, [core])  # of this thread
             before, began = times_of(threading.get_native_id()), time.perf_counter()
             while time.perf_counter() - began < LOOK_S:

@@ -207,13 +207,7 @@ def train(
     )  # fmt: skip
     on_cpu = torch.device(device).type == "cpu"
     alone = on_cpu and world.size == 1
-
-    def trial() -> contextlib.AbstractContextManager[Callable[[], object]]:
-        progress(
-            0, rates.steps, f"tries numbers of threads beside other processes: {torch.get_num_threads()}"
-        )
-        return step_of_a_copy(partial(make, mode="none"), trained, feed)
-
+    trial = partial(step_of_a_copy, partial(make, mode="none"), trained, feed)
     with (
         _reproducible(device), compilable(mode), world.watched(),
         freed_memory_kept() if on_cpu else contextlib.nullcontext(),

@@ -365,7 +365,11 @@ def test_a_trial_leaves_no_trace(options: dict[str, Any], monkeypatch: pytest.Mo
 
     monkeypatch.setattr("figkd.train.step_of_a_copy", watched)
     loss, other = _Counting(), _Counting()
-    tried, history = _train(threads="auto", loss=loss, **options)
+    steps: list[int] = []
+    tried, history = _train(
+        threads="auto", loss=loss, progress=lambda done, *_: steps.append(done), **options
+    )
+    assert 0 not in steps and steps == sorted(steps)
     assert turns == [(2, True), (3, True)] * TURNS
     (count, *_) = _threads(history)
     assert count in (2, 3)
