@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.check import check
 from pipeline.config.layers import Layered, dotted
-from pipeline.config.problems import Problem, did_you_mean
+from pipeline.config.problems import Problem, did_you_mean, nearest
 from pipeline.config.schema import DeployConfig
 from pipeline.config.yaml_tree import KeyPath, Values
 
@@ -174,7 +174,9 @@ def _problem(
         if each["type"] == "literal_error"
         for choice in each["ctx"]["expected"].replace(" or ", ", ").split(",")
     ]
-    fix = did_you_mean(value, choices) if choices and isinstance(value, str) else ""
+    named = choices and isinstance(value, str)
+    # The words are not all that a union takes.
+    fix = did_you_mean(value, choices) if named and (len(items) == 1 or nearest(value, choices)) else ""
     return Problem(key, ", or ".join(reasons), fix, value, place)
 
 

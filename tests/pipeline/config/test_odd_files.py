@@ -88,6 +88,7 @@ def test_a_value_that_fits_no_member_of_a_union_is_one_problem(tmp_path: Path) -
     ("text", "said"),
     [
         ("distill: {threads: AUTO}\n", "or must be 'auto'; did you mean 'auto'?"),
+        ("distill: {threads: many}\n", "unable to parse string as an integer, or must be 'auto'"),
         ("distill: {threads: 0}\n", "must be greater than or equal to 1, or must be 'auto'"),
         ("precision: {select: in8}\n", "'bf16' or 'int8'; did you mean 'int8'?"),
         (
