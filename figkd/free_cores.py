@@ -24,6 +24,8 @@ LOOK_S = 0.05
 TURNS, WARM_S, TURN_S = 2, 0.3, 0.4
 """Of each number of threads. Until a fifth of a second has passed, threads have no cores of their own
 (`figkd.openmp`)."""
+LONG_S = 1.0
+"""A step as long as this needs no warming up."""
 FASTER = 1.1
 """Fewer threads have to be so many times as fast: when the others have gone, all threads are faster again."""
 _ALMOST_ALL = 0.9
@@ -37,8 +39,8 @@ Trial = Callable[[], contextlib.AbstractContextManager[Callable[[], object]]]
 def threads_by_load(trial: Trial, fewest: int = 1) -> int:
     """torch's number of threads, or as many as there are cores that others leave free, if these are faster now.
 
-    Takes 0.05 s on an idle machine, and about three seconds, or four long steps, on a busy one. It is torch's number on
-    systems other than Linux, where the environment has OMP_NUM_THREADS, and where the trial fails.
+    Takes 0.05 s on an idle machine, and three to eight seconds, or four long steps, on a busy one. It is torch's number
+    on systems other than Linux, where the environment has OMP_NUM_THREADS, and where the trial fails.
 
     Args:
         trial: leaves no trace in the training.
@@ -69,7 +71,7 @@ def _turn(trial: Trial, count: int) -> float:
 
 
 def seconds_of(step: Callable[[], object]) -> float:
-    """Seconds that a step takes: the mean over `TURN_S`, after `WARM_S`; of one that is longer than that, the first."""
+    """Seconds that a step takes: the mean over `TURN_S`, after `WARM_S`; of a longer one than `LONG_S`, the first."""
 
     def run(least: float) -> tuple[float, int]:
         began, count = time.perf_counter(), 0
@@ -79,7 +81,7 @@ def seconds_of(step: Callable[[], object]) -> float:
         return time.perf_counter() - began, count
 
     took, count = run(WARM_S)
-    if count > 1:
+    if took < LONG_S:
         took, count = run(TURN_S)
     return took / count
 
