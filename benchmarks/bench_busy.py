@@ -7,8 +7,7 @@ process of its own that lives through all rounds: training (`--network`, 32 px, 
 config has it by default ("auto", `figkd.free_cores` and `figkd.openmp`); with all threads as the command has them
 (`figkd.openmp`), as OpenMP has them by default, or asleep while they wait; with a replica for each core; with one
 thread; as an earlier commit trained by default; and scoring in ONNX Runtime with threads that spin or sleep. Nine
-minutes on two cores, which have to be quiet otherwise. Needs git and the commit's
-history.
+minutes on two cores, which have to be quiet otherwise. Needs git and the commit's history.
 
 The fair share of C cores with F foreign processes is C - F cores, and at least C / (F + 1); `share` is the rate over
 that many times the rate of one thread with the fewest of them (none); `over_default` and `over_before` the rates over

@@ -323,12 +323,13 @@ def test_code_of_others_is_not_tried(make: Callable[[], nn.Module], monkeypatch:
     """Nobody knows what it counts, draws or keeps: in the network and in its teacher."""
     monkeypatch.setattr("figkd.train.threads_by_load", lambda *_: pytest.fail("tried"))
     assert not leaves_no_trace(nn.Sequential(nn.ReLU(), make()))
-    if make is not _parametrised:
+    if make is not _parametrised:  # a layer that fits the images
         _, history = _train(threads="auto", layer=make())
         assert _threads(history) == [2, 2, 2]
-    teacher = ImageClassifier(nn.Sequential(make(), nn.Flatten(), nn.Linear(192, 4)))
-    if make is not _parametrised:
-        _train(threads="auto", teacher=teacher)
+        _train(
+            threads="auto",
+            teacher=ImageClassifier(nn.Sequential(make(), nn.Flatten(), nn.Linear(192, 4))),
+        )
 
 
 @pytest.mark.parametrize("name", ["figkd/resnet_tiny", "timm/mobilenetv4_conv_small", "torchvision/resnet18"])
